@@ -1,0 +1,1 @@
+//! Effective routes to kernel routes over netlink.

@@ -1,0 +1,1 @@
+//! Between the pure types of `routeserver::delivery` and the agent protocol.

@@ -1,0 +1,10 @@
+//! What crosses processes: routes for agents (gRPC), control of instances, and the types of our own REST API.
+
+pub mod control;
+pub mod convert;
+
+/// The agent protocol, generated from `proto/agent.proto`.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod agent {
+    tonic::include_proto!("routewright.agent.v1");
+}

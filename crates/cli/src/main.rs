@@ -1,0 +1,2 @@
+//! The routewright command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The manager (HTTP, store, supervision) and the instance (sockets, clock, driver).

@@ -1,0 +1,1 @@
+//! Topologies in network namespaces: virtual networks, VMs, NVAs, sites.

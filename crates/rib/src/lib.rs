@@ -1,0 +1,16 @@
+//! One BGP speaker thinking: Adj-RIB-In → policy → decision → Loc-RIB → Adj-RIB-Out (RFC 4271 §3.2, §9).
+//!
+//! Pure. Policy is passed in; what peers are to be told goes out as packed UPDATEs; what became best goes out as
+//! [`Change`]s. Structures are dense: prefixes and attribute sets have small ids, a path is a few bytes.
+
+pub mod decision;
+pub mod export;
+pub mod policy;
+pub mod report;
+pub mod table;
+
+pub use decision::{Choice, DecisionStep, Preference, Rank};
+pub use export::{ExportPolicy, GroupKey};
+pub use policy::{ImportPolicy, RejectRule};
+pub use report::{PathReport, Standing};
+pub use table::{Change, Counts, PeerIndex, PeerInfo, Rib, RouteSource};

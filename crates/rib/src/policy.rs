@@ -1,0 +1,38 @@
+//! Import policy: which routes of a peer may compete, and the name of the rule that says no.
+
+use bgp::IpNet;
+use bgp::wire::PathAttributes;
+use serde::{Deserialize, Serialize};
+
+use crate::table::PeerIndex;
+
+/// Decides on import. Called once per UPDATE for its attributes and once per prefix, and again for every stored path when
+/// the owner says that the rules changed ([`crate::Rib::reconsider`]).
+pub trait ImportPolicy {
+    /// The rule that refuses these attributes, if any.
+    fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule>;
+    /// The rule that refuses this prefix, if any.
+    fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule>;
+}
+
+/// The import rules by name (az §2.3, §2.10). A rejected route stays in the Adj-RIB-In with its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RejectRule {
+    /// The AS_PATH contains our own AS number (65515): a loop.
+    OwnAsn,
+    /// The AS_PATH contains AS 0 (RFC 7607).
+    AsZero,
+    /// The prefix is the RouteServerSubnet itself.
+    OwnSubnet,
+    /// The next hop is this instance's own address.
+    OwnNextHop,
+    /// The prefix equals or lies inside the address space of the virtual network or of a peered one that uses its gateways.
+    InsideVirtualNetwork,
+    /// The next hop is no usable unicast address.
+    UnusableNextHop,
+    /// More routes than the limit allows, in a limit mode that discards.
+    OverLimit,
+    /// A family that is not enabled (IPv6 by default).
+    FamilyDisabled,
+}

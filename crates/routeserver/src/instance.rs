@@ -1,0 +1,280 @@
+//! The instance: all inputs come in here, in order; all outputs leave here, in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bgp::session::{ConnectionId, Direction};
+use bgp::wire::{DecodeContext, Message, MessageError};
+use bytes::Bytes;
+
+use crate::delivery::{AgentId, TableId, ToAgent};
+use crate::intent::Intent;
+
+/// A peering of this instance, dense and stable while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub u32);
+
+/// What can happen to an instance.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Management wants this. Peers that did not change keep their sessions.
+    Intent(Arc<Intent>),
+    /// Somebody dialled one of our addresses. Answered by [`Output::Adopt`] or [`Output::Close`].
+    Accepted {
+        /// Its name from now on.
+        connection: ConnectionId,
+        /// Our address and port.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+    },
+    /// A dial succeeded.
+    Connected {
+        /// The peer dialled.
+        peer: PeerKey,
+        /// The connection's name from now on.
+        connection: ConnectionId,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// The peer dialled.
+        peer: PeerKey,
+        /// For people.
+        reason: String,
+    },
+    /// Messages came in on a connection, in order: as many as were read at once.
+    Received {
+        /// Which connection.
+        connection: ConnectionId,
+        /// In order.
+        messages: Vec<Message>,
+    },
+    /// The bytes that followed make no message.
+    Malformed {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What and which NOTIFICATION.
+        error: MessageError,
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+        /// For people.
+        reason: String,
+    },
+    /// The peer takes no more for now (true) or again (false): the connection's bounded write buffer is full or has drained.
+    Backpressure {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Full.
+        full: bool,
+        /// Nothing at all has moved since the last report: the send hold timer (RFC 9687) should run.
+        stalled: bool,
+    },
+    /// An agent follows these NICs (ARM ids in lower case): all that it follows, replacing what it said before.
+    AgentFollows {
+        /// Its stream.
+        agent: AgentId,
+        /// Its name, for reports.
+        name: String,
+        /// NIC ids.
+        nics: Vec<String>,
+    },
+    /// An agent has installed (or failed to install) a generation for a NIC.
+    AgentInstalled {
+        /// Its stream.
+        agent: AgentId,
+        /// NIC id.
+        nic: String,
+        /// Table.
+        table: TableId,
+        /// Generation.
+        generation: u64,
+        /// What could not be done, for people; empty when all is in the kernel.
+        problems: Vec<String>,
+    },
+    /// The agent's stream takes no more (true) or again (false). A slow agent catches up by snapshot.
+    AgentBackpressure {
+        /// Its stream.
+        agent: AgentId,
+        /// Full.
+        full: bool,
+    },
+    /// The agent's stream ended.
+    AgentGone {
+        /// Its stream.
+        agent: AgentId,
+    },
+    /// Whether a route server's own address of this instance could be bound: health tells.
+    AddressPresent {
+        /// Route server id.
+        route_server: String,
+        /// `None`: listening. Otherwise why not, for people.
+        problem: Option<String>,
+    },
+    /// The operator resets a peer (our API): Cease / Administrative Reset.
+    ResetPeer {
+        /// bgpConnection id.
+        peer: String,
+        /// Only ask for a route refresh.
+        soft: bool,
+    },
+    /// The process is asked to leave: Cease / Administrative Shutdown to all.
+    Shutdown,
+}
+
+/// How to reach or accept a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Our address; port 179 to listen, any to dial.
+    pub local: IpAddr,
+    /// The peer's address; port 179 to dial.
+    pub remote: IpAddr,
+    /// Network namespace path of our address; `None`: the process's own.
+    pub namespace: Option<String>,
+    /// TCP MD5 password.
+    pub md5_password: Option<String>,
+    /// TTL security: hops.
+    pub ttl_security_hops: Option<u8>,
+}
+
+/// What an instance wants done, in this order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The complete list of addresses to listen on, with their peers (for MD5 keys and TTL). Replaces the list before.
+    Listen(Vec<Listener>),
+    /// Dial a peer; answer with [`Input::Connected`] or [`Input::DialFailed`].
+    Dial {
+        /// Which peer.
+        peer: PeerKey,
+        /// How.
+        endpoint: Endpoint,
+    },
+    /// From now on read UPDATEs of this connection so.
+    SetDecodeContext {
+        /// Which.
+        connection: ConnectionId,
+        /// How.
+        context: DecodeContext,
+    },
+    /// Write bytes (whole messages, in order).
+    Write {
+        /// Where.
+        connection: ConnectionId,
+        /// What; shared between connections without copying.
+        bytes: Bytes,
+    },
+    /// Close after what was written has left, or after 1 s.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Tell these agents.
+    ToAgents {
+        /// Streams.
+        agents: Vec<AgentId>,
+        /// The message.
+        message: ToAgent,
+    },
+    /// Something a person may want to read.
+    Event(Event),
+    /// After [`Input::Shutdown`]: all is said, the process may end when the writes are out.
+    Finished,
+}
+
+/// Addresses of one route server to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Route server id.
+    pub route_server: String,
+    /// Our address; port 179.
+    pub local: IpAddr,
+    /// Network namespace path; `None`: the process's own.
+    pub namespace: Option<String>,
+    /// Its peers: MD5 keys and TTL are per peer, other callers are turned away by [`Output::Close`].
+    pub peers: Vec<Endpoint>,
+}
+
+/// Events for the log, metrics and, later, the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session came up.
+    PeerUp {
+        /// bgpConnection id.
+        peer: String,
+        /// Who opened the connection.
+        direction: Direction,
+    },
+    /// A session went down.
+    PeerDown {
+        /// bgpConnection id.
+        peer: String,
+        /// For people.
+        reason: String,
+    },
+    /// A dial or a session attempt failed.
+    PeerFailed {
+        /// bgpConnection id.
+        peer: String,
+        /// For people.
+        reason: String,
+    },
+    /// RFC 7606 mended something.
+    UpdateMended {
+        /// bgpConnection id.
+        peer: String,
+        /// For people.
+        what: String,
+    },
+    /// A peer passed the warning threshold of its limit.
+    RouteLimitNear {
+        /// bgpConnection id.
+        peer: String,
+        /// Distinct prefixes held.
+        held: usize,
+        /// The limit.
+        limit: u32,
+    },
+    /// A caller from an address that is no peer.
+    UnknownCaller {
+        /// Who.
+        remote: SocketAddr,
+    },
+    /// Converging has ended.
+    Converged,
+}
+
+/// One instance process's state machine.
+#[derive(Debug)]
+pub struct Instance {}
+
+#[allow(clippy::todo, unused_variables)]
+impl Instance {
+    /// `index` is 0 or 1: which of each route server's two addresses is ours. `epoch` tells this life from the one before (any
+    /// number that differs); `seed` feeds jitter.
+    pub fn new(index: usize, epoch: u64, seed: u64, now: Instant) -> Instance {
+        todo!()
+    }
+    /// Takes what happened. Routes are decided and told at [`Instance::settle`], so that a batch of inputs costs one decision.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        todo!()
+    }
+    /// Fires the timers that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        todo!()
+    }
+    /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits.
+    pub fn settle(&mut self, now: Instant) {
+        todo!()
+    }
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        todo!()
+    }
+    /// When [`Instance::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        todo!()
+    }
+}

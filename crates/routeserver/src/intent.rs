@@ -1,0 +1,173 @@
+//! What management wants of an instance: everything, in one value with a version. The manager makes it from the ARM resources;
+//! the instance asks for nothing else. Ids are ARM ids as first written; they compare case-insensitively, so the manager
+//! lower-cases the keys it puts here.
+
+use std::net::IpAddr;
+
+use bgp::{Asn, IpNet};
+use rib::Preference;
+use serde::{Deserialize, Serialize};
+
+/// Everything an instance process is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Grows with every change; an instance that gets a lower one than it has refuses it.
+    pub version: u64,
+    /// Route servers with an ip configuration.
+    pub route_servers: Vec<RouteServerIntent>,
+    /// All virtual networks.
+    pub virtual_networks: Vec<VirtualNetworkIntent>,
+}
+
+/// One route server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteServerIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// 65515 unless a setting of ours says otherwise.
+    pub asn: Asn,
+    /// The virtual network it is in (id, lower case).
+    pub virtual_network: String,
+    /// RouteServerSubnet's prefix.
+    pub subnet: IpNet,
+    /// The addresses of IN_0 and IN_1.
+    pub instance_addresses: [IpAddr; 2],
+    /// allowBranchToBranchTraffic: NVA-to-NVA and NVA-to-gateway exchange (az §2.4, §2.6).
+    pub branch_to_branch: bool,
+    /// hubRoutingPreference.
+    pub preference: Preference,
+    /// Where the address lives: a network namespace path, from `[bind]`; `None`: the process's own.
+    pub namespace: Option<String>,
+    /// After a start or restart the instance only adds for this long unless End-of-RIB from all peers ends it. Default 120.
+    pub converge_secs: u64,
+    /// bgpConnections.
+    pub peers: Vec<PeerIntent>,
+    /// Beyond Azure: exchange IPv6 routes.
+    pub ipv6: bool,
+}
+
+/// One peering (bgpConnection) with our settings for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// peerIp.
+    pub address: IpAddr,
+    /// peerAsn.
+    pub asn: Asn,
+    /// Proposed hold time, seconds; Azure 180.
+    pub hold_time_secs: u16,
+    /// Whether we dial; on by default.
+    pub dial: bool,
+    /// Seconds between dials; default 4.
+    pub connect_retry_secs: u64,
+    /// TCP MD5 password (RFC 2385).
+    pub md5_password: Option<String>,
+    /// TTL security (RFC 5082): the largest number of hops the peer may be away; `None`: off.
+    pub ttl_security_hops: Option<u8>,
+    /// Distinct prefixes allowed; 0: no limit. Azure 4,000 (az §1.1).
+    pub route_limit: u32,
+    /// Warn at this percentage of the limit; default 80.
+    pub route_limit_warning_percent: u8,
+    /// Higher wins before anything else; default 0.
+    pub import_preference: u32,
+    /// The session is held down by the operator.
+    pub admin_down: bool,
+}
+
+/// One virtual network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualNetworkIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// addressSpace.addressPrefixes.
+    pub address_space: Vec<IpNet>,
+    /// Its subnets.
+    pub subnets: Vec<SubnetIntent>,
+    /// Connected peerings.
+    pub peerings: Vec<PeeringIntent>,
+    /// NICs in its subnets.
+    pub nics: Vec<NicIntent>,
+}
+
+/// One subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// The associated route table.
+    pub route_table: Option<RouteTableIntent>,
+}
+
+/// A route table as one subnet sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteTableIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// disableBgpRoutePropagation.
+    pub disable_bgp_route_propagation: bool,
+    /// User-defined routes.
+    pub routes: Vec<UserRouteIntent>,
+}
+
+/// A user-defined route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRouteIntent {
+    /// Its name.
+    pub name: String,
+    /// addressPrefix.
+    pub prefix: IpNet,
+    /// nextHopType with its addresses.
+    pub next_hop: UserNextHop,
+}
+
+/// Next hop of a user-defined route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserNextHop {
+    /// One address, or several with VirtualApplianceEcmp.
+    VirtualAppliance(Vec<IpAddr>),
+    /// As the system route of the virtual network.
+    VnetLocal,
+    /// As the system default route.
+    Internet,
+    /// Dropped.
+    None,
+    /// Whatever BGP or the gateway says for it.
+    VirtualNetworkGateway,
+}
+
+/// A Connected virtual network peering, seen from its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeeringIntent {
+    /// The other virtual network (id, lower case).
+    pub remote: String,
+    /// useRemoteGateways: its route server's routes come here, our prefixes go there.
+    pub use_remote_gateways: bool,
+    /// allowGatewayTransit.
+    pub allow_gateway_transit: bool,
+    /// Global peering (another region).
+    pub global: bool,
+}
+
+/// One NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicIntent {
+    /// ARM id, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The subnet (id, lower case).
+    pub subnet: String,
+    /// Private addresses, the primary one first.
+    pub addresses: Vec<IpAddr>,
+}

@@ -1,0 +1,17 @@
+//! One instance process as a deterministic state machine: its route servers with their peers and RIBs, the virtual networks,
+//! and the effective routes of every NIC. Pure.
+//!
+//! ```text
+//! Input::Intent ─┐                                   ┌─► Output::Listen / Dial / Write / Close      (to sockets)
+//! Input::Connection ─► Instance::handle(now, input) ─┼─► Output::ToAgents                           (to agents)
+//! Input::Agent ──┘                                   └─► Output::Event                              (to logs and metrics)
+//! ```
+
+pub mod delivery;
+pub mod instance;
+pub mod intent;
+pub mod report;
+pub mod vnet;
+
+pub use instance::{Input, Instance, Output};
+pub use intent::Intent;

@@ -1,0 +1,163 @@
+//! Reports: an instance's state as people and programs ask for it. These types are also the JSON of `/routewright/v1`, so fields
+//! are camelCase there and never disappear lightly. Ages and uptimes are in seconds.
+
+use std::net::IpAddr;
+
+use bgp::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// One peering as one instance sees it (az §6, 1: all that Azure does not tell).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerReport {
+    /// bgpConnection id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Route server id.
+    pub route_server: String,
+    /// Which instance reports: 0 or 1.
+    pub instance: usize,
+    /// Our address.
+    pub local_address: IpAddr,
+    /// The peer's.
+    pub peer_address: IpAddr,
+    /// The peer's AS number as configured.
+    pub peer_asn: u32,
+    /// Idle, Connect, Active, OpenSent, OpenConfirm or Established.
+    pub state: String,
+    /// Seconds in or out of Established; absent when it never was.
+    pub since_secs: Option<u64>,
+    /// How often it became Established.
+    pub established_count: u64,
+    /// Why it last failed, for people.
+    pub last_error: Option<String>,
+    /// Negotiated hold time, while Established.
+    pub hold_time_secs: Option<u16>,
+    /// The peer's BGP Identifier, while Established.
+    pub peer_identifier: Option<String>,
+    /// Capabilities both sides have, by name, while Established.
+    pub capabilities: Vec<String>,
+    /// "dialled" or "accepted", while Established.
+    pub direction: Option<String>,
+    /// Distinct prefixes received, rejected ones included.
+    pub routes_received: usize,
+    /// Of those, accepted.
+    pub routes_accepted: usize,
+    /// Prefixes told to the peer.
+    pub routes_advertised: usize,
+    /// The limit; 0: none.
+    pub route_limit: u32,
+    /// UPDATE messages that RFC 7606 had to mend.
+    pub mended_updates: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Messages sent, keepalives and such; UPDATEs not included.
+    pub messages_sent: u64,
+}
+
+/// One received route with its verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteReport {
+    /// The prefix.
+    pub network: IpNet,
+    /// NEXT_HOP.
+    pub next_hop: IpAddr,
+    /// bgpConnection id of the sender.
+    pub peer: String,
+    /// The sender's address.
+    pub source_peer: IpAddr,
+    /// AS numbers joined by "-", as ARM shows them.
+    pub as_path: String,
+    /// igp, egp or incomplete.
+    pub origin: String,
+    /// "high:low" each.
+    pub communities: Vec<String>,
+    /// best, equal-cost, lost or rejected.
+    pub verdict: String,
+    /// The decision step at which it lost, or the import rule that refused it.
+    pub reason: Option<String>,
+    /// Which instance reports.
+    pub instance: usize,
+}
+
+/// One advertised route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdvertisedReport {
+    /// The prefix.
+    pub network: IpNet,
+    /// NEXT_HOP as told.
+    pub next_hop: IpAddr,
+    /// AS numbers joined by "-".
+    pub as_path: String,
+    /// "high:low" each.
+    pub communities: Vec<String>,
+}
+
+/// One row of a NIC's effective routes (az §5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveRoute {
+    /// Name of the user-defined route, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// User, VirtualNetworkGateway or Default.
+    pub source: String,
+    /// Active or Invalid.
+    pub state: String,
+    /// The prefix.
+    pub address_prefix: IpNet,
+    /// VnetLocal, VNetPeering, VirtualNetworkGateway, VirtualAppliance, Internet, None.
+    pub next_hop_type: String,
+    /// Next hop addresses.
+    pub next_hop_ip_address: Vec<IpAddr>,
+    /// The subnet's route table refuses BGP routes.
+    pub disable_bgp_route_propagation: bool,
+    /// Why the kernel of this NIC does not hold the row although it is Active (for example the NIC is its own next hop).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_installed: Option<String>,
+}
+
+/// One NIC that an agent follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentReport {
+    /// The agent's name.
+    pub agent: String,
+    /// NIC id.
+    pub nic: String,
+    /// Which instance reports.
+    pub instance: usize,
+    /// This instance's epoch.
+    pub epoch: u64,
+    /// The generation the NIC's table is at.
+    pub generation: u64,
+    /// The generation the agent has confirmed.
+    pub installed_generation: Option<u64>,
+    /// What the agent could not do, for people.
+    pub problems: Vec<String>,
+}
+
+/// An instance's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceReport {
+    /// 0 or 1.
+    pub instance: usize,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Version of the intent it follows; 0: none yet.
+    pub intent_version: u64,
+    /// It has not yet heard End-of-RIB from every peer.
+    pub converging: bool,
+    /// Sessions Established.
+    pub peers_established: usize,
+    /// Peerings configured.
+    pub peers: usize,
+    /// Agents connected.
+    pub agents: usize,
+    /// Per route server: why its address cannot be bound ("address not present"), if so.
+    pub address_problems: Vec<(String, String)>,
+}

@@ -1,0 +1,1 @@
+//! A seeded world: peers, links, agents, kernels, faults; and checkers.
