@@ -1,1 +1,7 @@
 //! The manager (HTTP, store, supervision) and the instance (sockets, clock, driver).
+
+pub mod config;
+pub mod connection;
+pub mod instance;
+pub mod manager;
+pub mod store;

@@ -1,0 +1,41 @@
+//! The hidden `routewright instance`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use daemon::instance::InstanceOptions;
+
+/// Arguments of `routewright instance`.
+#[derive(Debug, Args)]
+pub(crate) struct InstanceArgs {
+    /// Which of each route server's two addresses is ours: 0 or 1.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
+    index: u8,
+    /// Where the control socket lives.
+    #[arg(long)]
+    run_dir: PathBuf,
+    /// Where agents connect.
+    #[arg(long)]
+    agent_listen: SocketAddr,
+    /// Agents no longer count an instance that is silent for so many seconds.
+    #[arg(long, default_value_t = 10)]
+    silence_secs: u64,
+    /// End when the parent process ends.
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+/// Runs until asked to shut down.
+pub(crate) fn run(args: InstanceArgs) -> anyhow::Result<ExitCode> {
+    crate::runtime::start_logging();
+    crate::runtime::block_on(daemon::instance::run(InstanceOptions {
+        index: usize::from(args.index),
+        run_dir: args.run_dir,
+        agent_listen: args.agent_listen,
+        silence_secs: args.silence_secs,
+        die_with_parent: args.die_with_parent,
+    }))??;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,28 @@
+//! What long-running verbs share: a runtime and a log on stderr.
+
+use std::future::Future;
+use std::io::{IsTerminal, stderr};
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+/// Runs a future on a multi-threaded runtime.
+pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime does not start")?;
+    Ok(runtime.block_on(future))
+}
+
+/// Logs to stderr: `info` and above unless `RUST_LOG` says otherwise; colours only for people.
+pub(crate) fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .finish();
+    // A second call (in tests) keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

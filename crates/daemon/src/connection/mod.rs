@@ -1,0 +1,1 @@
+//! The TCP side of BGP: listen, dial, MD5, TTL, framing, bounded write buffers.
