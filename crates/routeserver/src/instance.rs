@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bgp::IpNet;
 use bgp::session::{ConnectionId, Direction};
 use bgp::wire::{DecodeContext, Message, MessageError};
 use bytes::Bytes;
 
 use crate::delivery::{AgentId, TableId, ToAgent};
 use crate::intent::Intent;
+use crate::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
 
 /// A peering of this instance, dense and stable while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,10 +22,12 @@ pub struct PeerKey(pub u32);
 pub enum Input {
     /// Management wants this. Peers that did not change keep their sessions.
     Intent(Arc<Intent>),
-    /// Somebody dialled one of our addresses. Answered by [`Output::Adopt`] or [`Output::Close`].
+    /// Somebody dialled one of our addresses. Whoever is no peer gets [`Output::Close`].
     Accepted {
         /// Its name from now on.
         connection: ConnectionId,
+        /// The [`Listener::route_server`] that accepted: two virtual networks may use the same addresses.
+        route_server: String,
         /// Our address and port.
         local: SocketAddr,
         /// Theirs.
@@ -275,6 +279,39 @@ impl Instance {
     }
     /// When [`Instance::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        todo!()
+    }
+
+    /// Version of the intent it follows; 0: none yet. A lower one is refused.
+    pub fn intent_version(&self) -> u64 {
+        todo!()
+    }
+    /// How the instance is.
+    pub fn health(&self) -> InstanceReport {
+        todo!()
+    }
+    /// Every peering, or those of one route server.
+    pub fn peers(&self, now: Instant, route_server: Option<&str>) -> Vec<PeerReport> {
+        todo!()
+    }
+    /// Everything received from a peer (bgpConnection id); `None`: no such peer here.
+    pub fn routes_of_peer(&self, peer: &str) -> Option<Vec<RouteReport>> {
+        todo!()
+    }
+    /// Everything received by a route server, of one prefix or of all; `None`: no such route server here.
+    pub fn routes_of_route_server(&self, route_server: &str, prefix: Option<&IpNet>) -> Option<Vec<RouteReport>> {
+        todo!()
+    }
+    /// What a peer (bgpConnection id) has been told; `None`: no such peer here.
+    pub fn advertised(&self, peer: &str) -> Option<Vec<AdvertisedReport>> {
+        todo!()
+    }
+    /// A NIC's effective routes; `None`: no such NIC here.
+    pub fn effective_routes(&self, nic: &str) -> Option<Vec<EffectiveRoute>> {
+        todo!()
+    }
+    /// Every NIC that an agent follows.
+    pub fn agents(&self) -> Vec<AgentReport> {
         todo!()
     }
 }
