@@ -1,0 +1,787 @@
+//! The state machine of RFC 4271 §8, for one peer and its one or two connections.
+//!
+//! The states of the RFC are spread over two things: whether and when we dial (`Dialling`), and how far each connection has come
+//! ([`Progress`]). What the RFC calls the state of the session is that of its furthest connection.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::backoff::Backoff;
+use super::collision::{Speaker, surviving_direction};
+use super::config::SessionConfig;
+use super::connection::{Connection, Progress, Slot};
+use super::event::{ConnectionId, Direction, DownReason, Input, Negotiated, Output, SessionStatus, State};
+use super::timer::{Jitter, Timer, TimerTable};
+use crate::wire::{
+    Capability, CapabilitySet, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RouteRefresh,
+};
+use crate::{Family, FamilySet};
+
+/// How long we wait for the peer's OPEN.
+//= https://www.rfc-editor.org/rfc/rfc4271#section-8.2.2
+//# sets the HoldTimer to a large value ... A HoldTimer value of 4 minutes is suggested.
+const OPEN_HOLD: Duration = Duration::from_secs(240);
+
+/// The least SendHoldTimer unless configured (RFC 9687 §3.2).
+const SEND_HOLD_MINIMUM: Duration = Duration::from_secs(8 * 60);
+
+/// Whether and when we dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialling {
+    /// Not at all: stopped or held off.
+    Idle,
+    /// A dial is out (Connect).
+    Connect,
+    /// Waiting to be dialled, or for the ConnectRetryTimer (Active).
+    Active,
+}
+
+/// One peer's session.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    started: bool,
+    dialling: Dialling,
+    connections: [Option<Connection>; 2],
+    timers: TimerTable,
+    jitter: Jitter,
+    backoff: Backoff,
+    negotiated: Option<Negotiated>,
+    outputs: VecDeque<Output>,
+    since: Option<Instant>,
+    established_count: u64,
+    last_error: Option<String>,
+    messages_received: u64,
+    messages_sent: u64,
+}
+
+/// What ends a connection, and what that means for the peer's record.
+enum End {
+    /// We say why and close; `true`: the peer caused it.
+    Notify(Notification, String, bool),
+    /// The peer has already closed, or said farewell.
+    Gone(DownReason),
+    /// The peer takes no bytes: saying anything is useless.
+    Deaf,
+}
+
+impl Session {
+    /// Idle until [`Input::Start`].
+    pub fn new(config: SessionConfig) -> Session {
+        Session {
+            jitter: Jitter::new(config.jitter_seed),
+            config,
+            started: false,
+            dialling: Dialling::Idle,
+            connections: [None, None],
+            timers: TimerTable::default(),
+            backoff: Backoff::default(),
+            negotiated: None,
+            outputs: VecDeque::new(),
+            since: None,
+            established_count: 0,
+            last_error: None,
+            messages_received: 0,
+            messages_sent: 0,
+        }
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Start => self.start(now),
+            Input::Stop { subcode, communication } => self.stop(now, subcode, &communication),
+            Input::Connected { connection, direction } => self.connected(now, connection, direction),
+            Input::DialFailed { reason } => self.dial_failed(now, reason),
+            Input::Received { connection, message } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.messages_received += 1;
+                    self.received(now, slot, message);
+                }
+            }
+            Input::Malformed { connection, error } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.end(now, slot, End::Notify(error.notification, error.what, true));
+                }
+            }
+            Input::Closed { connection, reason } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.end(now, slot, End::Gone(DownReason::ConnectionLost(reason)));
+                }
+            }
+            Input::WriteBlocked { connection } => self.write_blocked(now, connection),
+            Input::WriteResumed { connection } => {
+                if let Some(slot) = self.slot_of(connection) {
+                    self.timers.stop(Timer::SendHold(slot));
+                }
+            }
+            Input::Reset {
+                notification,
+                reason,
+                caused_by_peer,
+            } => {
+                self.reset(now, notification, reason, caused_by_peer);
+            }
+            Input::RequestRefresh => self.request_refresh(),
+        }
+    }
+
+    /// Fires the timers that are due. Calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::IdleHold => self.idle_hold_ends(now),
+                Timer::ConnectRetry => self.dial(),
+                Timer::Keepalive(slot) => self.speak(now, slot),
+                Timer::Hold(slot) => self.hold_timer_expires(now, slot),
+                Timer::SendHold(slot) => self.end(now, slot, End::Deaf),
+            }
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// The state of the furthest connection, or of our dialling.
+    pub fn state(&self) -> State {
+        let furthest = self
+            .connections
+            .iter()
+            .flatten()
+            .map(Connection::state)
+            .max()
+            .unwrap_or(State::Idle);
+        let dialling = match self.dialling {
+            Dialling::Idle => State::Idle,
+            Dialling::Connect => State::Connect,
+            Dialling::Active => State::Active,
+        };
+        furthest.max(dialling)
+    }
+
+    /// For reports.
+    pub fn status(&self) -> SessionStatus {
+        SessionStatus {
+            state: self.state(),
+            since: self.since,
+            negotiated: self.negotiated.clone(),
+            established_count: self.established_count,
+            last_error: self.last_error.clone(),
+            messages_received: self.messages_received,
+            messages_sent: self.messages_sent,
+        }
+    }
+
+    // Starting and stopping.
+
+    fn start(&mut self, now: Instant) {
+        if !self.started {
+            self.started = true;
+            self.idle_hold_ends(now);
+        }
+    }
+
+    fn stop(&mut self, now: Instant, subcode: u8, communication: &str) {
+        self.started = false;
+        let notification = cease(subcode, communication);
+        for slot in Slot::BOTH {
+            self.end(
+                now,
+                slot,
+                End::Notify(notification.clone(), "administrative stop".to_owned(), false),
+            );
+        }
+        self.rest();
+    }
+
+    /// Idle: no dial, no timer.
+    fn rest(&mut self) {
+        self.dialling = Dialling::Idle;
+        self.timers.stop(Timer::ConnectRetry);
+        self.timers.stop(Timer::IdleHold);
+    }
+
+    fn idle_hold_ends(&mut self, now: Instant) {
+        self.timers.stop(Timer::IdleHold);
+        self.dial();
+        for slot in Slot::BOTH {
+            self.unpark(now, slot);
+        }
+    }
+
+    /// Says hello on a connection that came while the peer was held off.
+    fn unpark(&mut self, now: Instant, slot: Slot) {
+        let Some(Connection {
+            progress: Progress::Parked { open },
+            ..
+        }) = self.at(slot)
+        else {
+            return;
+        };
+        let open = open.clone();
+        self.open_sent(now, slot);
+        if let Some(open) = open {
+            self.open_received(now, slot, open);
+        }
+    }
+
+    fn is_held_off(&self) -> bool {
+        self.timers.is_set(Timer::IdleHold)
+    }
+
+    // Dialling.
+
+    fn dial(&mut self) {
+        if !self.started || self.is_held_off() || self.dialling == Dialling::Connect || self.has_live_connection() {
+            return;
+        }
+        if self.config.dial {
+            self.dialling = Dialling::Connect;
+            self.outputs.push_back(Output::Dial);
+        } else {
+            self.dialling = Dialling::Active;
+        }
+    }
+
+    fn dial_failed(&mut self, now: Instant, reason: String) {
+        if self.dialling != Dialling::Connect {
+            return;
+        }
+        self.last_error = Some(format!("cannot connect: {reason}"));
+        self.dialling = Dialling::Active;
+        self.retry_later(now);
+    }
+
+    fn retry_later(&mut self, now: Instant) {
+        let wait = self.jitter.apply(self.config.connect_retry);
+        self.timers.set(Timer::ConnectRetry, now + wait);
+    }
+
+    fn has_live_connection(&self) -> bool {
+        self.connections
+            .iter()
+            .flatten()
+            .any(|c| !matches!(c.progress, Progress::Parked { .. }))
+    }
+
+    // Connections.
+
+    fn at(&self, slot: Slot) -> Option<&Connection> {
+        self.connections[slot as usize].as_ref()
+    }
+
+    fn slot_of(&self, id: ConnectionId) -> Option<Slot> {
+        Slot::BOTH
+            .into_iter()
+            .find(|slot| self.at(*slot).is_some_and(|c| c.id == id))
+    }
+
+    fn established_slot(&self) -> Option<Slot> {
+        Slot::BOTH
+            .into_iter()
+            .find(|slot| self.at(*slot).is_some_and(|c| c.progress == Progress::Established))
+    }
+
+    fn connected(&mut self, now: Instant, id: ConnectionId, direction: Direction) {
+        if direction == Direction::Dialled && self.dialling == Dialling::Connect {
+            self.dialling = Dialling::Active;
+        }
+        let established = self.established_slot();
+        if !self.started || (direction == Direction::Dialled && established.is_some()) {
+            self.outputs.push_back(Output::Close { connection: id });
+            return;
+        }
+        if let Some(slot) = established {
+            // The peer may have started anew without a word. If so, its machine answers this with a reset of the old
+            // connection, and the new one need not wait for the hold timer.
+            self.speak(now, slot);
+        }
+        let slot = self.make_room(direction);
+        self.timers.stop(Timer::ConnectRetry);
+        let connection = Connection::new(id, direction, Progress::Parked { open: None });
+        self.connections[slot as usize] = Some(connection);
+        if !self.is_held_off() {
+            self.open_sent(now, slot);
+        }
+    }
+
+    /// A free slot; a peer that opens a third connection has given up one of the others.
+    fn make_room(&mut self, direction: Direction) -> Slot {
+        let given_up = Slot::BOTH.into_iter().find(|slot| {
+            self.at(*slot)
+                .is_some_and(|c| c.direction == direction && c.progress != Progress::Established)
+        });
+        if let Some(slot) = given_up {
+            self.close_collided(slot);
+            return slot;
+        }
+        if let Some(slot) = Slot::BOTH.into_iter().find(|slot| self.at(*slot).is_none()) {
+            return slot;
+        }
+        let slot = self.established_slot().map_or(Slot::First, Slot::other);
+        self.close_collided(slot);
+        slot
+    }
+
+    fn open_sent(&mut self, now: Instant, slot: Slot) {
+        let open = Message::Open(self.our_open());
+        let Some(connection) = &mut self.connections[slot as usize] else {
+            return;
+        };
+        connection.progress = Progress::OpenSent;
+        self.send(slot, open);
+        self.timers.set(Timer::Hold(slot), now + OPEN_HOLD);
+    }
+
+    fn our_open(&self) -> Open {
+        let offered = self.config.capabilities;
+        let mut capabilities: Vec<Capability> = offered.families.iter().map(Capability::MultiProtocol).collect();
+        if offered.route_refresh {
+            capabilities.push(Capability::RouteRefresh);
+        }
+        if offered.extended_message {
+            capabilities.push(Capability::ExtendedMessage);
+        }
+        if offered.four_octet_as {
+            capabilities.push(Capability::FourOctetAs(self.config.local_asn));
+        }
+        if offered.enhanced_route_refresh {
+            capabilities.push(Capability::EnhancedRouteRefresh);
+        }
+        Open {
+            asn: self.config.local_asn,
+            hold_time_secs: self.config.hold_time_secs,
+            identifier: self.config.local_identifier,
+            capabilities,
+        }
+    }
+
+    // Messages.
+
+    fn received(&mut self, now: Instant, slot: Slot, message: Message) {
+        let Some(state) = self.at(slot).map(|c| c.progress.clone()) else {
+            return;
+        };
+        match (state, message) {
+            (_, Message::Notification(notification)) => {
+                self.end(now, slot, End::Gone(DownReason::NotificationReceived(notification)));
+            }
+            (Progress::Parked { open: None }, Message::Open(open)) => {
+                if let Some(connection) = &mut self.connections[slot as usize] {
+                    connection.progress = Progress::Parked { open: Some(open) };
+                }
+            }
+            (Progress::OpenSent, Message::Open(open)) => self.open_received(now, slot, open),
+            (Progress::OpenConfirm(open), Message::Keepalive) => self.establish(now, slot, &open),
+            (Progress::Established, Message::Keepalive) => self.heard(now, slot),
+            (Progress::Established, Message::Update(update)) => {
+                self.heard(now, slot);
+                self.outputs.push_back(Output::Update(update));
+            }
+            (Progress::Established, Message::RouteRefresh(refresh)) => {
+                self.heard(now, slot);
+                self.outputs.push_back(Output::Refresh(refresh));
+            }
+            (state, message) => self.unexpected(now, slot, &state, &message),
+        }
+    }
+
+    /// Whatever a state does not expect is an FSM error, with the subcode of RFC 6608.
+    fn unexpected(&mut self, now: Instant, slot: Slot, state: &Progress, message: &Message) {
+        let (subcode, state) = match state {
+            Progress::Parked { .. } => (0, "before our OPEN"),
+            Progress::OpenSent => (1, "in OpenSent"),
+            Progress::OpenConfirm(_) => (2, "in OpenConfirm"),
+            Progress::Established => (3, "in Established"),
+        };
+        let name = match message {
+            Message::Open(_) => "OPEN",
+            Message::Update(_) => "UPDATE",
+            Message::Notification(_) => "NOTIFICATION",
+            Message::Keepalive => "KEEPALIVE",
+            Message::RouteRefresh(_) => "ROUTE-REFRESH",
+        };
+        let notification = Notification {
+            code: 5,
+            subcode,
+            data: Bytes::new(),
+        };
+        self.end(
+            now,
+            slot,
+            End::Notify(notification, format!("unexpected {name} {state}"), true),
+        );
+    }
+
+    fn open_received(&mut self, now: Instant, slot: Slot, open: Open) {
+        if let Err((notification, why)) = self.check_open(&open) {
+            self.end(now, slot, End::Notify(notification, why, true));
+            return;
+        }
+        if self.loses_collision(slot, &open) {
+            self.close_collided(slot);
+            return;
+        }
+        let Some(connection) = &mut self.connections[slot as usize] else {
+            return;
+        };
+        let common = common_capabilities(self.config.capabilities, &open);
+        let hold_time_secs = self.config.hold_time_secs.min(open.hold_time_secs);
+        let external = open.asn != self.config.local_asn;
+        connection.hold_time_secs = Some(hold_time_secs);
+        connection.progress = Progress::OpenConfirm(open);
+        let id = connection.id;
+        // Before the KEEPALIVE: an UPDATE can only follow it.
+        self.outputs.push_back(Output::SetDecodeContext {
+            connection: id,
+            context: DecodeContext {
+                four_octet_as: common.four_octet_as,
+                extended_message: common.extended_message,
+                families: common.families,
+                external,
+            },
+        });
+        self.heard(now, slot);
+        self.speak(now, slot);
+    }
+
+    /// RFC 4271 §6.2: what the decoder cannot know.
+    fn check_open(&self, open: &Open) -> Result<(), (Notification, String)> {
+        let error = |subcode, data: &[u8]| Notification {
+            code: 2,
+            subcode,
+            data: Bytes::copy_from_slice(data),
+        };
+        if self.config.peer_asn.is_some_and(|expected| expected != open.asn) {
+            let expected = self.config.peer_asn.map_or(0, |asn| asn.0);
+            return Err((
+                error(2, &[]),
+                format!("the peer says AS {}, configured is AS {expected}", open.asn),
+            ));
+        }
+        //= https://www.rfc-editor.org/rfc/rfc6286#section-2.2
+        //# if the BGP Identifier field of the OPEN message is zero, or if it
+        //# is the same as the BGP Identifier of the local BGP speaker and the message
+        //# is from an internal peer, then the Error Subcode is set to "Bad BGP Identifier".
+        if open.identifier == self.config.local_identifier && open.asn == self.config.local_asn {
+            return Err((
+                error(3, &[]),
+                format!("the peer has our own BGP Identifier {}", open.identifier),
+            ));
+        }
+        let common = common_capabilities(self.config.capabilities, open);
+        if common.families == FamilySet::default() {
+            // RFC 5492 §5: name a capability that we miss.
+            let wanted: &[u8] = if self.config.capabilities.families.contains(Family::Ipv4Unicast) {
+                &[1, 4, 0, 1, 0, 1]
+            } else {
+                &[1, 4, 0, 2, 0, 1]
+            };
+            return Err((error(7, wanted), "no address family in common".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether the connection in `slot`, whose OPEN just came, must go (RFC 4271 §6.8). When the other one must go, it goes here.
+    fn loses_collision(&mut self, slot: Slot, open: &Open) -> bool {
+        let Some((other_progress, other_direction)) = self.at(slot.other()).map(|c| (c.progress.clone(), c.direction))
+        else {
+            return false;
+        };
+        let Some(direction) = self.at(slot).map(|c| c.direction) else {
+            return false;
+        };
+        match other_progress {
+            //= https://www.rfc-editor.org/rfc/rfc4271#section-6.8
+            //# Unless allowed via configuration, a connection collision with an
+            //# existing BGP connection that is in the Established state causes
+            //# closing of the newly created connection.
+            Progress::Established => true,
+            Progress::OpenConfirm(_) => {
+                let local = Speaker {
+                    identifier: self.config.local_identifier,
+                    asn: self.config.local_asn,
+                };
+                let remote = Speaker {
+                    identifier: open.identifier,
+                    asn: open.asn,
+                };
+                let survivor = surviving_direction(local, remote);
+                let lose = direction != other_direction && direction != survivor;
+                if !lose {
+                    self.close_collided(slot.other());
+                }
+                lose
+            }
+            Progress::OpenSent | Progress::Parked { .. } => false,
+        }
+    }
+
+    fn close_collided(&mut self, slot: Slot) {
+        const CONNECTION_COLLISION_RESOLUTION: u8 = 7;
+        self.timers.stop_connection(slot);
+        let Some(connection) = self.at(slot) else { return };
+        let id = connection.id;
+        if !matches!(connection.progress, Progress::Parked { .. }) {
+            let notification = Notification {
+                code: 6,
+                subcode: CONNECTION_COLLISION_RESOLUTION,
+                data: Bytes::new(),
+            };
+            self.send(slot, Message::Notification(notification));
+        }
+        self.connections[slot as usize] = None;
+        self.outputs.push_back(Output::Close { connection: id });
+    }
+
+    fn establish(&mut self, now: Instant, slot: Slot, open: &Open) {
+        if self.at(slot.other()).is_some() {
+            self.close_collided(slot.other());
+        }
+        let Some(connection) = &mut self.connections[slot as usize] else {
+            return;
+        };
+        connection.progress = Progress::Established;
+        let common = common_capabilities(self.config.capabilities, open);
+        let negotiated = Negotiated {
+            connection: connection.id,
+            direction: connection.direction,
+            hold_time_secs: connection.hold_time_secs.unwrap_or(0),
+            peer_identifier: open.identifier,
+            peer_asn: open.asn,
+            capabilities: common,
+            encode: EncodeContext {
+                four_octet_as: common.four_octet_as,
+                extended_message: common.extended_message,
+            },
+        };
+        self.rest();
+        self.dialling = Dialling::Active;
+        self.since = Some(now);
+        self.established_count += 1;
+        self.negotiated = Some(negotiated.clone());
+        self.outputs.push_back(Output::Established(negotiated));
+        self.heard(now, slot);
+    }
+
+    // Timers of a connection.
+
+    /// The peer spoke: the HoldTimer starts again.
+    fn heard(&mut self, now: Instant, slot: Slot) {
+        match self.at(slot).and_then(|c| c.hold_time_secs) {
+            Some(0) | None => self.timers.stop(Timer::Hold(slot)),
+            Some(secs) => self
+                .timers
+                .set(Timer::Hold(slot), now + Duration::from_secs(secs.into())),
+        }
+    }
+
+    /// KEEPALIVE, and the KeepaliveTimer starts again.
+    fn speak(&mut self, now: Instant, slot: Slot) {
+        let Some(secs) = self.at(slot).and_then(|c| c.hold_time_secs) else {
+            return;
+        };
+        self.send(slot, Message::Keepalive);
+        //= https://www.rfc-editor.org/rfc/rfc4271#section-4.4
+        //# A reasonable maximum time between KEEPALIVE messages would be one third of the Hold Time interval.
+        if secs > 0 {
+            let wait = self.jitter.apply(Duration::from_secs(secs.into()) / 3);
+            self.timers.set(Timer::Keepalive(slot), now + wait);
+        }
+    }
+
+    fn hold_timer_expires(&mut self, now: Instant, slot: Slot) {
+        let notification = Notification {
+            code: 4,
+            subcode: 0,
+            data: Bytes::new(),
+        };
+        let secs = self
+            .at(slot)
+            .and_then(|c| c.hold_time_secs)
+            .map_or(OPEN_HOLD.as_secs(), u64::from);
+        self.end(
+            now,
+            slot,
+            End::Notify(notification, format!("nothing heard for {secs} s (hold timer)"), false),
+        );
+    }
+
+    fn write_blocked(&mut self, now: Instant, id: ConnectionId) {
+        let Some(slot) = self.slot_of(id) else { return };
+        if self.timers.is_set(Timer::SendHold(slot)) {
+            return;
+        }
+        let hold = self.at(slot).and_then(|c| c.hold_time_secs).unwrap_or(0);
+        if hold == 0 {
+            // RFC 9687 §3.1: with a hold time of zero the peer wants no liveness checks.
+            return;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9687#section-3.2
+        //# The SendHoldTimer ... MUST be greater than the value of the HoldTime ... the greater of: 8 minutes or 2 times
+        //# the negotiated HoldTime.
+        let default = SEND_HOLD_MINIMUM.max(2 * Duration::from_secs(hold.into()));
+        self.timers.set(
+            Timer::SendHold(slot),
+            now + self.config.send_hold_time.unwrap_or(default),
+        );
+    }
+
+    // Ending.
+
+    fn reset(&mut self, now: Instant, notification: Notification, reason: String, caused_by_peer: bool) {
+        for slot in Slot::BOTH {
+            self.end(
+                now,
+                slot,
+                End::Notify(notification.clone(), reason.clone(), caused_by_peer),
+            );
+        }
+    }
+
+    /// Ends the connection in `slot`, tells the owner, and decides when to try again.
+    fn end(&mut self, now: Instant, slot: Slot, end: End) {
+        let Some(connection) = self.at(slot).cloned() else {
+            return;
+        };
+        let (reason, caused_by_peer) = match end {
+            End::Notify(notification, why, caused_by_peer) => {
+                if !matches!(connection.progress, Progress::Parked { .. }) {
+                    self.send(slot, Message::Notification(notification.clone()));
+                }
+                (DownReason::NotificationSent(notification, why), caused_by_peer)
+            }
+            End::Gone(reason) => (reason, connection.progress == Progress::Established),
+            End::Deaf => (DownReason::SendHoldTimerExpired, true),
+        };
+        self.timers.stop_connection(slot);
+        self.connections[slot as usize] = None;
+        self.outputs.push_back(Output::Close {
+            connection: connection.id,
+        });
+        self.last_error = Some(reason.to_string());
+        let was_established = connection.progress == Progress::Established;
+        if was_established {
+            self.negotiated = None;
+            self.since = Some(now);
+            self.outputs.push_back(Output::Down(reason));
+        } else {
+            self.outputs.push_back(Output::AttemptFailed(reason));
+        }
+        self.try_again(now, was_established, caused_by_peer);
+    }
+
+    /// After an Established session: at once, or when the peer has been held off long enough. After a mere attempt: later.
+    fn try_again(&mut self, now: Instant, was_established: bool, caused_by_peer: bool) {
+        if !self.started || self.has_live_connection() {
+            return;
+        }
+        let hold = if caused_by_peer {
+            self.backoff.on_reset(now, self.config.max_idle_hold)
+        } else {
+            Duration::ZERO
+        };
+        if hold.is_zero() && self.is_held_off() {
+            // The IdleHoldTimer runs on.
+        } else if !hold.is_zero() {
+            self.rest();
+            self.timers.set(Timer::IdleHold, now + hold);
+        } else if was_established {
+            self.dial();
+        } else if self.dialling != Dialling::Connect {
+            self.dialling = Dialling::Active;
+            self.retry_later(now);
+        }
+    }
+
+    fn request_refresh(&mut self) {
+        let Some(negotiated) = self.negotiated.clone().filter(|n| n.capabilities.route_refresh) else {
+            return;
+        };
+        let Some(slot) = self.slot_of(negotiated.connection) else {
+            return;
+        };
+        for family in negotiated.capabilities.families.iter() {
+            self.send(
+                slot,
+                Message::RouteRefresh(RouteRefresh {
+                    family,
+                    kind: RefreshKind::Request,
+                }),
+            );
+        }
+    }
+
+    fn send(&mut self, slot: Slot, message: Message) {
+        let Some(connection) = self.at(slot).map(|c| c.id) else {
+            return;
+        };
+        self.messages_sent += 1;
+        self.outputs.push_back(Output::Send { connection, message });
+    }
+}
+
+/// What both sides can. A speaker that offers no family means IPv4 unicast (RFC 4760 §8).
+fn common_capabilities(ours: CapabilitySet, open: &Open) -> CapabilitySet {
+    let theirs = capabilities_of(open);
+    CapabilitySet {
+        families: ours.families.intersection(theirs.families),
+        route_refresh: ours.route_refresh && theirs.route_refresh,
+        enhanced_route_refresh: ours.enhanced_route_refresh && theirs.enhanced_route_refresh,
+        extended_message: ours.extended_message && theirs.extended_message,
+        four_octet_as: ours.four_octet_as && theirs.four_octet_as,
+    }
+}
+
+fn capabilities_of(open: &Open) -> CapabilitySet {
+    let mut set = CapabilitySet::default();
+    let mut offers_families = false;
+    for capability in &open.capabilities {
+        match capability {
+            Capability::MultiProtocol(Family::Ipv4Unicast) => {
+                (offers_families, set.families.ipv4_unicast) = (true, true)
+            }
+            Capability::MultiProtocol(Family::Ipv6Unicast) => {
+                (offers_families, set.families.ipv6_unicast) = (true, true)
+            }
+            Capability::RouteRefresh => set.route_refresh = true,
+            Capability::EnhancedRouteRefresh => set.enhanced_route_refresh = true,
+            Capability::ExtendedMessage => set.extended_message = true,
+            Capability::FourOctetAs(_) => set.four_octet_as = true,
+            // Code 1 for a family that we do not route: still an offer, so IPv4 is not implied.
+            Capability::Unknown { code: 1, .. } => offers_families = true,
+            Capability::Unknown { .. } => {}
+        }
+    }
+    if !offers_families {
+        set.families = FamilySet::IPV4;
+    }
+    set
+}
+
+/// Cease with a shutdown communication (RFC 9003): a length octet and at most 255 octets of UTF-8.
+fn cease(subcode: u8, communication: &str) -> Notification {
+    let mut data = Vec::new();
+    if !communication.is_empty() {
+        let mut end = communication.len().min(255);
+        while !communication.is_char_boundary(end) {
+            end -= 1;
+        }
+        data.push(end as u8);
+        data.extend_from_slice(&communication.as_bytes()[..end]);
+    }
+    Notification {
+        code: 6,
+        subcode,
+        data: data.into(),
+    }
+}
