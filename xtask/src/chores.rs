@@ -1,0 +1,91 @@
+//! Running cargo, step by step, loudly when something fails and quietly otherwise.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::report::Tally;
+use crate::{deps, packages};
+
+/// `cargo xtask check`.
+pub(crate) fn check() -> Result<()> {
+    step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
+    step("dependency rule", deps::check)?;
+    step("lints", || {
+        cargo(&[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ])
+    })
+}
+
+/// `cargo xtask test`.
+pub(crate) fn test(quick: bool, strict: bool) -> Result<()> {
+    let started = Instant::now();
+    if !quick {
+        step("packages", packages::install)?;
+    }
+    check()?;
+    step("build", || cargo(&["build", "--quiet", "--workspace", "--bins"]))?;
+    let mut tally = Tally::default();
+    let outcome = step("tests", || tests(quick, &mut tally));
+    tally.print(started.elapsed());
+    outcome?;
+    if strict && tally.not_run > 0 {
+        bail!(
+            "{} tests could not run, see above; with CI set that is a failure",
+            tally.not_run
+        );
+    }
+    Ok(())
+}
+
+fn tests(quick: bool, tally: &mut Tally) -> Result<()> {
+    let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];
+    if quick {
+        arguments.extend(["--exclude", "routewright-interop"]);
+    }
+    tally.run(Command::new(env!("CARGO")).args(arguments))
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    packages::install()?;
+    cargo(&[
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "routewright",
+        "--package",
+        "routewright-bench",
+    ])?;
+    let mut all = vec!["run", "--release", "--quiet", "--package", "routewright-bench", "--"];
+    all.extend(arguments.iter().map(String::as_str));
+    cargo(&all)
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    let started = Instant::now();
+    eprintln!("── {name}");
+    run().with_context(|| format!("{name} failed"))?;
+    eprintln!("   {name}: fine, {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
