@@ -1,1 +1,453 @@
-//! The configuration file.
+//! The configuration file: TOML, read whole, with every mistake told at once and at its place.
+//!
+//! ```toml
+//! [store]
+//! kind = "sqlite"
+//! [limits]                     # Azure's values by default, 0 = no limit
+//! peers = 8
+//! routes_per_peer = 4000
+//! total_routes = 10000
+//! vnets = 500
+//! vms = 4000
+//! routes_to_expressroute = 1000
+//! [bind]                       # subnet id or prefix = network namespace path or interface
+//! "10.1.255.0/27" = "/run/netns/fabric"
+//! [agents]
+//! listen = "127.0.0.1:8081"    # instance 0; instance 1 takes the next port
+//! [instances]
+//! silence_secs = 10            # an instance silent for so long no longer counts
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use arm::settings::Limits;
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A longer configuration than this is a mistake.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// More mistakes than this are not listed.
+const MAX_MISTAKES: usize = 100;
+
+/// What the file says, with defaults for what it doesn't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[bind]`: subnet id (lower case) or prefix → network namespace path or interface.
+    pub bind: BTreeMap<String, String>,
+    /// `[agents] listen`: where instance 0 takes agents; instance 1 takes the next port.
+    pub agents_listen: Option<SocketAddr>,
+    /// `[instances] silence_secs`.
+    pub silence_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            limits: Limits::default(),
+            bind: BTreeMap::new(),
+            agents_listen: None,
+            silence_secs: 10,
+        }
+    }
+}
+
+/// One mistake and its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct Mistake {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads a configuration, or finds all that is wrong with it.
+    pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut reader = Reader {
+            text,
+            mistakes: Vec::new(),
+        };
+        for error in errors {
+            reader.mistake(error.span().unwrap_or(0..0), one_line(error.message()).to_string());
+        }
+        let config = reader.config(table.get_ref());
+        let mut mistakes = reader.mistakes;
+        if mistakes.is_empty() {
+            return Ok(config);
+        }
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        mistakes.dedup();
+        mistakes.truncate(MAX_MISTAKES);
+        Err(mistakes)
+    }
+}
+
+/// The text beside what is wrong with it so far.
+struct Reader<'t> {
+    text: &'t str,
+    mistakes: Vec<Mistake>,
+}
+
+type Entry<'a, 'i> = (&'a Spanned<toml::de::DeString<'i>>, &'a Spanned<DeValue<'i>>);
+
+impl Reader<'_> {
+    fn config(&mut self, root: &DeTable<'_>) -> Config {
+        let mut config = Config::default();
+        for (key, value) in root {
+            let name = key.get_ref().as_ref();
+            if !["store", "limits", "bind", "agents", "instances"].contains(&name) {
+                self.mistake(
+                    key.span(),
+                    format!(
+                        "there is no section `{name}`; allowed are [store], [limits], [bind], [agents], [instances]"
+                    ),
+                );
+                continue;
+            }
+            let Some(table) = value.get_ref().as_table() else {
+                self.mistake(value.span(), format!("`{name}` must be a section: [{name}]"));
+                continue;
+            };
+            for entry in table {
+                match name {
+                    "store" => self.store(entry),
+                    "limits" => self.limits(entry, &mut config.limits),
+                    "bind" => self.bind(entry, &mut config.bind),
+                    "agents" => self.agents(entry, &mut config.agents_listen),
+                    _ => self.instances(entry, &mut config.silence_secs),
+                }
+            }
+        }
+        config
+    }
+
+    fn store(&mut self, (key, value): Entry<'_, '_>) {
+        match key.get_ref().as_ref() {
+            "kind" => match value.get_ref().as_str() {
+                Some("sqlite") => {}
+                Some("etcd") => self.mistake(
+                    value.span(),
+                    "the etcd store is not there yet; allowed is \"sqlite\"".to_owned(),
+                ),
+                _ => self.mistake(value.span(), "`store.kind` must be \"sqlite\"".to_owned()),
+            },
+            name => self.unknown(key.span(), "store", name, &["kind"]),
+        }
+    }
+
+    fn limits(&mut self, (key, value): Entry<'_, '_>, limits: &mut Limits) {
+        let slot = match key.get_ref().as_ref() {
+            "peers" => &mut limits.peers,
+            "routes_per_peer" => &mut limits.routes_per_peer,
+            "total_routes" => &mut limits.total_routes,
+            "vnets" => &mut limits.vnets,
+            "vms" => &mut limits.vms,
+            "routes_to_expressroute" => &mut limits.routes_to_expressroute,
+            name => {
+                let allowed = [
+                    "peers",
+                    "routes_per_peer",
+                    "total_routes",
+                    "vnets",
+                    "vms",
+                    "routes_to_expressroute",
+                ];
+                return self.unknown(key.span(), "limits", name, &allowed);
+            }
+        };
+        let name = format!("limits.{}", key.get_ref());
+        if let Some(number) = self.integer(&name, value, 0, i64::from(u32::MAX), "0 means no limit") {
+            *slot = u32::try_from(number).expect("the range was checked");
+        }
+    }
+
+    fn bind(&mut self, (key, value): Entry<'_, '_>, bind: &mut BTreeMap<String, String>) {
+        let wanted = key.get_ref().as_ref();
+        let subnet = bind_key(wanted);
+        if let Err(problem) = &subnet {
+            self.mistake(key.span(), format!("`bind.\"{wanted}\"`: {problem}"));
+        }
+        let place = match value.get_ref().as_str() {
+            Some(place) => bind_place(place).map(|()| place.to_owned()),
+            None => Err(format!("must be a string, not {}", value.get_ref().type_str())),
+        };
+        if let Err(problem) = &place {
+            self.mistake(value.span(), format!("`bind.\"{wanted}\"`: {problem}"));
+        }
+        let (Ok(subnet), Ok(place)) = (subnet, place) else {
+            return;
+        };
+        if bind.insert(subnet, place).is_some() {
+            self.mistake(
+                key.span(),
+                format!("`bind.\"{wanted}\"` is there twice (ids compare without regard to case)"),
+            );
+        }
+    }
+
+    fn agents(&mut self, (key, value): Entry<'_, '_>, listen: &mut Option<SocketAddr>) {
+        let name = key.get_ref().as_ref();
+        if name != "listen" {
+            return self.unknown(key.span(), "agents", name, &["listen"]);
+        }
+        match value.get_ref().as_str().map(str::parse::<SocketAddr>) {
+            Some(Ok(address)) if !address.ip().is_loopback() => self.mistake(
+                value.span(),
+                "`agents.listen` must be a loopback address until there is sign-in, for example \"127.0.0.1:8081\""
+                    .to_owned(),
+            ),
+            Some(Ok(address)) if address.port() == u16::MAX => self.mistake(
+                value.span(),
+                "`agents.listen`: instance 1 takes the next port, so 65534 is the highest".to_owned(),
+            ),
+            Some(Ok(address)) => *listen = Some(address),
+            _ => self.mistake(
+                value.span(),
+                "`agents.listen` must be ADDRESS:PORT in quotes, for example \"127.0.0.1:8081\"".to_owned(),
+            ),
+        }
+    }
+
+    fn instances(&mut self, (key, value): Entry<'_, '_>, silence_secs: &mut u64) {
+        let name = key.get_ref().as_ref();
+        if name != "silence_secs" {
+            return self.unknown(key.span(), "instances", name, &["silence_secs"]);
+        }
+        if let Some(number) = self.integer("instances.silence_secs", value, 1, 3600, "seconds") {
+            *silence_secs = u64::try_from(number).expect("the range was checked");
+        }
+    }
+
+    fn integer(&mut self, name: &str, value: &Spanned<DeValue<'_>>, min: i64, max: i64, meaning: &str) -> Option<i64> {
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|number| i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok());
+        match number {
+            Some(number) if (min..=max).contains(&number) => Some(number),
+            _ => {
+                self.mistake(
+                    value.span(),
+                    format!("`{name}` must be a whole number from {min} to {max} ({meaning})"),
+                );
+                None
+            }
+        }
+    }
+
+    fn unknown(&mut self, span: Range<usize>, section: &str, name: &str, allowed: &[&str]) {
+        let nearest = allowed
+            .iter()
+            .find(|candidate| candidate.starts_with(name) || name.starts_with(*candidate))
+            .map(|candidate| format!(" (did you mean `{candidate}`?)"))
+            .unwrap_or_default();
+        self.mistake(
+            span,
+            format!(
+                "[{section}] knows no `{name}`{nearest}; allowed: {}",
+                allowed.join(", ")
+            ),
+        );
+    }
+
+    fn mistake(&mut self, span: Range<usize>, message: String) {
+        let (line, column) = place(self.text, span.start);
+        self.mistakes.push(Mistake { line, column, message });
+    }
+}
+
+/// The key that `[bind]` entries are found by.
+fn bind_key(text: &str) -> Result<String, String> {
+    if let Ok(prefix) = text.parse::<IpNet>() {
+        return if prefix.trunc() == prefix {
+            Ok(prefix.to_string())
+        } else {
+            Err(format!("host bits are set; did you mean \"{}\"?", prefix.trunc()))
+        };
+    }
+    let key = text.to_ascii_lowercase();
+    let segments: Vec<&str> = key.split('/').collect();
+    match segments.as_slice() {
+        [
+            "",
+            "subscriptions",
+            subscription,
+            "resourcegroups",
+            group,
+            "providers",
+            "microsoft.network",
+            "virtualnetworks",
+            network,
+            "subnets",
+            subnet,
+        ] if [subscription, group, network, subnet]
+            .iter()
+            .all(|name| !name.is_empty()) =>
+        {
+            Ok(key)
+        }
+        _ if text.parse::<IpAddr>().is_ok() => {
+            Err("is an address; a prefix needs its length, for example \"10.1.255.0/27\"".to_owned())
+        }
+        _ => Err("the key must be a subnet's resource id or a prefix".to_owned()),
+    }
+}
+
+/// A network namespace path, or an interface name as Linux allows it.
+fn bind_place(text: &str) -> Result<(), String> {
+    const MAX_INTERFACE_NAME: usize = 15;
+    let is_path = text.starts_with('/') && text.len() > 1;
+    let is_interface = (1..=MAX_INTERFACE_NAME).contains(&text.len())
+        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if is_path || is_interface {
+        return Ok(());
+    }
+    Err(format!(
+        "the value must be a network namespace path (\"/run/netns/fabric\") or an interface name of at most {MAX_INTERFACE_NAME} characters"
+    ))
+}
+
+/// Line and column, from 1, of a byte offset.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    (line, column)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        let found: Vec<String> = match Config::parse(text) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(Mistake::to_string).collect(),
+        };
+        assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\nis not\n{expected}…");
+        }
+    }
+
+    #[test]
+    fn nothing_said_means_azures_limits() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert_eq!(Config::default().limits.peers, 8);
+    }
+
+    #[test]
+    fn everything_that_may_be_said_is_taken() {
+        let config = Config::parse(
+            r#"
+            [store]
+            kind = "sqlite"
+            [limits]
+            peers = 0
+            total_routes = 1_000_000
+            [bind]
+            "10.1.255.0/27" = "/run/netns/fabric"
+            "/subscriptions/S/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/RouteServerSubnet" = "eth1"
+            [agents]
+            listen = "127.0.0.1:9000"
+            [instances]
+            silence_secs = 3
+            "#,
+        )
+        .unwrap();
+        assert_eq!((config.limits.peers, config.limits.total_routes), (0, 1_000_000));
+        assert_eq!(config.bind["10.1.255.0/27"], "/run/netns/fabric");
+        assert_eq!(
+            config.bind["/subscriptions/s/resourcegroups/g/providers/microsoft.network/virtualnetworks/v/subnets/routeserversubnet"],
+            "eth1"
+        );
+        assert_eq!(config.agents_listen.unwrap().port(), 9000);
+        assert_eq!(config.silence_secs, 3);
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
+        check(
+            "[limit]\npeers = 8",
+            &["1:2: there is no section `limit`; allowed are [store]"],
+        );
+        check("limits = 3", &["1:10: `limits` must be a section"]);
+        check(
+            "[limits]\npeer = 8",
+            &["2:1: [limits] knows no `peer` (did you mean `peers`?)"],
+        );
+        check(
+            "[limits]\npeers = -1\nvms = \"many\"\nvnets = 1.5",
+            &[
+                "2:9: `limits.peers` must be a whole number from 0",
+                "3:7: `limits.vms` must",
+                "4:9: `limits.vnets` must",
+            ],
+        );
+        check("[limits]\npeers = 99999999999", &["2:9: `limits.peers` must"]);
+        check(
+            "[store]\nkind = \"etcd\"\npath = 1",
+            &["2:8: the etcd store", "3:1: [store] knows no `path`"],
+        );
+        check("[store]\nkind = 1", &["2:8: `store.kind` must be \"sqlite\""]);
+        check(
+            "[bind]\n\"10.1.0.1/16\" = \"x\"",
+            &["2:1: `bind.\"10.1.0.1/16\"`: host bits are set"],
+        );
+        check(
+            "[bind]\n\"10.1.0.1\" = \"x\"",
+            &["2:1: `bind.\"10.1.0.1\"`: is an address"],
+        );
+        check(
+            "[bind]\nvnet = \"a name that is long\"",
+            &["2:1: `bind.\"vnet\"`: the key", "2:8: `bind.\"vnet\"`: the value"],
+        );
+        check(
+            "[bind]\n\"10.0.0.0/8\" = 1",
+            &["2:16: `bind.\"10.0.0.0/8\"`: must be a string, not integer"],
+        );
+        check(
+            "[agents]\nlisten = \"0.0.0.0:1\"",
+            &["2:10: `agents.listen` must be a loopback address"],
+        );
+        check(
+            "[agents]\nlisten = \"8081\"",
+            &["2:10: `agents.listen` must be ADDRESS:PORT"],
+        );
+        check(
+            "[instances]\nsilence_secs = 0",
+            &["2:16: `instances.silence_secs` must be a whole number from 1 to 3600"],
+        );
+    }
+
+    #[test]
+    fn broken_syntax_does_not_hide_the_other_mistakes() {
+        let mistakes = Config::parse("[limits]\npeers = \nvms = -1\n[agents]\nlisten = 3\n").unwrap_err();
+        let lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.line).collect();
+        assert!(
+            lines.contains(&2) && lines.contains(&3) && lines.contains(&5),
+            "{mistakes:?}"
+        );
+    }
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        assert_eq!(place("ä = 1\nöö = x", 14), (2, 6));
+        assert_eq!(place("", 7), (1, 1));
+    }
+}

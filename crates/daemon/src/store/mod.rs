@@ -1,1 +1,157 @@
-//! What must survive: resources, settings, operations.
+//! What must survive the manager: resources, settings of ours, and the operations clients may still ask for. Intent comes from
+//! these; routes are not stored, they come back from the peers.
+//!
+//! A write is one [`Batch`], all or nothing, and is on disk when [`Store::commit`] returns. Each batch names the version it
+//! makes, and a store refuses one that doesn't follow its own: so a store shared between machines can be put behind the same
+//! trait.
+
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use arm::{Change, Resource};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use sqlite::SqliteStore;
+
+/// How many operations are remembered; older ones are forgotten, as clients poll for minutes at most.
+pub const MAX_OPERATIONS: u64 = 10_000;
+
+/// All that a manager needs when it starts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    /// Of the last batch.
+    pub version: u64,
+    /// Every resource.
+    pub resources: Vec<Resource>,
+    /// Settings objects by ARM id (lower case).
+    pub settings: BTreeMap<String, Value>,
+    /// Fingerprint of the last intent made, to see what a changed configuration file changes.
+    pub intent_fingerprint: Option<String>,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// A change to resources.
+    Resource(Change),
+    /// Create or replace the settings of an ARM id (lower case).
+    PutSettings(String, Value),
+    /// Remove the settings of an ARM id (lower case).
+    DeleteSettings(String),
+    /// Remember an operation.
+    Operation(Operation),
+    /// Replace the fingerprint.
+    IntentFingerprint(String),
+}
+
+/// Writes that happen together or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The version that this batch makes: greater than the store's.
+    pub version: u64,
+    /// The version it builds on.
+    pub follows: u64,
+    /// In order.
+    pub writes: Vec<Write>,
+}
+
+/// A long-running operation in Azure's eyes; here it has succeeded when it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// The guid in its URL.
+    pub id: String,
+    /// Subscription of the resource.
+    pub subscription: String,
+    /// Id of the resource.
+    pub resource: String,
+    /// RFC 3339.
+    pub started: String,
+    /// `Succeeded`.
+    pub status: String,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else has it open.
+    #[error(
+        "{} is used by another routewright serve{}: stop that one, or give this one its own --data-dir",
+        directory.display(),
+        holder.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The data directory.
+        directory: PathBuf,
+        /// Its process id, if it left one.
+        holder: Option<String>,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A later release wrote it.
+    #[error(
+        "{} has schema {found}, this release knows up to {known}: use the release that wrote it",
+        path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Another kind of file.
+    #[error("{} is a SQLite file of another program", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A stored value makes no sense.
+    #[error("{what} in the store cannot be read: {problem}")]
+    Corrupt {
+        /// Which entry.
+        what: String,
+        /// Why.
+        problem: String,
+    },
+    /// Somebody wrote in between.
+    #[error("the store is at version {found}, the write builds on {follows}")]
+    Conflict {
+        /// The store's.
+        found: u64,
+        /// The batch's.
+        follows: u64,
+    },
+    /// SQLite says no.
+    #[error("SQLite: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The store's thread is gone: the process is ending.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Where the manager keeps things.
+pub trait Store: Debug + Send + Sync {
+    /// Everything, as of one moment.
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>>;
+    /// All or nothing; on disk when it returns.
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// An operation that was not forgotten yet.
+    fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>>;
+    /// For people: kind and place.
+    fn describe(&self) -> String;
+}

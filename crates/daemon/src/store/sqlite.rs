@@ -1,0 +1,309 @@
+//! The embedded store: one SQLite file, to be looked at with `sqlite3`. WAL with `synchronous=FULL`, so that a commit is on disk;
+//! a lock file beside it, so that a second daemon refuses instead of writing in between.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arm::{Change, Resource};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::{Batch, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "routewright.sqlite3";
+/// "RtWr": tells our files from other programs'.
+const APPLICATION_ID: i64 = 0x5274_5772;
+
+/// Forward only: entry N takes a file of schema N to N + 1. Entries are never changed once released.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE resources (
+        key TEXT PRIMARY KEY,
+        id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE settings (
+        key TEXT PRIMARY KEY,
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE operations (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        subscription TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        started TEXT NOT NULL,
+        status TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO meta VALUES ('version', '0');
+"];
+
+/// A store in a data directory.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    open: Arc<Mutex<Open>>,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// Held as long as the store is open.
+    _lock: Flock<File>,
+}
+
+impl SqliteStore {
+    /// Opens the store in `directory`, which is made if it isn't there, and brings its schema up to date.
+    pub fn open(directory: &Path) -> Result<SqliteStore, StoreError> {
+        std::fs::create_dir_all(directory).map_err(|source| io(directory, source))?;
+        let lock = lock(directory)?;
+        let path = directory.join(FILE_NAME);
+        let mut connection = Connection::open(&path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        migrate(&mut connection, &path)?;
+        Ok(SqliteStore {
+            open: Arc::new(Mutex::new(Open {
+                connection,
+                _lock: lock,
+            })),
+            path,
+        })
+    }
+
+    /// Runs on a thread that may block: a commit waits for the disk.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let open = Arc::clone(&self.open);
+        async move {
+            let done = tokio::task::spawn_blocking(move || {
+                // A panic while it was held left no half transaction: SQLite rolls back when the transaction is dropped.
+                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                work(&mut open.connection)
+            });
+            done.await.map_err(|_| StoreError::Closed)?
+        }
+        .boxed()
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>> {
+        self.run(|connection| load(&connection.transaction()?))
+    }
+
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(move |connection| commit(connection, &batch))
+    }
+
+    fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>> {
+        let id = id.to_ascii_lowercase();
+        self.run(move |connection| {
+            let sql = "SELECT id, subscription, resource, started, status FROM operations WHERE id = ?1";
+            let found = connection.query_row(sql, [id], |row| {
+                Ok(Operation {
+                    id: row.get(0)?,
+                    subscription: row.get(1)?,
+                    resource: row.get(2)?,
+                    started: row.get(3)?,
+                    status: row.get(4)?,
+                })
+            });
+            Ok(found.optional()?)
+        })
+    }
+
+    fn describe(&self) -> String {
+        format!("sqlite {}", self.path.display())
+    }
+}
+
+fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
+    let mut stored = Stored {
+        version: version(transaction)?,
+        intent_fingerprint: meta(transaction, "intent_fingerprint")?,
+        ..Stored::default()
+    };
+    let mut resources = transaction.prepare("SELECT id, kind, etag, body FROM resources ORDER BY key")?;
+    let mut rows = resources.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let body: String = row.get(3)?;
+        stored.resources.push(Resource {
+            kind: row.get(1)?,
+            etag: row.get(2)?,
+            body: json(&id, &body)?,
+            id,
+        });
+    }
+    let mut settings = transaction.prepare("SELECT key, body FROM settings ORDER BY key")?;
+    let mut rows = settings.query([])?;
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        let body: String = row.get(1)?;
+        let body = json(&key, &body)?;
+        stored.settings.insert(key, body);
+    }
+    Ok(stored)
+}
+
+fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    let found = version(&transaction)?;
+    if found != batch.follows || batch.version <= found {
+        return Err(StoreError::Conflict {
+            found,
+            follows: batch.follows,
+        });
+    }
+    for write in &batch.writes {
+        apply(&transaction, write)?;
+    }
+    set_meta(&transaction, "version", &batch.version.to_string())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<(), StoreError> {
+    match write {
+        Write::Resource(Change::Put(resource)) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO resources VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                resource.id.to_ascii_lowercase(),
+                resource.id,
+                resource.kind,
+                resource.etag,
+                resource.body.to_string(),
+            ])?,
+        Write::Resource(Change::Delete(key)) => transaction
+            .prepare_cached("DELETE FROM resources WHERE key = ?1")?
+            .execute([key.to_ascii_lowercase()])?,
+        Write::PutSettings(key, body) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO settings VALUES (?1, ?2)")?
+            .execute(params![key, body.to_string()])?,
+        Write::DeleteSettings(key) => transaction
+            .prepare_cached("DELETE FROM settings WHERE key = ?1")?
+            .execute([key])?,
+        Write::Operation(operation) => put_operation(transaction, operation)?,
+        Write::IntentFingerprint(text) => set_meta(transaction, "intent_fingerprint", text)?,
+    };
+    Ok(())
+}
+
+fn put_operation(transaction: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO operations (id, subscription, resource, started, status) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            operation.id,
+            operation.subscription,
+            operation.resource,
+            operation.started,
+            operation.status,
+        ])?;
+    transaction
+        .prepare_cached("DELETE FROM operations WHERE sequence <= ?1")?
+        .execute([transaction.last_insert_rowid().saturating_sub_unsigned(MAX_OPERATIONS)])
+}
+
+fn version(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+    let text = meta(transaction, "version")?.unwrap_or_default();
+    text.parse().map_err(|problem| StoreError::Corrupt {
+        what: "the version".to_owned(),
+        problem: format!("{problem} ({text:?})"),
+    })
+}
+
+fn meta(transaction: &Transaction<'_>, name: &str) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    Ok(transaction.query_row(sql, [name], |row| row.get(0)).optional()?)
+}
+
+fn set_meta(transaction: &Transaction<'_>, name: &str, value: &str) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
+        .execute([name, value])
+}
+
+fn json(what: &str, text: &str) -> Result<serde_json::Value, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt {
+        what: what.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    let transaction = connection.transaction()?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i64 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let path = path.to_owned();
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(StoreError::Foreign { path });
+    }
+    if found > known {
+        return Err(StoreError::NewerSchema { path, found, known });
+    }
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The lock goes with the process, however it ends.
+fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|source| io(&path, source))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let written = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| writeln!(lock, "{}", std::process::id()));
+            written.map_err(|source| io(&path, source))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            let holder = match file.read_to_string(&mut holder) {
+                Ok(_) if !holder.trim().is_empty() => Some(holder.trim().to_owned()),
+                _ => None,
+            };
+            Err(StoreError::InUse {
+                directory: directory.to_owned(),
+                holder,
+            })
+        }
+        Err((_, errno)) => Err(io(&path, errno.into())),
+    }
+}
+
+fn io(path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

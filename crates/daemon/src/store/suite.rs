@@ -1,0 +1,235 @@
+//! What every store must do, whatever it is made of; and what only the embedded one promises.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use arm::{Change, Resource};
+use serde_json::json;
+
+use super::*;
+
+/// Runs the suite on fresh stores made by `open`.
+async fn every_promise_holds<S: Store, F: Fn() -> S>(open: F) {
+    a_fresh_store_is_empty(&open()).await;
+    what_was_committed_comes_back(&open()).await;
+    a_refused_batch_leaves_nothing(&open()).await;
+    old_operations_are_forgotten(&open()).await;
+}
+
+async fn a_fresh_store_is_empty(store: &impl Store) {
+    assert_eq!(store.load().await.unwrap(), Stored::default());
+    assert_eq!(store.operation("none").await.unwrap(), None);
+}
+
+async fn what_was_committed_comes_back(store: &impl Store) {
+    let operation = operation("op-1");
+    store
+        .commit(batch(
+            0,
+            vec![
+                put("/A", "1"),
+                put("/b", "1"),
+                Write::PutSettings("/a".into(), json!({"md5": "x"})),
+                Write::PutSettings("/b".into(), json!({})),
+                Write::Operation(operation.clone()),
+                Write::IntentFingerprint("f1".into()),
+            ],
+        ))
+        .await
+        .unwrap();
+    store
+        .commit(batch(
+            1,
+            vec![
+                put("/a", "2"),
+                Write::Resource(Change::Delete("/b".into())),
+                Write::DeleteSettings("/b".into()),
+            ],
+        ))
+        .await
+        .unwrap();
+    let stored = store.load().await.unwrap();
+    assert_eq!(stored.version, 2);
+    assert_eq!(stored.resources, vec![resource("/a", "2")]);
+    assert_eq!(
+        stored.settings,
+        BTreeMap::from([("/a".to_owned(), json!({"md5": "x"}))])
+    );
+    assert_eq!(stored.intent_fingerprint.as_deref(), Some("f1"));
+    assert_eq!(store.operation("OP-1").await.unwrap(), Some(operation));
+}
+
+async fn a_refused_batch_leaves_nothing(store: &impl Store) {
+    store.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    let refused = store.commit(batch(0, vec![put("/b", "1")])).await;
+    assert!(
+        matches!(refused, Err(StoreError::Conflict { found: 1, follows: 0 })),
+        "{refused:?}"
+    );
+    let stored = store.load().await.unwrap();
+    assert_eq!(stored.version, 1);
+    assert_eq!(stored.resources, vec![resource("/a", "1")]);
+}
+
+async fn old_operations_are_forgotten(store: &impl Store) {
+    let many = (0..MAX_OPERATIONS + 5).map(|n| Write::Operation(operation(&format!("op-{n}"))));
+    store.commit(batch(0, many.collect())).await.unwrap();
+    assert_eq!(store.operation("op-4").await.unwrap(), None);
+    assert!(store.operation("op-5").await.unwrap().is_some());
+    assert!(store.operation("op-10004").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn sqlite_keeps_every_promise() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::cell::Cell::new(0);
+    every_promise_holds(|| {
+        count.set(count.get() + 1);
+        SqliteStore::open(&directory.path().join(count.get().to_string())).unwrap()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_store_opens_again_with_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).unwrap();
+    store.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(directory.path()).unwrap();
+    assert_eq!(store.load().await.unwrap().resources, vec![resource("/a", "1")]);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_told_who_holds_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = SqliteStore::open(directory.path()).unwrap();
+    let refused = SqliteStore::open(directory.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains(&format!("process {}", std::process::id())),
+        "{refused}"
+    );
+    assert!(refused.contains("--data-dir"), "{refused}");
+}
+
+#[test]
+fn a_file_of_a_later_release_or_of_another_program_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(SqliteStore::open(directory.path()).unwrap());
+    let file = directory.path().join(sqlite::FILE_NAME);
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let refused = SqliteStore::open(directory.path()).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::NewerSchema { found: 99, .. }),
+        "{refused:?}"
+    );
+
+    std::fs::remove_file(&file).unwrap();
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute("CREATE TABLE theirs (x)", []).unwrap();
+    drop(connection);
+    let refused = SqliteStore::open(directory.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Foreign { .. }), "{refused:?}");
+}
+
+/// A child commits pairs as fast as it can and tells each one that was acknowledged; it is killed in the middle of it. What was
+/// told must be there, and every batch whole.
+#[test]
+fn sigkill_in_the_middle_of_writes_loses_nothing_acknowledged_and_halves_nothing() {
+    for round in 1..=5 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::suite::writer_to_be_killed",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("ROUTEWRIGHT_TEST_STORE", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let enough = round * 17;
+        let mut told = 0;
+        for line in lines.by_ref() {
+            if let Some(number) = line.unwrap().strip_prefix("acknowledged ") {
+                told = number.parse().unwrap();
+            }
+            if told >= enough {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            if let Some(Ok(number)) = line.strip_prefix("acknowledged ").map(str::parse) {
+                told = number;
+            }
+        }
+        check_after_kill(directory.path(), told);
+    }
+}
+
+fn check_after_kill(directory: &std::path::Path, told: u64) {
+    let store = SqliteStore::open(directory).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let stored = runtime.block_on(store.load()).unwrap();
+    assert!(stored.version >= told, "acknowledged {told}, found {}", stored.version);
+    let bodies: Vec<u64> = stored
+        .resources
+        .iter()
+        .map(|resource| resource.etag.parse().unwrap())
+        .collect();
+    assert_eq!(bodies, vec![stored.version, stored.version]);
+}
+
+#[test]
+#[ignore = "the child of the crash test"]
+fn writer_to_be_killed() {
+    let Some(directory) = std::env::var_os("ROUTEWRIGHT_TEST_STORE") else {
+        return;
+    };
+    let store = SqliteStore::open(std::path::Path::new(&directory)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for version in 1..100_000 {
+        let etag = version.to_string();
+        let writes = vec![put("/left", &etag), put("/right", &etag)];
+        runtime.block_on(store.commit(batch(version - 1, writes))).unwrap();
+        println!("acknowledged {version}");
+    }
+}
+
+fn batch(follows: u64, writes: Vec<Write>) -> Batch {
+    Batch {
+        version: follows + 1,
+        follows,
+        writes,
+    }
+}
+
+fn put(id: &str, etag: &str) -> Write {
+    Write::Resource(Change::Put(resource(id, etag)))
+}
+
+fn resource(id: &str, etag: &str) -> Resource {
+    Resource {
+        id: id.to_owned(),
+        kind: "Microsoft.Network/virtualHubs".to_owned(),
+        etag: etag.to_owned(),
+        body: json!({"z": 1, "a": {"nested": [1, 2]}}),
+    }
+}
+
+fn operation(id: &str) -> Operation {
+    Operation {
+        id: id.to_owned(),
+        subscription: "s".to_owned(),
+        resource: "/a".to_owned(),
+        started: "2026-11-20T00:00:00Z".to_owned(),
+        status: "Succeeded".to_owned(),
+    }
+}
