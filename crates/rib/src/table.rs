@@ -54,8 +54,9 @@ pub struct PeerInfo {
 pub struct Change {
     /// For this prefix.
     pub prefix: IpNet,
-    /// What holds now, over learned routes only (local routes never appear here); `None`: nothing.
-    pub choice: Option<Choice>,
+    /// What holds now, over learned routes only (local routes never appear here); `None`: nothing. Equal choices that hold at
+    /// the same time are one allocation, so prefixes can be grouped by pointer.
+    pub choice: Option<Arc<Choice>>,
 }
 
 /// Sizes, for limits, reports and metrics.
@@ -157,8 +158,9 @@ impl Rib {
     pub fn export_policy_changed(&mut self) {
         todo!()
     }
-    /// Writes what is pending to the writable peers: packed UPDATEs, few large chunks, shared between peers where equal.
-    pub fn flush(&mut self, policy: &impl ExportPolicy, write: &mut impl FnMut(PeerIndex, Bytes)) {
+    /// Writes what is pending to the writable peers: packed UPDATEs, few large chunks, shared between peers where equal. True
+    /// when a writable peer still has something to come (a large table goes out in bounded chunks): call again soon.
+    pub fn flush(&mut self, policy: &impl ExportPolicy, write: &mut impl FnMut(PeerIndex, Bytes)) -> bool {
         todo!()
     }
 
