@@ -1,0 +1,285 @@
+//! From a topology to namespaces, links, addresses and static routes; pure.
+//!
+//! ```text
+//!              namespace `fabric`: bridge br0 with every subnet's first address, forwarding
+//!            ┌─────────┬───────────┬──────────┐
+//!           rs        sdwan     firewall     vm1 …           eth0 each
+//!                      │ eth1       │ eth1
+//!                     site       internet                    eth0 each
+//! ```
+//!
+//! One bridge per set of connected virtual networks: with a bridge per subnet and proxy ARP a packet for an NVA in another subnet
+//! would die at the gateway, which cannot know that the NVA was meant.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::topology::{Nva, Subnet, Topology};
+
+/// The namespace with the bridges.
+pub const FABRIC: &str = "fabric";
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// The bridges and gateways.
+    Fabric,
+    /// Where a route server's two addresses are.
+    RouteServer,
+    /// A VM.
+    Vm,
+    /// An NVA.
+    Nva,
+    /// A host behind an NVA.
+    Host,
+}
+
+/// A namespace to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Its interfaces, the fabric's bridges included.
+    pub interfaces: Vec<Interface>,
+    /// Its static routes.
+    pub routes: Vec<StaticRoute>,
+    /// Whether it forwards packets.
+    pub forwards: bool,
+}
+
+/// An interface with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name in the node.
+    pub name: String,
+    /// Its addresses, with the subnet's prefix length.
+    pub addresses: Vec<Ipv4Net>,
+    /// Whether the kernel makes the routes to the subnets; for a VM the agent does.
+    pub prefix_routes: bool,
+}
+
+/// A route that is there from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// The destination.
+    pub prefix: Ipv4Net,
+    /// The next hop.
+    pub via: Ipv4Addr,
+}
+
+/// A pair of connected interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The end that `lab link down` switches off, so that the other one loses its carrier.
+    pub near: LinkEnd,
+    /// The end in the node that the link is named by.
+    pub far: LinkEnd,
+    /// The bridge that the near end is a port of.
+    pub bridge: Option<String>,
+}
+
+/// One end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkEnd {
+    /// The node.
+    pub node: String,
+    /// The interface there.
+    pub interface: String,
+}
+
+/// Everything the fabric is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The fabric first.
+    pub nodes: Vec<Node>,
+    /// Links between them.
+    pub links: Vec<Link>,
+}
+
+impl Layout {
+    /// The layout of a topology.
+    pub fn of(topology: &Topology) -> Layout {
+        let bridges = bridges(topology);
+        let mut layout = Layout {
+            nodes: vec![fabric(topology, &bridges)],
+            links: Vec::new(),
+        };
+        for rs in &topology.route_servers {
+            let Some(subnet) = topology.route_server_subnet(rs) else {
+                continue;
+            };
+            let addresses = subnet.instance_addresses().map(|a| within(a, subnet)).to_vec();
+            let routes = vec![through_gateway(Ipv4Net::default(), subnet)];
+            layout.add(&rs.name, NodeKind::RouteServer, addresses, routes, &bridges[&rs.vnet]);
+        }
+        for nva in &topology.nvas {
+            layout.add_nva(topology, nva, &bridges[&nva.vnet]);
+        }
+        for vm in &topology.vms {
+            let Some(subnet) = topology.subnet(&vm.vnet, &vm.subnet) else {
+                continue;
+            };
+            layout.add(
+                &vm.name,
+                NodeKind::Vm,
+                vec![within(vm.address, subnet)],
+                vec![],
+                &bridges[&vm.vnet],
+            );
+        }
+        layout
+    }
+
+    /// A node joined to a bridge by its `eth0`.
+    fn add(&mut self, name: &str, kind: NodeKind, addresses: Vec<Ipv4Net>, routes: Vec<StaticRoute>, bridge: &str) {
+        self.links.push(Link {
+            near: end(FABRIC, name),
+            far: end(name, "eth0"),
+            bridge: Some(bridge.to_owned()),
+        });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            kind,
+            interfaces: vec![Interface {
+                name: "eth0".to_owned(),
+                addresses,
+                prefix_routes: kind != NodeKind::Vm,
+            }],
+            routes,
+            forwards: kind == NodeKind::Nva,
+        });
+    }
+
+    fn add_nva(&mut self, topology: &Topology, nva: &Nva, bridge: &str) {
+        let Some(subnet) = topology.subnet(&nva.vnet, &nva.subnet) else {
+            return;
+        };
+        // Without it, what the NVA learns from an instance (the virtual network's prefix, through that instance) would lead
+        // its own packets to the instance in a circle (az §2.1).
+        let rs = nva.route_server.as_deref().and_then(|name| topology.route_server(name));
+        let rs_subnet = rs.and_then(|rs| topology.route_server_subnet(rs));
+        let mut routes: Vec<_> = rs_subnet
+            .map(|s| through_gateway(s.prefix, subnet))
+            .into_iter()
+            .collect();
+        for host in &nva.behind {
+            routes.extend(host.routes.iter().map(|prefix| StaticRoute {
+                prefix: *prefix,
+                via: host.address.addr(),
+            }));
+        }
+        self.add(
+            &nva.name,
+            NodeKind::Nva,
+            vec![within(nva.address, subnet)],
+            routes,
+            bridge,
+        );
+        for (i, host) in nva.behind.iter().enumerate() {
+            let interface = format!("eth{}", i + 1);
+            let gateway = host.gateway();
+            self.links.push(Link {
+                near: end(&nva.name, &interface),
+                far: end(&host.name, "eth0"),
+                bridge: None,
+            });
+            if let Some(node) = self.nodes.iter_mut().find(|n| n.name == nva.name) {
+                node.interfaces.push(Interface {
+                    name: interface,
+                    addresses: vec![with_length(gateway, host.address)],
+                    prefix_routes: true,
+                });
+            }
+            self.nodes.push(Node {
+                name: host.name.clone(),
+                kind: NodeKind::Host,
+                interfaces: vec![Interface {
+                    name: "eth0".to_owned(),
+                    addresses: vec![host.address],
+                    prefix_routes: true,
+                }],
+                routes: vec![StaticRoute {
+                    prefix: Ipv4Net::default(),
+                    via: gateway,
+                }],
+                forwards: false,
+            });
+        }
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.name == name)
+    }
+
+    /// The link that joins a node to the rest.
+    pub fn link_of(&self, node: &str) -> Option<&Link> {
+        self.links.iter().find(|l| l.far.node == node)
+    }
+}
+
+/// The bridge of each virtual network: peered ones share one.
+fn bridges(topology: &Topology) -> BTreeMap<String, String> {
+    let mut group: BTreeMap<&str, usize> = topology.vnets.iter().map(|v| v.name.as_str()).zip(0..).collect();
+    for vnet in &topology.vnets {
+        for peering in &vnet.peerings {
+            let (a, b) = (group[vnet.name.as_str()], group[peering.to.as_str()]);
+            group
+                .values_mut()
+                .filter(|g| **g == a.max(b))
+                .for_each(|g| *g = a.min(b));
+        }
+    }
+    group
+        .into_iter()
+        .map(|(name, g)| (name.to_owned(), format!("br{g}")))
+        .collect()
+}
+
+fn fabric(topology: &Topology, bridges: &BTreeMap<String, String>) -> Node {
+    let mut interfaces: BTreeMap<&str, Interface> = BTreeMap::new();
+    for vnet in &topology.vnets {
+        let name = bridges[&vnet.name].as_str();
+        let bridge = interfaces.entry(name).or_insert_with(|| Interface {
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            prefix_routes: true,
+        });
+        bridge
+            .addresses
+            .extend(vnet.subnets.iter().map(|s| within(s.gateway(), s)));
+    }
+    Node {
+        name: FABRIC.to_owned(),
+        kind: NodeKind::Fabric,
+        interfaces: interfaces.into_values().collect(),
+        routes: Vec::new(),
+        forwards: true,
+    }
+}
+
+fn through_gateway(prefix: Ipv4Net, subnet: &Subnet) -> StaticRoute {
+    StaticRoute {
+        prefix,
+        via: subnet.gateway(),
+    }
+}
+
+fn within(address: Ipv4Addr, subnet: &Subnet) -> Ipv4Net {
+    with_length(address, subnet.prefix)
+}
+
+fn with_length(address: Ipv4Addr, prefix: Ipv4Net) -> Ipv4Net {
+    Ipv4Net::new(address, prefix.prefix_len()).expect("the length is that of a prefix")
+}
+
+fn end(node: &str, interface: &str) -> LinkEnd {
+    LinkEnd {
+        node: node.to_owned(),
+        interface: interface.to_owned(),
+    }
+}

@@ -1,0 +1,135 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::topology::Topology;
+
+/// A topology that is right, into which the mistakes are put.
+const GOOD: &str = "\
+vnets:
+  - name: hub
+    address_prefixes: [10.1.0.0/16]
+    subnets:
+      - { name: RouteServerSubnet, prefix: 10.1.0.0/27 }
+      - { name: nva, prefix: 10.1.1.0/24 }
+route_servers:
+  - { name: rs, vnet: hub }
+nvas:
+  - { name: sdwan, subnet: hub/nva, address: 10.1.1.4, asn: 65001, announce: [10.250.0.0/16] }
+vms:
+  - { name: vm1, subnet: hub/nva, address: 10.1.1.10 }
+";
+
+fn check(replace: &str, by: &str, line: u64, says: &str) {
+    assert!(GOOD.contains(replace), "{replace} is not in the topology");
+    match Topology::parse("t.yaml", &GOOD.replace(replace, by)) {
+        Err(TopologyError::Mistakes { mistakes, .. }) => {
+            let found = mistakes.iter().any(|m| m.line == line && m.message.contains(says));
+            assert!(found, "no mistake in line {line} says {says:?}: {mistakes:#?}");
+        }
+        other => panic!("{replace} → {by}: {other:?}"),
+    }
+}
+
+#[test]
+fn each_mistake_is_reported_at_its_line() {
+    check("10.1.0.0/16]", "10.1.0.1/16]", 3, "did you mean 10.1.0.0/16?");
+    check("10.1.0.0/16]", "banana]", 3, "banana is not an IPv4 prefix");
+    check("10.1.0.0/27 }", "10.2.0.0/27 }", 5, "outside the virtual network");
+    check("10.1.1.0/24 }", "10.1.0.0/24 }", 6, "overlaps subnet RouteServerSubnet");
+    check("10.1.1.0/24 }", "10.1.1.0/30 }", 6, "smaller than a /29");
+    check(
+        "10.1.1.0/24 }",
+        "10.1.1.0/24, route_table: none }",
+        6,
+        "no route table named none",
+    );
+    check("vnet: hub }", "vnet: spoke }", 8, "no virtual network named spoke");
+    check(
+        "name: RouteServerSubnet",
+        "name: other",
+        8,
+        "no subnet named RouteServerSubnet",
+    );
+    check("name: rs,", "name: fabric,", 8, "needs for itself");
+    check("10.1.1.4,", "10.1.1.3,", 10, "must be one of 10.1.1.4 to 10.1.1.254");
+    check("10.1.1.4,", "10.1.1.x,", 10, "is not an IPv4 address");
+    check("asn: 65001", "asn: 0", 10, "RFC 7607");
+    check(
+        "asn: 65001",
+        "asn: 65001, software: quagga",
+        10,
+        "software is one of builtin, frr",
+    );
+    check("[10.250.0.0/16]", "[10.250.0.1/16]", 10, "bits beyond its mask");
+    check(
+        "[10.250.0.0/16]",
+        "[{ prefix: 10.250.0.0/16, communities: [x] }]",
+        10,
+        "x is not a community",
+    );
+    check("hub/nva, address: 10.1.1.4", "hub/none", 10, "no subnet hub/none");
+    check(
+        "hub/nva, address: 10.1.1.4",
+        "hub/RouteServerSubnet",
+        10,
+        "nothing but the route server",
+    );
+    check(
+        "asn: 65001",
+        "asn: 65001, behind: [{ name: s, address: 10.1.9.9/24 }]",
+        10,
+        "overlaps the virtual network",
+    );
+    check(
+        "asn: 65001",
+        "asn: 65001, behind: [{ name: s, address: 10.9.9.1/24 }]",
+        10,
+        "the NVA's own address",
+    );
+    check(
+        "asn: 65001",
+        "asn: 65001, route_server: other",
+        10,
+        "no route server named other",
+    );
+    check("name: vm1", "name: sdwan", 12, "already a node named sdwan");
+    check("name: vm1", "name: VM1", 12, "is no node name");
+    check("10.1.1.10", "10.1.1.4", 12, "already belongs to sdwan");
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = GOOD
+        .replace("asn: 65001", "asn: 0")
+        .replace("name: vm1", "name: manager")
+        .replace("10.1.0.0/27", "no");
+    let error = Topology::parse("t.yaml", &text).unwrap_err().to_string();
+    assert!(error.lines().count() >= 3, "{error}");
+    assert!(error.lines().all(|l| l.starts_with("t.yaml:")), "{error}");
+}
+
+#[test]
+fn an_unknown_member_is_reported_with_its_place() {
+    let error = Topology::parse("t.yaml", &GOOD.replace("asn:", "as:"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("10") && error.contains("as"), "{error}");
+}
+
+#[test]
+fn addresses_that_are_not_given_are_the_next_free_ones() {
+    let text = GOOD
+        .replace(", address: 10.1.1.10", "")
+        .replace(", address: 10.1.1.4", "");
+    let topology = Topology::parse("t.yaml", &text).unwrap();
+    assert_eq!(topology.nvas[0].address.to_string(), "10.1.1.4");
+    assert_eq!(topology.vms[0].address.to_string(), "10.1.1.5");
+}
+
+#[test]
+fn the_reference_topology_is_right() {
+    let topology = Topology::reference();
+    let nodes = ["sdwan", "firewall"].map(|n| topology.nva(n).is_some());
+    assert_eq!(nodes, [true, true]);
+    assert_eq!(topology.hosts().count(), 2);
+    assert_eq!(topology.peers_of(&topology.nvas[0]).len(), 2);
+}

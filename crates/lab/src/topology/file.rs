@@ -1,0 +1,236 @@
+//! The topology file as people write it. Its JSON Schema is checked in as `docs/topology.schema.json`.
+//!
+//! Scalars stay text with their place here, so that the check can report every mistake at once.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// Text that knows its line and column.
+pub(super) type Text = Spanned<String>;
+
+/// A Routewright lab topology.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopologyFile {
+    /// What it shows, for people.
+    pub(super) description: Option<String>,
+    /// How many instance processes run: 1 or 2 (default 2).
+    #[schemars(with = "Option<u8>", range(min = 1, max = 2))]
+    pub(super) instances: Option<Spanned<u8>>,
+    /// Virtual networks. Those joined by peerings share one link; each subnet's first address is the gateway's.
+    pub(super) vnets: Vec<VnetFile>,
+    /// Route tables with user routes.
+    #[serde(default)]
+    pub(super) route_tables: Vec<RouteTableFile>,
+    /// Route servers: at most one per virtual network, which needs a subnet named RouteServerSubnet.
+    #[serde(default)]
+    pub(super) route_servers: Vec<RouteServerFile>,
+    /// Virtual machines. An agent keeps the routes of each.
+    #[serde(default)]
+    pub(super) vms: Vec<VmFile>,
+    /// Network virtual appliances, each peering with both instances.
+    #[serde(default)]
+    pub(super) nvas: Vec<NvaFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Vnet")]
+pub(super) struct VnetFile {
+    /// Name of the Azure resource.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// The address space, for example 10.1.0.0/16.
+    #[schemars(with = "Vec<String>")]
+    pub(super) address_prefixes: Vec<Text>,
+    /// Its subnets.
+    pub(super) subnets: Vec<SubnetFile>,
+    /// Its half of each peering; the other virtual network states the other half.
+    #[serde(default)]
+    pub(super) peerings: Vec<PeeringFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Subnet")]
+pub(super) struct SubnetFile {
+    /// Name within the virtual network.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// The subnet's prefix.
+    #[schemars(with = "String")]
+    pub(super) prefix: Text,
+    /// Name of a route table to attach.
+    #[schemars(with = "Option<String>")]
+    pub(super) route_table: Option<Text>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Peering")]
+pub(super) struct PeeringFile {
+    /// Name of the other virtual network.
+    #[schemars(with = "String")]
+    pub(super) to: Text,
+    /// Take traffic that the other virtual network only forwards (default true).
+    #[serde(default = "yes")]
+    pub(super) allow_forwarded_traffic: bool,
+    /// Let the other virtual network use the route server here.
+    #[serde(default)]
+    pub(super) allow_gateway_transit: bool,
+    /// Use the other virtual network's route server.
+    #[serde(default)]
+    pub(super) use_remote_gateways: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RouteTable")]
+pub(super) struct RouteTableFile {
+    /// Name of the Azure resource.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Keep BGP routes away from the subnets that use this table.
+    #[serde(default)]
+    pub(super) disable_bgp_propagation: bool,
+    /// User routes.
+    #[serde(default)]
+    pub(super) routes: Vec<UserRouteFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "UserRoute")]
+pub(super) struct UserRouteFile {
+    /// The destination.
+    #[schemars(with = "String")]
+    pub(super) prefix: Text,
+    /// VirtualAppliance, VirtualNetworkGateway, VnetLocal, Internet or None.
+    #[schemars(with = "String")]
+    pub(super) next_hop_type: Text,
+    /// The appliance's address, for VirtualAppliance.
+    #[schemars(with = "Option<String>")]
+    pub(super) next_hop: Option<Text>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RouteServer")]
+pub(super) struct RouteServerFile {
+    /// Name of the Azure resource, and of the node that holds the two instance addresses.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// The virtual network it lives in.
+    #[schemars(with = "String")]
+    pub(super) vnet: Text,
+    /// Pass on what one NVA announces to the others (default false).
+    #[serde(default)]
+    pub(super) branch_to_branch: bool,
+    /// ExpressRoute (default), VpnGateway or ASPath.
+    #[schemars(with = "Option<String>")]
+    pub(super) routing_preference: Option<Text>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Vm")]
+pub(super) struct VmFile {
+    /// Name of the node: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Where it lives: VNET/SUBNET.
+    #[schemars(with = "String")]
+    pub(super) subnet: Text,
+    /// Its address; by default the next free one of the subnet.
+    #[schemars(with = "Option<String>")]
+    pub(super) address: Option<Text>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Nva")]
+pub(super) struct NvaFile {
+    /// Name of the node: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Where it lives: VNET/SUBNET.
+    #[schemars(with = "String")]
+    pub(super) subnet: Text,
+    /// Its address; by default the next free one of the subnet.
+    #[schemars(with = "Option<String>")]
+    pub(super) address: Option<Text>,
+    /// What speaks BGP: builtin (default), frr, bird, gobgp, openbgpd, exabgp, or external.
+    #[schemars(with = "Option<String>", extend("enum" = ["builtin", "frr", "bird", "gobgp", "openbgpd", "exabgp", "external", null]))]
+    pub(super) software: Option<Text>,
+    /// Its AS number.
+    #[schemars(with = "u32")]
+    pub(super) asn: Spanned<u32>,
+    /// The route server it peers with; by default the one its virtual network can use. `none` for no peering.
+    #[schemars(with = "Option<String>")]
+    pub(super) route_server: Option<Text>,
+    /// What it announces from the start.
+    #[serde(default)]
+    #[schemars(with = "Vec<AnnounceFile>")]
+    pub(super) announce: Vec<Spanned<AnnounceFile>>,
+    /// Hosts behind it, each on a link of its own.
+    #[serde(default)]
+    pub(super) behind: Vec<HostFile>,
+}
+
+/// A prefix, alone or with path options.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Announce")]
+pub(super) enum AnnounceFile {
+    /// A prefix.
+    Plain(String),
+    /// A prefix with path options.
+    WithOptions(PathFile),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Path")]
+pub(super) struct PathFile {
+    /// The prefix.
+    pub(super) prefix: String,
+    /// Put the own AS number in front so many times more.
+    #[serde(default)]
+    pub(super) as_path_prepend: u8,
+    /// AS numbers behind the own one, as if learned from elsewhere.
+    #[serde(default)]
+    pub(super) as_path: Vec<u32>,
+    /// Standard communities, for example 65001:100.
+    #[serde(default)]
+    pub(super) communities: Vec<String>,
+    /// MULTI_EXIT_DISC.
+    pub(super) med: Option<u32>,
+    /// Another next hop than the NVA itself.
+    pub(super) next_hop: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Host")]
+pub(super) struct HostFile {
+    /// Name of the node: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Its address with the link's prefix length, for example 10.250.0.10/24; the NVA has the first address.
+    #[schemars(with = "String")]
+    pub(super) address: Text,
+    /// Prefixes that the NVA sends here besides the link's own, for example 0.0.0.0/0.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) routes: Vec<Text>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The JSON Schema of topology files.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(TopologyFile).to_value()
+}

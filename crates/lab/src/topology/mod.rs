@@ -1,0 +1,323 @@
+//! What a lab is made of: virtual networks, route servers, VMs, NVAs and the hosts behind them.
+//!
+//! [`Topology::parse`] reads a YAML file and either returns a topology in which every name resolves and every address fits, or
+//! all of its mistakes, each with its line. What the API has an opinion about (address ranges, AS numbers, limits) is left to
+//! the API: a lab must be able to try what Azure refuses.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+mod check;
+mod file;
+
+pub use check::{Mistake, TopologyError};
+pub use file::{TopologyFile, json_schema};
+
+/// The reference scenario: an SD-WAN NVA with a site, a firewall NVA with an internet, two VMs.
+pub const REFERENCE: &str = include_str!("../../../../topologies/reference.yaml");
+
+/// Azure's name for the subnet that holds the instances (az §2.1).
+pub const ROUTE_SERVER_SUBNET: &str = "RouteServerSubnet";
+
+/// A topology without mistakes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// For people.
+    pub description: Option<String>,
+    /// How many instance processes run: 1 or 2.
+    pub instances: u8,
+    /// Virtual networks.
+    pub vnets: Vec<Vnet>,
+    /// Route tables that subnets refer to.
+    pub route_tables: Vec<RouteTable>,
+    /// Route servers.
+    pub route_servers: Vec<RouteServer>,
+    /// Virtual machines, each with an agent.
+    pub vms: Vec<Vm>,
+    /// Network virtual appliances.
+    pub nvas: Vec<Nva>,
+}
+
+/// A virtual network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vnet {
+    /// Its name as an Azure resource.
+    pub name: String,
+    /// Its address space.
+    pub address_prefixes: Vec<Ipv4Net>,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+    /// Its half of each peering.
+    pub peerings: Vec<Peering>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Its name within the virtual network.
+    pub name: String,
+    /// Its prefix.
+    pub prefix: Ipv4Net,
+    /// The route table that is attached to it.
+    pub route_table: Option<String>,
+}
+
+impl Subnet {
+    /// The gateway: the subnet's first usable address, as in Azure.
+    pub fn gateway(&self) -> Ipv4Addr {
+        nth(self.prefix, 1)
+    }
+
+    /// The addresses of the two instances, if this is a RouteServerSubnet: the first two after the platform's three.
+    pub fn instance_addresses(&self) -> [Ipv4Addr; 2] {
+        [nth(self.prefix, 4), nth(self.prefix, 5)]
+    }
+}
+
+/// One direction of a virtual network peering.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peering {
+    /// The other virtual network.
+    pub to: String,
+    /// `allowForwardedTraffic`.
+    pub allow_forwarded_traffic: bool,
+    /// `allowGatewayTransit`: the other one may use our route server.
+    pub allow_gateway_transit: bool,
+    /// `useRemoteGateways`: we use the other one's route server.
+    pub use_remote_gateways: bool,
+}
+
+/// A route table with user routes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteTable {
+    /// Its name as an Azure resource.
+    pub name: String,
+    /// `disableBgpRoutePropagation`.
+    pub disable_bgp_propagation: bool,
+    /// Its routes.
+    pub routes: Vec<UserRoute>,
+}
+
+/// A user route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRoute {
+    /// The destination.
+    pub prefix: Ipv4Net,
+    /// `VirtualAppliance`, `None`, `Internet`, `VnetLocal`, `VirtualNetworkGateway`.
+    pub next_hop_type: String,
+    /// For `VirtualAppliance`.
+    pub next_hop: Option<Ipv4Addr>,
+}
+
+/// A route server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteServer {
+    /// Its name as an Azure resource, and of the node that holds its addresses.
+    pub name: String,
+    /// The virtual network whose RouteServerSubnet it lives in.
+    pub vnet: String,
+    /// `allowBranchToBranchTraffic`.
+    pub branch_to_branch: bool,
+    /// `hubRoutingPreference`: `ExpressRoute`, `VpnGateway` or `ASPath`.
+    pub routing_preference: String,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Its node's name.
+    pub name: String,
+    /// Its virtual network.
+    pub vnet: String,
+    /// Its subnet there.
+    pub subnet: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// A network virtual appliance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nva {
+    /// Its node's name.
+    pub name: String,
+    /// Its virtual network.
+    pub vnet: String,
+    /// Its subnet there.
+    pub subnet: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// What speaks BGP there.
+    pub software: Software,
+    /// Its AS number.
+    pub asn: u32,
+    /// The route server that it peers with.
+    pub route_server: Option<String>,
+    /// What it announces from the start.
+    pub announce: Vec<Path>,
+    /// The hosts behind it, each on a link of its own.
+    pub behind: Vec<Host>,
+}
+
+/// What speaks BGP in an NVA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Software {
+    /// Our own speaker; needs no package.
+    Builtin,
+    /// FRRouting.
+    Frr,
+    /// BIRD 2.
+    Bird,
+    /// GoBGP.
+    Gobgp,
+    /// OpenBGPD.
+    Openbgpd,
+    /// ExaBGP.
+    Exabgp,
+    /// Nothing: the namespace is yours.
+    External,
+}
+
+impl Software {
+    /// All of them, in the order that people are told.
+    pub const ALL: [Software; 7] = [
+        Software::Builtin,
+        Software::Frr,
+        Software::Bird,
+        Software::Gobgp,
+        Software::Openbgpd,
+        Software::Exabgp,
+        Software::External,
+    ];
+
+    /// As written in topology files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Software::Builtin => "builtin",
+            Software::Frr => "frr",
+            Software::Bird => "bird",
+            Software::Gobgp => "gobgp",
+            Software::Openbgpd => "openbgpd",
+            Software::Exabgp => "exabgp",
+            Software::External => "external",
+        }
+    }
+
+    /// The software of that name.
+    pub fn from_name(name: &str) -> Option<Software> {
+        Software::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// An announced prefix with its path options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The prefix.
+    pub prefix: Ipv4Net,
+    /// How many times the NVA's own AS number is put in front once more.
+    pub as_path_prepend: u8,
+    /// AS numbers after our own, as if learned from elsewhere.
+    pub as_path: Vec<u32>,
+    /// Standard communities.
+    pub communities: Vec<(u16, u16)>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// Another next hop than the NVA itself (a load balancer, az §2.6).
+    pub next_hop: Option<Ipv4Addr>,
+}
+
+impl Path {
+    /// The prefix with no options.
+    pub fn plain(prefix: Ipv4Net) -> Path {
+        Path {
+            prefix,
+            as_path_prepend: 0,
+            as_path: Vec::new(),
+            communities: Vec::new(),
+            med: None,
+            next_hop: None,
+        }
+    }
+}
+
+/// A host on a link of its own behind an NVA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its node's name.
+    pub name: String,
+    /// Its address and the prefix of its link; the NVA has the first address.
+    pub address: Ipv4Net,
+    /// Prefixes that the NVA sends to this host besides the link's own.
+    pub routes: Vec<Ipv4Net>,
+}
+
+impl Host {
+    /// The NVA's address on the link.
+    pub fn gateway(&self) -> Ipv4Addr {
+        nth(self.address, 1)
+    }
+}
+
+impl Topology {
+    /// Reads a topology file; `place` names it in mistakes.
+    pub fn parse(place: &str, text: &str) -> Result<Topology, TopologyError> {
+        check::parse(place, text)
+    }
+
+    /// The reference scenario.
+    pub fn reference() -> Topology {
+        Topology::parse("reference.yaml", REFERENCE).expect("a test parses the embedded topology")
+    }
+
+    /// The virtual network of that name.
+    pub fn vnet(&self, name: &str) -> Option<&Vnet> {
+        self.vnets.iter().find(|v| v.name == name)
+    }
+
+    /// A subnet by the names of its virtual network and itself.
+    pub fn subnet(&self, vnet: &str, subnet: &str) -> Option<&Subnet> {
+        self.vnet(vnet)?.subnets.iter().find(|s| s.name == subnet)
+    }
+
+    /// The NVA of that name.
+    pub fn nva(&self, name: &str) -> Option<&Nva> {
+        self.nvas.iter().find(|n| n.name == name)
+    }
+
+    /// The VM of that name.
+    pub fn vm(&self, name: &str) -> Option<&Vm> {
+        self.vms.iter().find(|n| n.name == name)
+    }
+
+    /// The route server of that name.
+    pub fn route_server(&self, name: &str) -> Option<&RouteServer> {
+        self.route_servers.iter().find(|r| r.name == name)
+    }
+
+    /// Its RouteServerSubnet.
+    pub fn route_server_subnet(&self, route_server: &RouteServer) -> Option<&Subnet> {
+        self.subnet(&route_server.vnet, ROUTE_SERVER_SUBNET)
+    }
+
+    /// The addresses that an NVA peers with: those of the instances that run.
+    pub fn peers_of(&self, nva: &Nva) -> Vec<Ipv4Addr> {
+        nva.route_server
+            .as_deref()
+            .and_then(|name| self.route_server(name))
+            .and_then(|rs| self.route_server_subnet(rs))
+            .map(|s| s.instance_addresses()[..usize::from(self.instances)].to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Every host, with the NVA it is behind.
+    pub fn hosts(&self) -> impl Iterator<Item = (&Nva, &Host)> {
+        self.nvas.iter().flat_map(|n| n.behind.iter().map(move |h| (n, h)))
+    }
+}
+
+/// The `n`-th address of a prefix, counted from its network address.
+pub(crate) fn nth(prefix: Ipv4Net, n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(prefix.network()).wrapping_add(n))
+}
