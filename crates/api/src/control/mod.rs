@@ -1,0 +1,94 @@
+//! The manager's control of an instance: JSON over HTTP on a Unix socket in the run directory (`instance-0.sock`, `instance-1.sock`).
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `PUT /intent` | [`routeserver::Intent`] | 204; 409 when the instance follows a newer version, 507 when it cannot be kept |
+//! | `GET /health` | | [`routeserver::report::InstanceReport`] |
+//! | `GET /peers[?routeServer=ID]` | | `[PeerReport]` |
+//! | `POST /peers/reset?peer=ID&soft=bool` | | 204 |
+//! | `GET /routes?peer=ID` or `?routeServer=ID[&prefix=P]` | | `[RouteReport]` |
+//! | `GET /advertised?peer=ID` | | `[AdvertisedReport]` |
+//! | `GET /effective-routes?nic=ID` | | `[EffectiveRoute]` |
+//! | `GET /agents` | | `[AgentReport]` |
+//! | `GET /metrics` | | Prometheus text, every series labelled `instance` |
+//! | `POST /shutdown` | | 202; the instance says farewell to its peers and ends |
+//!
+//! A question about something that the instance does not know is answered with 404. What is not 2xx carries a [`Problem`].
+
+mod client;
+
+pub use client::{ControlClient, ControlError};
+
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The largest intent that an instance takes: the largest virtual networks that Azure allows need a fiftieth of it.
+pub const MAX_INTENT_BYTES: usize = 256 << 20;
+
+/// Where the instance of this index listens for its manager.
+pub fn socket_path(run_dir: &Path, index: usize) -> PathBuf {
+    run_dir.join(format!("instance-{index}.sock"))
+}
+
+/// Where the instance of this index writes the address at which agents reach it.
+pub fn agents_path(run_dir: &Path, index: usize) -> PathBuf {
+    run_dir.join(format!("instance-{index}.agents"))
+}
+
+/// Where the instance of this index keeps the intent that it follows.
+pub fn intent_path(run_dir: &Path, index: usize) -> PathBuf {
+    run_dir.join(format!("instance-{index}.intent.json"))
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// For people.
+    pub error: String,
+}
+
+/// Query of `GET /peers`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeersQuery {
+    /// Only this route server's (id, lower case).
+    pub route_server: Option<String>,
+}
+
+/// Query of `POST /peers/reset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetQuery {
+    /// bgpConnection id, lower case.
+    pub peer: String,
+    /// Only ask for a route refresh.
+    #[serde(default)]
+    pub soft: bool,
+}
+
+/// Query of `GET /routes`: either `peer`, or `routeServer` with perhaps a `prefix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutesQuery {
+    /// bgpConnection id, lower case.
+    pub peer: Option<String>,
+    /// Route server id, lower case.
+    pub route_server: Option<String>,
+    /// Only this prefix.
+    pub prefix: Option<IpNet>,
+}
+
+/// Query of `GET /advertised`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvertisedQuery {
+    /// bgpConnection id, lower case.
+    pub peer: String,
+}
+
+/// Query of `GET /effective-routes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectiveRoutesQuery {
+    /// NIC id, lower case.
+    pub nic: String,
+}
