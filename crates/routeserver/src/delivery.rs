@@ -7,6 +7,11 @@ use std::sync::Arc;
 use bgp::IpNet;
 use rib::Rank;
 
+mod agents;
+mod table;
+
+pub(crate) use agents::{Delivery, Installed, Routes};
+
 /// A table of routes that one or more NICs follow; unique within an instance's life (its epoch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u64);

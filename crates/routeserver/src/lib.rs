@@ -10,8 +10,12 @@
 pub mod delivery;
 pub mod instance;
 pub mod intent;
+mod peer;
+mod policy;
+mod prefix_set;
 pub mod report;
-pub mod vnet;
+mod route_server;
+mod vnet;
 
 pub use instance::{Input, Instance, Output};
 pub use intent::Intent;

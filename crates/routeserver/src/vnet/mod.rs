@@ -1,1 +1,18 @@
 //! The virtual network: from Loc-RIB, topology and user routes to the effective routes of each NIC (az §2.7, §2.10, §5).
+//!
+//! ```text
+//! Intent ─► Topology ─► SubnetView (system and user routes, what BGP may not touch) ─┬─► rows: what Azure lists for a NIC
+//! Loc-RIB ───────────────────────────────────────────────────────────────────────────┴─► resolve: what one prefix does
+//! ```
+
+mod loc_rib;
+mod resolve;
+mod rows;
+mod topology;
+mod view;
+
+pub(crate) use loc_rib::{LocRib, NextHops};
+pub(crate) use resolve::{Resolved, Scope, Target, dependants, prefixes, resolve};
+pub(crate) use rows::rows;
+pub(crate) use topology::{NicFacts, Topology};
+pub(crate) use view::SubnetView;

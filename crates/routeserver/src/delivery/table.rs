@@ -1,0 +1,300 @@
+//! One table: routes and nexthop groups as agents hold them, and the smallest difference that takes them from one generation to
+//! the next.
+//!
+//! A group's death or return is one message whatever the number of its routes: when all routes that stay leave a group for the
+//! same next hops, the group changes its members and the routes are not mentioned. So two groups may come to hold the same
+//! next hops; routes that come later use either.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::delivery::{Group, GroupId, TableId, TableRoute, TableUpdate, Way};
+use crate::vnet::{NextHops, Resolved, Target};
+
+/// A table with its groups.
+#[derive(Debug)]
+pub(crate) struct Table {
+    id: TableId,
+    generation: u64,
+    routes: FxHashMap<IpNet, Entry>,
+    groups: BTreeMap<GroupId, Members>,
+    by_next_hops: FxHashMap<Arc<NextHops>, GroupId>,
+    next_group: u32,
+    /// The whole table, built when an agent asked for this generation.
+    snapshot: Option<Arc<TableUpdate>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    way: Way,
+    system: bool,
+}
+
+#[derive(Debug)]
+struct Members {
+    next_hops: Arc<NextHops>,
+    routes: usize,
+}
+
+impl Table {
+    pub(crate) fn new(id: TableId) -> Table {
+        Table {
+            id,
+            generation: 0,
+            routes: FxHashMap::default(),
+            groups: BTreeMap::new(),
+            by_next_hops: FxHashMap::default(),
+            next_group: 0,
+            snapshot: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> TableId {
+        self.id
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
+        self.routes.keys()
+    }
+
+    /// Whether any of the addresses is a next hop, or could become one as a fallback.
+    pub(crate) fn mentions(&self, addresses: &[IpAddr]) -> bool {
+        self.groups.values().any(|group| {
+            let next_hops = &group.next_hops;
+            let mut all = next_hops.members.iter().chain(&next_hops.fallback);
+            all.any(|address| addresses.contains(address))
+        })
+    }
+
+    /// The whole table at its generation.
+    pub(crate) fn snapshot(&mut self) -> Arc<TableUpdate> {
+        if let Some(snapshot) = &self.snapshot {
+            return snapshot.clone();
+        }
+        let snapshot = Arc::new(TableUpdate {
+            table: self.id,
+            generation: self.generation,
+            groups: self.groups.iter().map(|(id, group)| told(*id, group)).collect(),
+            removed_groups: Vec::new(),
+            routes: self.routes.iter().map(|(prefix, entry)| entry.told(*prefix)).collect(),
+            removed: Vec::new(),
+        });
+        self.snapshot = Some(snapshot.clone());
+        snapshot
+    }
+
+    /// Makes the routes as wanted (each prefix once; `None`: no route) and hands out the difference, if there is any.
+    pub(crate) fn apply(
+        &mut self,
+        wanted: impl IntoIterator<Item = (IpNet, Option<Resolved>)>,
+    ) -> Option<Arc<TableUpdate>> {
+        let moves: Vec<_> = wanted
+            .into_iter()
+            .filter(|(prefix, wanted)| !self.holds(prefix, wanted.as_ref()))
+            .collect();
+        if moves.is_empty() {
+            return None;
+        }
+        self.generation += 1;
+        self.snapshot = None;
+        let mut delta = TableUpdate {
+            table: self.id,
+            generation: self.generation,
+            groups: Vec::new(),
+            removed_groups: Vec::new(),
+            routes: Vec::new(),
+            removed: Vec::new(),
+        };
+        let mut changed_groups = self.change_groups_whole(&moves);
+        let mut left = FxHashSet::default();
+        for (prefix, wanted) in moves {
+            if !self.holds(&prefix, wanted.as_ref()) {
+                self.move_route(prefix, wanted, &mut delta, &mut changed_groups, &mut left);
+            }
+        }
+        delta.removed_groups = self.remove_unused(left);
+        changed_groups.sort_unstable();
+        for id in changed_groups {
+            if let Some(group) = self.groups.get(&id) {
+                delta.groups.push(told(id, group));
+            }
+        }
+        Some(Arc::new(delta))
+    }
+
+    /// Whether the prefix already has the wanted route.
+    fn holds(&self, prefix: &IpNet, wanted: Option<&Resolved>) -> bool {
+        match (self.routes.get(prefix), wanted) {
+            (None, None) => true,
+            (Some(entry), Some(wanted)) => entry.system == wanted.system && self.leads_to(entry.way, &wanted.target),
+            _ => false,
+        }
+    }
+
+    fn leads_to(&self, way: Way, target: &Target) -> bool {
+        match (way, target) {
+            (Way::OnLink, Target::OnLink)
+            | (Way::SubnetGateway, Target::SubnetGateway)
+            | (Way::Blackhole, Target::Blackhole) => true,
+            (Way::Group(id), Target::NextHops(next_hops)) => self
+                .groups
+                .get(&id)
+                .is_some_and(|group| Arc::ptr_eq(&group.next_hops, next_hops) || group.next_hops == *next_hops),
+            _ => false,
+        }
+    }
+
+    /// Gives other members to every group that all its routes leave, most of them for the same next hops.
+    fn change_groups_whole(&mut self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<GroupId> {
+        let mut changed = Vec::new();
+        for (id, next_hops) in self.whole_group_moves(moves) {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut group.next_hops, next_hops.clone());
+            if self.by_next_hops.get(&before) == Some(&id) {
+                self.by_next_hops.remove(&before);
+            }
+            self.by_next_hops.entry(next_hops).or_insert(id);
+            changed.push(id);
+        }
+        changed
+    }
+
+    fn whole_group_moves(&self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<(GroupId, Arc<NextHops>)> {
+        let mut leaving: FxHashMap<GroupId, usize> = FxHashMap::default();
+        let mut towards: FxHashMap<(GroupId, &Arc<NextHops>), usize> = FxHashMap::default();
+        for (prefix, wanted) in moves {
+            let Some(Entry { way: Way::Group(id), system }) = self.routes.get(prefix) else {
+                continue;
+            };
+            *leaving.entry(*id).or_default() += 1;
+            match wanted {
+                Some(wanted) if wanted.system == *system => {
+                    if let Target::NextHops(next_hops) = &wanted.target {
+                        *towards.entry((*id, next_hops)).or_default() += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut best: BTreeMap<GroupId, (usize, &Arc<NextHops>)> = BTreeMap::new();
+        for ((id, next_hops), count) in towards {
+            let all_leave = self.groups.get(&id).is_some_and(|group| group.routes == leaving[&id]);
+            // A single route moves to the group that is there already: that keeps groups few.
+            let worthwhile = count > 1 || !self.by_next_hops.contains_key(next_hops);
+            let more = best
+                .get(&id)
+                .is_none_or(|(most, towards)| (count, next_hops_order(next_hops)) > (*most, next_hops_order(towards)));
+            if all_leave && worthwhile && more {
+                best.insert(id, (count, next_hops));
+            }
+        }
+        best.into_iter()
+            .map(|(id, (_, next_hops))| (id, next_hops.clone()))
+            .collect()
+    }
+
+    fn move_route(
+        &mut self,
+        prefix: IpNet,
+        wanted: Option<Resolved>,
+        delta: &mut TableUpdate,
+        changed_groups: &mut Vec<GroupId>,
+        left: &mut FxHashSet<GroupId>,
+    ) {
+        let entry = wanted.map(|wanted| Entry {
+            way: self.way(wanted.target, changed_groups),
+            system: wanted.system,
+        });
+        let before = match entry {
+            Some(entry) => {
+                delta.routes.push(entry.told(prefix));
+                self.routes.insert(prefix, entry)
+            }
+            None => {
+                delta.removed.push(prefix);
+                self.routes.remove(&prefix)
+            }
+        };
+        if let Some(Entry { way: Way::Group(id), .. }) = before
+            && let Some(group) = self.groups.get_mut(&id)
+        {
+            group.routes -= 1;
+            left.insert(id);
+        }
+    }
+
+    /// The way to a target, counting one more route for its group.
+    fn way(&mut self, target: Target, changed_groups: &mut Vec<GroupId>) -> Way {
+        let next_hops = match target {
+            Target::OnLink => return Way::OnLink,
+            Target::SubnetGateway => return Way::SubnetGateway,
+            Target::Blackhole => return Way::Blackhole,
+            Target::NextHops(next_hops) => next_hops,
+        };
+        let id = match self.by_next_hops.get(&next_hops) {
+            Some(id) => *id,
+            None => {
+                let id = GroupId(self.next_group);
+                self.next_group += 1;
+                self.by_next_hops.insert(next_hops.clone(), id);
+                self.groups.insert(id, Members { next_hops, routes: 0 });
+                changed_groups.push(id);
+                id
+            }
+        };
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.routes += 1;
+        }
+        Way::Group(id)
+    }
+
+    fn remove_unused(&mut self, left: FxHashSet<GroupId>) -> Vec<GroupId> {
+        let mut removed: Vec<GroupId> = left
+            .into_iter()
+            .filter(|id| self.groups.get(id).is_some_and(|group| group.routes == 0))
+            .collect();
+        removed.sort_unstable();
+        for id in &removed {
+            if let Some(group) = self.groups.remove(id)
+                && self.by_next_hops.get(&group.next_hops) == Some(id)
+            {
+                self.by_next_hops.remove(&group.next_hops);
+            }
+        }
+        removed
+    }
+}
+
+impl Entry {
+    fn told(self, prefix: IpNet) -> TableRoute {
+        TableRoute {
+            prefix,
+            way: self.way,
+            system: self.system,
+        }
+    }
+}
+
+fn told(id: GroupId, group: &Members) -> Group {
+    Group {
+        id,
+        members: group.next_hops.members.clone(),
+        fallback: group.next_hops.fallback.clone(),
+        rank: group.next_hops.rank,
+    }
+}
+
+/// Any fixed order: equal counts must not be settled by the order of a hash map.
+fn next_hops_order(next_hops: &NextHops) -> (&[IpAddr], &[IpAddr], rib::Rank) {
+    (&next_hops.members, &next_hops.fallback, next_hops.rank)
+}

@@ -1,0 +1,166 @@
+//! One peering of this instance: its session, and what we know of the peer beside its routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use bgp::session::{ConnectionId, DownReason, Negotiated, Session, SessionConfig};
+use bgp::{BgpIdentifier, FamilySet};
+use rib::{PeerIndex, PeerInfo, RouteSource};
+
+use crate::instance::{Endpoint, PeerKey};
+use crate::intent::PeerIntent;
+use crate::route_server::RouteServer;
+
+/// A peer that has said nothing of routes for so long after Established, or after its last UPDATE, has said all that it has.
+/// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
+
+/// One peering.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) key: PeerKey,
+    pub(crate) intent: PeerIntent,
+    /// Route server id.
+    pub(crate) route_server: String,
+    /// In the route server's RIB.
+    pub(crate) index: PeerIndex,
+    pub(crate) session: Session,
+    pub(crate) up: Option<Up>,
+    /// Has told all its routes once: the instance need not wait for it any more.
+    pub(crate) heard_out: bool,
+    /// The warning threshold was crossed and told.
+    pub(crate) warned: bool,
+    pub(crate) mended_updates: u64,
+    /// The last failure told as an event: a peer that is away for a day makes one, not a thousand.
+    pub(crate) last_failure: Option<String>,
+    /// Where its session stands in the instance's timers.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// An Established session.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) connection: ConnectionId,
+    pub(crate) negotiated: Negotiated,
+    /// Established, or the last UPDATE, whichever is later.
+    pub(crate) last_update: Instant,
+    pub(crate) end_of_rib: FamilySet,
+    /// The session was told that nothing moves.
+    pub(crate) write_blocked: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(key: PeerKey, intent: PeerIntent, route_server: &RouteServer, index: PeerIndex, seed: u64) -> Peer {
+        let session = Session::new(session_config(key, &intent, route_server, seed));
+        Peer {
+            key,
+            route_server: route_server.intent.id.clone(),
+            index,
+            session,
+            up: None,
+            heard_out: false,
+            warned: false,
+            mended_updates: 0,
+            last_failure: None,
+            deadline: None,
+            intent,
+        }
+    }
+
+    /// What the decision process must know of it.
+    pub(crate) fn info(&self) -> PeerInfo {
+        let identifier = self.up.as_ref().map(|up| up.negotiated.peer_identifier);
+        peer_info(&self.intent, identifier)
+    }
+
+    /// When it counts as heard out if it stays quiet; `None`: not before something happens.
+    pub(crate) fn quiet_at(&self) -> Option<Instant> {
+        let up = self.up.as_ref()?;
+        Some(up.last_update + QUIET)
+    }
+
+    /// Whether the instance need not wait for this peer's routes.
+    pub(crate) fn is_heard_out(&self, now: Instant) -> bool {
+        self.heard_out || self.intent.admin_down || self.quiet_at().is_some_and(|at| at <= now)
+    }
+}
+
+/// A peer's facts; before its first session its identifier is 0.
+pub(crate) fn peer_info(intent: &PeerIntent, identifier: Option<BgpIdentifier>) -> PeerInfo {
+    PeerInfo {
+        identifier: identifier.unwrap_or(BgpIdentifier(Ipv4Addr::UNSPECIFIED)),
+        address: intent.address,
+        asn: intent.asn,
+        external: true,
+        source: RouteSource::Nva,
+        import_preference: intent.import_preference,
+    }
+}
+
+/// Whether the change of settings needs another session. Limits, preference and the operator's hold do not.
+pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
+    let same_session = PeerIntent {
+        name: after.name.clone(),
+        route_limit: after.route_limit,
+        route_limit_warning_percent: after.route_limit_warning_percent,
+        import_preference: after.import_preference,
+        admin_down: after.admin_down,
+        ..before.clone()
+    };
+    same_session != *after
+}
+
+pub(crate) fn endpoint(intent: &PeerIntent, route_server: &RouteServer) -> Endpoint {
+    Endpoint {
+        local: route_server.address,
+        remote: intent.address,
+        namespace: route_server.intent.namespace.clone(),
+        md5_password: intent.md5_password.clone(),
+        ttl_security_hops: intent.ttl_security_hops,
+    }
+}
+
+fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer, seed: u64) -> SessionConfig {
+    let identifier = bgp_identifier(route_server.address);
+    SessionConfig {
+        local_asn: route_server.intent.asn,
+        hold_time_secs: intent.hold_time_secs,
+        dial: intent.dial,
+        connect_retry: Duration::from_secs(intent.connect_retry_secs.max(1)),
+        jitter_seed: seed ^ (u64::from(key.0) << 32),
+        ..SessionConfig::azure(identifier, intent.address, intent.asn)
+    }
+}
+
+/// The instance's own address (az §2.1); of an IPv6 address the last four octets.
+fn bgp_identifier(address: IpAddr) -> BgpIdentifier {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => {
+            let [.., a, b, c, d] = v6.octets();
+            [a, b, c, d]
+        }
+    };
+    //= https://www.rfc-editor.org/rfc/rfc6286#section-2.1
+    //# The BGP Identifier is a 4-octet, unsigned, non-zero integer that
+    //# should be unique within an AS.
+    let bits = u32::from_be_bytes(octets).max(1);
+    BgpIdentifier(Ipv4Addr::from(bits))
+}
+
+/// Why a session ended, for people.
+pub(crate) fn describe(reason: &DownReason) -> String {
+    match reason {
+        DownReason::NotificationSent(notification, why) => format!(
+            "we sent NOTIFICATION {}/{}: {why}",
+            notification.code, notification.subcode
+        ),
+        DownReason::NotificationReceived(notification) => format!(
+            "the peer sent NOTIFICATION {}/{}",
+            notification.code, notification.subcode
+        ),
+        DownReason::ConnectionLost(why) => format!("connection lost: {why}"),
+        DownReason::SendHoldTimerExpired => "the peer took nothing of what we wrote (send hold timer expired)".to_owned(),
+    }
+}
+

@@ -1,0 +1,146 @@
+//! Azure's import and export rules (az §2.3, §2.4, §2.10) as policies of the RIB.
+//!
+//! Knows one route server's own facts: its AS number, this instance's address, its virtual network's prefixes. Knows nothing of
+//! single peers: every NVA is treated alike.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bgp::wire::{Community, PathAttributes};
+use bgp::{Asn, IpNet};
+use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, RejectRule, RouteSource};
+
+use crate::prefix_set::PrefixSet;
+
+/// Marks routes learned from NVAs and gateways (az §2.4).
+pub(crate) const LEARNED: Community = Community::new(65517, 65517);
+/// Marks prefixes of peered virtual networks (az §2.4).
+pub(crate) const PEERED_VIRTUAL_NETWORK: Community = Community::new(65518, 65518);
+
+/// What one instance of a route server refuses from NVAs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImportRules {
+    /// The route server's AS number.
+    pub(crate) asn: Asn,
+    /// This instance's address.
+    pub(crate) address: IpAddr,
+    /// RouteServerSubnet.
+    pub(crate) subnet: IpNet,
+    /// The virtual network's address space, and that of peered ones that use its gateways.
+    pub(crate) inside: PrefixSet,
+    /// IPv6 routes are exchanged.
+    pub(crate) ipv6: bool,
+}
+
+impl ImportPolicy for ImportRules {
+    fn refuse_attributes(&self, _peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
+        for asn in attributes.as_numbers() {
+            if asn == self.asn {
+                return Some(RejectRule::OwnAsn);
+            }
+            //= https://www.rfc-editor.org/rfc/rfc7607#section-2
+            //# A BGP speaker MUST NOT originate or propagate a route with an AS
+            //# number of zero in the AS_PATH, AS4_PATH, AGGREGATOR, or
+            //# AS4_AGGREGATOR attributes.
+            if asn == Asn(0) {
+                return Some(RejectRule::AsZero);
+            }
+        }
+        let next_hop = attributes.next_hop();
+        if next_hop == self.address {
+            return Some(RejectRule::OwnNextHop);
+        }
+        (!is_usable(next_hop)).then_some(RejectRule::UnusableNextHop)
+    }
+
+    fn refuse_prefix(&self, _peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
+        if matches!(prefix, IpNet::V6(_)) && !self.ipv6 {
+            return Some(RejectRule::FamilyDisabled);
+        }
+        if *prefix == self.subnet {
+            return Some(RejectRule::OwnSubnet);
+        }
+        self.inside.covers(prefix).then_some(RejectRule::InsideVirtualNetwork)
+    }
+}
+
+/// Whether packets can be sent to `address` on a link: a unicast address of one host. Whether it answers is the agent's to see.
+fn is_usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_usable_v4(v4),
+        IpAddr::V6(v6) => {
+            let link_local = v6.segments()[0] & 0xffc0 == 0xfe80;
+            !(v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_multicast()
+                || link_local
+                || v6.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+fn is_usable_v4(address: Ipv4Addr) -> bool {
+    // 0/8 is "this network", 240/4 reserved with the broadcast address (RFC 6890).
+    address.octets()[0] != 0 && address.octets()[0] < 240 && !address.is_loopback() && !address.is_multicast()
+}
+
+/// What one instance of a route server tells NVAs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExportRules {
+    /// The route server's AS number.
+    pub(crate) asn: Asn,
+    /// This instance's address.
+    pub(crate) address: IpAddr,
+    /// NVAs hear of other NVAs' routes.
+    pub(crate) branch_to_branch: bool,
+}
+
+impl ExportPolicy for ExportRules {
+    fn export(
+        &self,
+        _group: &GroupKey,
+        source: RouteSource,
+        attributes: &Arc<PathAttributes>,
+    ) -> Option<PathAttributes> {
+        let learned = !matches!(
+            source,
+            RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork
+        );
+        if learned && (!self.branch_to_branch || stays_here(attributes)) {
+            return None;
+        }
+        // The family is that of the route's own next hop; the instance answers for both with one address.
+        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6());
+        let told = attributes
+            .to_builder()
+            .strip_for_external_peer()
+            .next_hop(next_hop?)
+            .prepend(self.asn, 1);
+        let told = match source {
+            RouteSource::VirtualNetwork => told,
+            RouteSource::PeeredVirtualNetwork => told.add_community(PEERED_VIRTUAL_NETWORK),
+            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => told.add_community(LEARNED),
+        };
+        Some(told.build())
+    }
+}
+
+/// Well-known communities; every NVA is an external peer.
+fn stays_here(attributes: &PathAttributes) -> bool {
+    //= https://www.rfc-editor.org/rfc/rfc1997
+    //# All routes received carrying a communities attribute
+    //# containing this value MUST NOT be advertised to other BGP peers.
+    attributes.has_community(Community::NO_ADVERTISE)
+        || attributes.has_community(Community::NO_EXPORT)
+        || attributes.has_community(Community::NO_EXPORT_SUBCONFED)
+}
+
+/// The instance's address as next hop of a family. IPv6 routes over IPv4 sessions carry it IPv4-mapped, as routers without an
+/// IPv6 address on the session do; IPv4 routes cannot be told over IPv6 sessions (RFC 8950 is not spoken).
+pub(crate) fn next_hop_self(address: IpAddr, ipv6: bool) -> Option<IpAddr> {
+    match (address, ipv6) {
+        (IpAddr::V4(v4), true) => Some(IpAddr::V6(v4.to_ipv6_mapped())),
+        (IpAddr::V6(_), false) => None,
+        (address, _) => Some(address),
+    }
+}

@@ -1,0 +1,170 @@
+//! One route server's half that is ours: its RIB, its rules, and what the virtual network makes of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::IpNet;
+use bgp::session::ConnectionId;
+use bgp::wire::PathAttributes;
+use rib::{PeerIndex, Rib, RouteSource};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::instance::PeerKey;
+use crate::intent::RouteServerIntent;
+use crate::policy::{ExportRules, ImportRules, next_hop_self};
+use crate::vnet::{LocRib, Topology};
+
+/// One route server on this instance.
+#[derive(Debug)]
+pub(crate) struct RouteServer {
+    pub(crate) intent: RouteServerIntent,
+    /// This instance's address.
+    pub(crate) address: IpAddr,
+    pub(crate) rib: Rib,
+    pub(crate) import: ImportRules,
+    pub(crate) export: ExportRules,
+    /// In the order of the intent.
+    pub(crate) peers: Vec<PeerKey>,
+    /// Established sessions.
+    pub(crate) connections: FxHashMap<PeerIndex, ConnectionId>,
+    /// Why the address cannot be bound, for people.
+    pub(crate) address_problem: Option<String>,
+    /// When converging ends whatever the peers say.
+    pub(crate) converge_by: Instant,
+    /// Something happened to the RIB since it was last settled.
+    pub(crate) unsettled: bool,
+    /// The Loc-RIB for effective routes; kept only while agents are there.
+    loc_rib: Option<LocRib>,
+    /// What changed in the Loc-RIB when it was last settled.
+    changed: Vec<IpNet>,
+    local: Vec<(IpNet, RouteSource)>,
+}
+
+impl RouteServer {
+    pub(crate) fn new(intent: RouteServerIntent, instance: usize, now: Instant, topology: &Topology) -> RouteServer {
+        let address = intent.instance_addresses[instance];
+        let mut route_server = RouteServer {
+            address,
+            rib: Rib::new(intent.preference),
+            import: import_rules(&intent, address, topology),
+            export: export_rules(&intent, address),
+            peers: Vec::new(),
+            connections: FxHashMap::default(),
+            address_problem: None,
+            converge_by: now + Duration::from_secs(intent.converge_secs),
+            unsettled: true,
+            loc_rib: None,
+            changed: Vec::new(),
+            local: Vec::new(),
+            intent,
+        };
+        route_server.set_local(topology);
+        route_server
+    }
+
+    /// Whether this intent can be taken over without touching any session. Peers are looked at one by one.
+    pub(crate) fn keeps_sessions(&self, intent: &RouteServerIntent) -> bool {
+        self.intent.asn == intent.asn
+            && self.intent.instance_addresses == intent.instance_addresses
+            && self.intent.namespace == intent.namespace
+    }
+
+    /// Takes over settings and topology: every route gets its verdict anew where the rules changed, every view its content.
+    pub(crate) fn update(&mut self, intent: RouteServerIntent, topology: &Topology) {
+        if self.intent.preference != intent.preference {
+            self.rib.set_preference(intent.preference);
+        }
+        let import = import_rules(&intent, self.address, topology);
+        if self.import != import {
+            self.import = import;
+            self.rib.reconsider(&self.import);
+        }
+        let export = export_rules(&intent, self.address);
+        if self.export != export {
+            self.export = export;
+            self.rib.export_policy_changed();
+        }
+        self.intent = intent;
+        self.set_local(topology);
+        self.unsettled = true;
+    }
+
+    /// Originates the prefixes of the virtual network and of peered ones that use its gateways (az §2.4).
+    fn set_local(&mut self, topology: &Topology) {
+        let (own, transit) = topology.space(&self.intent);
+        let own = own.into_iter().map(|prefix| (prefix, RouteSource::VirtualNetwork));
+        let transit = transit.into_iter().map(|prefix| (prefix, RouteSource::PeeredVirtualNetwork));
+        let mut seen = FxHashSet::default();
+        let local: Vec<(IpNet, RouteSource)> = own
+            .chain(transit)
+            .map(|(prefix, source)| (prefix.trunc(), source))
+            .filter(|(prefix, _)| self.intent.ipv6 || matches!(prefix, IpNet::V4(_)))
+            .filter(|(prefix, _)| seen.insert(*prefix))
+            .collect();
+        if local == self.local {
+            return;
+        }
+        let attributes = |ipv6| {
+            let next_hop = next_hop_self(self.address, ipv6)?;
+            Some(Arc::new(PathAttributes::builder(next_hop).build()))
+        };
+        let (v4, v6) = (attributes(false), attributes(true));
+        let routes: Vec<_> = local
+            .iter()
+            .filter_map(|(prefix, source)| {
+                let attributes = if matches!(prefix, IpNet::V6(_)) { &v6 } else { &v4 };
+                Some((*prefix, *source, attributes.clone()?))
+            })
+            .collect();
+        self.rib.set_local(&routes);
+        self.local = local;
+    }
+
+    /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables.
+    pub(crate) fn decide(&mut self, with_agents: bool) {
+        self.changed.clear();
+        let changes = self.rib.decide();
+        match &mut self.loc_rib {
+            _ if !with_agents => self.loc_rib = None,
+            None => self.loc_rib = Some(LocRib::new(self.rib.loc_rib())),
+            Some(loc_rib) => {
+                self.changed.extend(changes.iter().map(|change| change.prefix));
+                for change in changes {
+                    loc_rib.apply(change);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn loc_rib(&self) -> Option<&LocRib> {
+        self.loc_rib.as_ref()
+    }
+
+    pub(crate) fn changed(&self) -> &[IpNet] {
+        &self.changed
+    }
+
+    pub(crate) fn forget_changed(&mut self) {
+        self.changed.clear();
+    }
+}
+
+fn import_rules(intent: &RouteServerIntent, address: IpAddr, topology: &Topology) -> ImportRules {
+    let (own, transit) = topology.space(intent);
+    ImportRules {
+        asn: intent.asn,
+        address,
+        subnet: intent.subnet.trunc(),
+        inside: own.into_iter().chain(transit).collect(),
+        ipv6: intent.ipv6,
+    }
+}
+
+fn export_rules(intent: &RouteServerIntent, address: IpAddr) -> ExportRules {
+    ExportRules {
+        asn: intent.asn,
+        address,
+        branch_to_branch: intent.branch_to_branch,
+    }
+}

@@ -1,0 +1,92 @@
+//! The effective routes of a NIC as Azure lists them (az §5, §2.10, 2): losers included, with their state.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bgp::IpNet;
+
+use crate::intent::UserNextHop;
+use crate::report::EffectiveRoute;
+use crate::vnet::resolve::{Scope, gateway_hops, learned, prefixes};
+use crate::vnet::view::{SystemHop, UserRoute, default_route};
+
+/// Every row, by prefix; for equal prefixes the user-defined one first, then BGP's, then the system's.
+pub(crate) fn rows(scope: Scope<'_>) -> Vec<EffectiveRoute> {
+    let prefixes: BTreeSet<IpNet> = prefixes(scope.view, scope.loc_rib).collect();
+    prefixes.iter().flat_map(|prefix| rows_of(scope, prefix)).collect()
+}
+
+fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRoute> {
+    let user = scope.view.user.get(prefix);
+    let bgp = learned(scope, prefix);
+    let user_row = user.map(|route| user_row(scope, prefix, route));
+    let bgp_row = bgp.map(|next_hops| {
+        let row = row(scope, prefix, "VirtualNetworkGateway", "VirtualNetworkGateway");
+        let row = with_next_hops(scope, row, &next_hops.members);
+        if user.is_some() { invalid(row) } else { row }
+    });
+    let system_row = scope.view.system.get(prefix).and_then(|hop| {
+        // A default route from BGP makes these rows absent, not Invalid (az §2.10, 2).
+        if hop.yields_to_bgp() && (bgp.is_some() || learned(scope, &default_route(prefix)).is_some()) {
+            return None;
+        }
+        let row = row(scope, prefix, "Default", system_type(*hop));
+        Some(if user.is_some() { invalid(row) } else { row })
+    });
+    user_row.into_iter().chain(bgp_row).chain(system_row)
+}
+
+fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRoute {
+    let (next_hop_type, next_hops): (_, &[IpAddr]) = match &route.next_hop {
+        UserNextHop::VirtualAppliance(addresses) if addresses.len() > 1 => ("VirtualApplianceEcmp", addresses),
+        UserNextHop::VirtualAppliance(addresses) => ("VirtualAppliance", addresses),
+        UserNextHop::VnetLocal => ("VnetLocal", &[]),
+        UserNextHop::Internet => ("Internet", &[]),
+        UserNextHop::None => ("None", &[]),
+        UserNextHop::VirtualNetworkGateway => (
+            "VirtualNetworkGateway",
+            gateway_hops(scope.view, scope.loc_rib, prefix).map_or(&[], |next_hops| &next_hops.members),
+        ),
+    };
+    let mut row = with_next_hops(scope, row(scope, prefix, "User", next_hop_type), next_hops);
+    row.name = Some(route.name.clone());
+    row
+}
+
+fn row(scope: Scope<'_>, prefix: &IpNet, source: &str, next_hop_type: &str) -> EffectiveRoute {
+    EffectiveRoute {
+        name: None,
+        source: source.to_owned(),
+        state: "Active".to_owned(),
+        address_prefix: *prefix,
+        next_hop_type: next_hop_type.to_owned(),
+        next_hop_ip_address: Vec::new(),
+        disable_bgp_route_propagation: scope.view.propagation_disabled,
+        not_installed: None,
+    }
+}
+
+fn with_next_hops(scope: Scope<'_>, mut row: EffectiveRoute, next_hops: &[IpAddr]) -> EffectiveRoute {
+    row.next_hop_ip_address = next_hops.to_vec();
+    let own = next_hops.iter().find(|next_hop| scope.own.contains(next_hop));
+    row.not_installed = own.map(|own| {
+        format!("{own} is this NIC's own address; its kernel keeps the system route for the prefix, if there is one")
+    });
+    row
+}
+
+fn invalid(mut row: EffectiveRoute) -> EffectiveRoute {
+    row.state = "Invalid".to_owned();
+    row.not_installed = None;
+    row
+}
+
+fn system_type(hop: SystemHop) -> &'static str {
+    match hop {
+        SystemHop::VnetLocal => "VnetLocal",
+        SystemHop::VNetPeering => "VNetPeering",
+        SystemHop::VNetGlobalPeering => "VNetGlobalPeering",
+        SystemHop::Internet => "Internet",
+        SystemHop::None => "None",
+    }
+}

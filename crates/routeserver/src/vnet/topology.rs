@@ -1,0 +1,200 @@
+//! The intent's virtual networks with the relations between them: whose route server serves whom, whose prefixes go where.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::IpNet;
+use rustc_hash::FxHashMap;
+
+use crate::intent::{Intent, NicIntent, PeeringIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use crate::prefix_set::PrefixSet;
+use crate::vnet::view::{SubnetView, SystemHop, UserRoute};
+
+/// Where packets to private space go while nothing better is known: nowhere (az §2.7).
+const PRIVATE_SPACE: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
+
+/// An intent, indexed.
+#[derive(Debug, Default)]
+pub(crate) struct Topology {
+    intent: Arc<Intent>,
+    virtual_networks: FxHashMap<String, usize>,
+    /// Virtual network to its own route server.
+    route_servers: FxHashMap<String, usize>,
+    subnets: FxHashMap<String, (usize, usize)>,
+    nics: FxHashMap<String, (usize, usize)>,
+}
+
+/// What an agent must know of a NIC besides its table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NicFacts {
+    /// Subnet id.
+    pub(crate) subnet: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) subnet_prefixes: Vec<IpNet>,
+    pub(crate) gateways: Vec<IpAddr>,
+}
+
+impl Topology {
+    pub(crate) fn new(intent: Arc<Intent>) -> Topology {
+        let mut topology = Topology {
+            intent: intent.clone(),
+            ..Topology::default()
+        };
+        for (index, route_server) in intent.route_servers.iter().enumerate() {
+            let network = route_server.virtual_network.clone();
+            topology.route_servers.insert(network, index);
+        }
+        for (index, network) in intent.virtual_networks.iter().enumerate() {
+            topology.virtual_networks.insert(network.id.clone(), index);
+            for (subnet, intent) in network.subnets.iter().enumerate() {
+                topology.subnets.insert(intent.id.clone(), (index, subnet));
+            }
+            for (nic, intent) in network.nics.iter().enumerate() {
+                topology.nics.insert(intent.id.clone(), (index, nic));
+            }
+        }
+        topology
+    }
+
+    /// The prefixes that a route server originates: its virtual network's, and those of peered ones that use its gateways.
+    pub(crate) fn space(&self, route_server: &RouteServerIntent) -> (Vec<IpNet>, Vec<IpNet>) {
+        let Some(network) = self.virtual_network(&route_server.virtual_network) else {
+            return (Vec::new(), Vec::new());
+        };
+        let transit = network
+            .peerings
+            .iter()
+            .filter(|peering| peering.allow_gateway_transit)
+            .filter_map(|peering| self.virtual_network(&peering.remote))
+            .filter(|remote| peering_with(remote, &network.id).is_some_and(|back| back.use_remote_gateways))
+            .flat_map(|remote| remote.address_space.iter().copied())
+            .collect();
+        (network.address_space.clone(), transit)
+    }
+
+    pub(crate) fn nic(&self, id: &str) -> Option<NicFacts> {
+        let &(network, nic) = self.nics.get(id)?;
+        let nic: &NicIntent = &self.intent.virtual_networks[network].nics[nic];
+        let (_, subnet) = self.subnet(&nic.subnet)?;
+        Some(NicFacts {
+            subnet: nic.subnet.clone(),
+            addresses: nic.addresses.clone(),
+            subnet_prefixes: subnet.prefixes.clone(),
+            gateways: gateways(&subnet.prefixes),
+        })
+    }
+
+    pub(crate) fn view(&self, subnet: &str) -> Option<SubnetView> {
+        let (network, subnet) = self.subnet(subnet)?;
+        let table = subnet.route_table.as_ref();
+        let mut user = BTreeMap::new();
+        for route in table.iter().flat_map(|table| &table.routes) {
+            user.insert(
+                route.prefix.trunc(),
+                UserRoute {
+                    name: route.name.clone(),
+                    next_hop: route.next_hop.clone(),
+                },
+            );
+        }
+        Some(SubnetView {
+            prefixes: subnet.prefixes.clone(),
+            route_server: self.serving(network).map(|route_server| route_server.id.clone()),
+            propagation_disabled: table.is_some_and(|table| table.disable_bgp_route_propagation),
+            system: self.system_routes(network),
+            user,
+            not_from_bgp: self.not_from_bgp(network),
+        })
+    }
+
+    /// The route server whose routes come to `network`: its own, or that of the peered network whose gateways it uses (az §2.8).
+    fn serving(&self, network: &VirtualNetworkIntent) -> Option<&RouteServerIntent> {
+        if let Some(own) = self.route_server_in(&network.id) {
+            return Some(own);
+        }
+        network
+            .peerings
+            .iter()
+            .filter(|peering| peering.use_remote_gateways)
+            .filter(|peering| {
+                let remote = self.virtual_network(&peering.remote);
+                let back = remote.and_then(|remote| peering_with(remote, &network.id));
+                back.is_some_and(|back| back.allow_gateway_transit)
+            })
+            .find_map(|peering| self.route_server_in(&peering.remote))
+    }
+
+    fn system_routes(&self, network: &VirtualNetworkIntent) -> BTreeMap<IpNet, SystemHop> {
+        let mut system = BTreeMap::new();
+        for block in PRIVATE_SPACE {
+            let block: IpNet = block.parse().expect("the table holds prefixes");
+            if !network.address_space.iter().any(|prefix| block.contains(prefix)) {
+                system.insert(block, SystemHop::None);
+            }
+        }
+        for default in ["0.0.0.0/0", "::/0"] {
+            let default: IpNet = default.parse().expect("a prefix");
+            if network.address_space.iter().any(|prefix| default.contains(prefix)) {
+                system.insert(default, SystemHop::Internet);
+            }
+        }
+        for (peering, remote) in self.peered(network) {
+            let hop = match peering.global {
+                true => SystemHop::VNetGlobalPeering,
+                false => SystemHop::VNetPeering,
+            };
+            system.extend(remote.address_space.iter().map(|prefix| (prefix.trunc(), hop)));
+        }
+        let own = network.address_space.iter();
+        system.extend(own.map(|prefix| (prefix.trunc(), SystemHop::VnetLocal)));
+        system
+    }
+
+    fn not_from_bgp(&self, network: &VirtualNetworkIntent) -> PrefixSet {
+        let peered = self.peered(network).flat_map(|(_, remote)| &remote.address_space);
+        network.address_space.iter().chain(peered).copied().collect()
+    }
+
+    fn peered<'a>(
+        &'a self,
+        network: &'a VirtualNetworkIntent,
+    ) -> impl Iterator<Item = (&'a PeeringIntent, &'a VirtualNetworkIntent)> {
+        network
+            .peerings
+            .iter()
+            .filter_map(|peering| Some((peering, self.virtual_network(&peering.remote)?)))
+    }
+
+    fn virtual_network(&self, id: &str) -> Option<&VirtualNetworkIntent> {
+        let index = self.virtual_networks.get(id)?;
+        self.intent.virtual_networks.get(*index)
+    }
+
+    fn route_server_in(&self, network: &str) -> Option<&RouteServerIntent> {
+        let index = self.route_servers.get(network)?;
+        self.intent.route_servers.get(*index)
+    }
+
+    fn subnet(&self, id: &str) -> Option<(&VirtualNetworkIntent, &SubnetIntent)> {
+        let &(network, subnet) = self.subnets.get(id)?;
+        let network = &self.intent.virtual_networks[network];
+        Some((network, &network.subnets[subnet]))
+    }
+}
+
+fn peering_with<'a>(network: &'a VirtualNetworkIntent, other: &str) -> Option<&'a PeeringIntent> {
+    network.peerings.iter().find(|peering| peering.remote == other)
+}
+
+/// The first address of the subnet, per family.
+fn gateways(prefixes: &[IpNet]) -> Vec<IpAddr> {
+    let first = |ipv6: bool| {
+        let prefix = prefixes.iter().find(|prefix| prefix.addr().is_ipv6() == ipv6)?;
+        Some(match prefix.network() {
+            IpAddr::V4(network) => IpAddr::from((u32::from(network).saturating_add(1)).to_be_bytes()),
+            IpAddr::V6(network) => IpAddr::from((u128::from(network).saturating_add(1)).to_be_bytes()),
+        })
+    };
+    [false, true].into_iter().filter_map(first).collect()
+}
