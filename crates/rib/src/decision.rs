@@ -47,7 +47,7 @@ pub enum DecisionStep {
 pub struct Rank(pub u64);
 
 /// What the Loc-RIB holds for a prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Next hops of the equal-cost set, sorted, without repetition.
     pub next_hops: Vec<IpAddr>,

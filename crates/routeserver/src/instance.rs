@@ -2,16 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
-use bgp::IpNet;
 use bgp::session::{ConnectionId, Direction};
 use bgp::wire::{DecodeContext, Message, MessageError};
 use bytes::Bytes;
 
 use crate::delivery::{AgentId, TableId, ToAgent};
 use crate::intent::Intent;
-use crate::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+
+mod apply;
+mod machine;
+mod reports;
+mod sessions;
+mod settle;
+
+pub use machine::Instance;
 
 /// A peering of this instance, dense and stable while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,70 +253,4 @@ pub enum Event {
     },
     /// Converging has ended.
     Converged,
-}
-
-/// One instance process's state machine.
-#[derive(Debug)]
-pub struct Instance {}
-
-#[allow(clippy::todo, unused_variables)]
-impl Instance {
-    /// `index` is 0 or 1: which of each route server's two addresses is ours. `epoch` tells this life from the one before (any
-    /// number that differs); `seed` feeds jitter.
-    pub fn new(index: usize, epoch: u64, seed: u64, now: Instant) -> Instance {
-        todo!()
-    }
-    /// Takes what happened. Routes are decided and told at [`Instance::settle`], so that a batch of inputs costs one decision.
-    pub fn handle(&mut self, now: Instant, input: Input) {
-        todo!()
-    }
-    /// Fires the timers that are due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
-    }
-    /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits.
-    pub fn settle(&mut self, now: Instant) {
-        todo!()
-    }
-    /// What is to be done next.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
-    }
-    /// When [`Instance::handle_timeout`] wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-
-    /// Version of the intent it follows; 0: none yet. A lower one is refused.
-    pub fn intent_version(&self) -> u64 {
-        todo!()
-    }
-    /// How the instance is.
-    pub fn health(&self) -> InstanceReport {
-        todo!()
-    }
-    /// Every peering, or those of one route server.
-    pub fn peers(&self, now: Instant, route_server: Option<&str>) -> Vec<PeerReport> {
-        todo!()
-    }
-    /// Everything received from a peer (bgpConnection id); `None`: no such peer here.
-    pub fn routes_of_peer(&self, peer: &str) -> Option<Vec<RouteReport>> {
-        todo!()
-    }
-    /// Everything received by a route server, of one prefix or of all; `None`: no such route server here.
-    pub fn routes_of_route_server(&self, route_server: &str, prefix: Option<&IpNet>) -> Option<Vec<RouteReport>> {
-        todo!()
-    }
-    /// What a peer (bgpConnection id) has been told; `None`: no such peer here.
-    pub fn advertised(&self, peer: &str) -> Option<Vec<AdvertisedReport>> {
-        todo!()
-    }
-    /// A NIC's effective routes; `None`: no such NIC here.
-    pub fn effective_routes(&self, nic: &str) -> Option<Vec<EffectiveRoute>> {
-        todo!()
-    }
-    /// Every NIC that an agent follows.
-    pub fn agents(&self) -> Vec<AgentReport> {
-        todo!()
-    }
 }

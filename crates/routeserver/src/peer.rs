@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use bgp::session::{ConnectionId, DownReason, Negotiated, Session, SessionConfig};
+use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig};
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo, RouteSource};
 
@@ -18,7 +18,6 @@ pub(crate) const QUIET: Duration = Duration::from_secs(5);
 /// One peering.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) key: PeerKey,
     pub(crate) intent: PeerIntent,
     /// Route server id.
     pub(crate) route_server: String,
@@ -50,10 +49,15 @@ pub(crate) struct Up {
 }
 
 impl Peer {
-    pub(crate) fn new(key: PeerKey, intent: PeerIntent, route_server: &RouteServer, index: PeerIndex, seed: u64) -> Peer {
+    pub(crate) fn new(
+        key: PeerKey,
+        intent: PeerIntent,
+        route_server: &RouteServer,
+        index: PeerIndex,
+        seed: u64,
+    ) -> Peer {
         let session = Session::new(session_config(key, &intent, route_server, seed));
         Peer {
-            key,
             route_server: route_server.intent.id.clone(),
             index,
             session,
@@ -79,9 +83,9 @@ impl Peer {
         Some(up.last_update + QUIET)
     }
 
-    /// Whether the instance need not wait for this peer's routes.
-    pub(crate) fn is_heard_out(&self, now: Instant) -> bool {
-        self.heard_out || self.intent.admin_down || self.quiet_at().is_some_and(|at| at <= now)
+    /// Whether it has been quiet for so long that it has told all its routes.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_at().is_some_and(|at| at <= now)
     }
 }
 
@@ -147,20 +151,3 @@ fn bgp_identifier(address: IpAddr) -> BgpIdentifier {
     let bits = u32::from_be_bytes(octets).max(1);
     BgpIdentifier(Ipv4Addr::from(bits))
 }
-
-/// Why a session ended, for people.
-pub(crate) fn describe(reason: &DownReason) -> String {
-    match reason {
-        DownReason::NotificationSent(notification, why) => format!(
-            "we sent NOTIFICATION {}/{}: {why}",
-            notification.code, notification.subcode
-        ),
-        DownReason::NotificationReceived(notification) => format!(
-            "the peer sent NOTIFICATION {}/{}",
-            notification.code, notification.subcode
-        ),
-        DownReason::ConnectionLost(why) => format!("connection lost: {why}"),
-        DownReason::SendHoldTimerExpired => "the peer took nothing of what we wrote (send hold timer expired)".to_owned(),
-    }
-}
-

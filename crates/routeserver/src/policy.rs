@@ -102,10 +102,7 @@ impl ExportPolicy for ExportRules {
         source: RouteSource,
         attributes: &Arc<PathAttributes>,
     ) -> Option<PathAttributes> {
-        let learned = !matches!(
-            source,
-            RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork
-        );
+        let learned = !matches!(source, RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork);
         if learned && (!self.branch_to_branch || stays_here(attributes)) {
             return None;
         }

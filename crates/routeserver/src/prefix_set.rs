@@ -37,7 +37,11 @@ mod tests {
 
     fn check(members: &[&str], prefix: &str, covered: bool) {
         let set: PrefixSet = members.iter().map(|m| m.parse::<IpNet>().unwrap()).collect();
-        assert_eq!(set.covers(&prefix.parse().unwrap()), covered, "{members:?} and {prefix}");
+        assert_eq!(
+            set.covers(&prefix.parse().unwrap()),
+            covered,
+            "{members:?} and {prefix}"
+        );
     }
 
     #[test]

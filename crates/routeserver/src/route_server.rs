@@ -38,6 +38,8 @@ pub(crate) struct RouteServer {
     loc_rib: Option<LocRib>,
     /// What changed in the Loc-RIB when it was last settled.
     changed: Vec<IpNet>,
+    /// The Loc-RIB was not at hand before: whatever was made of an earlier one is void.
+    started_over: bool,
     local: Vec<(IpNet, RouteSource)>,
 }
 
@@ -56,6 +58,7 @@ impl RouteServer {
             unsettled: true,
             loc_rib: None,
             changed: Vec::new(),
+            started_over: false,
             local: Vec::new(),
             intent,
         };
@@ -94,7 +97,9 @@ impl RouteServer {
     fn set_local(&mut self, topology: &Topology) {
         let (own, transit) = topology.space(&self.intent);
         let own = own.into_iter().map(|prefix| (prefix, RouteSource::VirtualNetwork));
-        let transit = transit.into_iter().map(|prefix| (prefix, RouteSource::PeeredVirtualNetwork));
+        let transit = transit
+            .into_iter()
+            .map(|prefix| (prefix, RouteSource::PeeredVirtualNetwork));
         let mut seen = FxHashSet::default();
         let local: Vec<(IpNet, RouteSource)> = own
             .chain(transit)
@@ -127,7 +132,10 @@ impl RouteServer {
         let changes = self.rib.decide();
         match &mut self.loc_rib {
             _ if !with_agents => self.loc_rib = None,
-            None => self.loc_rib = Some(LocRib::new(self.rib.loc_rib())),
+            None => {
+                self.loc_rib = Some(self.rib.loc_rib().into_iter().collect());
+                self.started_over = true;
+            }
             Some(loc_rib) => {
                 self.changed.extend(changes.iter().map(|change| change.prefix));
                 for change in changes {
@@ -145,8 +153,13 @@ impl RouteServer {
         &self.changed
     }
 
+    pub(crate) fn started_over(&self) -> bool {
+        self.started_over
+    }
+
     pub(crate) fn forget_changed(&mut self) {
         self.changed.clear();
+        self.started_over = false;
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) trait Routes {
     fn loc_rib(&self, route_server: &str) -> Option<&LocRib>;
     /// What changed in it since the last call.
     fn changed(&self, route_server: &str) -> &[IpNet];
+    /// Whether everything may be different.
+    fn started_over(&self, route_server: &str) -> bool;
 }
 
 impl Delivery {
@@ -119,7 +121,12 @@ impl Delivery {
     }
 
     /// Every agent may have another table now.
-    pub(crate) fn topology_changed(&mut self, topology: &Topology, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
+    pub(crate) fn topology_changed(
+        &mut self,
+        topology: &Topology,
+        routes: &impl Routes,
+        outputs: &mut VecDeque<Output>,
+    ) {
         let mut deltas = Vec::new();
         for followed in self.tables.values_mut() {
             let Some(view) = topology.view(&followed.key.subnet) else {
@@ -153,7 +160,11 @@ impl Delivery {
         converged: bool,
         outputs: &mut VecDeque<Output>,
     ) {
-        if self.agents.values().any(|agent| agent.converged_told != Some(converged)) {
+        if self
+            .agents
+            .values()
+            .any(|agent| agent.converged_told != Some(converged))
+        {
             self.dirty.extend(self.agents.keys());
         }
         let dirty = std::mem::take(&mut self.dirty);
@@ -183,7 +194,9 @@ impl Delivery {
                     installed_generation: installed
                         .filter(|installed| Some(installed.table) == table)
                         .map(|installed| installed.generation),
-                    problems: installed.map(|installed| installed.problems.clone()).unwrap_or_default(),
+                    problems: installed
+                        .map(|installed| installed.problems.clone())
+                        .unwrap_or_default(),
                 });
             }
         }
@@ -373,10 +386,13 @@ impl Followed {
     }
 
     fn follow_changes(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
+        let route_server = self.view.route_server.as_deref()?;
+        if routes.started_over(route_server) {
+            return self.rebuild(routes);
+        }
         if self.view.propagation_disabled {
             return None;
         }
-        let route_server = self.view.route_server.as_deref()?;
         let changed = routes.changed(route_server);
         let mut only_dependants = dependants(&self.view, changed);
         if !only_dependants.is_empty() {
@@ -388,7 +404,11 @@ impl Followed {
         self.apply(all, routes.loc_rib(route_server))
     }
 
-    fn apply(&mut self, prefixes: impl IntoIterator<Item = IpNet>, loc_rib: Option<&LocRib>) -> Option<Arc<TableUpdate>> {
+    fn apply(
+        &mut self,
+        prefixes: impl IntoIterator<Item = IpNet>,
+        loc_rib: Option<&LocRib>,
+    ) -> Option<Arc<TableUpdate>> {
         let scope = Scope {
             view: &self.view,
             loc_rib,

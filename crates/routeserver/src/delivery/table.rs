@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
+use rib::Choice;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::{Group, GroupId, TableId, TableRoute, TableUpdate, Way};
-use crate::vnet::{NextHops, Resolved, Target};
+use crate::vnet::{Resolved, Target};
 
 /// A table with its groups.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Table {
     generation: u64,
     routes: FxHashMap<IpNet, Entry>,
     groups: BTreeMap<GroupId, Members>,
-    by_next_hops: FxHashMap<Arc<NextHops>, GroupId>,
+    by_next_hops: FxHashMap<Arc<Choice>, GroupId>,
     next_group: u32,
     /// The whole table, built when an agent asked for this generation.
     snapshot: Option<Arc<TableUpdate>>,
@@ -36,7 +37,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Members {
-    next_hops: Arc<NextHops>,
+    choice: Arc<Choice>,
     routes: usize,
 }
 
@@ -68,8 +69,8 @@ impl Table {
     /// Whether any of the addresses is a next hop, or could become one as a fallback.
     pub(crate) fn mentions(&self, addresses: &[IpAddr]) -> bool {
         self.groups.values().any(|group| {
-            let next_hops = &group.next_hops;
-            let mut all = next_hops.members.iter().chain(&next_hops.fallback);
+            let choice = &group.choice;
+            let mut all = choice.next_hops.iter().chain(&choice.fallback);
             all.any(|address| addresses.contains(address))
         })
     }
@@ -147,7 +148,7 @@ impl Table {
             (Way::Group(id), Target::NextHops(next_hops)) => self
                 .groups
                 .get(&id)
-                .is_some_and(|group| Arc::ptr_eq(&group.next_hops, next_hops) || group.next_hops == *next_hops),
+                .is_some_and(|group| Arc::ptr_eq(&group.choice, next_hops) || group.choice == *next_hops),
             _ => false,
         }
     }
@@ -159,7 +160,7 @@ impl Table {
             let Some(group) = self.groups.get_mut(&id) else {
                 continue;
             };
-            let before = std::mem::replace(&mut group.next_hops, next_hops.clone());
+            let before = std::mem::replace(&mut group.choice, next_hops.clone());
             if self.by_next_hops.get(&before) == Some(&id) {
                 self.by_next_hops.remove(&before);
             }
@@ -169,11 +170,15 @@ impl Table {
         changed
     }
 
-    fn whole_group_moves(&self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<(GroupId, Arc<NextHops>)> {
+    fn whole_group_moves(&self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<(GroupId, Arc<Choice>)> {
         let mut leaving: FxHashMap<GroupId, usize> = FxHashMap::default();
-        let mut towards: FxHashMap<(GroupId, &Arc<NextHops>), usize> = FxHashMap::default();
+        let mut towards: FxHashMap<(GroupId, &Arc<Choice>), usize> = FxHashMap::default();
         for (prefix, wanted) in moves {
-            let Some(Entry { way: Way::Group(id), system }) = self.routes.get(prefix) else {
+            let Some(Entry {
+                way: Way::Group(id),
+                system,
+            }) = self.routes.get(prefix)
+            else {
                 continue;
             };
             *leaving.entry(*id).or_default() += 1;
@@ -186,7 +191,7 @@ impl Table {
                 _ => {}
             }
         }
-        let mut best: BTreeMap<GroupId, (usize, &Arc<NextHops>)> = BTreeMap::new();
+        let mut best: BTreeMap<GroupId, (usize, &Arc<Choice>)> = BTreeMap::new();
         for ((id, next_hops), count) in towards {
             let all_leave = self.groups.get(&id).is_some_and(|group| group.routes == leaving[&id]);
             // A single route moves to the group that is there already: that keeps groups few.
@@ -225,7 +230,9 @@ impl Table {
                 self.routes.remove(&prefix)
             }
         };
-        if let Some(Entry { way: Way::Group(id), .. }) = before
+        if let Some(Entry {
+            way: Way::Group(id), ..
+        }) = before
             && let Some(group) = self.groups.get_mut(&id)
         {
             group.routes -= 1;
@@ -247,7 +254,13 @@ impl Table {
                 let id = GroupId(self.next_group);
                 self.next_group += 1;
                 self.by_next_hops.insert(next_hops.clone(), id);
-                self.groups.insert(id, Members { next_hops, routes: 0 });
+                self.groups.insert(
+                    id,
+                    Members {
+                        choice: next_hops,
+                        routes: 0,
+                    },
+                );
                 changed_groups.push(id);
                 id
             }
@@ -266,9 +279,9 @@ impl Table {
         removed.sort_unstable();
         for id in &removed {
             if let Some(group) = self.groups.remove(id)
-                && self.by_next_hops.get(&group.next_hops) == Some(id)
+                && self.by_next_hops.get(&group.choice) == Some(id)
             {
-                self.by_next_hops.remove(&group.next_hops);
+                self.by_next_hops.remove(&group.choice);
             }
         }
         removed
@@ -288,13 +301,13 @@ impl Entry {
 fn told(id: GroupId, group: &Members) -> Group {
     Group {
         id,
-        members: group.next_hops.members.clone(),
-        fallback: group.next_hops.fallback.clone(),
-        rank: group.next_hops.rank,
+        members: group.choice.next_hops.clone(),
+        fallback: group.choice.fallback.clone(),
+        rank: group.choice.rank,
     }
 }
 
 /// Any fixed order: equal counts must not be settled by the order of a hash map.
-fn next_hops_order(next_hops: &NextHops) -> (&[IpAddr], &[IpAddr], rib::Rank) {
-    (&next_hops.members, &next_hops.fallback, next_hops.rank)
+fn next_hops_order(next_hops: &Choice) -> (&[IpAddr], &[IpAddr], rib::Rank) {
+    (&next_hops.next_hops, &next_hops.fallback, next_hops.rank)
 }

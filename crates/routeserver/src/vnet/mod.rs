@@ -11,7 +11,7 @@ mod rows;
 mod topology;
 mod view;
 
-pub(crate) use loc_rib::{LocRib, NextHops};
+pub(crate) use loc_rib::LocRib;
 pub(crate) use resolve::{Resolved, Scope, Target, dependants, prefixes, resolve};
 pub(crate) use rows::rows;
 pub(crate) use topology::{NicFacts, Topology};

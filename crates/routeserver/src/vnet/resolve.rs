@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::Rank;
+use rib::{Choice, Rank};
 use rustc_hash::FxHashSet;
 
 use crate::intent::UserNextHop;
-use crate::vnet::loc_rib::{LocRib, NextHops};
+use crate::vnet::loc_rib::LocRib;
 use crate::vnet::view::{SubnetView, SystemHop, default_route};
 
 /// What the kernel does with a prefix.
@@ -26,7 +26,7 @@ pub(crate) enum Target {
     OnLink,
     SubnetGateway,
     Blackhole,
-    NextHops(Arc<NextHops>),
+    NextHops(Arc<Choice>),
 }
 
 /// Whose routes are asked for.
@@ -91,9 +91,13 @@ pub(crate) fn dependants(view: &SubnetView, changed: &[IpNet]) -> FxHashSet<IpNe
 enum Hop {
     VnetLocal,
     /// Through the subnet's first address.
-    Gateway { system: bool },
-    Blackhole { system: bool },
-    NextHops(Arc<NextHops>),
+    Gateway {
+        system: bool,
+    },
+    Blackhole {
+        system: bool,
+    },
+    NextHops(Arc<Choice>),
 }
 
 fn resolved(hop: Hop, own_subnet: bool) -> Resolved {
@@ -144,19 +148,19 @@ pub(crate) fn gateway_hops<'a>(
     view: &SubnetView,
     loc_rib: Option<&'a LocRib>,
     prefix: &IpNet,
-) -> Option<&'a Arc<NextHops>> {
+) -> Option<&'a Arc<Choice>> {
     loc_rib
         .filter(|_| !view.propagation_disabled)
         .and_then(|loc_rib| loc_rib.longest_match(prefix))
 }
 
-fn appliances(addresses: &[IpAddr]) -> Option<Arc<NextHops>> {
-    let mut members = addresses.to_vec();
-    members.sort_unstable();
-    members.dedup();
-    (!members.is_empty()).then(|| {
-        Arc::new(NextHops {
-            members,
+fn appliances(addresses: &[IpAddr]) -> Option<Arc<Choice>> {
+    let mut next_hops = addresses.to_vec();
+    next_hops.sort_unstable();
+    next_hops.dedup();
+    (!next_hops.is_empty()).then(|| {
+        Arc::new(Choice {
+            next_hops,
             fallback: Vec::new(),
             rank: Rank(0),
         })
@@ -173,7 +177,7 @@ fn system_hop(scope: Scope<'_>, prefix: &IpNet) -> Option<Hop> {
 }
 
 /// BGP's next hops for exactly this prefix, where BGP may speak.
-pub(crate) fn learned<'a>(scope: Scope<'a>, prefix: &IpNet) -> Option<&'a Arc<NextHops>> {
+pub(crate) fn learned<'a>(scope: Scope<'a>, prefix: &IpNet) -> Option<&'a Arc<Choice>> {
     let next_hops = scope.loc_rib?.get(prefix)?;
     scope.view.takes_bgp(prefix).then_some(next_hops)
 }
@@ -186,20 +190,20 @@ fn default_from_bgp(scope: Scope<'_>, prefix: &IpNet) -> bool {
 }
 
 /// The next hops as the NIC may use them: not at all when it is one, without a fallback when it is one of those.
-fn without_own(scope: Scope<'_>, next_hops: &Arc<NextHops>) -> Option<Arc<NextHops>> {
+fn without_own(scope: Scope<'_>, next_hops: &Arc<Choice>) -> Option<Arc<Choice>> {
     if is_next_hop(scope.own, next_hops) {
         return None;
     }
     if !next_hops.fallback.iter().any(|address| scope.own.contains(address)) {
         return Some(next_hops.clone());
     }
-    Some(Arc::new(NextHops {
+    Some(Arc::new(Choice {
         fallback: Vec::new(),
-        ..NextHops::clone(next_hops)
+        ..Choice::clone(next_hops)
     }))
 }
 
 /// Whether the NIC itself is one of the next hops.
-fn is_next_hop(own: &[IpAddr], next_hops: &NextHops) -> bool {
-    next_hops.members.iter().any(|member| own.contains(member))
+fn is_next_hop(own: &[IpAddr], next_hops: &Choice) -> bool {
+    next_hops.next_hops.iter().any(|member| own.contains(member))
 }

@@ -22,7 +22,7 @@ fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRo
     let user_row = user.map(|route| user_row(scope, prefix, route));
     let bgp_row = bgp.map(|next_hops| {
         let row = row(scope, prefix, "VirtualNetworkGateway", "VirtualNetworkGateway");
-        let row = with_next_hops(scope, row, &next_hops.members);
+        let row = with_next_hops(scope, row, &next_hops.next_hops);
         if user.is_some() { invalid(row) } else { row }
     });
     let system_row = scope.view.system.get(prefix).and_then(|hop| {
@@ -45,7 +45,7 @@ fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRou
         UserNextHop::None => ("None", &[]),
         UserNextHop::VirtualNetworkGateway => (
             "VirtualNetworkGateway",
-            gateway_hops(scope.view, scope.loc_rib, prefix).map_or(&[], |next_hops| &next_hops.members),
+            gateway_hops(scope.view, scope.loc_rib, prefix).map_or(&[], |next_hops| &next_hops.next_hops),
         ),
     };
     let mut row = with_next_hops(scope, row(scope, prefix, "User", next_hop_type), next_hops);

@@ -1,0 +1,216 @@
+//! The state machine's face: what comes in is handed to the part that knows it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use bgp::session::{self, ConnectionId, Direction};
+use bgp::wire::Notification;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use crate::delivery::{Delivery, Installed};
+use crate::instance::{Event, Input, Listener, Output, PeerKey};
+use crate::peer::Peer;
+use crate::route_server::RouteServer;
+use crate::vnet::Topology;
+
+/// NOTIFICATION error code Cease and its subcodes (RFC 4486 §3).
+pub(crate) mod cease {
+    pub(crate) const CODE: u8 = 6;
+    pub(crate) const MAXIMUM_PREFIXES_REACHED: u8 = 1;
+    pub(crate) const ADMINISTRATIVE_SHUTDOWN: u8 = 2;
+    pub(crate) const PEER_DECONFIGURED: u8 = 3;
+    pub(crate) const ADMINISTRATIVE_RESET: u8 = 4;
+    pub(crate) const OTHER_CONFIGURATION_CHANGE: u8 = 6;
+}
+
+/// One instance process's state machine.
+///
+/// ```text
+/// instance.handle(now, input);              // as many as wait
+/// instance.settle(now);                     // once, when none waits
+/// while let Some(output) = instance.poll_output() { driver.carry_out(output) }
+/// let wake_at = instance.poll_timeout();    // then handle_timeout(now), settle(now)
+/// ```
+#[derive(Debug)]
+pub struct Instance {
+    pub(super) index: usize,
+    pub(super) epoch: u64,
+    pub(super) seed: u64,
+    pub(super) intent_version: u64,
+    pub(super) topology: Topology,
+    pub(super) topology_changed: bool,
+    pub(super) route_servers: BTreeMap<String, RouteServer>,
+    pub(super) peers: BTreeMap<PeerKey, Peer>,
+    pub(super) peer_ids: FxHashMap<String, PeerKey>,
+    pub(super) next_peer: u32,
+    pub(super) connections: FxHashMap<ConnectionId, PeerKey>,
+    /// When each session wants to be woken.
+    pub(super) timers: BTreeSet<(Instant, PeerKey)>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) delivery: Delivery,
+    /// Every peer was heard out once, or waited for long enough.
+    pub(super) converged: bool,
+    pub(super) leaving: bool,
+    /// The latest time we were told; work left over is due then.
+    pub(super) now: Instant,
+    pub(super) outputs: VecDeque<Output>,
+}
+
+impl Instance {
+    /// `index` is 0 or 1: which of each route server's two addresses is ours. `epoch` tells this life from the one before (any
+    /// number that differs); `seed` feeds jitter.
+    pub fn new(index: usize, epoch: u64, seed: u64, now: Instant) -> Instance {
+        Instance {
+            index: index.min(1),
+            epoch,
+            seed,
+            intent_version: 0,
+            topology: Topology::default(),
+            topology_changed: false,
+            route_servers: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            peer_ids: FxHashMap::default(),
+            next_peer: 0,
+            connections: FxHashMap::default(),
+            timers: BTreeSet::new(),
+            listeners: Vec::new(),
+            delivery: Delivery::default(),
+            converged: false,
+            leaving: false,
+            now,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes what happened. Routes are decided and told at [`Instance::settle`], so that a batch of inputs costs one decision.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.now = now;
+        match input {
+            Input::Intent(intent) => self.apply_intent(now, intent),
+            Input::Accepted {
+                connection,
+                route_server,
+                local: _,
+                remote,
+            } => self.accepted(now, connection, &route_server, remote),
+            Input::Connected { peer, connection } => self.connected(now, peer, connection, Direction::Dialled),
+            Input::DialFailed { peer, reason } => self.drive(now, peer, session::Input::DialFailed { reason }),
+            Input::Received { connection, messages } => self.received(now, connection, messages),
+            Input::Malformed { connection, error } => {
+                self.drive_connection(now, connection, session::Input::Malformed { connection, error });
+            }
+            Input::Closed { connection, reason } => {
+                self.drive_connection(now, connection, session::Input::Closed { connection, reason });
+                self.connections.remove(&connection);
+            }
+            Input::Backpressure {
+                connection,
+                full,
+                stalled,
+            } => self.backpressure(now, connection, full, stalled),
+            Input::AgentFollows { agent, name, nics } => self.delivery.follows(agent, name, nics),
+            Input::AgentInstalled {
+                agent,
+                nic,
+                table,
+                generation,
+                problems,
+            } => {
+                let installed = Installed {
+                    table,
+                    generation,
+                    problems,
+                };
+                self.delivery.installed(agent, nic, installed);
+            }
+            Input::AgentBackpressure { agent, full } => self.delivery.backpressure(agent, full),
+            Input::AgentGone { agent } => self.delivery.gone(agent),
+            Input::AddressPresent { route_server, problem } => {
+                if let Some(route_server) = self.route_servers.get_mut(&route_server) {
+                    route_server.address_problem = problem;
+                }
+            }
+            Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),
+            Input::Shutdown => self.shutdown(now),
+        }
+    }
+
+    /// Fires the timers that are due. [`Instance::settle`] comes after it, as after inputs.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        let due: Vec<PeerKey> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, key)| *key)
+            .collect();
+        for key in due {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.session.handle_timeout(now);
+            }
+            self.drain(now, key);
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Instance::handle_timeout`] and [`Instance::settle`] want to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.has_work_left() {
+            return Some(self.now);
+        }
+        let session = self.timers.first().map(|(at, _)| *at);
+        session.into_iter().chain(self.convergence_at()).min()
+    }
+
+    /// Version of the intent it follows; 0: none yet. A lower one is refused.
+    pub fn intent_version(&self) -> u64 {
+        self.intent_version
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn reset_peer(&mut self, now: Instant, peer: &str, soft: bool) {
+        let Some(key) = self.peer_ids.get(peer).copied() else {
+            return;
+        };
+        let input = match soft {
+            true => session::Input::RequestRefresh,
+            false => session::Input::Reset {
+                notification: cease(cease::ADMINISTRATIVE_RESET),
+                reason: "reset by the operator".to_owned(),
+                caused_by_peer: false,
+            },
+        };
+        self.drive(now, key, input);
+    }
+
+    /// Says farewell. From here on agents hear nothing: their routes stay until the other instance or our next life speaks.
+    fn shutdown(&mut self, now: Instant) {
+        self.leaving = true;
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let stop = session::Input::Stop {
+                subcode: cease::ADMINISTRATIVE_SHUTDOWN,
+                communication: "the route server instance is leaving".to_owned(),
+            };
+            self.drive(now, key, stop);
+        }
+        self.outputs.push_back(Output::Finished);
+    }
+}
+
+/// A Cease NOTIFICATION without data.
+pub(super) fn cease(subcode: u8) -> Notification {
+    Notification {
+        code: cease::CODE,
+        subcode,
+        data: Bytes::new(),
+    }
+}

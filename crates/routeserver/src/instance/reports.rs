@@ -1,0 +1,258 @@
+//! Answers to questions: an instance's state as people ask for it.
+
+use std::time::Instant;
+
+use bgp::IpNet;
+use bgp::session::{Direction, SessionStatus};
+use bgp::wire::{CapabilitySet, Origin, PathAttributes};
+use rib::{DecisionStep, PathReport, RejectRule, Standing};
+
+use crate::instance::Instance;
+use crate::peer::Peer;
+use crate::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+use crate::route_server::RouteServer;
+use crate::vnet::{LocRib, Scope, rows};
+
+impl Instance {
+    /// How the instance is.
+    pub fn health(&self) -> InstanceReport {
+        let problem = |route_server: &RouteServer| {
+            let problem = route_server.address_problem.clone()?;
+            Some((route_server.intent.id.clone(), problem))
+        };
+        InstanceReport {
+            instance: self.index,
+            epoch: self.epoch,
+            intent_version: self.intent_version,
+            converging: !self.converged,
+            peers_established: self.peers.values().filter(|peer| peer.up.is_some()).count(),
+            peers: self.peers.len(),
+            agents: self.delivery.agent_count(),
+            address_problems: self.route_servers.values().filter_map(problem).collect(),
+        }
+    }
+
+    /// Every peering, or those of one route server.
+    pub fn peers(&self, now: Instant, route_server: Option<&str>) -> Vec<PeerReport> {
+        self.route_servers
+            .values()
+            .filter(|each| route_server.is_none_or(|id| each.intent.id == id))
+            .flat_map(|route_server| {
+                let peers = route_server.peers.iter().filter_map(|key| self.peers.get(key));
+                peers.map(move |peer| self.peer_report(now, route_server, peer))
+            })
+            .collect()
+    }
+
+    /// Everything received from a peer (bgpConnection id); `None`: no such peer here.
+    pub fn routes_of_peer(&self, peer: &str) -> Option<Vec<RouteReport>> {
+        let (peer, route_server) = self.peer(peer)?;
+        let received = route_server.rib.received(peer.index);
+        Some(received.iter().map(|path| self.route_report(path, peer)).collect())
+    }
+
+    /// Everything received by a route server, of one prefix or of all; `None`: no such route server here.
+    pub fn routes_of_route_server(&self, route_server: &str, prefix: Option<&IpNet>) -> Option<Vec<RouteReport>> {
+        let route_server = self.route_servers.get(route_server)?;
+        let peers = || route_server.peers.iter().filter_map(|key| self.peers.get(key));
+        let mut routes = Vec::new();
+        match prefix {
+            Some(prefix) => {
+                for path in route_server.rib.explain(prefix) {
+                    let sender = peers().find(|peer| peer.index == path.peer);
+                    routes.extend(sender.map(|peer| self.route_report(&path, peer)));
+                }
+            }
+            None => {
+                for peer in peers() {
+                    let received = route_server.rib.received(peer.index);
+                    routes.extend(received.iter().map(|path| self.route_report(path, peer)));
+                }
+                routes.sort_by_key(|route| route.network);
+            }
+        }
+        Some(routes)
+    }
+
+    /// What a peer (bgpConnection id) has been told; `None`: no such peer here.
+    pub fn advertised(&self, peer: &str) -> Option<Vec<AdvertisedReport>> {
+        let (peer, route_server) = self.peer(peer)?;
+        if peer.up.is_none() {
+            return Some(Vec::new());
+        }
+        let advertised = route_server.rib.advertised(peer.index, &route_server.export);
+        let told = advertised.iter().map(|(prefix, attributes)| AdvertisedReport {
+            network: *prefix,
+            next_hop: attributes.next_hop(),
+            as_path: as_path(attributes),
+            communities: communities(attributes),
+        });
+        Some(told.collect())
+    }
+
+    /// A NIC's effective routes; `None`: no such NIC here.
+    pub fn effective_routes(&self, nic: &str) -> Option<Vec<EffectiveRoute>> {
+        let facts = self.topology.nic(nic)?;
+        let view = self.topology.view(&facts.subnet)?;
+        let route_server = view.route_server.as_ref().and_then(|id| self.route_servers.get(id));
+        // Kept at hand only while agents are there.
+        let made: LocRib;
+        let loc_rib = match route_server {
+            None => None,
+            Some(route_server) => Some(match route_server.loc_rib() {
+                Some(kept) => kept,
+                None => {
+                    made = route_server.rib.loc_rib().into_iter().collect();
+                    &made
+                }
+            }),
+        };
+        Some(rows(Scope {
+            view: &view,
+            loc_rib,
+            own: &facts.addresses,
+        }))
+    }
+
+    /// Every NIC that an agent follows.
+    pub fn agents(&self) -> Vec<AgentReport> {
+        self.delivery.reports(self.index, self.epoch)
+    }
+
+    fn peer(&self, id: &str) -> Option<(&Peer, &RouteServer)> {
+        let peer = self.peers.get(self.peer_ids.get(id)?)?;
+        Some((peer, self.route_servers.get(&peer.route_server)?))
+    }
+
+    fn peer_report(&self, now: Instant, route_server: &RouteServer, peer: &Peer) -> PeerReport {
+        let SessionStatus {
+            state,
+            since,
+            established_count,
+            last_error,
+            messages_received,
+            messages_sent,
+            ..
+        } = peer.session.status();
+        let negotiated = peer.up.as_ref().map(|up| &up.negotiated);
+        let counts = route_server.rib.counts(peer.index);
+        PeerReport {
+            id: peer.intent.id.clone(),
+            name: peer.intent.name.clone(),
+            route_server: peer.route_server.clone(),
+            instance: self.index,
+            local_address: route_server.address,
+            peer_address: peer.intent.address,
+            peer_asn: peer.intent.asn.0,
+            state: format!("{state:?}"),
+            since_secs: since.map(|since| now.saturating_duration_since(since).as_secs()),
+            established_count,
+            last_error,
+            hold_time_secs: negotiated.map(|negotiated| negotiated.hold_time_secs),
+            peer_identifier: negotiated.map(|negotiated| negotiated.peer_identifier.to_string()),
+            capabilities: negotiated.map_or(Vec::new(), |negotiated| capability_names(negotiated.capabilities)),
+            direction: negotiated.map(|negotiated| direction_name(negotiated.direction).to_owned()),
+            routes_received: counts.received,
+            routes_accepted: counts.accepted,
+            routes_advertised: counts.advertised,
+            route_limit: peer.intent.route_limit,
+            mended_updates: peer.mended_updates,
+            messages_received,
+            messages_sent,
+        }
+    }
+
+    fn route_report(&self, path: &PathReport, peer: &Peer) -> RouteReport {
+        let (verdict, reason) = verdict(path.standing);
+        RouteReport {
+            network: path.prefix,
+            next_hop: path.attributes.next_hop(),
+            peer: peer.intent.id.clone(),
+            source_peer: peer.intent.address,
+            as_path: as_path(&path.attributes),
+            origin: origin_name(path.attributes.origin()).to_owned(),
+            communities: communities(&path.attributes),
+            verdict: verdict.to_owned(),
+            reason: reason.map(str::to_owned),
+            instance: self.index,
+        }
+    }
+}
+
+fn as_path(attributes: &PathAttributes) -> String {
+    let numbers: Vec<String> = attributes.as_numbers().map(|asn| asn.to_string()).collect();
+    numbers.join("-")
+}
+
+fn communities(attributes: &PathAttributes) -> Vec<String> {
+    let standard = attributes
+        .communities()
+        .map(|community| format!("{}:{}", community.0 >> 16, community.0 & 0xffff));
+    let large = attributes
+        .large_communities()
+        .map(|(global, first, second)| format!("{global}:{first}:{second}"));
+    standard.chain(large).collect()
+}
+
+fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Igp => "igp",
+        Origin::Egp => "egp",
+        Origin::Incomplete => "incomplete",
+    }
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Dialled => "dialled",
+        Direction::Accepted => "accepted",
+    }
+}
+
+fn capability_names(capabilities: CapabilitySet) -> Vec<String> {
+    let names = [
+        (capabilities.families.ipv4_unicast, "ipv4-unicast"),
+        (capabilities.families.ipv6_unicast, "ipv6-unicast"),
+        (capabilities.route_refresh, "route-refresh"),
+        (capabilities.enhanced_route_refresh, "enhanced-route-refresh"),
+        (capabilities.extended_message, "extended-message"),
+        (capabilities.four_octet_as, "four-octet-as"),
+    ];
+    let both_have = names.into_iter().filter(|(has, _)| *has);
+    both_have.map(|(_, name)| name.to_owned()).collect()
+}
+
+fn verdict(standing: Standing) -> (&'static str, Option<&'static str>) {
+    match standing {
+        Standing::Best => ("best", None),
+        Standing::EqualCost => ("equal-cost", None),
+        Standing::Lost(step) => ("lost", Some(step_name(step))),
+        Standing::Rejected(rule) => ("rejected", Some(rule_name(rule))),
+    }
+}
+
+fn step_name(step: DecisionStep) -> &'static str {
+    match step {
+        DecisionStep::LocalOrigin => "local-origin",
+        DecisionStep::ImportPreference => "import-preference",
+        DecisionStep::HubRoutingPreference => "hub-routing-preference",
+        DecisionStep::AsPathLength => "as-path-length",
+        DecisionStep::Origin => "origin",
+        DecisionStep::ExternalOverInternal => "external-over-internal",
+        DecisionStep::BgpIdentifier => "bgp-identifier",
+        DecisionStep::PeerAddress => "peer-address",
+    }
+}
+
+fn rule_name(rule: RejectRule) -> &'static str {
+    match rule {
+        RejectRule::OwnAsn => "own-asn",
+        RejectRule::AsZero => "as-zero",
+        RejectRule::OwnSubnet => "own-subnet",
+        RejectRule::OwnNextHop => "own-next-hop",
+        RejectRule::InsideVirtualNetwork => "inside-virtual-network",
+        RejectRule::UnusableNextHop => "unusable-next-hop",
+        RejectRule::OverLimit => "over-limit",
+        RejectRule::FamilyDisabled => "family-disabled",
+    }
+}

@@ -1,0 +1,282 @@
+//! Sessions and the routes that come through them: connections find their peer, what a session wants is carried out.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bgp::FamilySet;
+use bgp::session::{self, ConnectionId, Direction, Negotiated};
+use bgp::wire::{Message, RefreshKind, RouteRefresh, Update};
+use bytes::BytesMut;
+use rib::{GroupKey, RouteSource};
+
+use crate::instance::machine::cease;
+use crate::instance::{Event, Instance, Output, PeerKey};
+use crate::peer::{Up, endpoint};
+
+impl Instance {
+    pub(super) fn accepted(&mut self, now: Instant, connection: ConnectionId, route_server: &str, remote: SocketAddr) {
+        let address = remote.ip().to_canonical();
+        let peers = self
+            .route_servers
+            .get(route_server)
+            .map(|route_server| &route_server.peers);
+        let caller = peers.into_iter().flatten().find(|key| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| peer.intent.address == address)
+        });
+        match caller.copied() {
+            Some(key) if !self.leaving => self.connected(now, key, connection, Direction::Accepted),
+            Some(_) => self.outputs.push_back(Output::Close { connection }),
+            None => {
+                self.outputs.push_back(Output::Close { connection });
+                self.event(Event::UnknownCaller { remote });
+            }
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Instant, key: PeerKey, connection: ConnectionId, direction: Direction) {
+        if !self.peers.contains_key(&key) {
+            // A dial that outlived its peer.
+            self.outputs.push_back(Output::Close { connection });
+            return;
+        }
+        self.connections.insert(connection, key);
+        self.drive(now, key, session::Input::Connected { connection, direction });
+    }
+
+    pub(super) fn received(&mut self, now: Instant, connection: ConnectionId, messages: Vec<Message>) {
+        for message in messages {
+            // The connection may end at any message; what came after it is void.
+            let Some(key) = self.connections.get(&connection).copied() else {
+                return;
+            };
+            self.drive(now, key, session::Input::Received { connection, message });
+        }
+    }
+
+    pub(super) fn backpressure(&mut self, now: Instant, connection: ConnectionId, full: bool, stalled: bool) {
+        let Some(key) = self.connections.get(&connection).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(up) = peer.up.as_mut().filter(|up| up.connection == connection) else {
+            return;
+        };
+        let blocked = full && stalled;
+        let was_blocked = std::mem::replace(&mut up.write_blocked, blocked);
+        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
+            route_server.rib.set_writable(peer.index, !full);
+            route_server.unsettled = true;
+        }
+        match (was_blocked, blocked) {
+            (false, true) => self.drive(now, key, session::Input::WriteBlocked { connection }),
+            (true, false) => self.drive(now, key, session::Input::WriteResumed { connection }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn drive_connection(&mut self, now: Instant, connection: ConnectionId, input: session::Input) {
+        if let Some(key) = self.connections.get(&connection).copied() {
+            self.drive(now, key, input);
+        }
+    }
+
+    /// Gives a session an input and carries out what it wants.
+    pub(super) fn drive(&mut self, now: Instant, key: PeerKey, input: session::Input) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.session.handle(now, input);
+            self.drain(now, key);
+        }
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, key: PeerKey) {
+        while let Some(output) = self.peers.get_mut(&key).and_then(|peer| peer.session.poll_output()) {
+            self.carry_out(now, key, output);
+        }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let deadline = peer.session.poll_timeout();
+        if deadline != peer.deadline {
+            self.timers.extend(deadline.map(|at| (at, key)));
+            if let Some(before) = std::mem::replace(&mut peer.deadline, deadline) {
+                self.timers.remove(&(before, key));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, key: PeerKey, output: session::Output) {
+        match output {
+            session::Output::Dial => self.dial(key),
+            session::Output::Send { connection, message } => {
+                let mut bytes = BytesMut::new();
+                message.encode(&mut bytes);
+                self.outputs.push_back(Output::Write {
+                    connection,
+                    bytes: bytes.freeze(),
+                });
+            }
+            session::Output::SetDecodeContext { connection, context } => {
+                self.outputs.push_back(Output::SetDecodeContext { connection, context });
+            }
+            session::Output::Close { connection } => {
+                self.connections.remove(&connection);
+                self.outputs.push_back(Output::Close { connection });
+            }
+            session::Output::Established(negotiated) => self.established(now, key, negotiated),
+            session::Output::Down(reason) => self.down(key, reason.to_string()),
+            session::Output::AttemptFailed(reason) => self.attempt_failed(key, reason.to_string()),
+            session::Output::Update(update) => self.update(now, key, update),
+            session::Output::Refresh(refresh) => self.refresh(key, refresh),
+        }
+    }
+
+    fn dial(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        if let Some(route_server) = self.route_servers.get(&peer.route_server) {
+            let endpoint = endpoint(&peer.intent, route_server);
+            self.outputs.push_back(Output::Dial { peer: key, endpoint });
+        }
+    }
+
+    fn established(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(route_server) = self.route_servers.get_mut(&peer.route_server) else {
+            return;
+        };
+        let group = GroupKey {
+            encode: negotiated.encode,
+            families: negotiated.capabilities.families,
+            source: RouteSource::Nva,
+            asn: None,
+        };
+        let direction = negotiated.direction;
+        route_server.connections.insert(peer.index, negotiated.connection);
+        peer.up = Some(Up {
+            connection: negotiated.connection,
+            negotiated,
+            last_update: now,
+            end_of_rib: FamilySet::default(),
+            write_blocked: false,
+        });
+        peer.warned = false;
+        peer.last_failure = None;
+        route_server.rib.update_peer(peer.index, peer.info());
+        route_server.rib.attach(peer.index, group);
+        route_server.rib.set_writable(peer.index, true);
+        route_server.unsettled = true;
+        let peer = peer.intent.id.clone();
+        self.event(Event::PeerUp { peer, direction });
+    }
+
+    fn down(&mut self, key: PeerKey, reason: String) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.up = None;
+        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
+            route_server.connections.remove(&peer.index);
+            route_server.rib.detach(peer.index);
+            route_server.rib.clear_peer(peer.index);
+            route_server.unsettled = true;
+        }
+        let peer = peer.intent.id.clone();
+        self.event(Event::PeerDown { peer, reason });
+    }
+
+    fn attempt_failed(&mut self, key: PeerKey, reason: String) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.last_failure.as_ref() != Some(&reason) {
+            peer.last_failure = Some(reason.clone());
+            let peer = peer.intent.id.clone();
+            self.event(Event::PeerFailed { peer, reason });
+        }
+    }
+
+    fn refresh(&mut self, key: PeerKey, refresh: RouteRefresh) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let Some((route_server, up)) = self.route_servers.get_mut(&peer.route_server).zip(peer.up.as_ref()) else {
+            return;
+        };
+        let rib = &mut route_server.rib;
+        match refresh.kind {
+            RefreshKind::Request => {
+                let enhanced = up.negotiated.capabilities.enhanced_route_refresh;
+                rib.refresh(peer.index, refresh.family, enhanced);
+            }
+            RefreshKind::Begin => rib.begin_refresh(peer.index, refresh.family),
+            RefreshKind::End => rib.end_refresh(peer.index, refresh.family),
+        }
+        route_server.unsettled = true;
+    }
+
+    fn update(&mut self, now: Instant, key: PeerKey, update: Update) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some((route_server, up)) = self.route_servers.get_mut(&peer.route_server).zip(peer.up.as_mut()) else {
+            return;
+        };
+        up.last_update = now;
+        if let Some(family) = update.end_of_rib {
+            match family {
+                bgp::Family::Ipv4Unicast => up.end_of_rib.ipv4_unicast = true,
+                bgp::Family::Ipv6Unicast => up.end_of_rib.ipv6_unicast = true,
+            }
+            peer.heard_out |=
+                up.end_of_rib.intersection(up.negotiated.capabilities.families) == up.negotiated.capabilities.families;
+        }
+        if !update.withdrawn.is_empty() {
+            route_server.rib.withdraw(peer.index, &update.withdrawn);
+        }
+        for announcement in &update.announced {
+            route_server
+                .rib
+                .announce(peer.index, announcement, &route_server.import);
+        }
+        route_server.unsettled = true;
+        if let Some(first) = update.mended.first() {
+            // One event per message, whatever its number of faults.
+            peer.mended_updates += 1;
+            let (peer, what) = (peer.intent.id.clone(), first.what.clone());
+            self.event(Event::UpdateMended { peer, what });
+        }
+        self.check_limit(now, key);
+    }
+
+    /// Counts what the Adj-RIB-In holds after each UPDATE, not what an UPDATE would add: announcing the same prefixes again is
+    /// no offence (az §1.3). A flood ends at the first UPDATE that goes over the limit.
+    pub(super) fn check_limit(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let limit = peer.intent.route_limit;
+        let Some(route_server) = self.route_servers.get(&peer.route_server).filter(|_| limit > 0) else {
+            return;
+        };
+        let held = route_server.rib.counts(peer.index).received;
+        let near = held * 100 >= limit as usize * usize::from(peer.intent.route_limit_warning_percent);
+        let warned = std::mem::replace(&mut peer.warned, near);
+        if held > limit as usize {
+            let reset = session::Input::Reset {
+                notification: cease(cease::MAXIMUM_PREFIXES_REACHED),
+                reason: format!("{held} prefixes are more than the limit of {limit}"),
+                caused_by_peer: true,
+            };
+            self.drive(now, key, reset);
+        } else if near && !warned && held > 0 {
+            let peer = peer.intent.id.clone();
+            self.event(Event::RouteLimitNear { peer, held, limit });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Settling: what the inputs since the last time changed is decided once, then told to agents and to peers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bgp::IpNet;
+
+use crate::delivery::Routes;
+use crate::instance::{Event, Instance, Output};
+use crate::route_server::RouteServer;
+use crate::vnet::LocRib;
+
+impl Instance {
+    /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits.
+    pub fn settle(&mut self, now: Instant) {
+        self.now = now;
+        self.decide();
+        if !self.leaving {
+            self.tell_agents(now);
+        }
+        self.tell_peers();
+    }
+
+    /// A large table goes out in bounded chunks, so that inputs get their turn in between.
+    pub(super) fn has_work_left(&self) -> bool {
+        self.route_servers.values().any(|route_server| route_server.unsettled)
+    }
+
+    fn decide(&mut self) {
+        let with_agents = !self.delivery.is_idle();
+        for route_server in self.route_servers.values_mut() {
+            if route_server.unsettled || with_agents != route_server.loc_rib().is_some() {
+                route_server.decide(with_agents);
+            }
+        }
+    }
+
+    fn tell_agents(&mut self, now: Instant) {
+        let routes = LocRibs(&self.route_servers);
+        let (delivery, outputs) = (&mut self.delivery, &mut self.outputs);
+        delivery.routes_changed(&routes, outputs);
+        if std::mem::take(&mut self.topology_changed) {
+            delivery.topology_changed(&self.topology, &routes, outputs);
+        }
+        self.check_converged(now);
+        let routes = LocRibs(&self.route_servers);
+        self.delivery
+            .sync(&self.topology, &routes, self.converged, &mut self.outputs);
+        for route_server in self.route_servers.values_mut() {
+            route_server.forget_changed();
+        }
+    }
+
+    fn tell_peers(&mut self) {
+        for route_server in self.route_servers.values_mut().filter(|each| each.unsettled) {
+            let (connections, outputs) = (&route_server.connections, &mut self.outputs);
+            let mut write = |index, bytes| {
+                if let Some(connection) = connections.get(&index).copied() {
+                    outputs.push_back(Output::Write { connection, bytes });
+                }
+            };
+            route_server.unsettled = route_server.rib.flush(&route_server.export, &mut write);
+        }
+    }
+
+    /// After a start: has every configured peer been heard out, or its route server waited long enough?
+    fn check_converged(&mut self, now: Instant) {
+        if self.converged || self.intent_version == 0 {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            peer.heard_out |= peer.is_quiet(now);
+        }
+        let waits = |route_server: &RouteServer| {
+            let mut peers = route_server.peers.iter().filter_map(|key| self.peers.get(key));
+            now < route_server.converge_by && peers.any(|peer| !peer.heard_out && !peer.intent.admin_down)
+        };
+        if !self.route_servers.values().any(waits) {
+            self.converged = true;
+            self.event(Event::Converged);
+        }
+    }
+
+    /// When convergence may be reached by time alone.
+    pub(super) fn convergence_at(&self) -> Option<Instant> {
+        if self.converged || self.intent_version == 0 || self.leaving {
+            return None;
+        }
+        let limits = self.route_servers.values().map(|route_server| route_server.converge_by);
+        let quiet = self
+            .peers
+            .values()
+            .filter(|peer| !peer.heard_out)
+            .filter_map(|peer| peer.quiet_at());
+        limits.chain(quiet).filter(|at| *at > self.now).min()
+    }
+}
+
+/// The Loc-RIBs as the tables of agents read them.
+struct LocRibs<'a>(&'a BTreeMap<String, RouteServer>);
+
+impl Routes for LocRibs<'_> {
+    fn loc_rib(&self, route_server: &str) -> Option<&LocRib> {
+        self.0.get(route_server)?.loc_rib()
+    }
+
+    fn changed(&self, route_server: &str) -> &[IpNet] {
+        self.0.get(route_server).map_or(&[], RouteServer::changed)
+    }
+
+    fn started_over(&self, route_server: &str) -> bool {
+        self.0.get(route_server).is_some_and(RouteServer::started_over)
+    }
+}
