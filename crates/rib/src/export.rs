@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bgp::Asn;
 use bgp::wire::{EncodeContext, PathAttributes};
 
-use crate::table::RouteSource;
+use crate::peers::RouteSource;
 
 /// Peers with equal keys are told the same, byte for byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

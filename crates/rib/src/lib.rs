@@ -3,14 +3,28 @@
 //! Pure. Policy is passed in; what peers are to be told goes out as packed UPDATEs; what became best goes out as
 //! [`Change`]s. Structures are dense: prefixes and attribute sets have small ids, a path is a few bytes.
 
+mod adj_rib_in;
+mod adj_rib_out;
+mod attributes;
+mod choice;
 pub mod decision;
 pub mod export;
+mod ids;
+mod intern;
+mod loc_rib;
+mod member;
+mod moves;
+pub mod peers;
 pub mod policy;
+mod prefix_table;
 pub mod report;
 pub mod table;
+mod tables;
+mod view;
 
 pub use decision::{Choice, DecisionStep, Preference, Rank};
 pub use export::{ExportPolicy, GroupKey};
+pub use peers::{PeerIndex, PeerInfo, RouteSource};
 pub use policy::{ImportPolicy, RejectRule};
 pub use report::{PathReport, Standing};
-pub use table::{Change, Counts, PeerIndex, PeerInfo, Rib, RouteSource};
+pub use table::{Change, Counts, Rib, Usage};

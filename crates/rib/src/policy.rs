@@ -4,7 +4,7 @@ use bgp::IpNet;
 use bgp::wire::PathAttributes;
 use serde::{Deserialize, Serialize};
 
-use crate::table::PeerIndex;
+use crate::peers::PeerIndex;
 
 /// Decides on import. Called once per UPDATE for its attributes and once per prefix, and again for every stored path when
 /// the owner says that the rules changed ([`crate::Rib::reconsider`]).
@@ -35,4 +35,28 @@ pub enum RejectRule {
     OverLimit,
     /// A family that is not enabled (IPv6 by default).
     FamilyDisabled,
+}
+
+impl RejectRule {
+    /// Every rule.
+    pub const ALL: [RejectRule; 8] = [
+        RejectRule::OwnAsn,
+        RejectRule::AsZero,
+        RejectRule::OwnSubnet,
+        RejectRule::OwnNextHop,
+        RejectRule::InsideVirtualNetwork,
+        RejectRule::UnusableNextHop,
+        RejectRule::OverLimit,
+        RejectRule::FamilyDisabled,
+    ];
+
+    /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.
+    pub(crate) fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The rule of a code; `None` for 0.
+    pub(crate) fn from_code(code: u8) -> Option<RejectRule> {
+        RejectRule::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
 }

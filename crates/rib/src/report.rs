@@ -7,8 +7,8 @@ use bgp::wire::PathAttributes;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::DecisionStep;
+use crate::peers::PeerIndex;
 use crate::policy::RejectRule;
-use crate::table::PeerIndex;
 
 /// Where one received path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

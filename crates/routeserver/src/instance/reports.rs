@@ -80,7 +80,7 @@ impl Instance {
         if peer.up.is_none() {
             return Some(Vec::new());
         }
-        let advertised = route_server.rib.advertised(peer.index, &route_server.export);
+        let advertised = route_server.rib.advertised(peer.index);
         let told = advertised.iter().map(|(prefix, attributes)| AdvertisedReport {
             network: *prefix,
             next_hop: attributes.next_hop(),

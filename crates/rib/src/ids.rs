@@ -1,0 +1,184 @@
+//! Dense numbers for things: [`IdAllocator`] hands out the lowest free one, [`IdSet`] is a set of them in order of insertion.
+
+/// Hands out small numbers, always the lowest free one, so that tables stay short and a table that is announced again gets its
+/// numbers in the order of arrival again.
+#[derive(Debug, Default)]
+pub(crate) struct IdAllocator {
+    /// One bit per number below `len`; set: free.
+    free: Vec<u64>,
+    /// No word before this one has a free bit.
+    lowest: usize,
+    len: u32,
+    live: u32,
+}
+
+impl IdAllocator {
+    pub(crate) fn allocate(&mut self) -> u32 {
+        self.live += 1;
+        while self.lowest < self.free.len() {
+            let word = &mut self.free[self.lowest];
+            if *word != 0 {
+                let bit = word.trailing_zeros();
+                *word &= !(1 << bit);
+                return self.lowest as u32 * 64 + bit;
+            }
+            self.lowest += 1;
+        }
+        let id = self.len;
+        self.len += 1;
+        if self.len as usize > self.free.len() * 64 {
+            self.free.push(0);
+        }
+        self.lowest = self.free.len();
+        id
+    }
+
+    /// Takes a number back. Everything from [`IdAllocator::len`] on is then unused.
+    pub(crate) fn release(&mut self, id: u32) {
+        let word = id as usize / 64;
+        debug_assert!(self.free[word] & 1 << (id % 64) == 0, "released twice");
+        self.free[word] |= 1 << (id % 64);
+        self.lowest = self.lowest.min(word);
+        self.live -= 1;
+        self.trim();
+    }
+
+    /// One more than the highest number in use.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// How many numbers are in use.
+    pub(crate) fn live(&self) -> usize {
+        self.live as usize
+    }
+
+    /// The numbers in use, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.len).filter(|id| self.free[*id as usize / 64] & 1 << (id % 64) == 0)
+    }
+
+    fn trim(&mut self) {
+        while self.len > 0 {
+            let last = self.len - 1;
+            let word = &mut self.free[last as usize / 64];
+            if *word & 1 << (last % 64) == 0 {
+                break;
+            }
+            *word &= !(1 << (last % 64));
+            self.len = last;
+            if last.is_multiple_of(64) {
+                self.free.pop();
+            }
+        }
+        shrink(&mut self.free);
+    }
+}
+
+/// Gives memory back when three quarters of it are unused; the slack keeps a table that breathes from reallocating.
+pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
+    const KEPT: usize = 64;
+    if vec.capacity() > KEPT && vec.len() < vec.capacity() / 4 {
+        vec.shrink_to((vec.len() * 2).max(KEPT));
+    }
+}
+
+/// A set of dense numbers that remembers the order of insertion.
+#[derive(Debug, Default)]
+pub(crate) struct IdSet {
+    order: Vec<u32>,
+    members: Vec<u64>,
+}
+
+impl IdSet {
+    /// Whether it was not in the set before.
+    pub(crate) fn insert(&mut self, id: u32) -> bool {
+        let word = id as usize / 64;
+        if word >= self.members.len() {
+            self.members.resize(word + 1, 0);
+        }
+        let bit = 1 << (id % 64);
+        if self.members[word] & bit != 0 {
+            return false;
+        }
+        self.members[word] |= bit;
+        self.order.push(id);
+        true
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Empties the set: its members in order of insertion. A big set gives its memory back; a small one, which is what a
+    /// single UPDATE makes, keeps its bits.
+    pub(crate) fn take(&mut self) -> Vec<u32> {
+        const KEPT_WORDS: usize = 1024;
+        let order = std::mem::take(&mut self.order);
+        if self.members.len() > KEPT_WORDS && order.len() > self.members.len() {
+            self.members = Vec::new();
+        } else {
+            for id in &order {
+                self.members[*id as usize / 64] = 0;
+            }
+        }
+        order
+    }
+
+    /// Takes out up to `most` members, those inserted first.
+    pub(crate) fn take_some(&mut self, most: usize) -> Vec<u32> {
+        if self.order.len() <= most {
+            return self.take();
+        }
+        let first: Vec<u32> = self.order.drain(..most).collect();
+        for id in &first {
+            self.members[*id as usize / 64] &= !(1 << (id % 64));
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_number_is_handed_out() {
+        let mut ids = IdAllocator::default();
+        for expected in 0..200 {
+            assert_eq!(ids.allocate(), expected);
+        }
+        ids.release(7);
+        ids.release(130);
+        assert_eq!(ids.allocate(), 7);
+        assert_eq!(ids.allocate(), 130);
+        assert_eq!(ids.allocate(), 200);
+    }
+
+    #[test]
+    fn numbers_at_the_end_are_forgotten_and_the_others_kept() {
+        let mut ids = IdAllocator::default();
+        for _ in 0..200 {
+            ids.allocate();
+        }
+        for id in 1..200 {
+            ids.release(id);
+        }
+        assert_eq!((ids.len(), ids.live()), (1, 1));
+        assert_eq!(ids.iter().collect::<Vec<_>>(), [0]);
+        assert_eq!(ids.allocate(), 1);
+    }
+
+    #[test]
+    fn a_set_keeps_order_and_says_what_it_had() {
+        let mut set = IdSet::default();
+        assert!(set.insert(70));
+        assert!(set.insert(3));
+        assert!(!set.insert(70));
+        assert_eq!(set.take_some(1), [70]);
+        assert!(set.insert(70));
+        assert_eq!(set.take(), [3, 70]);
+        assert!(set.is_empty());
+        assert!(set.insert(70));
+    }
+}

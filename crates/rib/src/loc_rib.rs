@@ -1,0 +1,275 @@
+//! Loc-RIB: the choice per prefix, and the path that peers are told (RFC 4271 §3.2, §9.1).
+//!
+//! What happens to a prefix only marks it; [`LocRib::decide`] then decides each marked prefix once, however often it was
+//! touched. Local routes never enter a choice, they only win what peers are told.
+
+use bgp::wire::Origin;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::adj_rib_in::AdjRibIn;
+use crate::attributes::{AttributeTable, AttributesId, NextHopId};
+use crate::choice::{ChoiceId, ChoiceTable, Draft};
+use crate::decision::{Candidate, Rank};
+use crate::ids::{IdSet, shrink};
+use crate::peers::{PeerIndex, Peers, RouteSource};
+use crate::prefix_table::{PrefixId, PrefixTable};
+use crate::table::Change;
+use crate::tables::Tables;
+
+/// The path that peers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Best {
+    /// Who sent it; [`PeerIndex::LOCAL`] for local routes, [`PeerIndex::NOBODY`] if there is none.
+    pub(crate) originator: PeerIndex,
+    pub(crate) attributes: AttributesId,
+}
+
+impl Best {
+    const NONE: Best = Best {
+        originator: PeerIndex::NOBODY,
+        attributes: AttributesId(0),
+    };
+
+    pub(crate) fn is_none(self) -> bool {
+        self.originator == PeerIndex::NOBODY
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    choice: ChoiceId,
+    best: Best,
+}
+
+impl Entry {
+    const EMPTY: Entry = Entry {
+        choice: ChoiceId::NONE,
+        best: Best::NONE,
+    };
+}
+
+/// A route that we originate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalRoute {
+    pub(crate) source: RouteSource,
+    pub(crate) attributes: AttributesId,
+}
+
+/// The Loc-RIB.
+#[derive(Debug, Default)]
+pub(crate) struct LocRib {
+    entries: Vec<Entry>,
+    choices: ChoiceTable,
+    pub(crate) local: FxHashMap<PrefixId, LocalRoute>,
+    /// Prefixes to decide.
+    touched: IdSet,
+    /// Prefixes whose best path changed since they were taken; each is held.
+    changed: IdSet,
+}
+
+/// A path while its prefix is decided.
+struct Contender {
+    rank: Rank,
+    next_hop: NextHopId,
+    peer: PeerIndex,
+    attributes: AttributesId,
+    origin: Origin,
+    as_path_len: u16,
+}
+
+type Contenders = SmallVec<[Contender; 16]>;
+type NextHops = SmallVec<[NextHopId; 16]>;
+
+impl LocRib {
+    /// Something happened to a prefix: it will be decided.
+    #[inline]
+    pub(crate) fn touch(&mut self, prefix: PrefixId, prefixes: &mut PrefixTable) {
+        if self.touched.insert(prefix.0) {
+            prefixes.hold(prefix);
+        }
+    }
+
+    /// What peers are told of a prefix must be looked at, whether or not its best path changes.
+    pub(crate) fn touch_best(&mut self, prefix: PrefixId, prefixes: &mut PrefixTable) {
+        if self.changed.insert(prefix.0) {
+            prefixes.hold(prefix);
+        }
+    }
+
+    /// Decides what was touched.
+    pub(crate) fn decide(&mut self, adj_rib_in: &AdjRibIn, peers: &Peers, tables: &mut Tables) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut contenders = Contenders::new();
+        self.entries
+            .resize(tables.prefixes.len().max(self.entries.len()), Entry::EMPTY);
+        for id in self.touched.take() {
+            let prefix = PrefixId(id);
+            contend(adj_rib_in, peers, &tables.attributes, prefix, &mut contenders);
+            if self.decide_one(prefix, &contenders, peers, tables) {
+                changes.push(Change {
+                    prefix: tables.prefixes.get(prefix),
+                    choice: self.choices.get(self.entries[prefix.index()].choice),
+                });
+            }
+            tables.prefixes.release(prefix);
+        }
+        self.entries.truncate(tables.prefixes.len());
+        shrink(&mut self.entries);
+        changes
+    }
+
+    /// Whether the choice changed.
+    fn decide_one(&mut self, prefix: PrefixId, contenders: &Contenders, peers: &Peers, tables: &mut Tables) -> bool {
+        let Tables { prefixes, attributes } = tables;
+        let (choice, learned) = match contenders.iter().map(|contender| contender.rank).min() {
+            Some(lowest) => (
+                self.choose(lowest, contenders, attributes),
+                best_of(lowest, contenders, peers),
+            ),
+            None => (ChoiceId::NONE, Best::NONE),
+        };
+        let best = match self.local.get(&prefix) {
+            Some(local) => Best {
+                originator: PeerIndex::LOCAL,
+                attributes: local.attributes,
+            },
+            None => learned,
+        };
+        let before = std::mem::replace(&mut self.entries[prefix.index()], Entry { choice, best });
+        self.choices.release(before.choice, attributes);
+        if best != before.best {
+            // The number must not come to mean another set while it is compared with.
+            if !best.is_none() {
+                attributes.retain(best.attributes);
+                prefixes.hold(prefix);
+            }
+            if !before.best.is_none() {
+                attributes.release(before.best.attributes);
+                prefixes.release(prefix);
+            }
+            self.touch_best(prefix, prefixes);
+        }
+        choice != before.choice
+    }
+
+    fn choose(&mut self, lowest: Rank, contenders: &Contenders, attributes: &mut AttributeTable) -> ChoiceId {
+        let next_hops = next_hops_of(lowest, contenders, &[]);
+        let runner_up = contenders
+            .iter()
+            .filter(|contender| !next_hops.contains(&contender.next_hop))
+            .map(|contender| contender.rank)
+            .min();
+        let fallback = runner_up.map_or_else(NextHops::new, |rank| next_hops_of(rank, contenders, &next_hops));
+        let draft = Draft {
+            next_hops: &next_hops,
+            fallback: &fallback,
+            rank: lowest,
+        };
+        self.choices.intern(draft, attributes)
+    }
+
+    /// The best path of a prefix.
+    #[inline]
+    pub(crate) fn best(&self, prefix: PrefixId) -> Option<Best> {
+        let best = self.entries.get(prefix.index())?.best;
+        (!best.is_none()).then_some(best)
+    }
+
+    /// What the best path's source is.
+    pub(crate) fn source(&self, prefix: PrefixId, best: Best, peers: &Peers) -> Option<RouteSource> {
+        if best.originator == PeerIndex::LOCAL {
+            self.local.get(&prefix).map(|local| local.source)
+        } else {
+            peers.get(best.originator).map(|peer| peer.info.source)
+        }
+    }
+
+    /// Prefixes whose best path changed since the last call; the caller releases them.
+    pub(crate) fn take_changed(&mut self) -> Vec<u32> {
+        self.changed.take()
+    }
+
+    /// Nothing waits to be decided or told.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.touched.is_empty() && self.changed.is_empty()
+    }
+
+    /// Every choice over learned routes.
+    pub(crate) fn choices<'a>(&'a self, prefixes: &'a PrefixTable) -> impl Iterator<Item = Change> + 'a {
+        self.entries.iter().enumerate().filter_map(|(id, entry)| {
+            self.choices.get(entry.choice).map(|choice| Change {
+                prefix: prefixes.get(PrefixId(id as u32)),
+                choice: Some(choice),
+            })
+        })
+    }
+
+    /// How many distinct choices are held.
+    pub(crate) fn distinct_choices(&self) -> usize {
+        self.choices.len()
+    }
+}
+
+/// Gathers the accepted paths of a prefix.
+#[inline]
+fn contend(adj_rib_in: &AdjRibIn, peers: &Peers, attributes: &AttributeTable, prefix: PrefixId, out: &mut Contenders) {
+    out.clear();
+    for (index, path) in adj_rib_in.paths(prefix) {
+        if !path.is_accepted() {
+            continue;
+        }
+        let Some(peer) = peers.get(index) else {
+            continue;
+        };
+        let summary = attributes.summary(path.attributes());
+        out.push(Contender {
+            rank: peer.rank.with_length(summary.as_path_len),
+            next_hop: summary.next_hop,
+            peer: index,
+            attributes: path.attributes(),
+            origin: summary.origin,
+            as_path_len: summary.as_path_len,
+        });
+    }
+}
+
+/// The one of the equal-cost set that is advertised.
+fn best_of(lowest: Rank, contenders: &Contenders, peers: &Peers) -> Best {
+    let mut equal = contenders.iter().filter(|contender| contender.rank == lowest);
+    let (Some(mut best), rest) = (equal.next(), equal) else {
+        return Best::NONE;
+    };
+    for contender in rest {
+        if tie_break(contender, peers) < tie_break(best, peers) {
+            best = contender;
+        }
+    }
+    Best {
+        originator: best.peer,
+        attributes: best.attributes,
+    }
+}
+
+fn tie_break(contender: &Contender, peers: &Peers) -> impl Ord + use<> {
+    peers.get(contender.peer).map(|peer| {
+        Candidate {
+            peer: &peer.info,
+            as_path_len: contender.as_path_len,
+            origin: contender.origin,
+        }
+        .tie_break()
+    })
+}
+
+/// The next hops of one rank, ascending, without repetition and without those of `but`.
+fn next_hops_of(rank: Rank, contenders: &Contenders, but: &[NextHopId]) -> NextHops {
+    let mut next_hops: NextHops = contenders
+        .iter()
+        .filter(|contender| contender.rank == rank && !but.contains(&contender.next_hop))
+        .map(|contender| contender.next_hop)
+        .collect();
+    next_hops.sort_unstable();
+    next_hops.dedup();
+    next_hops
+}

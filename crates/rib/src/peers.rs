@@ -1,0 +1,136 @@
+//! Peers as the RIB sees them: a small number each, and what the decision process must know.
+
+use std::net::IpAddr;
+
+use bgp::{Asn, BgpIdentifier};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Preference, RankBase};
+use crate::ids::IdAllocator;
+use crate::prefix_table::PrefixId;
+
+/// A peer in this RIB; small and dense, reused some time after [`crate::Rib::remove_peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerIndex(pub u32);
+
+impl PeerIndex {
+    /// Stands for us where a peer is meant: who "sent" local routes.
+    pub(crate) const LOCAL: PeerIndex = PeerIndex(u32::MAX);
+    /// Stands for nobody.
+    pub(crate) const NOBODY: PeerIndex = PeerIndex(u32::MAX - 1);
+}
+
+/// Where a route came from, as hub routing preference sees it (az §2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RouteSource {
+    /// The virtual network's own prefixes.
+    VirtualNetwork,
+    /// Prefixes of peered virtual networks that use our gateways.
+    PeeredVirtualNetwork,
+    /// A network virtual appliance.
+    Nva,
+    /// A VPN gateway.
+    VpnGateway,
+    /// An ExpressRoute gateway.
+    ExpressRoute,
+}
+
+/// What the decision process must know of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its BGP Identifier (of the current session).
+    pub identifier: BgpIdentifier,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS number.
+    pub asn: Asn,
+    /// eBGP (true) or iBGP.
+    pub external: bool,
+    /// What kind of peer it is.
+    pub source: RouteSource,
+    /// Higher is preferred before anything else but local routes; 0 by default (ours, not Azure's).
+    pub import_preference: u32,
+}
+
+/// A peer's state.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) info: PeerInfo,
+    pub(crate) rank: RankBase,
+    pub(crate) received: usize,
+    pub(crate) accepted: usize,
+    /// The prefix that it will probably announce next.
+    pub(crate) likely_next: PrefixId,
+}
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    peers: Vec<Option<Peer>>,
+    ids: IdAllocator,
+    /// Numbers that must rest until nothing decided or told names the removed peer any more.
+    resting: Vec<PeerIndex>,
+}
+
+impl Peers {
+    pub(crate) fn add(&mut self, info: PeerInfo, preference: Preference) -> PeerIndex {
+        let index = self.ids.allocate();
+        let peer = Peer {
+            rank: RankBase::new(preference, &info),
+            info,
+            received: 0,
+            accepted: 0,
+            likely_next: PrefixId(0),
+        };
+        match self.peers.get_mut(index as usize) {
+            Some(free) => *free = Some(peer),
+            None => self.peers.push(Some(peer)),
+        }
+        PeerIndex(index)
+    }
+
+    /// Sets a peer's facts. Whether that changed anything.
+    pub(crate) fn update(&mut self, index: PeerIndex, info: PeerInfo, preference: Preference) -> bool {
+        let Some(peer) = self.get_mut(index) else {
+            return false;
+        };
+        let changed = peer.info != info;
+        peer.rank = RankBase::new(preference, &info);
+        peer.info = info;
+        changed
+    }
+
+    /// Removes a peer; its number rests.
+    pub(crate) fn remove(&mut self, index: PeerIndex) {
+        if let Some(slot) = self.peers.get_mut(index.0 as usize)
+            && slot.take().is_some()
+        {
+            self.resting.push(index);
+        }
+    }
+
+    /// Nothing names removed peers any more.
+    pub(crate) fn reuse_numbers(&mut self) {
+        for index in self.resting.drain(..) {
+            self.ids.release(index.0);
+        }
+        self.peers.truncate(self.ids.len());
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: PeerIndex) -> Option<&Peer> {
+        self.peers.get(index.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: PeerIndex) -> Option<&mut Peer> {
+        self.peers.get_mut(index.0 as usize)?.as_mut()
+    }
+
+    /// Another hub routing preference.
+    pub(crate) fn set_preference(&mut self, preference: Preference) {
+        for peer in self.peers.iter_mut().flatten() {
+            peer.rank = RankBase::new(preference, &peer.info);
+        }
+    }
+}
