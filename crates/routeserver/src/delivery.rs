@@ -9,6 +9,9 @@ use rib::Rank;
 
 mod agents;
 mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub(crate) use agents::{Delivery, Installed, Routes};
 

@@ -15,6 +15,8 @@ mod policy;
 mod prefix_set;
 pub mod report;
 mod route_server;
+#[cfg(test)]
+mod testing;
 mod vnet;
 
 pub use instance::{Input, Instance, Output};

@@ -82,6 +82,11 @@ impl Delivery {
         self.agents.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn table_count(&self) -> usize {
+        self.tables.len()
+    }
+
     pub(crate) fn agent_count(&self) -> usize {
         self.agents.len()
     }

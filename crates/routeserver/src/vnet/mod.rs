@@ -8,6 +8,9 @@
 mod loc_rib;
 mod resolve;
 mod rows;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod topology;
 mod view;
 

@@ -1,0 +1,493 @@
+//! Agents as a model: what they make of the messages must equal what the effective routes say.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::IpNet;
+use proptest::prelude::*;
+
+use super::*;
+use crate::instance::Output;
+use crate::intent::Intent;
+use crate::report::EffectiveRoute;
+use crate::testing::*;
+use crate::vnet::{LocRib, Scope, Topology, rows};
+
+const AGENT: AgentId = AgentId(7);
+
+/// One route server's Loc-RIB, the agents' state machine, and one model agent that follows every NIC.
+struct World {
+    intent: Intent,
+    topology: Topology,
+    loc_rib: LocRib,
+    changed: Vec<IpNet>,
+    delivery: Delivery,
+    agent: ModelAgent,
+    /// Updates as the agent got them, since last asked.
+    heard: Vec<ToAgent>,
+}
+
+#[derive(Default)]
+struct ModelAgent {
+    nics: BTreeMap<String, NicAssignment>,
+    tables: BTreeMap<TableId, ModelTable>,
+}
+
+#[derive(Default)]
+struct ModelTable {
+    generation: u64,
+    groups: BTreeMap<GroupId, Group>,
+    routes: BTreeMap<IpNet, TableRoute>,
+}
+
+struct FakeRoutes<'a>(&'a LocRib, &'a [IpNet]);
+
+impl Routes for FakeRoutes<'_> {
+    fn loc_rib(&self, _route_server: &str) -> Option<&LocRib> {
+        Some(self.0)
+    }
+    fn changed(&self, _route_server: &str) -> &[IpNet] {
+        self.1
+    }
+    fn started_over(&self, _route_server: &str) -> bool {
+        false
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let intent = hub_and_spoke();
+        let mut world = World {
+            topology: Topology::new(Arc::new(intent.clone())),
+            intent,
+            loc_rib: LocRib::default(),
+            changed: Vec::new(),
+            delivery: Delivery::default(),
+            agent: ModelAgent::default(),
+            heard: Vec::new(),
+        };
+        let nics = ["vm", "nva1", "nva2", "spokevm", "peeredvm"].map(str::to_owned);
+        world.delivery.follows(AGENT, "model".into(), nics.into());
+        world.settle(false);
+        world
+    }
+
+    fn bgp(&mut self, changes: &[&str]) {
+        self.changes(changes.iter().map(|text| change(text)));
+    }
+
+    fn changes(&mut self, changes: impl IntoIterator<Item = rib::Change>) {
+        for change in changes {
+            self.changed.push(change.prefix);
+            self.loc_rib.apply(change);
+        }
+        self.settle(false);
+    }
+
+    fn intent(&mut self, edit: impl FnOnce(&mut Intent)) {
+        edit(&mut self.intent);
+        self.topology = Topology::new(Arc::new(self.intent.clone()));
+        self.settle(true);
+    }
+
+    fn settle(&mut self, topology_changed: bool) {
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        let routes = FakeRoutes(&self.loc_rib, &self.changed);
+        let mut outputs = VecDeque::new();
+        self.delivery.routes_changed(&routes, &mut outputs);
+        if topology_changed {
+            self.delivery.topology_changed(&self.topology, &routes, &mut outputs);
+        }
+        self.delivery.sync(&self.topology, &routes, true, &mut outputs);
+        self.changed.clear();
+        for output in outputs {
+            if let Output::ToAgents { agents, message } = output
+                && agents.contains(&AGENT)
+            {
+                self.heard.push(message.clone());
+                self.agent.hear(message);
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Vec<ToAgent> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// The agent's tables against the effective routes of every NIC.
+    fn check(&self) {
+        for (nic, assignment) in &self.agent.nics {
+            let Some(facts) = self.topology.nic(nic) else {
+                assert_eq!(assignment.table, None, "{nic} is no more");
+                continue;
+            };
+            let view = self.topology.view(&facts.subnet).unwrap();
+            let loc_rib = view.route_server.is_some().then_some(&self.loc_rib);
+            let own = &facts.addresses;
+            let rows = rows(Scope {
+                view: &view,
+                loc_rib,
+                own,
+            });
+            let network = self.intent.virtual_networks.iter();
+            let mut network = network.filter(|network| network.nics.iter().any(|each| each.id == *nic));
+            let space = &network.next().unwrap().address_space;
+            let expected = expected_kernel(&rows, space, &facts.subnet_prefixes);
+            let table = &self.agent.tables[&assignment.table.unwrap()];
+            assert_eq!(table.kernel(), expected, "kernel of {nic}");
+            for group in table.groups.values() {
+                let used = table.routes.values().any(|route| route.way == Way::Group(group.id));
+                assert!(used, "no unused group stays");
+                assert!(!group.fallback.iter().any(|address| own.contains(address)));
+            }
+        }
+    }
+}
+
+impl ModelAgent {
+    fn hear(&mut self, message: ToAgent) {
+        match message {
+            ToAgent::Nic(assignment) => {
+                self.nics.insert(assignment.nic.to_string(), assignment);
+            }
+            ToAgent::Snapshot(update) => {
+                let table = self.tables.entry(update.table).or_default();
+                *table = ModelTable::default();
+                table.apply(&update);
+            }
+            ToAgent::Delta(update) => {
+                let table = self.tables.get_mut(&update.table).expect("a delta follows a snapshot");
+                assert_eq!(table.generation + 1, update.generation);
+                table.apply(&update);
+            }
+            ToAgent::Converged(_) => {}
+        }
+    }
+}
+
+impl ModelTable {
+    fn apply(&mut self, update: &TableUpdate) {
+        self.generation = update.generation;
+        for group in &update.groups {
+            assert!(!group.members.is_empty());
+            self.groups.insert(group.id, group.clone());
+        }
+        for route in &update.routes {
+            self.routes.insert(route.prefix, route.clone());
+        }
+        for prefix in &update.removed {
+            assert!(self.routes.remove(prefix).is_some(), "{prefix} was there");
+        }
+        for id in &update.removed_groups {
+            assert!(self.groups.remove(id).is_some());
+        }
+        for route in self.routes.values() {
+            if let Way::Group(id) = route.way {
+                assert!(self.groups.contains_key(&id), "every named group exists");
+            }
+        }
+    }
+
+    fn kernel(&self) -> BTreeMap<IpNet, String> {
+        let way = |route: &TableRoute| match route.way {
+            Way::Group(id) => format!("{:?}", self.groups[&id].members),
+            Way::SubnetGateway if route.system => "SubnetGateway system".into(),
+            Way::Blackhole if route.system => "Blackhole system".into(),
+            other => format!("{other:?}"),
+        };
+        self.routes.values().map(|route| (route.prefix, way(route))).collect()
+    }
+}
+
+/// The simple model: rows as listed, to kernel routes.
+fn expected_kernel(rows: &[EffectiveRoute], space: &[IpNet], subnet: &[IpNet]) -> BTreeMap<IpNet, String> {
+    let mut local: BTreeSet<IpNet> = BTreeSet::new();
+    let mut kernel = BTreeMap::new();
+    // What the list leaves out because of a default route that this NIC cannot use.
+    let default_is_us = rows.iter().any(|row| {
+        row.address_prefix == net("0.0.0.0/0") && row.source == "VirtualNetworkGateway" && row.not_installed.is_some()
+    });
+    let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
+    let blocks = blocks.map(net).into_iter();
+    for block in blocks.filter(|block| !space.iter().any(|prefix| block.contains(prefix))) {
+        let ours = |row: &EffectiveRoute| row.address_prefix == block && row.not_installed.is_some();
+        if default_is_us || rows.iter().any(ours) {
+            kernel.insert(block, "Blackhole system".to_owned());
+        }
+    }
+    let default_user_is_us = rows
+        .iter()
+        .any(|row| row.address_prefix == net("0.0.0.0/0") && row.source == "User" && row.not_installed.is_some());
+    if default_is_us || default_user_is_us {
+        kernel.insert(net("0.0.0.0/0"), "SubnetGateway system".to_owned());
+    }
+    for row in rows {
+        let overridden = row.state == "Invalid"
+            && (row.source != "Default"
+                || !rows
+                    .iter()
+                    .any(|other| other.address_prefix == row.address_prefix && other.not_installed.is_some()));
+        if overridden || row.not_installed.is_some() {
+            continue;
+        }
+        let user = row.source == "User";
+        let way = match row.next_hop_type.as_str() {
+            "VnetLocal" => {
+                local.insert(row.address_prefix);
+                match subnet.iter().any(|subnet| subnet.contains(&row.address_prefix)) {
+                    true => "OnLink".to_owned(),
+                    false => "SubnetGateway".to_owned(),
+                }
+            }
+            "VNetPeering" => "SubnetGateway".to_owned(),
+            "Internet" if user => "SubnetGateway".to_owned(),
+            "Internet" => "SubnetGateway system".to_owned(),
+            "None" if user => "Blackhole".to_owned(),
+            "None" => "Blackhole system".to_owned(),
+            _ if row.next_hop_ip_address.is_empty() => "Blackhole".to_owned(),
+            _ => {
+                let addresses: BTreeSet<&IpAddr> = row.next_hop_ip_address.iter().collect();
+                format!("{:?}", addresses.iter().collect::<Vec<_>>())
+            }
+        };
+        kernel.insert(row.address_prefix, way);
+    }
+    for subnet in subnet {
+        let covering = kernel.keys().filter(|prefix| prefix.contains(subnet));
+        let longest = covering.max_by_key(|prefix| prefix.prefix_len()).copied();
+        if longest.is_some_and(|longest| local.contains(&longest)) {
+            kernel.insert(*subnet, "OnLink".to_owned());
+        }
+    }
+    kernel
+}
+
+fn deltas(heard: &[ToAgent]) -> Vec<Arc<TableUpdate>> {
+    let delta = |message: &ToAgent| match message {
+        ToAgent::Delta(update) => Some(update.clone()),
+        _ => None,
+    };
+    heard.iter().filter_map(delta).collect()
+}
+
+#[test]
+fn nics_of_a_subnet_share_a_table_until_one_is_a_next_hop() {
+    let mut world = World::new();
+    let table = |world: &World, nic: &str| world.agent.nics[nic].table.unwrap();
+    assert_eq!(table(&world, "nva1"), table(&world, "nva2"));
+    world.bgp(&["10.250.0.0/16 10.1.4.4"]);
+    assert_ne!(table(&world, "nva1"), table(&world, "nva2"));
+    world.check();
+}
+
+#[test]
+fn the_death_of_an_nva_with_ten_thousand_routes_is_one_group_per_table() {
+    let mut world = World::new();
+    let prefixes: Vec<String> = (0..10_000u32)
+        .map(|i| format!("{}/24", IpAddr::from((0x1400_0000 + i * 256).to_be_bytes())))
+        .collect();
+    let with = |hops: &str| -> Vec<rib::Change> {
+        prefixes
+            .iter()
+            .map(|prefix| change(&format!("{prefix} {hops}")))
+            .collect()
+    };
+    // The second NVA has some routes of its own already.
+    world.bgp(&["30.0.0.0/8 10.1.4.5", "31.0.0.0/8 10.1.4.5"]);
+    world.changes(with("10.1.4.4|10.1.4.5"));
+    world.hear();
+    for hops in ["10.1.4.5", "10.1.4.4|10.1.4.5", "10.1.4.4,10.1.4.5", "10.1.4.5"] {
+        world.changes(with(hops));
+        let heard = world.hear();
+        for delta in deltas(&heard) {
+            // A NIC that is a next hop has or has not the routes: there they come and go.
+            let changed = delta.routes.len() + delta.removed.len();
+            let private = world.agent.nics["nva1"].table == Some(delta.table)
+                || world.agent.nics["nva2"].table == Some(delta.table);
+            assert!(
+                private || (changed == 0 && delta.groups.len() == 1),
+                "{changed} routes changed"
+            );
+        }
+        assert!(!heard.is_empty());
+        world.check();
+    }
+}
+
+#[test]
+fn a_change_touches_only_its_prefix() {
+    let mut world = World::new();
+    world.bgp(&["10.250.0.0/16 10.1.4.4", "10.251.0.0/16 10.1.4.4", "0.0.0.0/0 10.1.4.4"]);
+    world.hear();
+    world.bgp(&["10.251.0.0/16"]);
+    let heard = world.hear();
+    let deltas = deltas(&heard);
+    assert!(!deltas.is_empty());
+    for delta in deltas {
+        assert_eq!(delta.removed, [net("10.251.0.0/16")]);
+        assert!(delta.routes.is_empty() && delta.groups.is_empty());
+    }
+}
+
+#[test]
+fn what_changes_nothing_is_not_told() {
+    let mut world = World::new();
+    world.bgp(&["10.250.0.0/16 10.1.4.4"]);
+    world.hear();
+    world.bgp(&["10.250.0.0/16 10.1.4.4"]);
+    world.intent(|intent| intent.version += 1);
+    assert_eq!(world.hear(), []);
+}
+
+#[test]
+fn a_slow_agent_catches_up_by_snapshot() {
+    let mut world = World::new();
+    world.hear();
+    world.delivery.backpressure(AGENT, true);
+    world.bgp(&["10.250.0.0/16 10.1.4.9"]);
+    world.bgp(&["10.251.0.0/16 10.1.4.9"]);
+    assert_eq!(world.hear(), []);
+    world.delivery.backpressure(AGENT, false);
+    world.bgp(&["10.252.0.0/16 10.1.4.9"]);
+    assert!(
+        world
+            .hear()
+            .iter()
+            .all(|message| matches!(message, ToAgent::Snapshot(_)))
+    );
+    world.check();
+    world.bgp(&["10.251.0.0/16"]);
+    assert!(world.hear().iter().all(|message| matches!(message, ToAgent::Delta(_))));
+    world.check();
+}
+
+#[test]
+fn an_unknown_nic_has_no_table_until_it_is_known() {
+    let mut world = World::new();
+    world.delivery.follows(AGENT, "model".into(), vec!["later".into()]);
+    world.settle(false);
+    assert_eq!(world.agent.nics["later"].table, None);
+    world.intent(|intent| {
+        let mut nic = intent.virtual_networks[0].nics[0].clone();
+        nic.id = "later".into();
+        nic.addresses = vec![ip("10.1.2.9")];
+        intent.virtual_networks[0].nics.push(nic);
+    });
+    let assignment = &world.agent.nics["later"];
+    assert!(assignment.table.is_some());
+    assert_eq!(assignment.subnet_prefixes, [net("10.1.2.0/24")]);
+    assert_eq!(assignment.gateways, [ip("10.1.2.1")]);
+}
+
+#[test]
+fn a_table_lives_as_long_as_it_is_followed() {
+    let mut world = World::new();
+    world.delivery.gone(AGENT);
+    assert!(world.delivery.is_idle());
+    assert!(world.delivery.reports(0, 1).is_empty());
+    assert_eq!(world.delivery.table_count(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Bgp(Vec<String>),
+    UserRoutes(&'static str, Vec<String>),
+    Propagation(&'static str),
+    Transit(bool),
+    Space(Vec<&'static str>),
+    Address(&'static str),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let prefix = prop::sample::select(vec![
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.0/24",
+        "10.1.4.0/24",
+        "10.2.0.0/16",
+        "10.3.8.0/24",
+        "10.250.0.0/16",
+        "10.250.4.0/24",
+        "20.0.0.0/8",
+        "20.1.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+    ]);
+    let hops = prop::sample::select(vec![
+        "",
+        " 10.1.4.4",
+        " 10.1.4.5",
+        " 10.1.4.4,10.1.4.5",
+        " 10.1.4.4|10.1.4.5",
+        " 10.1.4.5|10.1.4.4",
+        " 10.1.4.9|10.1.4.4",
+        " 10.2.0.4",
+        " 10.1.2.4,10.1.4.9",
+    ]);
+    let bgp = (prefix.clone(), hops).prop_map(|(prefix, hops)| format!("{prefix}{hops}"));
+    let user_hop = prop::sample::select(vec![
+        "local",
+        "internet",
+        "none",
+        "gateway",
+        "10.1.4.4",
+        "10.1.4.9",
+        "10.1.4.5,10.1.2.4",
+    ]);
+    let user = (prefix, user_hop).prop_map(|(prefix, hop)| format!("{prefix} {hop}"));
+    let subnet = prop::sample::select(vec!["vms", "nvas", "spokevms", "peeredvms"]);
+    let space = prop::sample::subsequence(vec!["10.1.0.0/16", "20.1.0.0/16", "192.168.0.0/24"], 1..=3);
+    prop_oneof![
+        6 => prop::collection::vec(bgp, 1..8).prop_map(Step::Bgp),
+        2 => (subnet.clone(), prop::collection::vec(user, 0..4)).prop_map(|(subnet, user)| Step::UserRoutes(subnet, user)),
+        1 => subnet.prop_map(Step::Propagation),
+        1 => any::<bool>().prop_map(Step::Transit),
+        1 => space.prop_map(Step::Space),
+        1 => prop::sample::select(vec!["10.1.4.4", "10.1.4.9", "10.1.4.77"]).prop_map(Step::Address),
+    ]
+}
+
+impl World {
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Bgp(changes) => {
+                let mut last: BTreeMap<IpNet, rib::Change> = BTreeMap::new();
+                for text in changes {
+                    let change = change(text);
+                    last.insert(change.prefix, change);
+                }
+                self.changes(last.into_values());
+            }
+            Step::UserRoutes(subnet, routes) => self.intent(|intent| {
+                let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+                set_user_routes(intent, subnet, &routes);
+            }),
+            Step::Propagation(subnet) => self.intent(|intent| disable_propagation(intent, subnet)),
+            Step::Transit(on) => self.intent(|intent| {
+                intent.virtual_networks[1].peerings = vec![peering("hub", *on, false)];
+            }),
+            Step::Space(space) => self.intent(|intent| {
+                intent.virtual_networks[0].address_space = space.iter().map(|text| net(text)).collect();
+            }),
+            Step::Address(address) => self.intent(|intent| {
+                intent.virtual_networks[0].nics[1].addresses = vec![ip(address)];
+            }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn tables_made_of_deltas_equal_the_effective_routes(steps in prop::collection::vec(step(), 1..24)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+            world.check();
+        }
+    }
+}
