@@ -1,34 +1,95 @@
 //! The manager: the API over HTTP, the store, and the supervision of the two instance processes.
+//!
+//! ```text
+//!  clients ─HTTP─► http ─┬► arm_api ─► core ─► store
+//!                        ├► own_api ─┐   │ intent
+//!                        └► metrics ─┤   ▼
+//!                                    ├► keeper 0 ─► instance 0      (launch starts it, control speaks to it)
+//!                                    └► keeper 1 ─► instance 1
+//! ```
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod arm_api;
+mod ask;
+pub mod control;
+mod core;
+mod health;
+mod http;
+mod keeper;
+mod launch;
+mod metrics;
+mod openapi;
+mod operations;
+mod own_api;
+mod path;
+mod serve;
+#[cfg(test)]
+mod tests;
 
-/// How to run the manager.
-#[derive(Clone, Debug)]
-pub struct ServeOptions {
-    /// The configuration file.
-    pub config: Option<PathBuf>,
-    /// Where the store and the run directory live.
-    pub data_dir: Option<PathBuf>,
-    /// Where the API listens; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Run only this instance process here.
-    pub instance: Option<usize>,
-    /// Temporary store unless a data directory is given, development subscription, no sign-in on loopback.
-    pub dev: bool,
-    /// The executable that instances are started from; `None`: our own.
-    pub executable: Option<PathBuf>,
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use control::Control;
+use core::Core;
+use keeper::Status;
+use metrics::Metrics;
+use operations::Results;
+
+pub use serve::{ServeError, ServeOptions, check, run};
+
+/// The subscription that `--dev` offers.
+pub const DEV_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+
+/// What requests are answered with.
+#[derive(Debug)]
+struct Manager {
+    core: Arc<Core>,
+    instances: Vec<InstanceHandle>,
+    results: Results,
+    metrics: Metrics,
+    dev: bool,
+    started: Instant,
 }
 
-/// Why the manager could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Not written yet.
-    #[error("the manager is not built in yet")]
-    NotBuiltIn,
+/// An instance, seen from the API.
+#[derive(Debug)]
+struct InstanceHandle {
+    index: usize,
+    control: Arc<dyn Control>,
+    status: watch::Receiver<Status>,
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(_options: ServeOptions) -> Result<(), ServeError> {
-    Err(ServeError::NotBuiltIn)
+impl Manager {
+    fn statuses(&self) -> Vec<watch::Receiver<Status>> {
+        let instances = self.instances.iter();
+        instances.map(|instance| instance.status.clone()).collect()
+    }
+
+    /// Our address towards a peer, of one instance.
+    fn local_address(&self, peer: &str, index: usize) -> Option<IpAddr> {
+        let intent = self.core.intents().borrow().clone();
+        let route_server = intent
+            .route_servers
+            .iter()
+            .find(|server| server.peers.iter().any(|candidate| candidate.id == peer))?;
+        route_server.instance_addresses.get(index).copied()
+    }
+
+    /// The virtual network's prefixes around a route server.
+    fn hub_prefixes(&self, hub: &str) -> Vec<ipnet::IpNet> {
+        let intent = self.core.intents().borrow().clone();
+        let route_servers = intent.route_servers.iter();
+        let network = route_servers
+            .filter(|server| server.id == hub)
+            .map(|server| &server.virtual_network)
+            .next();
+        intent
+            .virtual_networks
+            .iter()
+            .filter(|candidate| Some(&candidate.id) == network)
+            .flat_map(|network| network.address_space.iter().copied())
+            .collect()
+    }
 }

@@ -32,8 +32,8 @@ pub struct Stored {
     pub resources: Vec<Resource>,
     /// Settings objects by ARM id (lower case).
     pub settings: BTreeMap<String, Value>,
-    /// Fingerprint of the last intent made, to see what a changed configuration file changes.
-    pub intent_fingerprint: Option<String>,
+    /// The configuration of the last start, to see whether it has changed since.
+    pub config_fingerprint: Option<String>,
 }
 
 /// One write.
@@ -48,7 +48,7 @@ pub enum Write {
     /// Remember an operation.
     Operation(Operation),
     /// Replace the fingerprint.
-    IntentFingerprint(String),
+    ConfigFingerprint(String),
 }
 
 /// Writes that happen together or not at all.

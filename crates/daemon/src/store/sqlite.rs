@@ -133,7 +133,7 @@ impl Store for SqliteStore {
 fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
     let mut stored = Stored {
         version: version(transaction)?,
-        intent_fingerprint: meta(transaction, "intent_fingerprint")?,
+        config_fingerprint: meta(transaction, "config_fingerprint")?,
         ..Stored::default()
     };
     let mut resources = transaction.prepare("SELECT id, kind, etag, body FROM resources ORDER BY key")?;
@@ -197,7 +197,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<(), StoreError>
             .prepare_cached("DELETE FROM settings WHERE key = ?1")?
             .execute([key])?,
         Write::Operation(operation) => put_operation(transaction, operation)?,
-        Write::IntentFingerprint(text) => set_meta(transaction, "intent_fingerprint", text)?,
+        Write::ConfigFingerprint(text) => set_meta(transaction, "config_fingerprint", text)?,
     };
     Ok(())
 }

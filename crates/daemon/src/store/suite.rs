@@ -33,7 +33,7 @@ async fn what_was_committed_comes_back(store: &impl Store) {
                 Write::PutSettings("/a".into(), json!({"md5": "x"})),
                 Write::PutSettings("/b".into(), json!({})),
                 Write::Operation(operation.clone()),
-                Write::IntentFingerprint("f1".into()),
+                Write::ConfigFingerprint("f1".into()),
             ],
         ))
         .await
@@ -56,7 +56,7 @@ async fn what_was_committed_comes_back(store: &impl Store) {
         stored.settings,
         BTreeMap::from([("/a".to_owned(), json!({"md5": "x"}))])
     );
-    assert_eq!(stored.intent_fingerprint.as_deref(), Some("f1"));
+    assert_eq!(stored.config_fingerprint.as_deref(), Some("f1"));
     assert_eq!(store.operation("OP-1").await.unwrap(), Some(operation));
 }
 

@@ -1,0 +1,180 @@
+//! ARM paths: from HTTP to [`arm::handle`] and back, with the headers that clients follow (Azure's long-running operations).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arm::handle::OperationStyle;
+use arm::{Answer, ArmError, Method, Outcome, Request};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+use super::core::Written;
+use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::{Manager, ask, keeper};
+use crate::store::Operation;
+
+/// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long.
+const IN_FORCE_PATIENCE: Duration = Duration::from_secs(2);
+/// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Answers a request for an ARM path.
+pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result<Response, ArmError> {
+    let request = to_arm(&incoming)?;
+    let links = Links::new(&incoming, &request);
+    if matches!(request.method, Method::Get | Method::Head) {
+        return match manager.core.get(&request)? {
+            Outcome::Done { answer, .. } => {
+                let mut response = plain(manager, answer).await?;
+                let left = HeaderValue::from_static("11999");
+                let name = "x-ms-ratelimit-remaining-subscription-reads";
+                response.headers_mut().insert(name, left);
+                Ok(response)
+            }
+            Outcome::Ask(question, location) => {
+                let result = ask::answer(manager, &question).await;
+                Ok(links.action(manager, &location, result))
+            }
+        };
+    }
+    let mut response = match manager.core.write(request).await? {
+        Written::Ask(question, location) => {
+            let result = ask::answer(manager, &question).await;
+            links.action(manager, &location, result)
+        }
+        Written::Done {
+            answer,
+            version,
+            operation,
+        } => {
+            if operation.is_some() {
+                keeper::in_force(&manager.statuses(), version, IN_FORCE_PATIENCE).await;
+            }
+            let style = answer.operation;
+            let location = answer.location.clone();
+            let mut response = plain(manager, answer).await?;
+            if let (Some(style), Some(operation)) = (style, operation) {
+                links.operation(response.headers_mut(), style, &location, &operation);
+            }
+            response
+        }
+    };
+    let left = HeaderValue::from_static("1199");
+    let name = "x-ms-ratelimit-remaining-subscription-writes";
+    response.headers_mut().insert(name, left);
+    Ok(response)
+}
+
+fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {
+    let method = match incoming.method {
+        http::Method::GET => Method::Get,
+        http::Method::HEAD => Method::Head,
+        http::Method::PUT => Method::Put,
+        http::Method::PATCH => Method::Patch,
+        http::Method::POST => Method::Post,
+        http::Method::DELETE => Method::Delete,
+        _ => return Err(method_not_allowed("GET, HEAD, PUT, PATCH, POST, DELETE")),
+    };
+    let header = |name: header::HeaderName| {
+        let value = incoming.headers.get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    Ok(Request {
+        method,
+        path: format!("/{}", incoming.segments.join("/")),
+        query: incoming.query.clone(),
+        if_match: header(header::IF_MATCH),
+        if_none_match: header(header::IF_NONE_MATCH),
+        body: match method {
+            // Clients send a Content-Type and sometimes junk here; it has no meaning.
+            Method::Get | Method::Head | Method::Delete => None,
+            _ => incoming.json()?,
+        },
+    })
+}
+
+async fn plain(manager: &Manager, answer: Answer) -> Result<Response, ArmError> {
+    let status = StatusCode::from_u16(answer.status)
+        .map_err(|_| ArmError::new(500, "InternalServerError", "An answer without a status."))?;
+    let Some(mut body) = answer.body else {
+        return Ok(empty_response(status));
+    };
+    ask::fill_connection_states(manager, &mut body).await;
+    let mut response = json_response(status, &body);
+    let etag = body.get("etag").and_then(Value::as_str);
+    if let Some(Ok(etag)) = etag.map(HeaderValue::from_str) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// What the URLs in headers are made of.
+#[derive(Debug)]
+struct Links {
+    base: String,
+    subscription: String,
+    api_version: String,
+    /// A resource group's own operations live beside it, not under a provider.
+    is_group: bool,
+}
+
+impl Links {
+    fn new(incoming: &Incoming, request: &Request) -> Links {
+        let api_version = incoming.parameter("api-version").unwrap_or_default();
+        let api_version = api_version
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .collect();
+        Links {
+            base: incoming.base.clone(),
+            subscription: incoming.segments.get(1).cloned().unwrap_or_default(),
+            api_version,
+            is_group: request.path.matches('/').count() == 4,
+        }
+    }
+
+    /// PowerShell takes the query of `Location` apart by position: nothing but `?api-version=…` may follow.
+    fn url(&self, location: &str, kind: &str, id: &str) -> Option<HeaderValue> {
+        let Links {
+            base,
+            subscription,
+            api_version,
+            ..
+        } = self;
+        let place = match self.is_group {
+            true => "operationresults".to_owned(),
+            false => format!("providers/Microsoft.Network/locations/{location}/{kind}"),
+        };
+        let url = format!("{base}/subscriptions/{subscription}/{place}/{id}?api-version={api_version}");
+        HeaderValue::from_str(&url).ok()
+    }
+
+    fn operation(&self, headers: &mut HeaderMap, style: OperationStyle, location: &str, operation: &Operation) {
+        if style != OperationStyle::Action && !self.is_group {
+            let url = self.url(location, "operations", &operation.id);
+            headers.extend(url.map(|url| (header::HeaderName::from_static("azure-asyncoperation"), url)));
+            let name = header::HeaderName::from_static("azure-asyncnotification");
+            headers.insert(name, HeaderValue::from_static("Enabled"));
+        }
+        if style != OperationStyle::Put {
+            let url = self.url(location, "operationResults", &operation.id);
+            headers.extend(url.map(|url| (header::LOCATION, url)));
+        }
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        if let Ok(id) = HeaderValue::from_str(&operation.id) {
+            headers.insert("x-ms-arm-service-request-id", id);
+        }
+    }
+
+    /// POST actions: 202 with `Location` only; the result is there, at once.
+    fn action(&self, manager: &Manager, location: &str, result: Value) -> Response {
+        let id = manager.results.keep(&self.subscription, result);
+        let mut response = empty_response(StatusCode::ACCEPTED);
+        let url = self.url(location, "operationResults", &id);
+        let headers = response.headers_mut();
+        headers.extend(url.map(|url| (header::LOCATION, url)));
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        response
+    }
+}

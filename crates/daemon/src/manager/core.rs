@@ -1,0 +1,303 @@
+//! The manager's truth: resources and settings, changed by one write at a time, each stored before it is answered; and the intent
+//! made from them.
+//!
+//! ```text
+//! request ─► write ─► arm::handle ─► Store::commit ─► state ─► version ─► intent maker ─► intent ─► keepers (one per instance)
+//! request ─► read  ─► arm::handle                                         (coalesces)
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arm::{Answer, ArmError, Ask, Change, Mint, Outcome, Request, Resources, Settings};
+use routeserver::Intent;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, watch};
+
+use crate::config::Config;
+use crate::store::{Batch, Operation, Store, StoreError, Write};
+
+/// Everything that requests are answered from.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) resources: Resources,
+    pub(crate) settings: Settings,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Core {
+    store: Arc<dyn Store>,
+    state: RwLock<State>,
+    /// Held by the one write that is going on.
+    writing: Mutex<SystemMint>,
+    version: watch::Sender<u64>,
+    intent: watch::Sender<Arc<Intent>>,
+}
+
+/// What came of a write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// Stored. The intent of `version` is what instances must follow before it is in force.
+    Done {
+        answer: Answer,
+        version: u64,
+        operation: Option<Operation>,
+    },
+    /// Nothing to store, the instances know the answer.
+    Ask(Ask, String),
+}
+
+impl Core {
+    /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
+    pub(crate) async fn load(store: Arc<dyn Store>, config: &Config) -> Result<Arc<Core>, StoreError> {
+        let stored = store.load().await?;
+        let mut resources = Resources {
+            version: stored.version,
+            by_key: BTreeMap::new(),
+        };
+        for resource in stored.resources {
+            resources.by_key.insert(resource.id.to_ascii_lowercase(), resource);
+        }
+        let fingerprint = fingerprint(config);
+        if stored.config_fingerprint.as_deref() != Some(&fingerprint) {
+            store
+                .commit(Batch {
+                    follows: resources.version,
+                    version: resources.version + 1,
+                    writes: vec![Write::ConfigFingerprint(fingerprint)],
+                })
+                .await?;
+            resources.version += 1;
+        }
+        let state = State {
+            settings: Settings {
+                limits: config.limits.clone(),
+                bind: config.bind.clone(),
+                by_key: stored.settings,
+            },
+            resources,
+        };
+        Ok(Arc::new(Core {
+            store,
+            version: watch::Sender::new(state.resources.version),
+            intent: watch::Sender::new(Arc::new(Intent::default())),
+            state: RwLock::new(state),
+            writing: Mutex::new(SystemMint),
+        }))
+    }
+
+    /// Looks at the state; never across an await.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers a request that changes nothing.
+    pub(crate) fn get(&self, request: &Request) -> Result<Outcome, ArmError> {
+        self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut SystemMint))
+    }
+
+    /// Carries out a request that may change something. It is finished even if nobody waits for it any more: a caller that hangs
+    /// up between the store and the state must not part them.
+    pub(crate) async fn write(self: &Arc<Core>, request: Request) -> Result<Written, ArmError> {
+        let core = Arc::clone(self);
+        let done = tokio::spawn(async move { core.write_now(&request).await });
+        done.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a write panicked");
+            Err(internal_error())
+        })
+    }
+
+    async fn write_now(&self, request: &Request) -> Result<Written, ArmError> {
+        let mut mint = self.writing.lock().await;
+        let outcome = self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut *mint))?;
+        let (changes, answer) = match outcome {
+            Outcome::Ask(ask, location) => return Ok(Written::Ask(ask, location)),
+            Outcome::Done { changes, answer } => (changes, answer),
+        };
+        let operation = answer.operation.map(|_| Operation {
+            id: mint.guid(),
+            subscription: subscription_of(&request.path),
+            resource: request.path.clone(),
+            started: mint.now(),
+            status: "Succeeded".to_owned(),
+        });
+        let mut writes = Vec::new();
+        for change in changes {
+            if let Change::Delete(key) = &change {
+                writes.push(Write::DeleteSettings(key.to_ascii_lowercase()));
+            }
+            writes.push(Write::Resource(change));
+        }
+        writes.extend(operation.clone().map(Write::Operation));
+        let version = self.commit(writes).await.map_err(|error| refused(&error))?;
+        Ok(Written::Done {
+            answer,
+            version,
+            operation,
+        })
+    }
+
+    /// Replaces or removes the settings of an ARM id (lower case). `check` sees the state under the write lock and gives the
+    /// object to store.
+    pub(crate) async fn write_settings(
+        self: &Arc<Core>,
+        key: String,
+        check: impl FnOnce(&State) -> Result<Option<Value>, ArmError> + Send + 'static,
+    ) -> Result<u64, ArmError> {
+        let core = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _writing = core.writing.lock().await;
+            let write = match core.read(check)? {
+                Some(body) => Write::PutSettings(key, body),
+                None => Write::DeleteSettings(key),
+            };
+            core.commit(vec![write]).await.map_err(|error| refused(&error))
+        });
+        done.await.unwrap_or_else(|_| Err(internal_error()))
+    }
+
+    /// Makes a version above `above`: an instance follows a newer intent than this store knows of (a restored backup).
+    pub(crate) async fn raise_version(self: &Arc<Core>, above: u64) {
+        let core = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _writing = core.writing.lock().await;
+            let follows = core.read(|state| state.resources.version);
+            match follows <= above {
+                true => core.commit_as(above + 1, Vec::new()).await.map(|_| ()),
+                false => Ok(()),
+            }
+        });
+        if let Ok(Err(error)) = done.await {
+            tracing::error!(%error, "the version cannot be raised above the instance's");
+        }
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<u64, StoreError> {
+        let next = self.read(|state| state.resources.version) + 1;
+        if writes.is_empty() {
+            return Ok(next - 1);
+        }
+        self.commit_as(next, writes).await
+    }
+
+    /// Stores, then shows. The write lock is held by the caller.
+    async fn commit_as(&self, version: u64, writes: Vec<Write>) -> Result<u64, StoreError> {
+        let batch = Batch {
+            follows: self.read(|state| state.resources.version),
+            version,
+            writes,
+        };
+        self.store.commit(batch.clone()).await?;
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            for write in batch.writes {
+                state.apply(write);
+            }
+            state.resources.version = version;
+        }
+        self.version.send_replace(version);
+        Ok(version)
+    }
+
+    /// An operation that was not forgotten yet.
+    pub(crate) async fn operation(&self, id: &str) -> Option<Operation> {
+        self.store.operation(id).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an operation cannot be read");
+            None
+        })
+    }
+
+    /// For people: where things are kept.
+    pub(crate) fn store_description(&self) -> String {
+        self.store.describe()
+    }
+
+    /// The latest intent, as it changes.
+    pub(crate) fn intents(&self) -> watch::Receiver<Arc<Intent>> {
+        self.intent.subscribe()
+    }
+
+    /// Makes intents from versions, for ever; versions that come while one is made are skipped.
+    pub(crate) async fn make_intents(self: Arc<Core>) {
+        let mut versions = self.version.subscribe();
+        loop {
+            versions.borrow_and_update();
+            let core = Arc::clone(&self);
+            let made =
+                tokio::task::spawn_blocking(move || core.read(|state| arm::intent(&state.resources, &state.settings)));
+            match made.await {
+                Ok(intent) => {
+                    self.intent.send_replace(Arc::new(intent));
+                }
+                Err(error) => tracing::error!(%error, "no intent can be made"),
+            }
+            if versions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Resource(Change::Put(resource)) => {
+                let key = resource.id.to_ascii_lowercase();
+                self.resources.by_key.insert(key, resource);
+            }
+            Write::Resource(Change::Delete(key)) => {
+                self.resources.by_key.remove(&key.to_ascii_lowercase());
+            }
+            Write::PutSettings(key, body) => {
+                self.settings.by_key.insert(key, body);
+            }
+            Write::DeleteSettings(key) => {
+                self.settings.by_key.remove(&key);
+            }
+            Write::Operation(_) | Write::ConfigFingerprint(_) => {}
+        }
+    }
+}
+
+/// Random GUIDs and the wall clock.
+#[derive(Debug)]
+pub(crate) struct SystemMint;
+
+impl Mint for SystemMint {
+    fn guid(&mut self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+
+    fn now(&mut self) -> String {
+        jiff::Timestamp::now().to_string()
+    }
+}
+
+/// The configuration as far as intent depends on it, and the release that makes the intent.
+fn fingerprint(config: &Config) -> String {
+    let release = env!("CARGO_PKG_VERSION");
+    json!({ "release": release, "limits": config.limits, "bind": config.bind }).to_string()
+}
+
+fn subscription_of(path: &str) -> String {
+    let mut segments = path.trim_start_matches('/').split('/');
+    segments.nth(1).unwrap_or_default().to_ascii_lowercase()
+}
+
+fn refused(error: &StoreError) -> ArmError {
+    tracing::error!(%error, "a write cannot be stored");
+    ArmError::new(
+        503,
+        "ServiceUnavailable",
+        format!("Nothing was changed, because the store refuses: {error}. Mend that, then try again."),
+    )
+}
+
+fn internal_error() -> ArmError {
+    ArmError::new(
+        500,
+        "InternalServerError",
+        "Something went wrong inside; the manager's log says what.",
+    )
+}

@@ -1,0 +1,112 @@
+//! `/routewright/v1/health`: the manager, its store and both instances, with where agents connect.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{InstanceHandle, Manager};
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    /// `ok`, or `degraded` with the reasons in `problems`.
+    status: &'static str,
+    problems: Vec<String>,
+    version: &'static str,
+    dev: bool,
+    subscription: Option<&'static str>,
+    uptime_secs: u64,
+    store: String,
+    intent_version: u64,
+    instances: Vec<InstanceHealth>,
+}
+
+/// One instance process.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceHealth {
+    index: usize,
+    /// `up` or `down`.
+    state: &'static str,
+    agent_url: Option<String>,
+    epoch: Option<u64>,
+    intent_version: u64,
+    converging: bool,
+    peers: usize,
+    peers_established: usize,
+    agents: usize,
+    address_problems: Vec<AddressProblem>,
+    starts: u64,
+    last_error: Option<String>,
+}
+
+/// Why a route server's address of this instance cannot be used.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AddressProblem {
+    route_server: String,
+    problem: String,
+}
+
+/// The report as JSON.
+pub(crate) fn report(manager: &Manager) -> Value {
+    let instances: Vec<InstanceHealth> = manager.instances.iter().map(instance).collect();
+    let problems = problems(&instances);
+    json!(Health {
+        status: if problems.is_empty() { "ok" } else { "degraded" },
+        problems,
+        version: env!("CARGO_PKG_VERSION"),
+        dev: manager.dev,
+        subscription: manager.dev.then_some(super::DEV_SUBSCRIPTION),
+        uptime_secs: manager.started.elapsed().as_secs(),
+        store: manager.core.store_description(),
+        intent_version: manager.core.read(|state| state.resources.version),
+        instances,
+    })
+}
+
+fn instance(handle: &InstanceHandle) -> InstanceHealth {
+    let status = handle.status.borrow();
+    let report = status.report.as_ref();
+    let problems = report.map(|report| report.address_problems.as_slice());
+    InstanceHealth {
+        index: handle.index,
+        state: if status.is_up() { "up" } else { "down" },
+        agent_url: status.agent_url.clone(),
+        epoch: report.map(|report| report.epoch),
+        intent_version: status.acknowledged,
+        converging: report.is_some_and(|report| report.converging),
+        peers: report.map_or(0, |report| report.peers),
+        peers_established: report.map_or(0, |report| report.peers_established),
+        agents: report.map_or(0, |report| report.agents),
+        address_problems: problems
+            .unwrap_or_default()
+            .iter()
+            .map(|(route_server, problem)| AddressProblem {
+                route_server: route_server.clone(),
+                problem: problem.clone(),
+            })
+            .collect(),
+        starts: status.starts,
+        last_error: status.last_error.clone(),
+    }
+}
+
+fn problems(instances: &[InstanceHealth]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for instance in instances {
+        let index = instance.index;
+        if instance.state != "up" {
+            let reason = instance.last_error.as_deref().unwrap_or("it is starting");
+            problems.push(format!("instance {index} is down: {reason}"));
+        }
+        for AddressProblem { route_server, problem } in &instance.address_problems {
+            problems.push(format!("instance {index}, {route_server}: {problem}"));
+        }
+        if instance.peers_established < instance.peers {
+            let (up, all) = (instance.peers_established, instance.peers);
+            problems.push(format!("instance {index}: {up} of {all} sessions are Established"));
+        }
+    }
+    problems
+}

@@ -1,0 +1,323 @@
+//! The HTTP server: what every request must pass before anybody looks at what it wants, and who answers which path.
+//!
+//! Paths are matched without regard to case, as ARM does, so the routing is ours and not the framework's.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arm::ArmError;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use serde_json::Value;
+
+use super::path::{PathError, decode};
+use super::{Manager, arm_api, metrics, operations, own_api};
+
+/// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
+const MAX_BODY_BYTES: usize = 4 << 20;
+/// A body that takes longer to arrive is given up.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request that has passed the door.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) method: Method,
+    /// Percent-decoded, without empty segments at its ends.
+    pub(crate) segments: Vec<String>,
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: HeaderMap,
+    /// `http://HOST` as the client reached us.
+    pub(crate) base: String,
+    pub(crate) body: axum::body::Bytes,
+}
+
+impl Incoming {
+    /// Segments in lower case, for matching.
+    pub(crate) fn lower(&self) -> Vec<String> {
+        self.segments
+            .iter()
+            .map(|segment| segment.to_ascii_lowercase())
+            .collect()
+    }
+
+    /// A query parameter; names compare without regard to case.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON; `None` when empty.
+    pub(crate) fn json(&self) -> Result<Option<Value>, ArmError> {
+        if self.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        serde_json::from_slice(&self.body).map(Some).map_err(|error| {
+            ArmError::new(
+                400,
+                "InvalidRequestContent",
+                format!("The request content was invalid and could not be deserialized: '{error}'."),
+            )
+        })
+    }
+}
+
+/// Every request comes in here.
+pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::extract::Request) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let correlation = request.headers().get("x-ms-correlation-request-id").cloned();
+    let client_request = wanted_client_request_id(request.headers());
+    let mut response = match admit(request).await {
+        Ok(incoming) => answer(&manager, incoming).await,
+        Err(error) => error_response(&error),
+    };
+    let headers = response.headers_mut();
+    let id = HeaderValue::from_str(&request_id).expect("a guid is a header value");
+    headers.insert("x-ms-request-id", id.clone());
+    headers.insert("x-ms-correlation-request-id", correlation.unwrap_or(id));
+    if let Some(client_request) = client_request {
+        headers.insert("x-ms-client-request-id", client_request);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    manager.metrics.request(&method, response.status(), started.elapsed());
+    tracing::debug!(%method, status = response.status().as_u16(), elapsed = ?started.elapsed(), request_id, "request answered");
+    response
+}
+
+async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
+    let lower = incoming.lower();
+    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let answered = match lower.as_slice() {
+        ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
+        ["routewright", "v1", rest @ ..] => own_api::answer(manager, &incoming, rest).await,
+        [
+            "subscriptions",
+            subscription,
+            "providers",
+            "microsoft.network",
+            "locations",
+            _,
+            kind @ ("operations" | "operationresults"),
+            id,
+        ] => operations::answer(manager, &incoming, subscription, kind, id).await,
+        ["subscriptions", subscription, kind @ "operationresults", id] => {
+            operations::answer(manager, &incoming, subscription, kind, id).await
+        }
+        _ => arm_api::answer(manager, incoming).await,
+    };
+    answered.unwrap_or_else(|error| error_response(&error))
+}
+
+/// Turns away what must not come in, and reads the rest.
+async fn admit(request: axum::extract::Request) -> Result<Incoming, ArmError> {
+    let (parts, body) = request.into_parts();
+    let host = check_host(&parts.uri, &parts.headers)?;
+    check_origin(&parts.headers)?;
+    let segments = decode(parts.uri.path()).map_err(bad_path)?;
+    let query = decode_query(parts.uri.query().unwrap_or_default());
+    Ok(Incoming {
+        method: parts.method,
+        segments,
+        query,
+        base: format!("http://{host}"),
+        headers: parts.headers,
+        body: read_body(body).await?,
+    })
+}
+
+async fn read_body(body: Body) -> Result<axum::body::Bytes, ArmError> {
+    match tokio::time::timeout(BODY_PATIENCE, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(body_error(&error)),
+        Err(_) => Err(ArmError::new(
+            408,
+            "RequestTimeout",
+            "The request body did not arrive in time.",
+        )),
+    }
+}
+
+fn body_error(error: &axum::Error) -> ArmError {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = source {
+        if cause.to_string().contains("length limit") {
+            let message = format!("The request body is larger than {MAX_BODY_BYTES} bytes.");
+            return ArmError::new(413, "RequestContentTooLarge", message);
+        }
+        source = cause.source();
+    }
+    ArmError::new(
+        400,
+        "InvalidRequestContent",
+        format!("The request body cannot be read: {error}."),
+    )
+}
+
+/// Without sign-in, a web page that a browser on this machine shows must not reach the API through a name that resolves to
+/// loopback (DNS rebinding): only loopback names are served.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<String, ArmError> {
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    match host {
+        Some(host) if is_loopback_authority(host) => Ok(host.to_owned()),
+        _ => Err(ArmError::new(
+            421,
+            "InvalidHost",
+            "This server answers only under a loopback name, such as localhost or 127.0.0.1, until there is sign-in.",
+        )),
+    }
+}
+
+/// Nor may such a page send "simple" requests across origins.
+fn check_origin(headers: &HeaderMap) -> Result<(), ArmError> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let authority = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, authority)| authority);
+    if authority.is_some_and(is_loopback_authority) {
+        return Ok(());
+    }
+    Err(ArmError::new(
+        403,
+        "InvalidOrigin",
+        "Web pages of other origins may not use this server.",
+    ))
+}
+
+fn is_loopback_authority(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host().to_ascii_lowercase();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+fn bad_path(error: PathError) -> ArmError {
+    ArmError::new(
+        400,
+        "InvalidRequestUri",
+        format!("The request URI is not valid: {error}."),
+    )
+}
+
+/// `a=b&c` decoded; `+` means a space. What isn't UTF-8 becomes U+FFFD and matches nothing.
+fn decode_query(query: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| super::path::decode_lossy(&text.replace('+', " "));
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
+}
+
+fn wanted_client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let wanted = headers.get("x-ms-return-client-request-id")?;
+    let wanted = wanted.as_bytes().eq_ignore_ascii_case(b"true");
+    wanted.then(|| headers.get("x-ms-client-request-id").cloned()).flatten()
+}
+
+/// JSON with a status.
+pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    response
+}
+
+/// A status and nothing else.
+pub(crate) fn empty_response(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// ARM's error envelope.
+pub(crate) fn error_response(error: &ArmError) -> Response {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_response(status, &error.body());
+    let code = HeaderValue::from_str(&error.code);
+    if let Ok(code) = code {
+        response.headers_mut().insert("x-ms-error-code", code);
+    }
+    response
+}
+
+/// 405, saying what would be allowed.
+pub(crate) fn method_not_allowed(allowed: &str) -> ArmError {
+    ArmError::new(
+        405,
+        "MethodNotAllowed",
+        format!("The method is not supported here; allowed: {allowed}."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_loopback() {
+        for yes in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "lab.localhost",
+        ] {
+            assert!(is_loopback_authority(yes), "{yes}");
+        }
+        for no in [
+            "example.com",
+            "localhost.example.com",
+            "10.0.0.1",
+            "127.0.0.1.example.com",
+            "[::]:80",
+            "user@localhost",
+            "",
+            "a b",
+        ] {
+            assert!(!is_loopback_authority(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_and_odd_ones_do_no_harm() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(
+            decode_query("api-version=2022-01-01&prefix=10.0.0.0%2F8&&flag&a=b=c+d"),
+            vec![
+                pair("api-version", "2022-01-01"),
+                pair("prefix", "10.0.0.0/8"),
+                pair("flag", ""),
+                pair("a", "b=c d"),
+            ]
+        );
+        assert_eq!(decode_query("a=%zz%"), vec![pair("a", "%zz%")]);
+        assert_eq!(decode_query("a=%ff"), vec![pair("a", "\u{fffd}")]);
+    }
+}

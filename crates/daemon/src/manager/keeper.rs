@@ -1,0 +1,210 @@
+//! One keeper per instance process: finds it running or starts it, starts it again when it dies, and hands it every intent.
+//!
+//! It never ends an instance: routing goes on without the manager. Only an orderly stop asks instances to end as well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::control::ControlError;
+use routeserver::Intent;
+use routeserver::report::InstanceReport;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::control::Control;
+use super::core::Core;
+use super::launch::Launcher;
+
+/// How often an instance that is up is asked how it is.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// An instance that says nothing for so long does not answer.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+/// How often one that isn't is looked for.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(25);
+/// How long an orderly stop waits for an instance to be gone.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of an instance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Status {
+    /// The last health report; `None` while it doesn't answer.
+    pub(crate) report: Option<InstanceReport>,
+    /// Version of the intent that it has taken on in this life.
+    pub(crate) acknowledged: u64,
+    /// Where agents reach it, `http://…`.
+    pub(crate) agent_url: Option<String>,
+    /// Why it doesn't answer.
+    pub(crate) last_error: Option<String>,
+    /// How often this manager has started it.
+    pub(crate) starts: u64,
+}
+
+impl Status {
+    /// It answers.
+    pub(crate) fn is_up(&self) -> bool {
+        self.report.is_some()
+    }
+}
+
+/// Keeps one instance; see the module's head.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) index: usize,
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) status: watch::Sender<Status>,
+    /// `None`: somebody else starts it (tests).
+    pub(crate) launcher: Option<Launcher>,
+    pub(crate) core: Arc<Core>,
+}
+
+impl Keeper {
+    /// Keeps the instance until `stop` says so, and then sees it end.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut intents = self.core.intents();
+        while !*stop.borrow_and_update() {
+            self.look().await;
+            let intent = Arc::clone(&intents.borrow_and_update());
+            let up = self.status.borrow().is_up();
+            if up && self.status.borrow().acknowledged != intent.version {
+                self.push(intent).await;
+            }
+            let pause = if up { HEALTH_INTERVAL } else { SEARCH_INTERVAL };
+            tokio::select! {
+                changed = intents.changed() => if changed.is_err() { return },
+                () = sleep(pause) => {}
+                () = Launcher::ended(&mut self.launcher), if up => {}
+                changed = stop.changed() => if changed.is_err() { return },
+            }
+        }
+        self.shut_down().await;
+    }
+
+    /// Asks how it is, and starts it if it doesn't answer.
+    async fn look(&mut self) {
+        match self.ask_health().await {
+            Ok(report) => self.found(report),
+            Err(error) => {
+                self.missing(&error);
+                if let Some(launcher) = &mut self.launcher {
+                    let started = launcher.see_to_it().await;
+                    self.status.send_if_modified(|status| match started {
+                        Ok(started) => {
+                            status.starts += u64::from(started);
+                            started
+                        }
+                        Err(error) => {
+                            let text = Some(error.to_string());
+                            let changed = status.last_error != text;
+                            status.last_error = text;
+                            changed
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn ask_health(&self) -> Result<InstanceReport, ControlError> {
+        match timeout(HEALTH_PATIENCE, self.control.health()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ControlError::Unreachable("it took too long".to_owned())),
+        }
+    }
+
+    fn found(&mut self, report: InstanceReport) {
+        let agent_url = match &mut self.launcher {
+            Some(launcher) => launcher.agent_url(),
+            None => None,
+        };
+        let index = self.index;
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            if !status.is_up() {
+                tracing::info!(instance = index, epoch = report.epoch, "instance is up");
+            }
+            // A life that follows a version already need not be told it again.
+            status.acknowledged = report.intent_version;
+            status.report = Some(report);
+            status.agent_url = agent_url;
+            status.last_error = None;
+            *status != before
+        });
+    }
+
+    fn missing(&mut self, error: &ControlError) {
+        let index = self.index;
+        self.status.send_if_modified(|status| {
+            let was_up = status.is_up();
+            if was_up {
+                tracing::warn!(instance = index, %error, "instance does not answer");
+            }
+            status.report = None;
+            status.acknowledged = 0;
+            if was_up || status.last_error.is_none() {
+                status.last_error = Some(error.to_string());
+            }
+            was_up
+        });
+    }
+
+    async fn push(&mut self, intent: Arc<Intent>) {
+        // Before the first intent is made there is nothing to say, and an empty one would end every session.
+        if intent.version == 0 {
+            return;
+        }
+        match self.control.put_intent(Arc::clone(&intent)).await {
+            Ok(()) => {
+                self.status.send_modify(|status| status.acknowledged = intent.version);
+                tracing::debug!(instance = self.index, version = intent.version, "intent taken on");
+            }
+            Err(ControlError::NewerIntent) => {
+                let theirs = self.control.health().await;
+                let above = theirs.map_or(intent.version, |report| report.intent_version);
+                tracing::warn!(
+                    instance = self.index,
+                    theirs = above,
+                    "the instance follows a newer intent than the store has; going above it"
+                );
+                self.core.raise_version(above).await;
+            }
+            Err(error) => {
+                tracing::warn!(instance = self.index, %error, "the intent was not taken on");
+            }
+        }
+    }
+
+    async fn shut_down(&mut self) {
+        let index = self.index;
+        let asked = self.control.shutdown().await.is_ok();
+        let child = self.launcher.as_ref().is_some_and(Launcher::has_child);
+        if !asked && let Some(launcher) = &self.launcher {
+            launcher.terminate();
+        }
+        let gone = timeout(SHUTDOWN_PATIENCE, async {
+            while self.ask_health().await.is_ok() {
+                sleep(SEARCH_INTERVAL).await;
+            }
+            if child {
+                Launcher::ended(&mut self.launcher).await;
+            }
+        });
+        match gone.await {
+            Ok(()) => tracing::info!(instance = index, "instance has ended"),
+            Err(_) => tracing::warn!(instance = index, "instance is still there"),
+        }
+    }
+}
+
+/// Waits until every instance that is up has taken on `version`, or until `patience` is over. True: all have.
+pub(crate) async fn in_force(statuses: &[watch::Receiver<Status>], version: u64, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    for status in statuses {
+        let mut status = status.clone();
+        let taken = status.wait_for(|status| !status.is_up() || status.acknowledged >= version);
+        match tokio::time::timeout_at(deadline, taken).await {
+            Ok(Ok(_)) => {}
+            _ => return false,
+        }
+    }
+    true
+}

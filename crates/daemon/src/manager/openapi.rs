@@ -1,0 +1,293 @@
+//! The OpenAPI document of `/routewright/v1`. It is checked in (`docs/openapi.json`), so that a change of the contract is a diff.
+
+use serde_json::{Map, Value, json};
+
+use super::own_api::{ENDPOINTS, Endpoint};
+
+/// The document.
+pub(crate) fn document() -> Value {
+    let mut paths = Map::new();
+    for endpoint in ENDPOINTS {
+        let path = paths.entry(endpoint.path).or_insert(json!({}));
+        path[endpoint.method] = operation(endpoint);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Routewright",
+            "version": "1",
+            "description": "What goes beyond Azure's API. ARM ids in paths are written as they are, slashes included, and compare without regard to case.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "http://127.0.0.1:8080" }],
+        "paths": paths,
+        "components": { "schemas": schemas() },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let mut parameters: Vec<Value> = path_parameters(endpoint.path);
+    parameters.extend(endpoint.query.iter().map(|(name, required, meaning)| {
+        json!({ "name": name, "in": "query", "required": required, "description": meaning, "schema": { "type": "string" } })
+    }));
+    let (status, gives) = endpoint.gives;
+    let mut answer = json!({ "description": if gives.is_some() { "Done." } else { "Done, nothing to say." } });
+    if let Some(schema) = gives {
+        answer["content"] = content(schema);
+    }
+    let mut operation = json!({
+        "summary": endpoint.summary,
+        "parameters": parameters,
+        "responses": {
+            status.to_string(): answer,
+            "default": { "description": "Refused.", "content": content("Error") },
+        },
+    });
+    if let Some(schema) = endpoint.takes {
+        operation["requestBody"] = json!({ "required": true, "content": content(schema) });
+    }
+    operation
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| {
+            json!({
+                "name": name, "in": "path", "required": true,
+                "description": "ARM id, without the slash at its start.",
+                "schema": { "type": "string", "pattern": "^subscriptions/.+" },
+            })
+        })
+        .collect()
+}
+
+fn content(schema: &str) -> Value {
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let schema = match schema.strip_suffix("[]") {
+        Some(item) => json!({
+            "type": "object",
+            "required": ["value"],
+            "properties": { "value": { "type": "array", "items": reference(item) } },
+        }),
+        None => reference(schema),
+    };
+    json!({ "application/json": { "schema": schema } })
+}
+
+/// `(name, type, meaning)`; a type ending in `?` may be null or absent, `[]` is a list.
+type Field = (&'static str, &'static str, &'static str);
+
+fn schemas() -> Value {
+    let mut all = Map::new();
+    for (name, fields) in SCHEMAS {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for (field, kind, meaning) in *fields {
+            if !kind.ends_with('?') {
+                required.push(json!(field));
+            }
+            let mut schema = field_schema(kind);
+            schema["description"] = json!(meaning);
+            properties.insert(field.to_string(), schema);
+        }
+        let schema = json!({ "type": "object", "required": required, "properties": properties });
+        all.insert(name.to_string(), schema);
+    }
+    all.insert("Object".to_owned(), json!({ "type": "object" }));
+    all.insert(
+        "Settings".to_owned(),
+        json!({ "type": "object", "description": "Settings by name; what is absent has its default." }),
+    );
+    all.insert(
+        "Error".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["error"],
+            "properties": { "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": { "type": "string" },
+                    "message": { "type": "string" },
+                    "target": { "type": "string" },
+                    "details": { "type": "array", "items": { "type": "object" } },
+                },
+            } },
+        }),
+    );
+    Value::Object(all)
+}
+
+fn field_schema(kind: &str) -> Value {
+    if let Some(kind) = kind.strip_suffix('?') {
+        let mut schema = field_schema(kind);
+        if let Some(plain) = schema.get("type").cloned() {
+            schema["type"] = json!([plain, "null"]);
+        }
+        return schema;
+    }
+    if let Some(kind) = kind.strip_suffix("[]") {
+        return json!({ "type": "array", "items": field_schema(kind) });
+    }
+    match kind {
+        "string" | "integer" | "boolean" => json!({ "type": kind }),
+        "address" => json!({ "type": "string", "format": "ip" }),
+        "prefix" => json!({ "type": "string", "format": "cidr" }),
+        name => json!({ "$ref": format!("#/components/schemas/{name}") }),
+    }
+}
+
+const SCHEMAS: &[(&str, &[Field])] = &[
+    (
+        "Health",
+        &[
+            ("status", "string", "ok, or degraded for the reasons in problems."),
+            ("problems", "string[]", "For people."),
+            ("version", "string", "Release of the manager."),
+            ("dev", "boolean", "Started with --dev."),
+            ("subscription", "string?", "The subscription that --dev offers."),
+            ("uptimeSecs", "integer", "Seconds since the manager started."),
+            ("store", "string", "Kind and place of the store."),
+            ("intentVersion", "integer", "Version of what is stored."),
+            ("instances", "InstanceHealth[]", "Both instance processes."),
+        ],
+    ),
+    (
+        "InstanceHealth",
+        &[
+            ("index", "integer", "0 or 1."),
+            ("state", "string", "up or down."),
+            ("agentUrl", "string?", "Where agents connect (gRPC)."),
+            ("epoch", "integer?", "Tells one life of the process from the next."),
+            (
+                "intentVersion",
+                "integer",
+                "Version of the intent that it follows; 0: none.",
+            ),
+            ("converging", "boolean", "Not every peer has sent End-of-RIB yet."),
+            ("peers", "integer", "Peerings configured."),
+            ("peersEstablished", "integer", "Sessions Established."),
+            ("agents", "integer", "Agents connected."),
+            (
+                "addressProblems",
+                "AddressProblem[]",
+                "Route server addresses that cannot be used.",
+            ),
+            ("starts", "integer", "How often this manager has started it."),
+            ("lastError", "string?", "Why it does not answer."),
+        ],
+    ),
+    (
+        "AddressProblem",
+        &[
+            ("routeServer", "string", "ARM id."),
+            ("problem", "string", "For example: address not present."),
+        ],
+    ),
+    (
+        "PeerReport",
+        &[
+            ("id", "string", "bgpConnection id."),
+            ("name", "string", "Its name."),
+            ("routeServer", "string", "ARM id of the route server."),
+            ("instance", "integer", "Which instance reports: 0 or 1."),
+            ("localAddress", "address", "Ours."),
+            ("peerAddress", "address", "The peer's."),
+            ("peerAsn", "integer", "As configured."),
+            (
+                "state",
+                "string",
+                "Idle, Connect, Active, OpenSent, OpenConfirm or Established.",
+            ),
+            (
+                "sinceSecs",
+                "integer?",
+                "Seconds in or out of Established; absent when it never was.",
+            ),
+            ("establishedCount", "integer", "How often it became Established."),
+            ("lastError", "string?", "Why it last failed."),
+            ("holdTimeSecs", "integer?", "Negotiated, while Established."),
+            ("peerIdentifier", "string?", "BGP Identifier, while Established."),
+            ("capabilities", "string[]", "Those both sides have, while Established."),
+            ("direction", "string?", "dialled or accepted, while Established."),
+            (
+                "routesReceived",
+                "integer",
+                "Distinct prefixes, rejected ones included.",
+            ),
+            ("routesAccepted", "integer", "Of those, accepted."),
+            ("routesAdvertised", "integer", "Prefixes told to the peer."),
+            ("routeLimit", "integer", "0: none."),
+            ("mendedUpdates", "integer", "UPDATE messages that RFC 7606 had to mend."),
+            ("messagesReceived", "integer", "Messages received."),
+            ("messagesSent", "integer", "Messages sent, UPDATEs not included."),
+        ],
+    ),
+    (
+        "RouteReport",
+        &[
+            ("network", "prefix", "The prefix."),
+            ("nextHop", "address", "NEXT_HOP."),
+            ("peer", "string", "bgpConnection id of the sender."),
+            ("sourcePeer", "address", "The sender's address."),
+            ("asPath", "string", "AS numbers joined by -."),
+            ("origin", "string", "igp, egp or incomplete."),
+            ("communities", "string[]", "high:low each."),
+            ("verdict", "string", "best, equal-cost, lost or rejected."),
+            (
+                "reason",
+                "string?",
+                "The decision step at which it lost, or the rule that refused it.",
+            ),
+            ("instance", "integer", "Which instance reports."),
+        ],
+    ),
+    (
+        "AdvertisedReport",
+        &[
+            ("network", "prefix", "The prefix."),
+            ("nextHop", "address", "NEXT_HOP as told."),
+            ("asPath", "string", "AS numbers joined by -."),
+            ("communities", "string[]", "high:low each."),
+            ("instance", "integer", "Which instance tells it."),
+        ],
+    ),
+    (
+        "EffectiveRoute",
+        &[
+            ("name", "string?", "Of the user-defined route, if it is one."),
+            ("source", "string", "User, VirtualNetworkGateway or Default."),
+            ("state", "string", "Active or Invalid."),
+            ("addressPrefix", "prefix", "The prefix."),
+            (
+                "nextHopType",
+                "string",
+                "VnetLocal, VNetPeering, VirtualNetworkGateway, VirtualAppliance, Internet or None.",
+            ),
+            ("nextHopIpAddress", "address[]", "Next hops."),
+            (
+                "disableBgpRoutePropagation",
+                "boolean",
+                "The subnet's route table refuses BGP routes.",
+            ),
+            (
+                "notInstalled",
+                "string?",
+                "Why the NIC's kernel does not hold the row although it is Active.",
+            ),
+        ],
+    ),
+    (
+        "AgentReport",
+        &[
+            ("agent", "string", "The agent's name."),
+            ("nic", "string", "NIC id."),
+            ("instance", "integer", "Which instance reports."),
+            ("epoch", "integer", "The instance's epoch."),
+            ("generation", "integer", "Where the NIC's table is."),
+            ("installedGeneration", "integer?", "What the agent has confirmed."),
+            ("problems", "string[]", "What the agent could not do."),
+        ],
+    ),
+];

@@ -1,0 +1,90 @@
+//! Where clients ask how an operation went: everything here has succeeded when it is answered, so the first look ends the wait.
+//! Writes are remembered in the store; results of questions (learnedRoutes and such) in memory, a bounded number of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arm::ArmError;
+use axum::response::Response;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Manager;
+use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+
+/// Results kept; clients fetch theirs within seconds, PowerShell twice.
+const MAX_RESULTS: usize = 64;
+
+/// Results of questions.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: String,
+    subscription: String,
+    result: Arc<Value>,
+}
+
+impl Results {
+    /// Keeps a result under a fresh id; the oldest makes room.
+    pub(crate) fn keep(&self, subscription: &str, result: Value) -> String {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == MAX_RESULTS {
+            kept.pop_front();
+        }
+        kept.push_back(Kept {
+            id: id.clone(),
+            subscription: subscription.to_ascii_lowercase(),
+            result: Arc::new(result),
+        });
+        id
+    }
+
+    fn get(&self, subscription: &str, id: &str) -> Option<Arc<Value>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept
+            .iter()
+            .find(|kept| kept.id == id && kept.subscription == subscription)?;
+        Some(Arc::clone(&found.result))
+    }
+}
+
+/// `…/operations/ID` and `…/operationResults/ID`; `subscription`, `kind` and `id` in lower case.
+pub(crate) async fn answer(
+    manager: &Manager,
+    incoming: &Incoming,
+    subscription: &str,
+    kind: &str,
+    id: &str,
+) -> Result<Response, ArmError> {
+    if incoming.method != Method::GET {
+        return Err(method_not_allowed("GET"));
+    }
+    if kind == "operationresults"
+        && let Some(result) = manager.results.get(subscription, id)
+    {
+        let mut response = json_response(StatusCode::OK, &result);
+        // PowerShell reads `Location` of the last answer and fetches it once more.
+        let here = format!("{}/{}", incoming.base, incoming.segments.join("/"));
+        let version = incoming.parameter("api-version").unwrap_or_default();
+        if let Ok(here) = HeaderValue::from_str(&format!("{here}?api-version={version}")) {
+            response.headers_mut().insert(header::LOCATION, here);
+        }
+        return Ok(response);
+    }
+    match manager.core.operation(id).await {
+        Some(operation) if operation.subscription == subscription => Ok(match kind {
+            "operations" => json_response(StatusCode::OK, &json!({ "status": operation.status })),
+            _ => empty_response(StatusCode::OK),
+        }),
+        _ => Err(ArmError::new(
+            404,
+            "OperationNotFound",
+            format!("There is no operation '{id}', or it is too long ago."),
+        )),
+    }
+}

@@ -1,0 +1,381 @@
+//! `/routewright/v1`: what Azure does not tell. Every endpoint is in [`ENDPOINTS`], which the OpenAPI document is made from.
+
+use std::sync::Arc;
+
+use api::control::ControlError;
+use arm::ArmError;
+use axum::response::Response;
+use futures::future::join_all;
+use http::{Method, StatusCode};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::control::RoutesOf;
+use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::{Manager, ask, health, openapi};
+
+/// Answers a request below `/routewright/v1`; `rest` in lower case.
+pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[&str]) -> Result<Response, ArmError> {
+    match rest {
+        ["health"] => get(incoming, || async { Ok(health::report(manager)) }).await,
+        ["openapi.json"] => get(incoming, || async { Ok(openapi::document()) }).await,
+        ["agents"] => get(incoming, || async { Ok(agents(manager).await) }).await,
+        ["peers"] => get(incoming, || peers(manager, incoming.parameter("routeServer"))).await,
+        ["routes"] => get(incoming, || routes(manager, incoming)).await,
+        ["effective-routes"] => get(incoming, || effective_routes(manager, incoming)).await,
+        ["peers", peer @ .., "reset"] if peer.first() == Some(&"subscriptions") => {
+            reset(manager, incoming, &id(peer)).await
+        }
+        ["peers", peer @ .., "routes"] if peer.first() == Some(&"subscriptions") => {
+            let of = RoutesOf::Peer(known(manager, &id(peer))?);
+            get(incoming, || async { Ok(received(manager, &of).await) }).await
+        }
+        ["peers", peer @ .., "advertised"] if peer.first() == Some(&"subscriptions") => {
+            let peer = known(manager, &id(peer))?;
+            get(incoming, || advertised(manager, &peer)).await
+        }
+        ["peers", peer @ ..] if peer.first() == Some(&"subscriptions") => {
+            let peer = known(manager, &id(peer))?;
+            get(incoming, || one_peer(manager, &peer)).await
+        }
+        ["subscriptions", .., "settings"] => settings(manager, incoming, id(&rest[..rest.len() - 1])).await,
+        _ => Err(ArmError::new(
+            404,
+            "NotFound",
+            "There is nothing at this path; /routewright/v1/openapi.json lists what there is.",
+        )),
+    }
+}
+
+async fn get<F>(incoming: &Incoming, body: impl FnOnce() -> F) -> Result<Response, ArmError>
+where
+    F: Future<Output = Result<Value, ArmError>>,
+{
+    match incoming.method {
+        Method::GET | Method::HEAD => Ok(json_response(StatusCode::OK, &body().await?)),
+        _ => Err(method_not_allowed("GET")),
+    }
+}
+
+fn id(segments: &[&str]) -> String {
+    format!("/{}", segments.join("/"))
+}
+
+/// The key, if there is such a resource.
+fn known(manager: &Manager, key: &str) -> Result<String, ArmError> {
+    let there = manager.core.read(|state| state.resources.by_key.contains_key(key));
+    match there {
+        true => Ok(key.to_owned()),
+        false => Err(ArmError::new(
+            404,
+            "ResourceNotFound",
+            format!("The resource '{key}' was not found. Check its id, or create it first."),
+        )),
+    }
+}
+
+async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, ArmError> {
+    let route_server = match route_server {
+        Some(id) => Some(known(manager, &id.to_ascii_lowercase())?),
+        None => None,
+    };
+    let answers = ask::both(manager, |control| control.peers(route_server.as_deref())).await;
+    Ok(list(answers))
+}
+
+async fn one_peer(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
+    let route_server = peer.split("/bgpconnections/").next().unwrap_or(peer);
+    let mut answers = ask::both(manager, |control| control.peers(Some(route_server))).await;
+    for (_, reports) in &mut answers {
+        reports.retain(|report| report.id == peer);
+    }
+    Ok(list(answers))
+}
+
+async fn routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmError> {
+    let prefix = match incoming.parameter("prefix") {
+        Some(text) => Some(text.parse::<IpNet>().map_err(|_| {
+            let message = format!("`prefix` must be a prefix such as 10.250.0.0/16, not '{text}'.");
+            ArmError::new(400, "InvalidParameter", message)
+        })?),
+        None => None,
+    };
+    let of = match (incoming.parameter("peer"), incoming.parameter("routeServer")) {
+        (Some(peer), _) => RoutesOf::Peer(known(manager, &peer.to_ascii_lowercase())?),
+        (None, Some(hub)) => RoutesOf::RouteServer(known(manager, &hub.to_ascii_lowercase())?, prefix),
+        (None, None) => {
+            return Err(ArmError::new(
+                400,
+                "MissingParameter",
+                "Say which routes: `?routeServer=<id>` or `?peer=<id>`.",
+            ));
+        }
+    };
+    Ok(received(manager, &of).await)
+}
+
+async fn received(manager: &Manager, of: &RoutesOf) -> Value {
+    list(ask::both(manager, |control| control.routes(of)).await)
+}
+
+async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
+    let answers = ask::both(manager, |control| control.advertised(peer)).await;
+    let rows = answers.into_iter().flat_map(|(index, reports)| {
+        reports.into_iter().map(move |report| {
+            let mut row = json!(report);
+            row["instance"] = json!(index);
+            row
+        })
+    });
+    Ok(json!({ "value": rows.collect::<Vec<_>>() }))
+}
+
+async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmError> {
+    let nic = incoming
+        .parameter("nic")
+        .ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
+    let nic = known(manager, &nic.to_ascii_lowercase())?;
+    Ok(json!({ "value": ask::effective_routes(manager, &nic).await }))
+}
+
+async fn agents(manager: &Manager) -> Value {
+    list(ask::both(manager, |control| control.agents()).await)
+}
+
+fn list<T: serde::Serialize>(answers: Vec<(usize, Vec<T>)>) -> Value {
+    let rows: Vec<T> = answers.into_iter().flat_map(|(_, rows)| rows).collect();
+    json!({ "value": rows })
+}
+
+async fn reset(manager: &Manager, incoming: &Incoming, peer: &str) -> Result<Response, ArmError> {
+    if incoming.method != Method::POST {
+        return Err(method_not_allowed("POST"));
+    }
+    let peer = known(manager, peer)?;
+    let soft = incoming
+        .parameter("soft")
+        .is_some_and(|soft| soft.eq_ignore_ascii_case("true"));
+    let asked = manager.instances.iter();
+    let answers = join_all(asked.map(|instance| instance.control.reset(&peer, soft))).await;
+    match answers.iter().any(Result::is_ok) {
+        true => Ok(empty_response(StatusCode::NO_CONTENT)),
+        false => Err(not_reset(answers)),
+    }
+}
+
+fn not_reset(answers: Vec<Result<(), ControlError>>) -> ArmError {
+    let reasons: Vec<String> = answers
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .collect();
+    let message = format!("No instance could reset the session: {}.", reasons.join("; "));
+    ArmError::new(503, "InstanceUnavailable", message)
+}
+
+/// Settings of ours by ARM id: an object; PATCH merges as RFC 7396 says.
+async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> Result<Response, ArmError> {
+    known(manager, &key)?;
+    let patch = match incoming.method {
+        Method::GET => {
+            let settings = manager.core.read(|state| state.settings.by_key.get(&key).cloned());
+            return Ok(json_response(StatusCode::OK, &settings.unwrap_or(json!({}))));
+        }
+        Method::PUT => false,
+        Method::PATCH => true,
+        Method::DELETE => {
+            manager.core.write_settings(key, |_| Ok(None)).await?;
+            return Ok(empty_response(StatusCode::NO_CONTENT));
+        }
+        _ => return Err(method_not_allowed("GET, PUT, PATCH, DELETE")),
+    };
+    let body = incoming.json()?.filter(Value::is_object).ok_or_else(|| {
+        ArmError::new(
+            400,
+            "InvalidRequestContent",
+            "The body must be a JSON object of settings.",
+        )
+    })?;
+    let wanted = key.clone();
+    manager
+        .core
+        .write_settings(key.clone(), move |state| {
+            let settings = match patch {
+                true => {
+                    let mut settings = state.settings.by_key.get(&wanted).cloned();
+                    merge(settings.get_or_insert(json!({})), body);
+                    settings.unwrap_or_default()
+                }
+                false => body,
+            };
+            Ok(Some(settings))
+        })
+        .await?;
+    let stored = manager.core.read(|state| state.settings.by_key.get(&key).cloned());
+    Ok(json_response(StatusCode::OK, &stored.unwrap_or(json!({}))))
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7396#section-2
+//# Null values in the merge patch are given special meaning to
+//# indicate the removal of existing values in the target.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(target) = target.as_object_mut() else {
+        return;
+    };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(&name);
+        } else {
+            merge(target.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// One endpoint, as the OpenAPI document tells it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) summary: &'static str,
+    /// Query parameters: name, whether it must be there, meaning.
+    pub(crate) query: &'static [(&'static str, bool, &'static str)],
+    /// Name of the body's schema, if it takes one.
+    pub(crate) takes: Option<&'static str>,
+    /// Status and name of the answer's schema; a name ending in `[]` is `{"value": […]}`.
+    pub(crate) gives: (u16, Option<&'static str>),
+}
+
+const fn endpoint(method: &'static str, path: &'static str, summary: &'static str, gives: &'static str) -> Endpoint {
+    Endpoint {
+        method,
+        path,
+        summary,
+        query: &[],
+        takes: None,
+        gives: (200, Some(gives)),
+    }
+}
+
+/// Everything below `/routewright/v1`, and `/metrics`.
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    endpoint(
+        "get",
+        "/routewright/v1/health",
+        "The manager, its store and both instances, with where agents connect.",
+        "Health",
+    ),
+    endpoint("get", "/routewright/v1/openapi.json", "This document.", "Object"),
+    endpoint(
+        "get",
+        "/routewright/v1/agents",
+        "NICs that agents follow, with the generation installed, per instance.",
+        "AgentReport[]",
+    ),
+    Endpoint {
+        query: &[("routeServer", false, "Only this route server's peers (ARM id).")],
+        ..endpoint(
+            "get",
+            "/routewright/v1/peers",
+            "Peers with full session state, per instance.",
+            "PeerReport[]",
+        )
+    },
+    endpoint(
+        "get",
+        "/routewright/v1/peers/{bgpConnectionId}",
+        "One peer as each instance sees it.",
+        "PeerReport[]",
+    ),
+    endpoint(
+        "get",
+        "/routewright/v1/peers/{bgpConnectionId}/routes",
+        "Routes received from the peer, rejected ones included, with verdicts.",
+        "RouteReport[]",
+    ),
+    endpoint(
+        "get",
+        "/routewright/v1/peers/{bgpConnectionId}/advertised",
+        "Routes told to the peer.",
+        "AdvertisedReport[]",
+    ),
+    Endpoint {
+        query: &[(
+            "soft",
+            false,
+            "true: ask for the routes again (route refresh) and keep the session.",
+        )],
+        gives: (204, None),
+        ..endpoint(
+            "post",
+            "/routewright/v1/peers/{bgpConnectionId}/reset",
+            "Resets the sessions with the peer.",
+            "Object",
+        )
+    },
+    Endpoint {
+        query: &[
+            (
+                "routeServer",
+                false,
+                "Routes of this route server (ARM id); this or peer is needed.",
+            ),
+            ("peer", false, "Routes of this bgpConnection (ARM id)."),
+            ("prefix", false, "Only this prefix, with routeServer."),
+        ],
+        ..endpoint(
+            "get",
+            "/routewright/v1/routes",
+            "Routes received, each with its verdict: best, equal-cost, lost or rejected, and why.",
+            "RouteReport[]",
+        )
+    },
+    Endpoint {
+        query: &[("nic", true, "ARM id of the network interface.")],
+        ..endpoint(
+            "get",
+            "/routewright/v1/effective-routes",
+            "A NIC's effective routes, and why an active one may not be in its kernel.",
+            "EffectiveRoute[]",
+        )
+    },
+    endpoint(
+        "get",
+        "/routewright/v1/{resourceId}/settings",
+        "Settings of ours for an ARM resource.",
+        "Settings",
+    ),
+    Endpoint {
+        takes: Some("Settings"),
+        ..endpoint(
+            "put",
+            "/routewright/v1/{resourceId}/settings",
+            "Replaces the settings.",
+            "Settings",
+        )
+    },
+    Endpoint {
+        takes: Some("Settings"),
+        ..endpoint(
+            "patch",
+            "/routewright/v1/{resourceId}/settings",
+            "Changes some settings; null removes one (RFC 7396).",
+            "Settings",
+        )
+    },
+    Endpoint {
+        gives: (204, None),
+        ..endpoint(
+            "delete",
+            "/routewright/v1/{resourceId}/settings",
+            "Back to the defaults.",
+            "Settings",
+        )
+    },
+];

@@ -1,0 +1,325 @@
+//! `routewright serve`: from options to a running manager, and to its end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::control::{ControlClient, socket_path};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::core::Core;
+use super::keeper::{Keeper, Status};
+use super::launch::Launcher;
+use super::{InstanceHandle, Manager, Metrics, Results};
+use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
+use crate::store::{SqliteStore, StoreError};
+
+/// Requests that are being answered get this long when the manager stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest path that a Unix socket may have, its terminating zero not counted (`man 7 unix`).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// How to run the manager.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Where the store and the run directory live.
+    pub data_dir: Option<PathBuf>,
+    /// Where the API listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Run only this instance process here.
+    pub instance: Option<usize>,
+    /// Temporary store unless a data directory is given, development subscription, no sign-in on loopback.
+    pub dev: bool,
+    /// The executable that instances are started from; `None`: our own.
+    pub executable: Option<PathBuf>,
+}
+
+/// Why the manager could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Only loopback, as long as anybody who reaches us may do anything.
+    #[error("--listen {0}: only a loopback address such as 127.0.0.1:8080 is allowed until there is sign-in")]
+    NotLoopback(SocketAddr),
+    /// Neither a place to keep things nor leave to forget them.
+    #[error(
+        "say where to keep things with --data-dir DIR, or use --dev for a temporary store that is gone when serve ends"
+    )]
+    NoDataDir,
+    /// Mistakes in the configuration file, all of them.
+    #[error("{}", list(path, mistakes))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// In order.
+        mistakes: Vec<Mistake>,
+    },
+    /// A file or directory cannot be used.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What it is to us.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody has the port, or we may not have it.
+    #[error("cannot listen on {address}: {source}; choose another with --listen (port 0 takes a free one)")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Unix sockets have short names.
+    #[error(
+        "--data-dir {}: the path is too long for the Unix sockets in it (at most {} characters)",
+        path.display(),
+        MAX_SOCKET_PATH - "/run/instance-0.sock".len()
+    )]
+    DataDirTooLong {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The API.
+    #[error("the API stopped: {0}")]
+    Http(std::io::Error),
+}
+
+fn list(path: &Path, mistakes: &[Mistake]) -> String {
+    let lines: Vec<String> = mistakes
+        .iter()
+        .map(|mistake| format!("{}:{mistake}", path.display()))
+        .collect();
+    lines.join("\n")
+}
+
+/// Reads the configuration as [`run`] would, and does nothing else.
+pub fn check(config: Option<&Path>) -> Result<Config, ServeError> {
+    let Some(path) = config else {
+        return Ok(Config::default());
+    };
+    let io = |source| ServeError::Io {
+        what: "configuration",
+        path: path.to_owned(),
+        source,
+    };
+    if std::fs::metadata(path).map_err(io)?.len() > MAX_CONFIG_BYTES {
+        return Err(io(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    Config::parse(&text).map_err(|mistakes| ServeError::Config {
+        path: path.to_owned(),
+        mistakes,
+    })
+}
+
+/// Runs until SIGTERM or SIGINT, then asks the instances to end as well. Prints the API's address on stdout when it is there.
+pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    if !options.listen.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(options.listen));
+    }
+    let config = check(options.config.as_deref())?;
+    let place = DataDir::choose(&options)?;
+    let listener = listen(options.listen).await?;
+    let address = listener.local_addr().map_err(ServeError::Http)?;
+    let store = SqliteStore::open(&place.path)?;
+    let core = Core::load(Arc::new(store), &config).await?;
+    let executable = executable(&options)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let mut keepers = JoinSet::new();
+    let mut instances = Vec::new();
+    for index in (0..2).filter(|index| options.instance.is_none_or(|only| only == *index)) {
+        let launcher = Launcher {
+            index,
+            executable: executable.clone(),
+            run_dir: place.run_dir(),
+            agent_listen: agent_address(&config, options.listen, address, index),
+            silence_secs: config.silence_secs,
+            die_with_parent: place.temporary.is_some(),
+            quick_deaths: 0,
+            child: None,
+            not_before: None,
+        };
+        let control = Arc::new(ControlClient::new(socket_path(&place.run_dir(), index)));
+        let status = watch::Sender::new(Status::default());
+        instances.push(InstanceHandle {
+            index,
+            control: control.clone(),
+            status: status.subscribe(),
+        });
+        let keeper = Keeper {
+            index,
+            control,
+            status,
+            launcher: Some(launcher),
+            core: Arc::clone(&core),
+        };
+        keepers.spawn(keeper.run(stopping.clone()));
+    }
+    let maker = tokio::spawn(Arc::clone(&core).make_intents());
+    let manager = Arc::new(Manager {
+        core,
+        instances,
+        results: Results::default(),
+        metrics: Metrics::default(),
+        dev: options.dev,
+        started: Instant::now(),
+    });
+    announce(&manager, address, &place.path);
+    let served = serve(listener, manager, ended()).await;
+    stop.send_replace(true);
+    while keepers.join_next().await.is_some() {}
+    maker.abort();
+    served
+}
+
+/// Answers requests until `end`, then finishes those that are there.
+pub(super) async fn serve(
+    listener: TcpListener,
+    manager: Arc<Manager>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let router = Router::new().fallback(super::http::handle).with_state(manager);
+    let (drained, draining) = watch::channel(false);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        end.await;
+        drained.send_replace(true);
+    });
+    let mut draining = draining;
+    tokio::select! {
+        served = server => served.map_err(ServeError::Http),
+        () = async {
+            // An idle keep-alive connection must not hold up the end.
+            let _ = draining.wait_for(|drained| *drained).await;
+            tokio::time::sleep(DRAIN_PATIENCE).await;
+        } => Ok(()),
+    }
+}
+
+/// What a person and a program want to know first. One line on stdout, the rest in the log.
+fn announce(manager: &Manager, address: SocketAddr, data: &Path) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    // Whoever started us may have closed stdout; that is no reason to stop.
+    let _ = writeln!(stdout, "routewright API http://{address}");
+    let _ = stdout.flush();
+    tracing::info!(data = %data.display(), "keeping things");
+    if manager.dev {
+        tracing::info!(
+            subscription = super::DEV_SUBSCRIPTION,
+            "development: no sign-in, any location"
+        );
+        tracing::info!("try: curl http://{address}/routewright/v1/health");
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn ended() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be handled; only SIGKILL ends this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: leaving"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: leaving"),
+    }
+}
+
+/// Agents of instance 0 are next to the API, those of instance 1 one further; a free port for the API means free ones for them.
+fn agent_address(config: &Config, wanted: SocketAddr, actual: SocketAddr, index: usize) -> SocketAddr {
+    let step = u16::try_from(index).expect("there are two instances");
+    let port = match config.agents_listen {
+        Some(listen) => {
+            return SocketAddr::new(
+                listen.ip(),
+                match listen.port() {
+                    0 => 0,
+                    port => port.saturating_add(step),
+                },
+            );
+        }
+        None if wanted.port() == 0 => 0,
+        None => actual.port().checked_add(1 + step).unwrap_or(0),
+    };
+    SocketAddr::new(actual.ip(), port)
+}
+
+fn executable(options: &ServeOptions) -> Result<PathBuf, ServeError> {
+    match &options.executable {
+        Some(path) => Ok(path.clone()),
+
+        None => std::env::current_exe().map_err(|source| ServeError::Io {
+            what: "our own executable",
+            path: PathBuf::from("/proc/self/exe"),
+            source,
+        }),
+    }
+}
+
+/// Where things are kept.
+#[derive(Debug)]
+struct DataDir {
+    path: PathBuf,
+    /// Removed when dropped.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl DataDir {
+    fn choose(options: &ServeOptions) -> Result<DataDir, ServeError> {
+        let place = match &options.data_dir {
+            Some(path) => DataDir {
+                path: std::path::absolute(path).map_err(io("data directory", path))?,
+                temporary: None,
+            },
+            None if options.dev => {
+                let temporary = tempfile::Builder::new()
+                    .prefix("routewright-dev-")
+                    .tempdir()
+                    .map_err(io("temporary directory", &std::env::temp_dir()))?;
+                DataDir {
+                    path: temporary.path().to_owned(),
+                    temporary: Some(temporary),
+                }
+            }
+            None => return Err(ServeError::NoDataDir),
+        };
+        let socket = socket_path(&place.run_dir(), 0);
+        if socket.as_os_str().len() > MAX_SOCKET_PATH {
+            return Err(ServeError::DataDirTooLong { path: place.path });
+        }
+        let run_dir = place.run_dir();
+        std::fs::create_dir_all(&run_dir).map_err(io("data directory", &run_dir))?;
+        // Whoever can reach the control sockets may do anything, and the store holds passwords of peers.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&run_dir, private).map_err(io("run directory", &run_dir))?;
+        Ok(place)
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.path.join("run")
+    }
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
+    let path = path.to_owned();
+    move |source| ServeError::Io { what, path, source }
+}
