@@ -1,10 +1,19 @@
 //! One request: what is answered and what changes.
+//!
+//! Here are the rules that all types share: api-version, subscription, group and parent are there, names and locations are
+//! proper, etags match; lists, tags and deletes. What a type adds is in `types`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ArmError;
+use crate::group;
+use crate::id::ResourceId;
+use crate::names;
 use crate::resource::{Resource, Resources};
+use crate::route::{self, InGroup, InSubscription, NAMESPACE, Target};
 use crate::settings::Settings;
+use crate::types::{self, Draft, ResourceType};
+use crate::world::World;
 
 /// HTTP methods that ARM uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +83,8 @@ pub enum OperationStyle {
     Delete,
     /// POST action: 202 with Location only, the result there.
     Action,
+    /// DELETE of a resource group: 202 with `Location: /subscriptions/{s}/operationresults/{op}` only.
+    DeleteGroup,
 }
 
 /// A question only the instances can answer.
@@ -99,17 +110,469 @@ pub enum Outcome {
         /// The answer.
         answer: Answer,
     },
-    /// Ask the instances, then answer with what they say.
+    /// Ask the instances, then answer with what they say (`reports` makes the body). The text is the resource's region, for the
+    /// operation URL.
     Ask(Ask, String),
 }
 
+impl Answer {
+    pub(crate) fn new(status: u16, body: Option<Value>) -> Answer {
+        Answer {
+            status,
+            body,
+            operation: None,
+            location: String::new(),
+        }
+    }
+
+    pub(crate) fn in_location(mut self, location: &str) -> Answer {
+        location.clone_into(&mut self.location);
+        self
+    }
+}
+
 /// Handles one request against the resources there are.
-#[allow(clippy::todo)]
 pub fn handle(
-    _resources: &Resources,
-    _settings: &Settings,
-    _request: &Request,
-    _mint: &mut dyn Mint,
+    resources: &Resources,
+    settings: &Settings,
+    request: &Request,
+    mint: &mut dyn Mint,
 ) -> Result<Outcome, ArmError> {
-    todo!()
+    names::check_api_version(&request.query)?;
+    let mut world = World::new(resources, settings);
+    let answered = match route::parse(&request.path, request.method == Method::Post)? {
+        Target::Subscriptions => only_get(request, || {
+            let all = settings.subscriptions();
+            json!({ "value": all.iter().map(|id| group::show_subscription(settings, id)).collect::<Value>() })
+        }),
+        Target::Subscription(subscription, inside) => {
+            let known = settings.subscriptions();
+            let Some(subscription) = known.iter().find(|known| known.eq_ignore_ascii_case(subscription)) else {
+                return Err(ArmError::subscription_not_found(subscription));
+            };
+            match inside {
+                InSubscription::InGroup(group, InGroup::Action(kind, names, action)) => {
+                    return ask(&world, subscription, group, kind, &names, action);
+                }
+                inside => in_subscription(&mut world, subscription, inside, request, mint),
+            }
+        }
+    };
+    let answer = answered?;
+    Ok(Outcome::Done {
+        changes: world.into_changes(mint),
+        answer,
+    })
+}
+
+fn in_subscription(
+    world: &mut World<'_>,
+    subscription: &str,
+    inside: InSubscription<'_>,
+    request: &Request,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    let settings = world.settings;
+    match inside {
+        InSubscription::Itself => only_get(request, || group::show_subscription(settings, subscription)),
+        InSubscription::Locations => only_get(request, || group::show_locations(settings, subscription)),
+        InSubscription::Providers => only_get(request, || group::show_providers(settings, subscription)),
+        InSubscription::Provider(namespace) => match group::show_provider(settings, subscription, namespace) {
+            Some(shown) if matches!(request.method, Method::Get | Method::Post) => Ok(Answer::new(200, Some(shown))),
+            Some(_) => Err(not_allowed(request)),
+            None => Err(ArmError::new(
+                404,
+                "InvalidResourceNamespace",
+                format!("The resource namespace '{namespace}' is invalid here. Use {NAMESPACE}."),
+            )),
+        },
+        InSubscription::Resources(None) => {
+            let prefix = group::key_of(subscription, "");
+            only_get(request, || list_all(world, &prefix, query(request, "$filter")))
+        }
+        InSubscription::Resources(Some(name)) => {
+            let prefix = format!("{}/", group::find(world, subscription, name)?.key());
+            only_get(request, || list_all(world, &prefix, query(request, "$filter")))
+        }
+        InSubscription::Groups => only_get(request, || {
+            let groups = group::list(world, subscription);
+            json!({ "value": groups.into_iter().map(group::show).collect::<Value>() })
+        }),
+        InSubscription::Group(name) => on_group(world, subscription, name, request, mint),
+        InSubscription::All(kind) => {
+            let prefix = group::key_of(subscription, "");
+            only_get(request, || list_kind(world, kind, &prefix))
+        }
+        InSubscription::InGroup(name, InGroup::List(kind, names)) => {
+            let prefix = match locate(world, subscription, name, kind, &names)? {
+                Some(parent) => format!("{}/", parent.key()),
+                None => format!("{}/", group::key_of(subscription, name)),
+            };
+            only_get(request, || list_kind(world, kind, &prefix))
+        }
+        InSubscription::InGroup(name, InGroup::Resource(kind, names)) => {
+            on_resource(world, subscription, name, kind, &names, request, mint)
+        }
+        InSubscription::InGroup(_, InGroup::Action(..)) => Err(not_allowed(request)),
+    }
+}
+
+fn on_group(
+    world: &mut World<'_>,
+    subscription: &str,
+    name: &str,
+    request: &Request,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    match request.method {
+        Method::Get => group::find(world, subscription, name).map(|group| Answer::new(200, Some(group::show(group)))),
+        Method::Head => group::find(world, subscription, name).map(|_| Answer::new(204, None)),
+        Method::Put => group::put(world, subscription, name, request.body.as_ref(), mint),
+        Method::Patch => group::patch(world, subscription, name, request.body.as_ref(), mint),
+        Method::Delete => group::delete(world, subscription, name, mint),
+        Method::Post => Err(not_allowed(request)),
+    }
+}
+
+fn on_resource(
+    world: &mut World<'_>,
+    subscription: &str,
+    group: &str,
+    kind: &'static dyn ResourceType,
+    names: &[&str],
+    request: &Request,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    let (name, before) = names
+        .split_last()
+        .ok_or_else(|| ArmError::no_such_type(&request.path))?;
+    if request.method == Method::Delete && !exists(world, subscription, group, kind, names) {
+        return Ok(Answer::new(204, None));
+    }
+    let parent = locate(world, subscription, group, kind, before)?;
+    let id = match &parent {
+        Some(parent) => parent.child(types::segment(kind.kind()), name),
+        None => {
+            let group = &self::group::find(world, subscription, group)?.id;
+            resource_id(&format!("{group}/providers/{}/{name}", kind.kind()))?
+        }
+    };
+    let existing = world.get(&id.key()).cloned();
+    let missing = || ArmError::not_found(&id, kind.kind());
+    match request.method {
+        Method::Get => {
+            let resource = existing.ok_or_else(missing)?;
+            Ok(Answer::new(200, Some(types::show(world, &resource))))
+        }
+        Method::Head => existing.map(|_| Answer::new(204, None)).ok_or_else(missing),
+        Method::Put => {
+            check_preconditions(request, existing.as_ref())?;
+            put(world, kind, id, existing, request, mint)
+        }
+        Method::Patch => {
+            let existing = existing.ok_or_else(missing)?;
+            check_preconditions(request, Some(&existing))?;
+            patch(world, kind, existing, request, mint)
+        }
+        Method::Delete => {
+            let existing = existing.ok_or_else(missing)?;
+            check_preconditions(request, Some(&existing))?;
+            delete(world, kind, &existing, mint)
+        }
+        Method::Post => Err(not_allowed(request)),
+    }
+}
+
+fn put(
+    world: &mut World<'_>,
+    kind: &'static dyn ResourceType,
+    id: ResourceId,
+    existing: Option<Resource>,
+    request: &Request,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    if existing.is_none() {
+        names::check_resource_name(id.name())?;
+    }
+    let id = match &existing {
+        Some(existing) => resource_id(&existing.id)?,
+        None => id,
+    };
+    let body = request.body.clone().unwrap_or(Value::Null);
+    let status = if existing.is_some() { 200 } else { 201 };
+    let key = id.key();
+    let mut draft = Draft::new(kind, id, existing, body)?;
+    if types::is_tracked(kind) {
+        place(world.settings, kind, &mut draft)?;
+    }
+    kind.put(world, draft, mint)?;
+    world.touch_parents(mint);
+    let mut answer = show(world, status, &key);
+    answer.operation = kind.long_running().then_some(OperationStyle::Put);
+    Ok(answer)
+}
+
+/// A location is required, offered, and stays.
+fn place(settings: &Settings, kind: &dyn ResourceType, draft: &mut Draft) -> Result<(), ArmError> {
+    let location = group::check_location(
+        settings,
+        &draft.outside,
+        "LocationNotAvailableForResourceType",
+        kind.kind(),
+    )?;
+    if let Some(existing) = draft
+        .existing
+        .as_ref()
+        .filter(|existing| existing.location() != location)
+    {
+        return Err(ArmError::new(
+            409,
+            "InvalidResourceLocation",
+            format!(
+                "The resource '{}' already exists in location '{}' in resource group '{}'. A resource with the same name cannot be \
+                 created in location '{location}'. Please select a new resource name.",
+                draft.id.name(),
+                existing.location(),
+                draft.id.resource_group()
+            ),
+        )
+        .at("location"));
+    }
+    draft.outside.insert("location".to_owned(), json!(location));
+    Ok(())
+}
+
+/// PATCH changes tags only, as Azure's UpdateTags does.
+fn patch(
+    world: &mut World<'_>,
+    kind: &'static dyn ResourceType,
+    existing: Resource,
+    request: &Request,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    if !types::is_tracked(kind) {
+        return Err(not_allowed(request));
+    }
+    let Some(Value::Object(given)) = &request.body else {
+        return Err(ArmError::bad(
+            "InvalidRequestContent",
+            "The request content must be a JSON object with tags, for example {\"tags\": {\"owner\": \"net\"}}.",
+        ));
+    };
+    if let Some(other) = given.keys().find(|name| *name != "tags") {
+        return Err(ArmError::bad(
+            "InvalidPatchContent",
+            format!(
+                "PATCH changes tags only, and the body has '{other}'. Use PUT with the whole resource for the rest."
+            ),
+        )
+        .at(other.as_str()));
+    }
+    let mut body = existing.body.clone();
+    if let Some(tags) = given.get("tags").filter(|tags| !tags.is_null()) {
+        body["tags"] = Value::Object(names::check_tags(tags)?);
+    }
+    world.store(&existing.id, kind.kind(), body, mint);
+    Ok(show(world, 200, &existing.key()))
+}
+
+fn delete(
+    world: &mut World<'_>,
+    kind: &'static dyn ResourceType,
+    existing: &Resource,
+    mint: &mut dyn Mint,
+) -> Result<Answer, ArmError> {
+    let location = location_of(world, existing);
+    types::remove(world, &existing.key(), mint)?;
+    let long = kind.long_running();
+    let mut answer = Answer::new(if long { 202 } else { 200 }, None).in_location(&location);
+    answer.operation = long.then_some(OperationStyle::Delete);
+    Ok(answer)
+}
+
+fn ask(
+    world: &World<'_>,
+    subscription: &str,
+    group: &str,
+    kind: &'static dyn ResourceType,
+    names: &[&str],
+    action: &str,
+) -> Result<Outcome, ArmError> {
+    let key = key_of(subscription, group, kind, names);
+    let Some(question) = kind.action(action, key.clone()) else {
+        return Err(ArmError::new(
+            404,
+            "InvalidAction",
+            format!("{} has no action '{action}'. Check its spelling.", kind.kind()),
+        ));
+    };
+    let (_, before) = names.split_last().ok_or_else(|| ArmError::no_such_type(action))?;
+    locate(world, subscription, group, kind, before)?;
+    let Some(resource) = world.get(&key) else {
+        let id = resource_id(&key)?;
+        return Err(ArmError::not_found(&id, kind.kind()));
+    };
+    Ok(Outcome::Ask(question, location_of(world, resource)))
+}
+
+fn show(world: &World<'_>, status: u16, key: &str) -> Answer {
+    match world.get(key) {
+        Some(resource) => {
+            Answer::new(status, Some(types::show(world, resource))).in_location(&location_of(world, resource))
+        }
+        None => Answer::new(status, None),
+    }
+}
+
+/// Children are where their parents are.
+fn location_of(world: &World<'_>, resource: &Resource) -> String {
+    let mut key = resource.key();
+    loop {
+        match world.get(&key) {
+            Some(resource) if !resource.location().is_empty() => return resource.location().to_owned(),
+            _ => match crate::id::parent_key(&key) {
+                Some(parent) => key = parent.to_owned(),
+                None => return String::new(),
+            },
+        }
+    }
+}
+
+/// The parent that the names lead to, if the type has one: it and the group must be there.
+fn locate(
+    world: &World<'_>,
+    subscription: &str,
+    group: &str,
+    kind: &dyn ResourceType,
+    names: &[&str],
+) -> Result<Option<ResourceId>, ArmError> {
+    self::group::find(world, subscription, group)?;
+    if !types::has_parent(kind) {
+        return Ok(None);
+    }
+    let (parent_kind, _) = kind.kind().rsplit_once('/').unwrap_or_default();
+    let parent_kind = types::find(parent_kind).ok_or_else(|| ArmError::no_such_type(parent_kind))?;
+    let key = key_of(subscription, group, parent_kind, names);
+    match world.get(&key) {
+        Some(parent) => resource_id(&parent.id).map(Some),
+        None => Err(ArmError::parent_not_found(&resource_id(&key)?)),
+    }
+}
+
+fn exists(world: &World<'_>, subscription: &str, group: &str, kind: &dyn ResourceType, names: &[&str]) -> bool {
+    world.get(&key_of(subscription, group, kind, names)).is_some()
+}
+
+/// `…/providers/Microsoft.Network/type/name/type/name`, lower case.
+fn key_of(subscription: &str, group: &str, kind: &dyn ResourceType, names: &[&str]) -> String {
+    let mut key = format!("{}/providers/{NAMESPACE}", group::key_of(subscription, group));
+    for (kind_segment, name) in kind.kind().split('/').skip(1).zip(names) {
+        key.push_str(&format!("/{kind_segment}/{name}"));
+    }
+    key.to_ascii_lowercase()
+}
+
+fn resource_id(text: &str) -> Result<ResourceId, ArmError> {
+    ResourceId::parse(text).ok_or_else(|| ArmError::no_such_type(text))
+}
+
+fn list_kind(world: &World<'_>, kind: &dyn ResourceType, prefix: &str) -> Value {
+    let found: Vec<Value> = world
+        .under(prefix)
+        .into_iter()
+        .filter(|resource| resource.kind == kind.kind())
+        .map(|resource| types::show(world, resource))
+        .collect();
+    json!({ "value": found })
+}
+
+/// The generic list: top-level resources without their properties. Of `$filter`, `resourceGroup eq` and `resourceType eq` count.
+fn list_all(world: &World<'_>, prefix: &str, filter: Option<&str>) -> Value {
+    let wanted = |name: &str| -> Option<String> {
+        let filter = filter?;
+        let start = filter.find(&format!("{name} eq '"))? + name.len() + 5;
+        let text = filter.get(start..)?;
+        Some(text.split('\'').next()?.to_ascii_lowercase())
+    };
+    let (group, kind) = (wanted("resourceGroup"), wanted("resourceType"));
+    let found: Vec<Value> = world
+        .under(prefix)
+        .into_iter()
+        .filter(|resource| types::find(&resource.kind).is_some_and(types::is_tracked))
+        .filter(|resource| {
+            kind.as_ref()
+                .is_none_or(|kind| resource.kind.to_ascii_lowercase() == *kind)
+        })
+        .filter(|resource| {
+            group
+                .as_ref()
+                .is_none_or(|group| resource.key().split('/').nth(4) == Some(group))
+        })
+        .map(|resource| {
+            let mut shown = json!({ "id": resource.id, "name": resource.name(), "type": resource.kind });
+            for name in ["location", "tags", "sku"] {
+                if !resource.body[name].is_null() {
+                    shown[name] = resource.body[name].clone();
+                }
+            }
+            shown
+        })
+        .collect();
+    json!({ "value": found })
+}
+
+fn only_get(request: &Request, shown: impl FnOnce() -> Value) -> Result<Answer, ArmError> {
+    match request.method {
+        Method::Get => Ok(Answer::new(200, Some(shown()))),
+        _ => Err(not_allowed(request)),
+    }
+}
+
+fn not_allowed(request: &Request) -> ArmError {
+    ArmError::new(
+        405,
+        "MethodNotAllowed",
+        format!(
+            "The method {:?} is not allowed on '{}'. See which ones the resource type has.",
+            request.method, request.path
+        ),
+    )
+}
+
+fn query<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    let found = request.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.as_str())
+}
+
+/// If-Match and If-None-Match, as RFC 9110 §13.1 has them; both compare weakly, since ARM's etags are weak.
+fn check_preconditions(request: &Request, existing: Option<&Resource>) -> Result<(), ArmError> {
+    let names_it = |header: &str| match existing {
+        None => false,
+        Some(existing) => header.split(',').any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == existing.etag
+        }),
+    };
+    let refused = |header: &str, what: &str| {
+        Err(ArmError::new(
+            412,
+            "PreconditionFailedEtagMismatch",
+            format!(
+                "The condition {header} does not hold: {what}. Read the resource again and repeat the change on what it is now."
+            ),
+        ))
+    };
+    match (&request.if_match, &request.if_none_match) {
+        (Some(wanted), _) if !names_it(wanted) => refused(
+            &format!("If-Match: {wanted}"),
+            &existing.map_or_else(
+                || "the resource does not exist".to_owned(),
+                |existing| format!("the etag is {}", types::quoted_etag(&existing.etag)),
+            ),
+        ),
+        (_, Some(unwanted)) if names_it(unwanted) => {
+            refused(&format!("If-None-Match: {unwanted}"), "the resource exists")
+        }
+        _ => Ok(()),
+    }
 }

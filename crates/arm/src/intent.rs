@@ -1,12 +1,243 @@
 //! From resources to what an instance is to do.
 
-use routeserver::Intent;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use crate::resource::Resources;
+use bgp::{Asn, IpNet};
+use rib::Preference;
+use routeserver::Intent;
+use routeserver::intent::{
+    NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    UserRouteIntent, VirtualNetworkIntent,
+};
+use serde_json::Value;
+
+use crate::id::parent_key;
+use crate::resource::{Resource, Resources, reference_key};
 use crate::settings::Settings;
+use crate::types;
+
+/// Azure's hold time (az §2.1).
+const HOLD_TIME_SECS: u16 = 180;
+/// How soon the route server dials again (az §2.10, 9).
+const CONNECT_RETRY_SECS: u64 = 4;
+/// How long an instance waits for End-of-RIB after a start.
+const CONVERGE_SECS: u64 = 120;
+/// When a peer's routes are close to its limit.
+const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 
 /// The whole intent; its version is that of the resources.
-#[allow(clippy::todo)]
-pub fn intent(_resources: &Resources, _settings: &Settings) -> Intent {
-    todo!()
+pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
+    let nics = nics_by_network(resources);
+    let of_kind = |kind: &'static str| resources.by_key.values().filter(move |resource| resource.kind == kind);
+    Intent {
+        version: resources.version,
+        route_servers: of_kind(types::VIRTUAL_HUB)
+            .filter_map(|hub| route_server(resources, settings, hub))
+            .collect(),
+        virtual_networks: of_kind(types::VIRTUAL_NETWORK)
+            .map(|network| virtual_network(resources, network, &nics))
+            .collect(),
+    }
+}
+
+fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> Option<RouteServerIntent> {
+    let id = hub.key();
+    let configuration = resources.children(&id, "ipConfigurations").next()?;
+    let subnet_id = types::hub_subnet_of(configuration)?;
+    let subnet_resource = resources.by_key.get(&subnet_id)?;
+    let subnet = types::subnet_prefixes(subnet_resource)
+        .into_iter()
+        .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
+    let addresses = types::provisioned_instances(&id, |key| resources.by_key.get(key), vec![configuration])?;
+    let own = SettingsOf::new(settings, &id);
+    Some(RouteServerIntent {
+        name: hub.name().to_owned(),
+        asn: settings.asn_of(&id),
+        virtual_network: parent_key(&subnet_id)?.to_owned(),
+        subnet,
+        instance_addresses: addresses.map(IpAddr::V4),
+        branch_to_branch: is_true(hub.property("allowBranchToBranchTraffic")),
+        preference: preference(hub.property("hubRoutingPreference")),
+        namespace: bound(settings, &subnet_id, &subnet),
+        converge_secs: own.whole("convergeSecs").unwrap_or(CONVERGE_SECS),
+        peers: resources
+            .children(&id, "bgpConnections")
+            .filter_map(|connection| peer(settings, &own, connection))
+            .collect(),
+        ipv6: own.flag("ipv6").unwrap_or(false),
+        id,
+    })
+}
+
+fn peer(settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Option<PeerIntent> {
+    let id = connection.key();
+    let own = SettingsOf::new(settings, &id);
+    let route_limit = own.whole("routeLimit").or_else(|| hub.whole("routesPerPeer"));
+    Some(PeerIntent {
+        name: connection.name().to_owned(),
+        address: connection.property("peerIp").as_str()?.parse().ok()?,
+        asn: Asn(connection.property("peerAsn").as_u64()?.try_into().ok()?),
+        hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
+        dial: own.flag("dial").unwrap_or(true),
+        connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
+        md5_password: own.get("md5Password").and_then(Value::as_str).map(str::to_owned),
+        ttl_security_hops: own.whole("ttlSecurityHops"),
+        route_limit: route_limit.unwrap_or(settings.limits.routes_per_peer),
+        route_limit_warning_percent: own
+            .whole("routeLimitWarningPercent")
+            .unwrap_or(ROUTE_LIMIT_WARNING_PERCENT),
+        import_preference: own.whole("importPreference").unwrap_or(0),
+        admin_down: own.flag("adminDown").unwrap_or(false),
+        id,
+    })
+}
+
+/// The settings object of one resource.
+struct SettingsOf<'s>(Option<&'s Value>);
+
+impl<'s> SettingsOf<'s> {
+    fn new(settings: &'s Settings, key: &str) -> SettingsOf<'s> {
+        SettingsOf(settings.by_key.get(key))
+    }
+
+    fn get(&self, name: &str) -> Option<&'s Value> {
+        self.0?.get(name)
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name)?.as_bool()
+    }
+
+    fn whole<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.get(name)?.as_u64()?.try_into().ok()
+    }
+}
+
+/// `[bind]`: by the subnet's id, else by its prefix.
+fn bound(settings: &Settings, subnet: &str, prefix: &IpNet) -> Option<String> {
+    let by_id = settings.bind.get(subnet);
+    by_id.or_else(|| settings.bind.get(&prefix.to_string())).cloned()
+}
+
+fn preference(value: &Value) -> Preference {
+    match value.as_str() {
+        Some("VpnGateway") => Preference::VpnGateway,
+        Some("ASPath") => Preference::ASPath,
+        _ => Preference::ExpressRoute,
+    }
+}
+
+fn virtual_network(
+    resources: &Resources,
+    network: &Resource,
+    nics: &BTreeMap<String, Vec<NicIntent>>,
+) -> VirtualNetworkIntent {
+    let id = network.key();
+    VirtualNetworkIntent {
+        name: network.name().to_owned(),
+        address_space: types::address_space(network),
+        subnets: resources
+            .children(&id, "subnets")
+            .map(|found| subnet(resources, found))
+            .collect(),
+        peerings: resources
+            .children(&id, "virtualNetworkPeerings")
+            .filter_map(|found| peering(resources, network, found))
+            .collect(),
+        nics: nics.get(&id).cloned().unwrap_or_default(),
+        id,
+    }
+}
+
+fn subnet(resources: &Resources, subnet: &Resource) -> SubnetIntent {
+    let table = subnet
+        .reference_key("routeTable")
+        .and_then(|key| resources.by_key.get(&key));
+    SubnetIntent {
+        id: subnet.key(),
+        name: subnet.name().to_owned(),
+        prefixes: types::subnet_prefixes(subnet),
+        route_table: table.map(|table| route_table(resources, table)),
+    }
+}
+
+fn route_table(resources: &Resources, table: &Resource) -> RouteTableIntent {
+    let id = table.key();
+    RouteTableIntent {
+        disable_bgp_route_propagation: is_true(table.property("disableBgpRoutePropagation")),
+        routes: resources.children(&id, "routes").filter_map(user_route).collect(),
+        id,
+    }
+}
+
+/// `None` for service tags, which stand for no prefix here.
+fn user_route(route: &Resource) -> Option<UserRouteIntent> {
+    let addresses = || -> Vec<IpAddr> {
+        let one = route.property("nextHopIpAddress").as_str();
+        let several = route.property("nextHop")["nextHopIpAddresses"].as_array();
+        let several = several.into_iter().flatten().filter_map(Value::as_str);
+        one.into_iter()
+            .chain(several)
+            .filter_map(|text| text.parse().ok())
+            .collect()
+    };
+    let next_hop = match route.property("nextHopType").as_str()? {
+        "VirtualAppliance" | "VirtualApplianceEcmp" => UserNextHop::VirtualAppliance(addresses()),
+        "VnetLocal" => UserNextHop::VnetLocal,
+        "Internet" => UserNextHop::Internet,
+        "VirtualNetworkGateway" => UserNextHop::VirtualNetworkGateway,
+        _ => UserNextHop::None,
+    };
+    Some(UserRouteIntent {
+        name: route.name().to_owned(),
+        prefix: route.property("addressPrefix").as_str()?.parse().ok()?,
+        next_hop,
+    })
+}
+
+/// Connected peerings only.
+fn peering(resources: &Resources, network: &Resource, peering: &Resource) -> Option<PeeringIntent> {
+    let remote = peering.reference_key("remoteVirtualNetwork")?;
+    let remote_network = resources.by_key.get(&remote)?;
+    let local = network.key();
+    let other = || {
+        resources
+            .children(&remote, "virtualNetworkPeerings")
+            .find(|other| other.reference_key("remoteVirtualNetwork").as_deref() == Some(&local))
+    };
+    types::is_connected(peering, other).then(|| PeeringIntent {
+        use_remote_gateways: is_true(peering.property("useRemoteGateways")),
+        allow_gateway_transit: is_true(peering.property("allowGatewayTransit")),
+        global: remote_network.location() != network.location(),
+        remote: remote.clone(),
+    })
+}
+
+/// NICs by the virtual network that their primary address is in.
+fn nics_by_network(resources: &Resources) -> BTreeMap<String, Vec<NicIntent>> {
+    let mut by_network: BTreeMap<String, Vec<NicIntent>> = BTreeMap::new();
+    for nic in resources.by_key.values() {
+        if nic.kind != types::NETWORK_INTERFACE {
+            continue;
+        }
+        let subnet = types::nic_configurations(nic)
+            .next()
+            .and_then(|first| reference_key(&first["properties"]["subnet"]));
+        let Some(subnet) = subnet else { continue };
+        let Some(network) = parent_key(&subnet).map(str::to_owned) else {
+            continue;
+        };
+        by_network.entry(network).or_default().push(NicIntent {
+            id: nic.key(),
+            name: nic.name().to_owned(),
+            subnet,
+            addresses: types::nic_configurations(nic).filter_map(types::nic_address).collect(),
+        });
+    }
+    by_network
+}
+
+fn is_true(value: &Value) -> bool {
+    value == &Value::Bool(true)
 }

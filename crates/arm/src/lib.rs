@@ -4,20 +4,34 @@
 //! ```text
 //! Request + Resources ──► handle() ──► Outcome { answer, changes } or ArmError
 //! Resources + Settings ─► intent()  ──► routeserver::Intent
+//! reports of instances ─► reports::…──► the bodies of learnedRoutes and its like
 //! ```
 //!
 //! The daemon stores `changes` in one transaction before it sends the answer; nothing here does I/O. GUIDs and the time come in.
+//!
+//! Inside, a request goes `route` (what the path means) → `handle` (rules of every type) → `types` (rules of one type, one file
+//! each) on a `World` (the resources with the changes of this request laid over them).
 
 pub mod error;
 pub mod handle;
 pub mod id;
 pub mod intent;
+pub mod reports;
 pub mod resource;
 pub mod settings;
 
+mod address;
+mod group;
+mod names;
+mod read;
+mod route;
+mod types;
+mod world;
+
 pub use error::ArmError;
-pub use handle::{Answer, Ask, Change, Method, Mint, Outcome, Request, handle};
+pub use handle::{Answer, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, handle};
 pub use id::ResourceId;
 pub use intent::intent;
+pub use reports::fill_connection_states;
 pub use resource::{Resource, Resources};
-pub use settings::Settings;
+pub use settings::{Limits, Settings, check_settings};

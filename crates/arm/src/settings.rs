@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::ArmError;
+use crate::resource::Resources;
+use crate::types;
+
 /// Limits; 0 means none. The defaults are Azure's (az §1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -45,4 +49,139 @@ pub struct Settings {
     pub bind: BTreeMap<String, String>,
     /// Settings objects by ARM id (lower case).
     pub by_key: BTreeMap<String, Value>,
+    /// Regions that are offered; empty (as with `--dev`): any is accepted.
+    pub locations: Vec<String>,
+    /// GUIDs of the subscriptions; empty: only [`DEV_SUBSCRIPTION`].
+    pub subscriptions: Vec<String>,
+    /// The tenant's GUID; empty: [`DEV_TENANT`].
+    pub tenant: String,
+}
+
+/// The subscription there is when none is configured.
+pub const DEV_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+
+/// The tenant there is when none is configured.
+pub const DEV_TENANT: &str = "00000000-0000-0000-0000-0000000000aa";
+
+impl Settings {
+    pub(crate) fn subscriptions(&self) -> Vec<String> {
+        match self.subscriptions.is_empty() {
+            true => vec![DEV_SUBSCRIPTION.to_owned()],
+            false => self.subscriptions.clone(),
+        }
+    }
+
+    pub(crate) fn tenant(&self) -> &str {
+        match self.tenant.is_empty() {
+            true => DEV_TENANT,
+            false => &self.tenant,
+        }
+    }
+}
+
+/// What a member of a settings object may be.
+enum Kind {
+    Whole(u64, u64),
+    Flag,
+    Text(usize, usize),
+}
+
+/// A member of a settings object: name, kind, further values that are refused.
+struct Member {
+    name: &'static str,
+    kind: Kind,
+}
+
+const fn member(name: &'static str, kind: Kind) -> Member {
+    Member { name, kind }
+}
+
+/// Settings of a bgpConnection.
+const PEER: [Member; 9] = [
+    // RFC 4271 §4.2: 0, or at least 3.
+    member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
+    member("dial", Kind::Flag),
+    member("connectRetrySecs", Kind::Whole(1, 3600)),
+    // The kernel's TCP_MD5SIG_MAXKEYLEN.
+    member("md5Password", Kind::Text(1, 80)),
+    member("ttlSecurityHops", Kind::Whole(1, 254)),
+    member("routeLimit", Kind::Whole(0, u32::MAX as u64)),
+    member("routeLimitWarningPercent", Kind::Whole(1, 100)),
+    member("importPreference", Kind::Whole(0, u32::MAX as u64)),
+    member("adminDown", Kind::Flag),
+];
+
+/// Settings of a route server.
+const HUB: [Member; 4] = [
+    member("asn", Kind::Whole(1, u32::MAX as u64 - 1)),
+    member("convergeSecs", Kind::Whole(0, 3600)),
+    member("ipv6", Kind::Flag),
+    member("routesPerPeer", Kind::Whole(0, u32::MAX as u64)),
+];
+
+/// Checks a settings object for the resource with this id before it is stored: all mistakes at once, in `details`. `null`
+/// members go, so that the answer is what to store.
+pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Result<Value, ArmError> {
+    let Some(resource) = resources.get(id) else {
+        return Err(ArmError::new(
+            404,
+            "ResourceNotFound",
+            format!("The resource '{id}' was not found. Create it before its settings."),
+        ));
+    };
+    let members: &[Member] = match resource.kind.as_str() {
+        types::BGP_CONNECTION => &PEER,
+        types::VIRTUAL_HUB => &HUB,
+        other => return Err(ArmError::bad("NoSettings", format!("{other} has no settings."))),
+    };
+    let Value::Object(given) = settings else {
+        return Err(ArmError::bad(
+            "InvalidRequestContent",
+            "The settings must be a JSON object.",
+        ));
+    };
+    let mut kept = serde_json::Map::new();
+    let mut mistakes = Vec::new();
+    for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+        match check_member(members, name, value) {
+            Ok(()) => _ = kept.insert(name.clone(), value.clone()),
+            Err(sentence) => mistakes.push(ArmError::bad("InvalidSetting", sentence).at(name.as_str())),
+        }
+    }
+    match mistakes.len() {
+        0 => Ok(Value::Object(kept)),
+        many => Err(ArmError {
+            details: mistakes,
+            ..ArmError::bad(
+                "InvalidSettings",
+                format!("{many} settings are wrong; see details. Nothing was changed."),
+            )
+        }),
+    }
+}
+
+fn check_member(members: &[Member], name: &str, value: &Value) -> Result<(), String> {
+    let Some(member) = members.iter().find(|member| member.name == name) else {
+        let names: Vec<&str> = members.iter().map(|member| member.name).collect();
+        return Err(format!(
+            "There is no setting '{name}' here. Those there are: {}.",
+            names.join(", ")
+        ));
+    };
+    match member.kind {
+        Kind::Flag if !value.is_boolean() => Err(format!("{name} must be true or false.")),
+        Kind::Whole(low, high) if !value.as_u64().is_some_and(|number| (low..=high).contains(&number)) => {
+            Err(format!("{name} must be a whole number from {low} to {high}."))
+        }
+        Kind::Text(low, high) if !value.as_str().is_some_and(|text| (low..=high).contains(&text.len())) => {
+            Err(format!("{name} must be a text of {low} to {high} bytes."))
+        }
+        _ if name == "holdTimeSecs" && matches!(value.as_u64(), Some(1 | 2)) => {
+            Err("holdTimeSecs must be 0 (no keepalives) or at least 3 (RFC 4271 §4.2).".to_owned())
+        }
+        _ if name == "asn" && value.as_u64() == Some(u64::from(bgp::Asn::TRANS.0)) => {
+            Err("asn must not be 23456, which is AS_TRANS (RFC 6793).".to_owned())
+        }
+        _ => Ok(()),
+    }
 }

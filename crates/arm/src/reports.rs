@@ -1,0 +1,237 @@
+//! The instances' reports as ARM shows them: the bodies of `learnedRoutes`, `advertisedRoutes`, `effectiveRouteTable` and
+//! `effectiveRoutes` (arm-shapes §4, §5, §12).
+//!
+//! Clients drop members that they don't know, so ours (communities, verdict, notInstalled) stand beside Azure's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use routeserver::report::{AdvertisedReport, EffectiveRoute, RouteReport};
+use serde_json::{Map, Value, json};
+
+use crate::id::parent_key;
+use crate::resource::{Resource, Resources};
+use crate::types;
+
+/// The weight that Azure shows on learned routes.
+const LEARNED_WEIGHT: u32 = 32768;
+
+/// Both keys exist always: PowerShell wants exactly these two.
+const INSTANCE_KEYS: [&str; 2] = ["RouteServiceRole_IN_0", "RouteServiceRole_IN_1"];
+
+/// `learnedRoutes` of a bgpConnection (key), from each instance's routes; an instance that can't be asked has none. Rejected routes
+/// are left out, as in Azure: they are in our own `/routewright/v1`, with the reason.
+pub fn learned_routes(resources: &Resources, connection: &str, routes: [&[RouteReport]; 2]) -> Value {
+    let addresses = instance_addresses(resources, connection);
+    by_instance(|instance| {
+        let accepted = routes[instance].iter().filter(|route| route.verdict != "rejected");
+        let of_peer = accepted.filter(|route| route.peer.eq_ignore_ascii_case(connection));
+        of_peer.map(|route| learned_route(route, addresses[instance])).collect()
+    })
+}
+
+fn learned_route(route: &RouteReport, local: Option<IpAddr>) -> Value {
+    let mut shown = json!({
+        "localAddress": local,
+        "network": route.network,
+        "nextHop": route.next_hop,
+        "sourcePeer": route.source_peer,
+        "origin": "EBgp",
+        "asPath": route.as_path,
+        "weight": LEARNED_WEIGHT,
+        "communities": route.communities,
+        "verdict": route.verdict,
+    });
+    if let Some(reason) = &route.reason {
+        shown["reason"] = json!(reason);
+    }
+    shown
+}
+
+/// `advertisedRoutes` of a bgpConnection (key), from what each instance tells the peer.
+pub fn advertised_routes(resources: &Resources, connection: &str, routes: [&[AdvertisedReport]; 2]) -> Value {
+    let addresses = instance_addresses(resources, connection);
+    by_instance(|instance| {
+        let shown = routes[instance].iter().map(|route| {
+            json!({
+                "localAddress": addresses[instance],
+                "network": route.network,
+                "nextHop": route.next_hop,
+                "origin": "Igp",
+                "asPath": route.as_path,
+                "weight": 0,
+                "communities": route.communities,
+            })
+        });
+        shown.collect()
+    })
+}
+
+fn by_instance(list: impl Fn(usize) -> Vec<Value>) -> Value {
+    let mut shown = Map::new();
+    for (instance, key) in INSTANCE_KEYS.iter().enumerate() {
+        shown.insert((*key).to_owned(), Value::Array(list(instance)));
+    }
+    Value::Object(shown)
+}
+
+/// The addresses of IN_0 and IN_1 of the connection's route server.
+fn instance_addresses(resources: &Resources, connection: &str) -> [Option<IpAddr>; 2] {
+    let connection = connection.to_ascii_lowercase();
+    let addresses = parent_key(&connection).and_then(|hub| {
+        let configurations: Vec<&Resource> = resources.children(hub, "ipConfigurations").collect();
+        types::provisioned_instances(hub, |key| resources.by_key.get(key), configurations)
+    });
+    match addresses {
+        Some(addresses) => addresses.map(|address| Some(IpAddr::V4(address))),
+        None => [None, None],
+    }
+}
+
+/// `effectiveRouteTable` of a NIC, from the tables of the instances that answered: rows that agree are one, with the next hops of
+/// all. Pass only the instances that an agent would believe.
+pub fn effective_route_table(tables: &[&[EffectiveRoute]]) -> Value {
+    let mut rows: Vec<EffectiveRoute> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for row in tables.iter().flat_map(|table| table.iter()) {
+        let place = *places.entry(row_key(row)).or_insert_with(|| {
+            rows.push(EffectiveRoute {
+                next_hop_ip_address: Vec::new(),
+                ..row.clone()
+            });
+            rows.len() - 1
+        });
+        for address in &row.next_hop_ip_address {
+            if !rows[place].next_hop_ip_address.contains(address) {
+                rows[place].next_hop_ip_address.push(*address);
+            }
+        }
+    }
+    json!({ "value": rows.iter().map(effective_row).collect::<Vec<Value>>() })
+}
+
+/// What two instances' rows must share to be one row.
+fn row_key(row: &EffectiveRoute) -> String {
+    format!(
+        "{}|{}|{}|{}|{}",
+        row.address_prefix,
+        row.source,
+        row.state,
+        row.next_hop_type,
+        row.name.as_deref().unwrap_or_default()
+    )
+}
+
+fn effective_row(row: &EffectiveRoute) -> Value {
+    let mut shown = Map::new();
+    if let Some(name) = &row.name {
+        shown.insert("name".to_owned(), json!(name));
+    }
+    shown.insert("source".to_owned(), json!(row.source));
+    shown.insert("state".to_owned(), json!(row.state));
+    shown.insert("addressPrefix".to_owned(), json!([row.address_prefix]));
+    shown.insert("nextHopType".to_owned(), json!(row.next_hop_type));
+    shown.insert("nextHopIpAddress".to_owned(), json!(row.next_hop_ip_address));
+    shown.insert(
+        "disableBgpRoutePropagation".to_owned(),
+        json!(row.disable_bgp_route_propagation),
+    );
+    if let Some(reason) = &row.not_installed {
+        shown.insert("notInstalled".to_owned(), json!(reason));
+    }
+    Value::Object(shown)
+}
+
+/// `effectiveRoutes` of a route server (key): the virtual network's prefixes and those of networks that use its gateways, then what
+/// peers announced, best paths only.
+pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteReport]) -> Value {
+    let hub = hub.to_ascii_lowercase();
+    let hub_id = resources.get(&hub).map_or(hub.as_str(), |found| found.id.as_str());
+    let mut shown: Vec<Value> = served_networks(resources, &hub)
+        .into_iter()
+        .flat_map(types::address_space)
+        .map(|prefix| {
+            json!({
+                "addressPrefixes": [prefix],
+                "nextHops": ["On-link"],
+                "nextHopType": "Virtual Network Connection",
+                "routeOrigin": hub_id,
+                "asPath": "",
+            })
+        })
+        .collect();
+    let mut best: BTreeMap<String, (Vec<IpAddr>, &RouteReport)> = BTreeMap::new();
+    let own_peers = format!("{hub}/");
+    for route in routes {
+        let chosen = matches!(route.verdict.as_str(), "best" | "equal-cost");
+        if !chosen || !route.peer.to_ascii_lowercase().starts_with(&own_peers) {
+            continue;
+        }
+        let (hops, first) = best.entry(route.network.to_string()).or_insert((Vec::new(), route));
+        if !hops.contains(&route.next_hop) {
+            hops.push(route.next_hop);
+        }
+        if first.verdict != "best" && route.verdict == "best" {
+            *first = route;
+        }
+    }
+    shown.extend(best.into_iter().map(|(network, (hops, route))| {
+        let origin = resources
+            .get(&route.peer)
+            .map_or(route.peer.as_str(), |peer| peer.id.as_str());
+        json!({
+            "addressPrefixes": [network],
+            "nextHops": hops,
+            "nextHopType": "HubBgpConnection",
+            "routeOrigin": origin,
+            "asPath": route.as_path,
+        })
+    }));
+    json!({ "value": shown })
+}
+
+/// The route server's virtual network and those that use it as their gateway.
+fn served_networks<'r>(resources: &'r Resources, hub: &str) -> Vec<&'r Resource> {
+    let subnet = resources
+        .children(hub, "ipConfigurations")
+        .next()
+        .and_then(types::hub_subnet_of);
+    let Some(own) = subnet.as_deref().and_then(parent_key) else {
+        return Vec::new();
+    };
+    let peering_to = |from: &str, to: &str| {
+        let mut peerings = resources.children(from, "virtualNetworkPeerings");
+        peerings.find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
+    };
+    let spokes = resources.children(own, "virtualNetworkPeerings").filter_map(|peering| {
+        let remote = peering.reference_key("remoteVirtualNetwork")?;
+        let back = peering_to(&remote, own)?;
+        let uses = peering.property("allowGatewayTransit") == &json!(true)
+            && back.property("useRemoteGateways") == &json!(true)
+            && types::is_connected(peering, || Some(back));
+        if uses { resources.by_key.get(&remote) } else { None }
+    });
+    resources.by_key.get(own).into_iter().chain(spokes).collect()
+}
+
+/// Fills `connectionState` of bgpConnections in an answer's body, be it one resource or a list. `state` is asked by key and says
+/// Connected, Connecting, NotConnected or Unknown.
+pub fn fill_connection_states(body: &mut Value, state: impl Fn(&str) -> &'static str) {
+    fill(body, &state);
+}
+
+fn fill(body: &mut Value, state: &dyn Fn(&str) -> &'static str) {
+    if let Some(list) = body.get_mut("value").and_then(Value::as_array_mut) {
+        for resource in list {
+            fill(resource, state);
+        }
+        return;
+    }
+    if body["type"] != types::BGP_CONNECTION {
+        return;
+    }
+    let key = body["id"].as_str().unwrap_or_default().to_ascii_lowercase();
+    if let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("connectionState".to_owned(), json!(state(&key)));
+    }
+}

@@ -1,0 +1,187 @@
+//! `virtualHubs/bgpConnections`: a peering of the route server with an NVA.
+
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::{Draft, ResourceType, hub_ip_configurations, subnets, virtual_network_peerings, virtual_networks};
+use crate::error::ArmError;
+use crate::handle::{Ask, Mint};
+use crate::id::last_segment;
+use crate::world::World;
+
+pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/bgpConnections";
+
+pub(super) struct BgpConnections;
+
+impl ResourceType for BgpConnections {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &["connectionState"]
+    }
+
+    fn long_running(&self) -> bool {
+        true
+    }
+
+    fn read(&self, world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let hub = draft.id.parent().map(|id| id.key()).unwrap_or_default();
+        let Some(instances) = hub_ip_configurations::instances_of(world, &hub) else {
+            return Err(ArmError::bad(
+                "HubBgpConnectionParentHubMustHaveProvisionedRoutingState",
+                format!(
+                    "Route server '{}' must have routingState Provisioned before peers can be added. Create its ip configuration first.",
+                    last_segment(&hub)
+                ),
+            ));
+        };
+        let reader = draft.reader();
+        let Some(asn) = reader.whole("peerAsn", 0..=u64::from(u32::MAX))? else {
+            return Err(reader.missing("peerAsn", "the AS number of the network virtual appliance"));
+        };
+        let asn = asn as u32;
+        check_asn(asn, world.settings.asn_of(&hub).0)?;
+        let text = reader.required_text("peerIp", "the IPv4 address of the network virtual appliance")?;
+        let address = check_address(text)?;
+        check_place(world, &hub, address, instances)?;
+        check_others(world, draft, &hub, address)?;
+        draft.set("peerIp", address.to_string());
+        draft.set("peerAsn", asn);
+        Ok(())
+    }
+
+    fn action(&self, name: &str, key: String) -> Option<Ask> {
+        match name.to_ascii_lowercase().as_str() {
+            "learnedroutes" => Some(Ask::LearnedRoutes(key)),
+            "advertisedroutes" => Some(Ask::AdvertisedRoutes(key)),
+            _ => None,
+        }
+    }
+}
+
+/// Reserved numbers, and why (az §2.2). 32-bit numbers are fine.
+fn check_asn(asn: u32, ours: u32) -> Result<(), ArmError> {
+    let why = match asn {
+        0 => "0 is reserved (RFC 7607)".to_owned(),
+        asn if asn == ours => format!("{ours} is the route server's own; a peer must be in another autonomous system"),
+        8074 | 8075 | 12076 => "it is one of Azure's public AS numbers (8074, 8075, 12076)".to_owned(),
+        65515 | 65517..=65520 => "it is one of Azure's private AS numbers (65515, 65517 to 65520)".to_owned(),
+        23456 => "23456 is AS_TRANS (RFC 6793)".to_owned(),
+        64496..=64511 => "64496 to 64511 are for documentation (RFC 5398)".to_owned(),
+        65535..=65551 => "65535 to 65551 are reserved by IANA".to_owned(),
+        u32::MAX => "4294967295 is reserved (RFC 7300)".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(ArmError::bad(
+        "InvalidPeerAsn",
+        format!(
+            "The peer ASN {asn} can't be used: {why}. Choose another, for example a private one from 64512 to 65514."
+        ),
+    )
+    .at("properties.peerAsn"))
+}
+
+fn invalid_address(address: &str, why: &str) -> ArmError {
+    ArmError::bad(
+        "InvalidPeerIp",
+        format!("The peer IP address '{address}' can't be used: {why}"),
+    )
+    .at("properties.peerIp")
+}
+
+fn check_address(text: &str) -> Result<Ipv4Addr, ArmError> {
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        return Err(invalid_address(
+            text,
+            "it must be an IPv4 address, for example 10.0.2.4.",
+        ));
+    };
+    let unicast = !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_link_local()
+        || address.octets()[0] == 0
+        || address.octets()[0] >= 240);
+    match unicast {
+        true => Ok(address),
+        false => Err(invalid_address(
+            text,
+            "it must be the unicast address of a network virtual appliance.",
+        )),
+    }
+}
+
+/// A peer is outside RouteServerSubnet, in the virtual network or in one directly peered with it (az §2.8).
+fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4Addr; 2]) -> Result<(), ArmError> {
+    let text = address.to_string();
+    let ip = std::net::IpAddr::V4(address);
+    if instances.contains(&address) {
+        return Err(invalid_address(
+            &text,
+            "it is one of the route server's own. Give the appliance's address.",
+        ));
+    }
+    let Some(subnet) = hub_ip_configurations::subnet_of_hub(world, hub) else {
+        return Ok(());
+    };
+    let inside = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&ip));
+    if world
+        .get(&subnet)
+        .is_some_and(|subnet| inside(&subnets::prefixes(subnet)))
+    {
+        return Err(invalid_address(
+            &text,
+            "it is in RouteServerSubnet, which is the route server's alone. Put the appliance in another subnet.",
+        ));
+    }
+    let network = subnets::network_key(&subnet);
+    let peered = virtual_network_peerings::connected(world, network);
+    let reachable = std::iter::once(network)
+        .chain(peered.iter().map(|(_, remote)| remote.as_str()))
+        .filter_map(|key| world.get(key))
+        .any(|network| inside(&virtual_networks::address_space(network)));
+    match reachable {
+        true => Ok(()),
+        false => Err(invalid_address(
+            &text,
+            &format!(
+                "it is neither in virtual network '{}' nor in one peered with it. Put the appliance there, or peer its network first.",
+                last_segment(network)
+            ),
+        )),
+    }
+}
+
+fn check_others(world: &World<'_>, draft: &Draft, hub: &str, address: Ipv4Addr) -> Result<(), ArmError> {
+    let mut others = world.children(hub, "bgpConnections");
+    others.retain(|other| other.key() != draft.id.key());
+    if let Some(other) = others
+        .iter()
+        .find(|other| other.property("peerIp") == &json!(address.to_string()))
+    {
+        return Err(ArmError::bad(
+            "PeerIpAlreadyInUse",
+            format!(
+                "Peering '{}' of this route server already has the peer IP address {address}. Change that one, or delete it first.",
+                other.name()
+            ),
+        )
+        .at("properties.peerIp"));
+    }
+    let limit = world.settings.limits.peers as usize;
+    if draft.existing.is_none() && limit != 0 && others.len() >= limit {
+        return Err(ArmError::bad(
+            "MaximumLocalNetworkSitesLimitReachedForGateway",
+            format!(
+                "The number of peers has reached the limit of this route server. Current peers: {}, max limit: {limit}. Delete a \
+                 peer, or raise [limits] peers in the configuration.",
+                others.len()
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! `networkInterfaces`: addresses in subnets. Their ip configurations live in their body, not as resources of their own.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Draft, ResourceType, check_region, network_security_groups, public_ip_addresses, quoted_etag, resolve, subnets,
+};
+use crate::address::{Unusable, check_host, first_free};
+use crate::error::ArmError;
+use crate::handle::{Ask, Mint};
+use crate::id::last_segment;
+use crate::names;
+use crate::read::Reader;
+use crate::resource::{Resource, reference_key};
+use crate::world::{Allocation, Index, World};
+
+pub(crate) const KIND: &str = "Microsoft.Network/networkInterfaces";
+const CONFIGURATION_KIND: &str = "Microsoft.Network/networkInterfaces/ipConfigurations";
+
+/// Azure's limit of private addresses per NIC.
+const MAX_CONFIGURATIONS: usize = 256;
+
+pub(super) struct NetworkInterfaces;
+
+impl ResourceType for NetworkInterfaces {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &[
+            "macAddress",
+            "primary",
+            "virtualMachine",
+            "privateEndpoint",
+            "hostedWorkloads",
+            "tapConfigurations",
+            "dscpConfiguration",
+            "vnetEncryptionSupported",
+            "privateLinkService",
+            "defaultOutboundConnectivityEnabled",
+        ]
+    }
+
+    fn read(&self, world: &World<'_>, draft: &mut Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let reader = draft.reader();
+        let forwarding = reader.boolean("enableIPForwarding")?.unwrap_or(false);
+        let accelerated = reader.boolean("enableAcceleratedNetworking")?.unwrap_or(false);
+        let group = resolve(
+            world,
+            draft,
+            &reader,
+            "networkSecurityGroup",
+            network_security_groups::KIND,
+        )?;
+        if let Some(group) = group {
+            check_region(draft, draft.location(), group, group.location())?;
+        }
+        let group = group.map(|group| group.id.clone());
+        let configurations = read_configurations(world, draft)?;
+        draft.set("ipConfigurations", configurations);
+        draft.set_reference("networkSecurityGroup", group.as_deref());
+        draft.set("enableIPForwarding", forwarding);
+        draft.set("enableAcceleratedNetworking", accelerated);
+        draft.keep_or("resourceGuid", || json!(mint.guid()));
+        draft.keep_or("macAddress", || json!(mac_address(&mint.guid())));
+        Ok(())
+    }
+
+    fn show(&self, _world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        properties.insert("primary".to_owned(), json!(true));
+        properties.entry("nicType").or_insert(json!("Standard"));
+        properties
+            .entry("dnsSettings")
+            .or_insert(json!({ "dnsServers": [], "appliedDnsServers": [] }));
+        let shown = configurations(resource)
+            .map(|stored| show_configuration(resource, stored))
+            .collect();
+        properties.insert("ipConfigurations".to_owned(), Value::Array(shown));
+    }
+
+    fn show_outside(&self) -> &'static [(&'static str, &'static str)] {
+        &[("kind", "Regular")]
+    }
+
+    fn index(&self, resource: &Resource, index: &mut Index) {
+        for stored in configurations(resource) {
+            let properties = &stored["properties"];
+            let holder = configuration_id(resource, stored);
+            if let Some(public) = reference_key(&properties["publicIPAddress"]) {
+                index.public_ip_users.insert(public, holder.clone());
+            }
+            if let Some(subnet) = reference_key(&properties["subnet"]) {
+                let address = address_of(stored);
+                index
+                    .allocations
+                    .entry(subnet)
+                    .or_default()
+                    .push(Allocation { address, holder });
+            }
+        }
+        if let Some(group) = resource.reference_key("networkSecurityGroup") {
+            index
+                .security_group_nics
+                .entry(group)
+                .or_default()
+                .push(resource.id.clone());
+        }
+    }
+
+    fn action(&self, name: &str, key: String) -> Option<Ask> {
+        name.eq_ignore_ascii_case("effectiveRouteTable")
+            .then_some(Ask::NicEffectiveRoutes(key))
+    }
+}
+
+/// The stored ip configurations, the primary one first.
+pub(crate) fn configurations(nic: &Resource) -> impl Iterator<Item = &Value> {
+    let all = || nic.property("ipConfigurations").as_array().into_iter().flatten();
+    let is_primary = |stored: &&Value| stored["properties"]["primary"] == json!(true);
+    all()
+        .filter(is_primary)
+        .chain(all().filter(move |stored| !is_primary(stored)))
+}
+
+/// The address of a stored ip configuration.
+pub(crate) fn address_of(stored: &Value) -> Option<IpAddr> {
+    stored["properties"]["privateIPAddress"].as_str()?.parse().ok()
+}
+
+fn configuration_id(nic: &Resource, stored: &Value) -> String {
+    let name = stored["name"].as_str().unwrap_or_default();
+    format!("{}/ipConfigurations/{name}", nic.id)
+}
+
+fn show_configuration(nic: &Resource, stored: &Value) -> Value {
+    let mut shown = json!({
+        "id": configuration_id(nic, stored),
+        "name": stored["name"],
+        "type": CONFIGURATION_KIND,
+        "etag": quoted_etag(&nic.etag),
+        "properties": { "provisioningState": "Succeeded" },
+    });
+    if let (Some(shown), Some(stored)) = (shown["properties"].as_object_mut(), stored["properties"].as_object()) {
+        shown.extend(stored.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    shown
+}
+
+/// `00-0D-3A-…`: Microsoft's prefix, then what the GUID begins with.
+fn mac_address(guid: &str) -> String {
+    let digits: String = guid.chars().filter(char::is_ascii_hexdigit).take(6).collect();
+    let digits = format!("{digits:0<6}").to_ascii_uppercase();
+    format!("00-0D-3A-{}-{}-{}", &digits[0..2], &digits[2..4], &digits[4..6])
+}
+
+fn read_configurations(world: &World<'_>, draft: &Draft) -> Result<Vec<Value>, ArmError> {
+    let reader = draft.reader();
+    let items = reader.list("ipConfigurations")?.unwrap_or_default();
+    if items.is_empty() {
+        return Err(reader.missing("ipConfigurations", "at least one with a name and a subnet"));
+    }
+    if items.len() > MAX_CONFIGURATIONS {
+        return Err(reader.wrong("ipConfigurations", &format!("a list of at most {MAX_CONFIGURATIONS}")));
+    }
+    let mut read: Vec<Value> = Vec::new();
+    for (position, item) in items.iter().enumerate() {
+        let path = format!("{}[{position}]", reader.path_of("ipConfigurations"));
+        let configuration = read_configuration(world, draft, item, &path, &read)?;
+        read.push(configuration);
+    }
+    choose_primary(&mut read)?;
+    Ok(read)
+}
+
+/// Exactly one is primary: the one that says so, else the first.
+fn choose_primary(configurations: &mut [Value]) -> Result<(), ArmError> {
+    let is_primary = |stored: &Value| stored["properties"]["primary"] == json!(true);
+    let primaries = configurations.iter().filter(|stored| is_primary(stored)).count();
+    if primaries > 1 {
+        return Err(ArmError::bad(
+            "NetworkInterfaceMustHaveOnePrimaryIpConfiguration",
+            "Exactly one ip configuration must be primary. Set properties.primary to true on one only.",
+        )
+        .at("properties.ipConfigurations"));
+    }
+    let chosen = configurations.iter().position(|stored| is_primary(stored)).unwrap_or(0);
+    for (position, stored) in configurations.iter_mut().enumerate() {
+        stored["properties"]["primary"] = json!(position == chosen);
+    }
+    Ok(())
+}
+
+/// Members of an ip configuration's properties that only we write.
+const CONFIGURATION_READ_ONLY: [&str; 2] = ["provisioningState", "privateLinkConnectionProperties"];
+
+fn read_configuration(
+    world: &World<'_>,
+    draft: &Draft,
+    item: &Value,
+    path: &str,
+    before: &[Value],
+) -> Result<Value, ArmError> {
+    let outer = Reader::of(item, path)?;
+    let name = outer.required_text("name", "a name that no other has")?;
+    names::check_resource_name(name)?;
+    let same_name = |stored: &&Value| {
+        stored["name"]
+            .as_str()
+            .is_some_and(|other| other.eq_ignore_ascii_case(name))
+    };
+    if before.iter().any(|stored| same_name(&stored)) {
+        return Err(outer.wrong("name", "a name that no other ip configuration has"));
+    }
+    let Some(reader) = outer.object("properties")? else {
+        return Err(outer.missing("properties", "subnet, for example"));
+    };
+    let Some(subnet) = resolve(world, draft, &reader, "subnet", subnets::KIND)? else {
+        return Err(reader.missing("subnet", "the id of a subnet"));
+    };
+    check_subnet(world, draft, subnet, before)?;
+    let existing = draft.existing.as_ref();
+    let kept = existing.and_then(|nic| nic.property("ipConfigurations").as_array()?.iter().find(same_name));
+    let place = Place {
+        world,
+        nic: draft.id.as_str(),
+        subnet,
+        before,
+    };
+    let (method, version, address) = read_address(&place, &reader, kept)?;
+    let public = resolve(world, draft, &reader, "publicIPAddress", public_ip_addresses::KIND)?;
+    if let Some(public) = public {
+        check_region(draft, draft.location(), public, public.location())?;
+        public_ip_addresses::check_free(world, public, &format!("{}/ipConfigurations/{name}", draft.id))?;
+        let taken = before.iter().any(|stored| {
+            reference_key(&stored["properties"]["publicIPAddress"]).as_deref() == Some(public.key().as_str())
+        });
+        if taken {
+            return Err(reader.wrong("publicIPAddress", "one that no other ip configuration has"));
+        }
+    }
+    let primary = reader.boolean("primary")?.unwrap_or(false);
+    let mut properties = item["properties"].as_object().cloned().unwrap_or_default();
+    for name in CONFIGURATION_READ_ONLY {
+        properties.remove(name);
+    }
+    properties.insert("primary".to_owned(), json!(primary));
+    properties.insert("privateIPAddress".to_owned(), json!(address.to_string()));
+    properties.insert("privateIPAddressVersion".to_owned(), json!(version));
+    properties.insert("privateIPAllocationMethod".to_owned(), json!(method));
+    properties.insert("subnet".to_owned(), json!({ "id": subnet.id }));
+    match public {
+        Some(public) => properties.insert("publicIPAddress".to_owned(), json!({ "id": public.id })),
+        None => properties.remove("publicIPAddress"),
+    };
+    let name = kept.and_then(|kept| kept["name"].as_str()).unwrap_or(name);
+    Ok(json!({ "name": name, "properties": properties }))
+}
+
+fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource, before: &[Value]) -> Result<(), ArmError> {
+    if subnet.name().eq_ignore_ascii_case(subnets::ROUTE_SERVER_SUBNET) {
+        return Err(ArmError::bad(
+            "RouteServerSubnetMustBeDedicated",
+            format!(
+                "{} is the route server's alone. Put {} in another subnet.",
+                subnet.name(),
+                draft.id.name()
+            ),
+        )
+        .at(&subnet.id));
+    }
+    let key = subnet.key();
+    let network = subnets::network_key(&key);
+    if let Some(network) = world.get(network) {
+        check_region(draft, draft.location(), network, network.location())?;
+    }
+    let stored = draft.existing.as_ref().map(|nic| nic.property("ipConfigurations"));
+    let elsewhere = before
+        .iter()
+        .chain(stored.and_then(Value::as_array).into_iter().flatten())
+        .filter_map(|stored| reference_key(&stored["properties"]["subnet"]))
+        .any(|other| subnets::network_key(&other) != network);
+    match elsewhere {
+        true => Err(ArmError::bad(
+            "SubnetsNotInSameVnet",
+            format!(
+                "All ip configurations of {} must be in one virtual network, and stay there. Delete it and create it again to move it to '{}'.",
+                draft.id.name(),
+                last_segment(network)
+            ),
+        )
+        .at(&subnet.id)),
+        false => Ok(()),
+    }
+}
+
+/// Where an address is looked for.
+struct Place<'p, 'w> {
+    world: &'p World<'w>,
+    nic: &'p str,
+    subnet: &'p Resource,
+    /// Configurations of the same NIC that are read already.
+    before: &'p [Value],
+}
+
+impl Place<'_, '_> {
+    fn prefixes(&self) -> Vec<IpNet> {
+        subnets::prefixes(self.subnet)
+    }
+
+    /// Who else has the address.
+    fn holder(&self, address: IpAddr) -> Option<String> {
+        let own = format!("{}/", self.nic.to_ascii_lowercase());
+        if self.before.iter().any(|stored| address_of(stored) == Some(address)) {
+            return Some("another ip configuration of it".to_owned());
+        }
+        let index = self.world.index();
+        index
+            .allocations_of(&self.subnet.key())
+            .iter()
+            .filter(|held| !held.holder.to_ascii_lowercase().starts_with(&own))
+            .find(|held| held.address == Some(address))
+            .map(|held| held.holder.clone())
+    }
+}
+
+/// Static: as given. Dynamic: as before if it still fits, else the first free one.
+fn read_address(
+    place: &Place<'_, '_>,
+    reader: &Reader<'_>,
+    kept: Option<&Value>,
+) -> Result<(&'static str, &'static str, IpAddr), ArmError> {
+    let given = reader.text("privateIPAddress")?.filter(|text| !text.is_empty());
+    let method = reader
+        .one_of("privateIPAllocationMethod", &["Static", "Dynamic"])?
+        .unwrap_or("Dynamic");
+    let version = reader
+        .one_of("privateIPAddressVersion", &["IPv4", "IPv6"])?
+        .unwrap_or("IPv4");
+    let v6 = version == "IPv6";
+    let path = reader.path_of("privateIPAddress");
+    if method == "Static" {
+        let Some(text) = given else {
+            return Err(reader.missing(
+                "privateIPAddress",
+                "a free address of the subnet, or use Dynamic allocation",
+            ));
+        };
+        let address = match text.parse::<IpAddr>() {
+            Ok(address) if address.is_ipv6() == v6 => address,
+            _ => return Err(reader.wrong("privateIPAddress", &format!("an {version} address"))),
+        };
+        check_static(place, address).map_err(|error| error.at(path))?;
+        return Ok((method, version, address));
+    }
+    let prefixes = place.prefixes();
+    let stays = kept
+        .and_then(address_of)
+        .filter(|address| address.is_ipv6() == v6)
+        .filter(|address| check_host(&prefixes, *address).is_ok() && place.holder(*address).is_none());
+    let address = stays.or_else(|| {
+        let used: std::collections::HashSet<IpAddr> = place.used();
+        first_free(&prefixes, v6, |address| used.contains(&address))
+    });
+    match address {
+        Some(address) => Ok((method, version, address)),
+        None => Err(ArmError::bad(
+            "SubnetIsFull",
+            format!(
+                "Subnet {} has no free {version} address left. Delete something in it, or use another subnet.",
+                place.subnet.name()
+            ),
+        )
+        .at(&place.subnet.id)),
+    }
+}
+
+impl Place<'_, '_> {
+    fn used(&self) -> std::collections::HashSet<IpAddr> {
+        let index = self.world.index();
+        let held = index
+            .allocations_of(&self.subnet.key())
+            .iter()
+            .filter_map(|held| held.address);
+        held.chain(self.before.iter().filter_map(address_of)).collect()
+    }
+}
+
+fn check_static(place: &Place<'_, '_>, address: IpAddr) -> Result<(), ArmError> {
+    let subnet = place.subnet.name();
+    let (code, message) = match check_host(&place.prefixes(), address) {
+        Err(Unusable::NotInSubnet) => (
+            "PrivateIPAddressNotInSubnet",
+            format!(
+                "Private static IP address {address} does not belong to the range of subnet {subnet}. Choose one inside it."
+            ),
+        ),
+        Err(Unusable::Reserved) => (
+            "PrivateIPAddressInReservedRange",
+            format!(
+                "Private static IP address {address} falls within the reserved range of subnet {subnet}: its first four addresses \
+                 and the last. Choose another."
+            ),
+        ),
+        Ok(()) => match place.holder(address) {
+            Some(holder) => (
+                "PrivateIPAddressIsAllocated",
+                format!(
+                    "IP configuration of {} can't use {address}, which is allocated to {holder}. Choose another.",
+                    place.nic
+                ),
+            ),
+            None => return Ok(()),
+        },
+    };
+    Err(ArmError::bad(code, message))
+}

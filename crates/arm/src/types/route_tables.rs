@@ -1,0 +1,74 @@
+//! `routeTables`: user-defined routes for the subnets that name the table. A PUT that lists `routes` replaces them all; one that
+//! leaves the member out keeps them.
+
+use serde_json::{Map, Value, json};
+
+use super::{Draft, ResourceType, put_children, references, routes};
+use crate::error::ArmError;
+use crate::handle::Mint;
+use crate::resource::Resource;
+use crate::types;
+use crate::world::World;
+
+pub(crate) const KIND: &str = "Microsoft.Network/routeTables";
+
+pub(super) struct RouteTables;
+
+impl ResourceType for RouteTables {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &["subnets"]
+    }
+
+    fn read(&self, _world: &World<'_>, draft: &mut Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let reader = draft.reader();
+        let disabled = reader.boolean("disableBgpRoutePropagation")?.unwrap_or(false);
+        let peering = reader.one_of("disablePeeringRoute", &["None", "All"])?;
+        draft.set("disableBgpRoutePropagation", disabled);
+        if let Some(peering) = peering {
+            draft.set("disablePeeringRoute", peering);
+        }
+        draft.keep_or("resourceGuid", || json!(mint.guid()));
+        Ok(())
+    }
+
+    fn put(&self, world: &mut World<'_>, mut draft: Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let id = draft.id.clone();
+        let items = draft.reader().list("routes")?.map(<[Value]>::to_vec);
+        draft.properties.remove("routes");
+        self.read(world, &mut draft, mint)?;
+        draft.store(KIND, world, mint);
+        match items {
+            Some(items) => put_children(world, &routes::Routes, &id, &items, mint),
+            None => Ok(()),
+        }
+    }
+
+    fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        let routes: Vec<Value> = world
+            .children(&resource.key(), "routes")
+            .into_iter()
+            .map(|route| types::show(world, route))
+            .collect();
+        properties.insert("routes".to_owned(), Value::Array(routes));
+        if let Some(ids) = world.index().route_table_subnets.get(&resource.key()) {
+            properties.insert("subnets".to_owned(), references(ids.iter().map(String::as_str)));
+        }
+    }
+
+    fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let subnets = world.index().route_table_subnets.get(&resource.key());
+        match subnets.and_then(|subnets| subnets.first()) {
+            Some(subnet) => Err(ArmError::in_use(
+                "InUseRouteTableCannotBeDeleted",
+                "Route table",
+                &resource.id,
+                subnet,
+            )),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `virtualHubs`: the route server. Without an ip configuration it is an empty shell: harmless, listable, deletable (az's create
+//! sometimes leaves one behind).
+
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use super::{Draft, ResourceType, hub_ip_configurations, references, subnets};
+use crate::address::instance_addresses;
+use crate::error::ArmError;
+use crate::handle::{Ask, Mint};
+use crate::resource::Resource;
+use crate::settings::Settings;
+use crate::world::World;
+
+pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs";
+
+/// What makes a hub a Virtual WAN hub, which is something else.
+const VIRTUAL_WAN_ONLY: [&str; 3] = ["virtualWan", "addressPrefix", "azureFirewall"];
+
+pub(super) struct VirtualHubs;
+
+impl ResourceType for VirtualHubs {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &[
+            "routingState",
+            "virtualRouterAsn",
+            "virtualRouterIps",
+            "virtualRouterIpsV6",
+            "routeTable",
+            "virtualHubRouteTableV2s",
+            "bgpConnections",
+            "ipConfigurations",
+            "routeMaps",
+        ]
+    }
+
+    fn long_running(&self) -> bool {
+        true
+    }
+
+    fn read(&self, _world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let reader = draft.reader();
+        for name in VIRTUAL_WAN_ONLY {
+            let given = reader
+                .get(name)
+                .is_some_and(|value| value != &json!("") && value != &json!({}));
+            if given {
+                return Err(ArmError::bad(
+                    "VirtualWanNotSupported",
+                    format!("properties.{name} belongs to Virtual WAN hubs; only route servers are served here. Leave it out."),
+                )
+                .at(reader.path_of(name)));
+            }
+        }
+        let sku = reader.one_of("sku", &["Standard"])?.unwrap_or("Standard");
+        let branch_to_branch = reader.boolean("allowBranchToBranchTraffic")?.unwrap_or(false);
+        let preference = reader
+            .one_of("hubRoutingPreference", &["ExpressRoute", "VpnGateway", "ASPath"])?
+            .unwrap_or("ExpressRoute");
+        let capacity = match reader.object("virtualRouterAutoScaleConfiguration")? {
+            Some(scale) => scale.whole("minCapacity", 0..=i32::MAX as u64)?.unwrap_or(2),
+            None => 2,
+        };
+        draft.set("sku", sku);
+        draft.set("allowBranchToBranchTraffic", branch_to_branch);
+        draft.set("hubRoutingPreference", preference);
+        draft.set(
+            "virtualRouterAutoScaleConfiguration",
+            json!({ "minCapacity": capacity }),
+        );
+        Ok(())
+    }
+
+    fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        let key = resource.key();
+        let instances = provisioned_instances(&key, |key| world.get(key), world.children(&key, "ipConfigurations"));
+        let (state, asn, addresses) = match instances {
+            Some(addresses) => ("Provisioned", world.settings.asn_of(&key).0, addresses.to_vec()),
+            None => ("None", 0, Vec::new()),
+        };
+        properties.insert("routingState".to_owned(), json!(state));
+        properties.insert("virtualRouterAsn".to_owned(), json!(asn));
+        properties.insert("virtualRouterIps".to_owned(), json!(addresses));
+        properties.insert("routeTable".to_owned(), json!({ "routes": [] }));
+        properties.insert("virtualHubRouteTableV2s".to_owned(), json!([]));
+        for segment in ["bgpConnections", "ipConfigurations"] {
+            let children = world.children(&key, segment);
+            let ids = children.iter().map(|child| child.id.as_str());
+            properties.insert(segment.to_owned(), references(ids));
+        }
+        properties.insert("routeMaps".to_owned(), json!([]));
+    }
+
+    fn show_outside(&self) -> &'static [(&'static str, &'static str)] {
+        &[("kind", "RouteServer")]
+    }
+
+    fn action(&self, name: &str, key: String) -> Option<Ask> {
+        name.eq_ignore_ascii_case("effectiveRoutes")
+            .then_some(Ask::HubEffectiveRoutes(key))
+    }
+}
+
+/// The addresses of IN_0 and IN_1, once the hub has its ip configuration.
+pub(crate) fn provisioned_instances<'r>(
+    hub: &str,
+    get: impl Fn(&str) -> Option<&'r Resource>,
+    ip_configurations: Vec<&Resource>,
+) -> Option<[Ipv4Addr; 2]> {
+    debug_assert!(
+        ip_configurations
+            .iter()
+            .all(|configuration| configuration.key().starts_with(hub))
+    );
+    let subnet = hub_ip_configurations::subnet_of(ip_configurations.first()?)?;
+    instances_in(get(&subnet)?)
+}
+
+/// The addresses of IN_0 and IN_1 in this subnet.
+pub(super) fn instances_in(subnet: &Resource) -> Option<[Ipv4Addr; 2]> {
+    subnets::prefixes(subnet).into_iter().find_map(|prefix| match prefix {
+        IpNet::V4(prefix) => Some(instance_addresses(&prefix)),
+        IpNet::V6(_) => None,
+    })
+}
+
+impl Settings {
+    /// The AS number of a route server (key): Azure's, unless a setting of ours says otherwise.
+    pub fn asn_of(&self, hub: &str) -> bgp::Asn {
+        let asn = self.by_key.get(hub).and_then(|settings| settings["asn"].as_u64());
+        match asn.and_then(|asn| u32::try_from(asn).ok()) {
+            Some(asn) => bgp::Asn(asn),
+            None => bgp::Asn::AZURE_ROUTE_SERVER,
+        }
+    }
+}

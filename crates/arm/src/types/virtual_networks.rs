@@ -1,0 +1,140 @@
+//! `virtualNetworks`: an address space, with its subnets and peerings as children that its body also shows.
+//!
+//! A PUT that lists `subnets` (or `virtualNetworkPeerings`) replaces them all; one that leaves the member out keeps them, as Azure
+//! does since 2023.
+
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use super::{Draft, ResourceType, put_children, subnets, virtual_network_peerings};
+use crate::address::{check_address_space, first_overlap, overlap, parse_prefix};
+use crate::error::ArmError;
+use crate::handle::Mint;
+use crate::resource::Resource;
+use crate::types;
+use crate::world::World;
+
+pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworks";
+
+pub(super) struct VirtualNetworks;
+
+impl ResourceType for VirtualNetworks {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &["defaultPublicNatGateway", "flowLogs"]
+    }
+
+    fn read(&self, world: &World<'_>, draft: &mut Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let space = read_address_space(draft)?;
+        let texts: Vec<String> = space.iter().map(IpNet::to_string).collect();
+        draft.set("addressSpace", json!({ "addressPrefixes": texts }));
+        let reader = draft.reader();
+        let ddos = reader.boolean("enableDdosProtection")?.unwrap_or(false);
+        draft.set("enableDdosProtection", ddos);
+        draft.keep_or("resourceGuid", || json!(mint.guid()));
+        check_peered_overlap(world, draft, &space)
+    }
+
+    fn put(&self, world: &mut World<'_>, mut draft: Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let id = draft.id.clone();
+        let lists = ["subnets", "virtualNetworkPeerings"];
+        let given = lists.map(|name| draft.reader().list(name).map(|items| items.map(<[Value]>::to_vec)));
+        for name in lists {
+            draft.properties.remove(name);
+        }
+        let [subnets, peerings] = given;
+        let (subnets, peerings) = (subnets?, peerings?);
+        self.read(world, &mut draft, mint)?;
+        draft.store(KIND, world, mint);
+        if let Some(items) = subnets {
+            put_children(world, &subnets::Subnets, &id, &items, mint)?;
+        }
+        if let Some(items) = peerings {
+            put_children(
+                world,
+                &virtual_network_peerings::VirtualNetworkPeerings,
+                &id,
+                &items,
+                mint,
+            )?;
+        }
+        subnets::check_all(world, &id.key())
+    }
+
+    fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        for segment in ["subnets", "virtualNetworkPeerings"] {
+            let children: Vec<Value> = world
+                .children(&resource.key(), segment)
+                .into_iter()
+                .map(|child| types::show(world, child))
+                .collect();
+            properties.insert(segment.to_owned(), Value::Array(children));
+        }
+    }
+}
+
+/// The address space of a stored virtual network.
+pub(crate) fn address_space(network: &Resource) -> Vec<IpNet> {
+    super::subnets::texts_to_prefixes(&network.property("addressSpace")["addressPrefixes"])
+}
+
+fn read_address_space(draft: &Draft) -> Result<Vec<IpNet>, ArmError> {
+    let path = "properties.addressSpace.addressPrefixes";
+    let what = "at least one prefix in CIDR notation, for example [\"10.0.0.0/16\"]";
+    let reader = draft.reader();
+    let Some(space) = reader.object("addressSpace")? else {
+        return Err(reader.missing("addressSpace", "addressPrefixes with at least one prefix"));
+    };
+    let texts = space.texts("addressPrefixes")?.unwrap_or_default();
+    if texts.is_empty() {
+        return Err(space.missing("addressPrefixes", what));
+    }
+    let mut prefixes = Vec::new();
+    for text in texts {
+        let prefix = parse_prefix(text, path)?;
+        check_address_space(&prefix, path)?;
+        prefixes.push(prefix);
+    }
+    match first_overlap(prefixes.iter().map(|prefix| (*prefix, ())).collect()) {
+        Some(((a, ()), (b, ()))) => Err(ArmError::bad(
+            "NetcfgInvalidVirtualNetworkSite",
+            format!(
+                "The address prefixes {a} and {b} of virtual network '{}' overlap. Leave one of them out.",
+                draft.id.name()
+            ),
+        )
+        .at(path)),
+        None => Ok(prefixes),
+    }
+}
+
+/// Peered networks must stay apart, also when one grows.
+fn check_peered_overlap(world: &World<'_>, draft: &Draft, space: &[IpNet]) -> Result<(), ArmError> {
+    for peering in world.children(&draft.id.key(), "virtualNetworkPeerings") {
+        let remote = peering
+            .reference_key("remoteVirtualNetwork")
+            .and_then(|key| world.get(&key));
+        let Some(remote) = remote else { continue };
+        for (ours, theirs) in pairs(space, &address_space(remote)) {
+            if overlap(&ours, &theirs) {
+                return Err(ArmError::bad(
+                    "VnetAddressSpaceOverlapsWithAlreadyPeeredVnet",
+                    format!(
+                        "The address prefix {ours} of virtual network '{}' overlaps {theirs} of the peered virtual network {}. \
+                         Choose another prefix or remove the peering.",
+                        draft.id.name(),
+                        remote.id
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pairs(a: &[IpNet], b: &[IpNet]) -> Vec<(IpNet, IpNet)> {
+    a.iter().flat_map(|a| b.iter().map(move |b| (*a, *b))).collect()
+}
