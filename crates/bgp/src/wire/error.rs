@@ -12,10 +12,19 @@ pub struct MessageError {
     pub notification: Notification,
 }
 
+impl MessageError {
+    pub(super) fn new(notification: Notification, what: impl Into<String>) -> MessageError {
+        MessageError {
+            what: what.into(),
+            notification,
+        }
+    }
+}
+
 /// An attribute error that did not cost the session (RFC 7606 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mended {
-    /// The attribute's type code.
+    /// The attribute's type code; 0 when the attributes as a whole do not add up.
     pub attribute: u8,
     /// Whether the routes were withdrawn (true) or the attribute alone dropped (false).
     pub treated_as_withdraw: bool,

@@ -43,6 +43,42 @@ pub enum Family {
     Ipv6Unicast,
 }
 
+impl Family {
+    /// The family of an AFI and SAFI (RFC 4760 §3), if we route it.
+    pub const fn from_afi_safi(afi: u16, safi: u8) -> Option<Family> {
+        match (afi, safi) {
+            (1, 1) => Some(Family::Ipv4Unicast),
+            (2, 1) => Some(Family::Ipv6Unicast),
+            _ => None,
+        }
+    }
+
+    /// The Address Family Identifier. The SAFI is always 1.
+    pub const fn afi(self) -> u16 {
+        match self {
+            Family::Ipv4Unicast => 1,
+            Family::Ipv6Unicast => 2,
+        }
+    }
+
+    /// The family a prefix belongs to.
+    pub const fn of(prefix: &ipnet::IpNet) -> Family {
+        match prefix {
+            ipnet::IpNet::V4(_) => Family::Ipv4Unicast,
+            ipnet::IpNet::V6(_) => Family::Ipv6Unicast,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Ipv4Unicast => "IPv4 unicast",
+            Family::Ipv6Unicast => "IPv6 unicast",
+        })
+    }
+}
+
 /// A set of [`Family`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FamilySet {
@@ -69,6 +105,14 @@ impl FamilySet {
         match family {
             Family::Ipv4Unicast => self.ipv4_unicast,
             Family::Ipv6Unicast => self.ipv6_unicast,
+        }
+    }
+
+    /// Adds `family`.
+    pub fn insert(&mut self, family: Family) {
+        match family {
+            Family::Ipv4Unicast => self.ipv4_unicast = true,
+            Family::Ipv6Unicast => self.ipv6_unicast = true,
         }
     }
 
