@@ -60,3 +60,17 @@ impl RejectRule {
         RejectRule::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_its_code() {
+        for rule in RejectRule::ALL {
+            assert_eq!(RejectRule::from_code(rule.code()), Some(rule));
+            assert!(rule.code() < 32);
+        }
+        assert_eq!(RejectRule::from_code(0), None);
+    }
+}

@@ -109,6 +109,7 @@ struct Moves {
     /// For every member but the originator.
     common: Vec<Move>,
     /// For one member: it was told another's route until now and is the originator itself now, or the other way round.
+    /// Ascending by member.
     personal: Vec<(PeerIndex, Move)>,
 }
 
@@ -190,6 +191,7 @@ impl View {
                 self.told.set(prefix, now, tables);
             }
         }
+        moves.personal.sort_by_key(|(whose, _)| *whose);
         for exported in exports.into_values().flatten() {
             tables.attributes.release(exported);
         }
@@ -334,9 +336,10 @@ impl Moves {
     }
 
     fn personal_of(&self, peer: PeerIndex) -> impl Iterator<Item = Move> + '_ {
-        self.personal
+        let first = self.personal.partition_point(|(whose, _)| *whose < peer);
+        self.personal[first..]
             .iter()
-            .filter(move |(whose, _)| *whose == peer)
+            .take_while(move |(whose, _)| *whose == peer)
             .map(|(_, it)| *it)
     }
 }

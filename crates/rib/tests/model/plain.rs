@@ -1,0 +1,171 @@
+//! The model: maps, and everything computed from them anew.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::wire::PathAttributes;
+use bgp::{Family, IpNet};
+use rib::{
+    Choice, ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, Preference, Rank, RejectRule, RouteSource,
+};
+
+use crate::world::Route;
+
+/// What a peer is and what it said.
+pub(crate) struct PlainPeer {
+    pub(crate) info: PeerInfo,
+    pub(crate) paths: BTreeMap<IpNet, Arc<PathAttributes>>,
+    pub(crate) stale: BTreeSet<IpNet>,
+    pub(crate) group: Option<GroupKey>,
+}
+
+/// All state.
+pub(crate) struct Plain {
+    pub(crate) preference: Preference,
+    pub(crate) peers: BTreeMap<PeerIndex, PlainPeer>,
+    pub(crate) local: BTreeMap<IpNet, (RouteSource, Arc<PathAttributes>)>,
+}
+
+/// Who is told about, and what.
+type Best = (Option<PeerIndex>, RouteSource, Arc<PathAttributes>);
+
+/// The comparable part of the decision up to equal cost.
+type Cost = (Reverse<u32>, u16, u16);
+
+impl Plain {
+    /// What each peer said last of each prefix: the order between different peers and prefixes is what may vary.
+    pub(crate) fn last_words(routes: &[Route]) -> Vec<Route> {
+        let last: BTreeMap<_, _> = routes.iter().map(|r| ((r.peer, r.prefix), r.attributes)).collect();
+        last.into_iter()
+            .map(|((peer, prefix), attributes)| Route {
+                peer,
+                prefix,
+                attributes,
+            })
+            .collect()
+    }
+
+    pub(crate) fn family_of(prefix: &IpNet) -> Family {
+        match prefix {
+            IpNet::V4(_) => Family::Ipv4Unicast,
+            IpNet::V6(_) => Family::Ipv6Unicast,
+        }
+    }
+
+    pub(crate) fn prefixes(&self) -> BTreeSet<IpNet> {
+        let learned = self.peers.values().flat_map(|peer| peer.paths.keys());
+        learned.chain(self.local.keys()).copied().collect()
+    }
+
+    fn cost(&self, peer: &PlainPeer, attributes: &PathAttributes) -> Cost {
+        let length = attributes.as_path_len();
+        let express_route = peer.info.source == RouteSource::ExpressRoute;
+        let preference = Reverse(peer.info.import_preference);
+        match self.preference {
+            Preference::ExpressRoute => (preference, u16::from(!express_route), length),
+            Preference::VpnGateway => (preference, u16::from(express_route), length),
+            Preference::ASPath => (preference, length, u16::from(!express_route)),
+        }
+    }
+
+    /// Accepted paths of a prefix, best first.
+    fn sorted(&self, prefix: &IpNet, policy: &impl ImportPolicy) -> Vec<(Cost, PeerIndex, Arc<PathAttributes>)> {
+        let mut sorted: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|(index, peer)| {
+                let attributes = peer.paths.get(prefix)?;
+                let accepted = verdict(policy, *index, prefix, attributes).is_none();
+                accepted.then(|| (self.cost(peer, attributes), *index, Arc::clone(attributes)))
+            })
+            .collect();
+        sorted.sort_by_key(|(cost, index, attributes)| {
+            let info = &self.peers[index].info;
+            (
+                *cost,
+                attributes.origin(),
+                Reverse(info.external),
+                info.identifier,
+                info.address,
+                *index,
+            )
+        });
+        sorted
+    }
+
+    /// The Loc-RIB; ranks are left out, since the model has its own.
+    pub(crate) fn loc_rib(&self, policy: &impl ImportPolicy) -> BTreeMap<IpNet, Choice> {
+        let mut loc_rib = BTreeMap::new();
+        for prefix in self.prefixes() {
+            let sorted = self.sorted(&prefix, policy);
+            let Some((lowest, ..)) = sorted.first() else {
+                continue;
+            };
+            let hops = |cost: &Cost| -> BTreeSet<IpAddr> {
+                let equal = sorted.iter().filter(|(other, ..)| other == cost);
+                equal.map(|(_, _, attributes)| attributes.next_hop()).collect()
+            };
+            let next_hops = hops(lowest);
+            let second = sorted
+                .iter()
+                .find(|(_, _, attributes)| !next_hops.contains(&attributes.next_hop()));
+            let fallback = second.map(|(cost, ..)| &hops(cost) - &next_hops).unwrap_or_default();
+            let choice = Choice {
+                next_hops: next_hops.into_iter().collect(),
+                fallback: fallback.into_iter().collect(),
+                rank: Rank(0),
+            };
+            loc_rib.insert(prefix, choice);
+        }
+        loc_rib
+    }
+
+    fn best(&self, prefix: &IpNet, policy: &impl ImportPolicy) -> Option<Best> {
+        if let Some((source, attributes)) = self.local.get(prefix) {
+            return Some((None, *source, Arc::clone(attributes)));
+        }
+        let (_, index, attributes) = self.sorted(prefix, policy).into_iter().next()?;
+        Some((Some(index), self.peers[&index].info.source, attributes))
+    }
+
+    /// What a peer must hold.
+    pub(crate) fn adj_rib_out(
+        &self,
+        peer: PeerIndex,
+        import: &impl ImportPolicy,
+        export: &impl ExportPolicy,
+    ) -> BTreeMap<IpNet, PathAttributes> {
+        let Some(group) = self.peers[&peer].group else {
+            return BTreeMap::new();
+        };
+        let mut told = BTreeMap::new();
+        for prefix in self.prefixes() {
+            let Some((originator, source, attributes)) = self.best(&prefix, import) else {
+                continue;
+            };
+            if originator == Some(peer) || !group.families.contains(Plain::family_of(&prefix)) {
+                continue;
+            }
+            if let Some(attributes) = export.export(&group, source, &attributes)
+                && attributes.next_hop().is_ipv4() == matches!(prefix, IpNet::V4(_))
+            {
+                told.insert(prefix, attributes);
+            }
+        }
+        told
+    }
+}
+
+/// What import policy says of a path.
+pub(crate) fn verdict(
+    policy: &impl ImportPolicy,
+    peer: PeerIndex,
+    prefix: &IpNet,
+    attributes: &PathAttributes,
+) -> Option<RejectRule> {
+    policy
+        .refuse_attributes(peer, attributes)
+        .or_else(|| policy.refuse_prefix(peer, prefix))
+}
