@@ -208,6 +208,7 @@ impl Ipv6Prefixes {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
