@@ -15,6 +15,9 @@ mod machine;
 mod reports;
 mod sessions;
 mod settle;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use machine::Instance;
 

@@ -141,3 +141,65 @@ pub(crate) fn next_hop_self(address: IpAddr, ipv6: bool) -> Option<IpAddr> {
         (address, _) => Some(address),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::{ip, net};
+
+    fn rules() -> ImportRules {
+        ImportRules {
+            asn: Asn::AZURE_ROUTE_SERVER,
+            address: ip("10.1.1.4"),
+            subnet: net("10.1.1.0/26"),
+            inside: PrefixSet::default(),
+            ipv6: true,
+        }
+    }
+
+    fn check(next_hop: &str, as_path: &[u32], expected: Option<RejectRule>) {
+        let as_path: Vec<Asn> = as_path.iter().copied().map(Asn).collect();
+        let attributes = PathAttributes::builder(ip(next_hop)).as_sequence(&as_path).build();
+        let verdict = rules().refuse_attributes(PeerIndex(0), &attributes);
+        assert_eq!(verdict, expected, "{next_hop} {as_path:?}");
+    }
+
+    #[test]
+    fn next_hops_that_are_no_host_are_refused() {
+        for next_hop in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "224.0.0.5",
+            "240.0.0.1",
+            "255.255.255.255",
+        ] {
+            check(next_hop, &[65001], Some(RejectRule::UnusableNextHop));
+        }
+        for next_hop in ["::", "::1", "ff02::5", "fe80::1", "::ffff:10.1.4.4"] {
+            check(next_hop, &[65001], Some(RejectRule::UnusableNextHop));
+        }
+        check("10.1.4.4", &[65001], None);
+        check("fd00::4", &[65001], None);
+    }
+
+    #[test]
+    fn as_0_anywhere_in_the_path_is_refused() {
+        check("10.1.4.4", &[65001, 0, 65002], Some(RejectRule::AsZero));
+    }
+
+    #[test]
+    fn the_first_rule_that_refuses_gives_its_name() {
+        check("10.1.1.4", &[65001, 65515], Some(RejectRule::OwnAsn));
+        check("10.1.1.4", &[65001], Some(RejectRule::OwnNextHop));
+    }
+
+    #[test]
+    fn next_hop_self_is_of_the_routes_family() {
+        assert_eq!(next_hop_self(ip("10.1.1.4"), false), Some(ip("10.1.1.4")));
+        assert_eq!(next_hop_self(ip("10.1.1.4"), true), Some(ip("::ffff:10.1.1.4")));
+        assert_eq!(next_hop_self(ip("fd00::4"), true), Some(ip("fd00::4")));
+        assert_eq!(next_hop_self(ip("fd00::4"), false), None);
+    }
+}

@@ -41,8 +41,8 @@ struct Followed {
     key: TableKey,
     view: SubnetView,
     table: Table,
-    /// Address to NIC, of those that share the table.
-    addresses: FxHashMap<IpAddr, String>,
+    /// Addresses of the NICs that share the table.
+    addresses: FxHashSet<IpAddr>,
     followers: BTreeSet<AgentId>,
 }
 
@@ -229,9 +229,8 @@ impl Delivery {
                     }
                 }
             }
-            for nic in followed.new_next_hops(&delta) {
+            if followed.has_become_next_hop(&delta) {
                 self.dirty.extend(&followed.followers);
-                self.private.insert(nic.clone());
             }
             if !takers.is_empty() {
                 outputs.push_back(Output::ToAgents {
@@ -329,8 +328,7 @@ impl Delivery {
         if !self.private.contains(nic) {
             let followed = self.ensure(&facts.subnet, &[], topology, routes)?;
             if !followed.table.mentions(&facts.addresses) {
-                let addresses = facts.addresses.iter().map(|address| (*address, nic.to_owned()));
-                followed.addresses.extend(addresses);
+                followed.addresses.extend(&facts.addresses);
                 return Some(followed.table.id());
             }
             self.private.insert(nic.to_owned());
@@ -361,7 +359,7 @@ impl Delivery {
             key: key.clone(),
             view,
             table: Table::new(id),
-            addresses: FxHashMap::default(),
+            addresses: FxHashSet::default(),
             followers: BTreeSet::new(),
         };
         followed.rebuild(routes);
@@ -423,12 +421,10 @@ impl Followed {
             .apply(prefixes.into_iter().map(|prefix| (prefix, resolve(scope, &prefix))))
     }
 
-    /// NICs of a shared table that the changed groups name as next hops.
-    fn new_next_hops<'a>(&'a self, delta: &'a TableUpdate) -> impl Iterator<Item = &'a String> {
-        let addresses = delta
-            .groups
-            .iter()
-            .flat_map(|group| group.members.iter().chain(&group.fallback));
-        addresses.filter_map(|address| self.addresses.get(address))
+    /// Whether a NIC that shares this table is a next hop of the changed groups, and must have its own from now on.
+    fn has_become_next_hop(&self, delta: &TableUpdate) -> bool {
+        let groups = delta.groups.iter();
+        let mut addresses = groups.flat_map(|group| group.members.iter().chain(&group.fallback));
+        addresses.any(|address| self.addresses.contains(address))
     }
 }

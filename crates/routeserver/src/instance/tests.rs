@@ -1,0 +1,8 @@
+//! The whole instance against NVAs that are sessions of our own `bgp` crate: bytes move in memory, time is a number.
+
+mod agents;
+mod export;
+mod import;
+mod intents;
+mod limits;
+mod world;
