@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::wire::{
-    CapabilitySet, DecodeContext, EncodeContext, Message, MessageError, Notification, RouteRefresh, Update,
+    CapabilitySet, CeaseSubcode, DecodeContext, EncodeContext, Message, MessageError, Notification, RouteRefresh,
+    Update,
 };
 use crate::{Asn, BgpIdentifier};
 
@@ -47,8 +48,8 @@ pub enum Input {
     Start,
     /// ManualStop: Cease with this subcode (RFC 4486) and text (RFC 9003).
     Stop {
-        /// Cease subcode.
-        subcode: u8,
+        /// Why.
+        subcode: CeaseSubcode,
         /// Shutdown communication, at most 255 bytes are sent.
         communication: String,
     },

@@ -6,17 +6,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::backoff::Backoff;
 use super::collision::{Speaker, surviving_direction};
 use super::config::SessionConfig;
 use super::connection::{Connection, Progress, Slot};
 use super::event::{ConnectionId, Direction, DownReason, Input, Negotiated, Output, SessionStatus, State};
 use super::timer::{Jitter, Timer, TimerTable};
-use crate::wire::{
-    Capability, CapabilitySet, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RouteRefresh,
-};
+use crate::wire::{CeaseSubcode, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RouteRefresh};
 use crate::{Family, FamilySet};
 
 /// How long we wait for the peer's OPEN.
@@ -190,9 +186,9 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, now: Instant, subcode: u8, communication: &str) {
+    fn stop(&mut self, now: Instant, subcode: CeaseSubcode, communication: &str) {
         self.started = false;
-        let notification = cease(subcode, communication);
+        let notification = Notification::cease_with_communication(subcode, communication);
         for slot in Slot::BOTH {
             self.end(
                 now,
@@ -343,25 +339,11 @@ impl Session {
     }
 
     fn our_open(&self) -> Open {
-        let offered = self.config.capabilities;
-        let mut capabilities: Vec<Capability> = offered.families.iter().map(Capability::MultiProtocol).collect();
-        if offered.route_refresh {
-            capabilities.push(Capability::RouteRefresh);
-        }
-        if offered.extended_message {
-            capabilities.push(Capability::ExtendedMessage);
-        }
-        if offered.four_octet_as {
-            capabilities.push(Capability::FourOctetAs(self.config.local_asn));
-        }
-        if offered.enhanced_route_refresh {
-            capabilities.push(Capability::EnhancedRouteRefresh);
-        }
         Open {
             asn: self.config.local_asn,
             hold_time_secs: self.config.hold_time_secs,
             identifier: self.config.local_identifier,
-            capabilities,
+            capabilities: self.config.capabilities.to_capabilities(self.config.local_asn),
         }
     }
 
@@ -410,11 +392,7 @@ impl Session {
             Message::Keepalive => "KEEPALIVE",
             Message::RouteRefresh(_) => "ROUTE-REFRESH",
         };
-        let notification = Notification {
-            code: 5,
-            subcode,
-            data: Bytes::new(),
-        };
+        let notification = Notification::fsm_error(subcode);
         self.end(
             now,
             slot,
@@ -434,7 +412,7 @@ impl Session {
         let Some(connection) = &mut self.connections[slot as usize] else {
             return;
         };
-        let common = common_capabilities(self.config.capabilities, &open);
+        let common = self.config.capabilities.intersection(open.capability_set());
         let hold_time_secs = self.config.hold_time_secs.min(open.hold_time_secs);
         let external = open.asn != self.config.local_asn;
         connection.hold_time_secs = Some(hold_time_secs);
@@ -456,15 +434,10 @@ impl Session {
 
     /// RFC 4271 §6.2: what the decoder cannot know.
     fn check_open(&self, open: &Open) -> Result<(), (Notification, String)> {
-        let error = |subcode, data: &[u8]| Notification {
-            code: 2,
-            subcode,
-            data: Bytes::copy_from_slice(data),
-        };
         if self.config.peer_asn.is_some_and(|expected| expected != open.asn) {
             let expected = self.config.peer_asn.map_or(0, |asn| asn.0);
             return Err((
-                error(2, &[]),
+                Notification::bad_peer_as(),
                 format!("the peer says AS {}, configured is AS {expected}", open.asn),
             ));
         }
@@ -474,11 +447,11 @@ impl Session {
         //# is from an internal peer, then the Error Subcode is set to "Bad BGP Identifier".
         if open.identifier == self.config.local_identifier && open.asn == self.config.local_asn {
             return Err((
-                error(3, &[]),
+                Notification::bad_bgp_identifier(),
                 format!("the peer has our own BGP Identifier {}", open.identifier),
             ));
         }
-        let common = common_capabilities(self.config.capabilities, open);
+        let common = self.config.capabilities.intersection(open.capability_set());
         if common.families == FamilySet::default() {
             // RFC 5492 §5: name a capability that we miss.
             let wanted: &[u8] = if self.config.capabilities.families.contains(Family::Ipv4Unicast) {
@@ -486,7 +459,10 @@ impl Session {
             } else {
                 &[1, 4, 0, 2, 0, 1]
             };
-            return Err((error(7, wanted), "no address family in common".to_owned()));
+            return Err((
+                Notification::unsupported_capability(wanted),
+                "no address family in common".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -527,16 +503,11 @@ impl Session {
     }
 
     fn close_collided(&mut self, slot: Slot) {
-        const CONNECTION_COLLISION_RESOLUTION: u8 = 7;
         self.timers.stop_connection(slot);
         let Some(connection) = self.at(slot) else { return };
         let id = connection.id;
         if !matches!(connection.progress, Progress::Parked { .. }) {
-            let notification = Notification {
-                code: 6,
-                subcode: CONNECTION_COLLISION_RESOLUTION,
-                data: Bytes::new(),
-            };
+            let notification = Notification::cease(CeaseSubcode::ConnectionCollisionResolution);
             self.send(slot, Message::Notification(notification));
         }
         self.connections[slot as usize] = None;
@@ -551,7 +522,7 @@ impl Session {
             return;
         };
         connection.progress = Progress::Established;
-        let common = common_capabilities(self.config.capabilities, open);
+        let common = self.config.capabilities.intersection(open.capability_set());
         let negotiated = Negotiated {
             connection: connection.id,
             direction: connection.direction,
@@ -600,11 +571,7 @@ impl Session {
     }
 
     fn hold_timer_expires(&mut self, now: Instant, slot: Slot) {
-        let notification = Notification {
-            code: 4,
-            subcode: 0,
-            data: Bytes::new(),
-        };
+        let notification = Notification::hold_timer_expired();
         let secs = self
             .at(slot)
             .and_then(|c| c.hold_time_secs)
@@ -727,61 +694,5 @@ impl Session {
         };
         self.messages_sent += 1;
         self.outputs.push_back(Output::Send { connection, message });
-    }
-}
-
-/// What both sides can. A speaker that offers no family means IPv4 unicast (RFC 4760 §8).
-fn common_capabilities(ours: CapabilitySet, open: &Open) -> CapabilitySet {
-    let theirs = capabilities_of(open);
-    CapabilitySet {
-        families: ours.families.intersection(theirs.families),
-        route_refresh: ours.route_refresh && theirs.route_refresh,
-        enhanced_route_refresh: ours.enhanced_route_refresh && theirs.enhanced_route_refresh,
-        extended_message: ours.extended_message && theirs.extended_message,
-        four_octet_as: ours.four_octet_as && theirs.four_octet_as,
-    }
-}
-
-fn capabilities_of(open: &Open) -> CapabilitySet {
-    let mut set = CapabilitySet::default();
-    let mut offers_families = false;
-    for capability in &open.capabilities {
-        match capability {
-            Capability::MultiProtocol(Family::Ipv4Unicast) => {
-                (offers_families, set.families.ipv4_unicast) = (true, true)
-            }
-            Capability::MultiProtocol(Family::Ipv6Unicast) => {
-                (offers_families, set.families.ipv6_unicast) = (true, true)
-            }
-            Capability::RouteRefresh => set.route_refresh = true,
-            Capability::EnhancedRouteRefresh => set.enhanced_route_refresh = true,
-            Capability::ExtendedMessage => set.extended_message = true,
-            Capability::FourOctetAs(_) => set.four_octet_as = true,
-            // Code 1 for a family that we do not route: still an offer, so IPv4 is not implied.
-            Capability::Unknown { code: 1, .. } => offers_families = true,
-            Capability::Unknown { .. } => {}
-        }
-    }
-    if !offers_families {
-        set.families = FamilySet::IPV4;
-    }
-    set
-}
-
-/// Cease with a shutdown communication (RFC 9003): a length octet and at most 255 octets of UTF-8.
-fn cease(subcode: u8, communication: &str) -> Notification {
-    let mut data = Vec::new();
-    if !communication.is_empty() {
-        let mut end = communication.len().min(255);
-        while !communication.is_char_boundary(end) {
-            end -= 1;
-        }
-        data.push(end as u8);
-        data.extend_from_slice(&communication.as_bytes()[..end]);
-    }
-    Notification {
-        code: 6,
-        subcode,
-        data: data.into(),
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::wire::{Capability, Message, MessageError, Notification, Open, RefreshKind, RouteRefresh, Update};
+use crate::wire::{
+    Capability, CeaseSubcode, Message, MessageError, Notification, Open, RefreshKind, RouteRefresh, Update,
+};
 use crate::{Asn, BgpIdentifier, Family};
 
 const PEER_ASN: Asn = Asn(65001);
@@ -132,7 +134,7 @@ fn every_state_meets_every_event_as_the_grid_says() {
     let states: [(&str, Prepare); 7] = [
         ("Idle", |b| {
             b.input(Input::Stop {
-                subcode: 2,
+                subcode: CeaseSubcode::AdministrativeShutdown,
                 communication: String::new(),
             });
             ConnectionId(99)
@@ -197,7 +199,7 @@ fn events() -> Vec<(&'static str, MakeEvent)> {
         ("Start", |_| Some(Input::Start)),
         ("Stop", |_| {
             Some(Input::Stop {
-                subcode: 2,
+                subcode: CeaseSubcode::AdministrativeShutdown,
                 communication: "bye".to_owned(),
             })
         }),
@@ -528,7 +530,7 @@ fn shutdown_communication_is_cut_at_a_character_boundary() {
     let mut bench = Bench::started();
     bench.establish();
     bench.input(Input::Stop {
-        subcode: 2,
+        subcode: CeaseSubcode::AdministrativeShutdown,
         communication: "ü".repeat(200),
     });
     let Some(Output::Send {

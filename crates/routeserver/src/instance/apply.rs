@@ -7,12 +7,12 @@ use std::time::Instant;
 use bgp::session;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::instance::machine::cease;
 use crate::instance::{Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent, RouteServerIntent};
 use crate::peer::{Peer, endpoint, needs_reset, peer_info};
 use crate::route_server::RouteServer;
 use crate::vnet::Topology;
+use bgp::wire::CeaseSubcode;
 
 impl Instance {
     pub(super) fn apply_intent(&mut self, now: Instant, intent: Arc<Intent>) {
@@ -44,8 +44,8 @@ impl Instance {
         for (id, route_server) in &self.route_servers {
             match wanted.get(id) {
                 Some(intent) if route_server.keeps_sessions(intent) => {}
-                Some(_) => going.push((id.clone(), cease::OTHER_CONFIGURATION_CHANGE)),
-                None => going.push((id.clone(), cease::PEER_DECONFIGURED)),
+                Some(_) => going.push((id.clone(), CeaseSubcode::OtherConfigurationChange)),
+                None => going.push((id.clone(), CeaseSubcode::PeerDeconfigured)),
             }
         }
         for (id, subcode) in going {
@@ -106,16 +106,16 @@ impl Instance {
                 continue;
             };
             match wanted.get(&peer.intent.id) {
-                None => self.remove_peer(now, key, cease::PEER_DECONFIGURED),
+                None => self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured),
                 Some(after) if needs_reset(&peer.intent, after) => {
-                    self.remove_peer(now, key, cease::OTHER_CONFIGURATION_CHANGE);
+                    self.remove_peer(now, key, CeaseSubcode::OtherConfigurationChange);
                 }
                 Some(_) => {}
             }
         }
     }
 
-    fn remove_peer(&mut self, now: Instant, key: PeerKey, subcode: u8) {
+    fn remove_peer(&mut self, now: Instant, key: PeerKey, subcode: CeaseSubcode) {
         self.drive(now, key, stop(subcode, "the peering's configuration changed"));
         let Some(peer) = self.peers.remove(&key) else {
             return;
@@ -174,7 +174,7 @@ impl Instance {
         }
         match (before.admin_down, intent.admin_down) {
             (false, true) => {
-                let stop = stop(cease::ADMINISTRATIVE_SHUTDOWN, "held down by the operator");
+                let stop = stop(CeaseSubcode::AdministrativeShutdown, "held down by the operator");
                 self.drive(now, key, stop);
             }
             (true, false) => self.start(now, key),
@@ -212,7 +212,7 @@ impl Instance {
     }
 }
 
-fn stop(subcode: u8, communication: &str) -> session::Input {
+fn stop(subcode: CeaseSubcode, communication: &str) -> session::Input {
     session::Input::Stop {
         subcode,
         communication: communication.to_owned(),

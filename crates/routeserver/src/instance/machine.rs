@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bgp::session::{self, ConnectionId, Direction};
-use bgp::wire::Notification;
-use bytes::Bytes;
+use bgp::wire::{CeaseSubcode, Notification};
 use rustc_hash::FxHashMap;
 
 use crate::delivery::{Delivery, Installed};
@@ -13,16 +12,6 @@ use crate::instance::{Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
 use crate::route_server::RouteServer;
 use crate::vnet::Topology;
-
-/// NOTIFICATION error code Cease and its subcodes (RFC 4486 §3).
-pub(crate) mod cease {
-    pub(crate) const CODE: u8 = 6;
-    pub(crate) const MAXIMUM_PREFIXES_REACHED: u8 = 1;
-    pub(crate) const ADMINISTRATIVE_SHUTDOWN: u8 = 2;
-    pub(crate) const PEER_DECONFIGURED: u8 = 3;
-    pub(crate) const ADMINISTRATIVE_RESET: u8 = 4;
-    pub(crate) const OTHER_CONFIGURATION_CHANGE: u8 = 6;
-}
 
 /// One instance process's state machine.
 ///
@@ -183,7 +172,7 @@ impl Instance {
         let input = match soft {
             true => session::Input::RequestRefresh,
             false => session::Input::Reset {
-                notification: cease(cease::ADMINISTRATIVE_RESET),
+                notification: Notification::cease(CeaseSubcode::AdministrativeReset),
                 reason: "reset by the operator".to_owned(),
                 caused_by_peer: false,
             },
@@ -197,20 +186,11 @@ impl Instance {
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             let stop = session::Input::Stop {
-                subcode: cease::ADMINISTRATIVE_SHUTDOWN,
+                subcode: CeaseSubcode::AdministrativeShutdown,
                 communication: "the route server instance is leaving".to_owned(),
             };
             self.drive(now, key, stop);
         }
         self.outputs.push_back(Output::Finished);
-    }
-}
-
-/// A Cease NOTIFICATION without data.
-pub(super) fn cease(subcode: u8) -> Notification {
-    Notification {
-        code: cease::CODE,
-        subcode,
-        data: Bytes::new(),
     }
 }

@@ -9,9 +9,9 @@ use bgp::wire::{Message, RefreshKind, RouteRefresh, Update};
 use bytes::BytesMut;
 use rib::{GroupKey, RouteSource};
 
-use crate::instance::machine::cease;
 use crate::instance::{Event, Instance, Output, PeerKey};
 use crate::peer::{Up, endpoint};
+use bgp::wire::{CeaseSubcode, Notification};
 
 impl Instance {
     pub(super) fn accepted(&mut self, now: Instant, connection: ConnectionId, route_server: &str, remote: SocketAddr) {
@@ -269,7 +269,7 @@ impl Instance {
         let warned = std::mem::replace(&mut peer.warned, near);
         if held > limit as usize {
             let reset = session::Input::Reset {
-                notification: cease(cease::MAXIMUM_PREFIXES_REACHED),
+                notification: Notification::cease(CeaseSubcode::MaximumNumberOfPrefixesReached),
                 reason: format!("{held} prefixes are more than the limit of {limit}"),
                 caused_by_peer: true,
             };
