@@ -1,0 +1,51 @@
+//! Where the instances are: a server URL is an instance's own, or the manager's, which knows them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::merge::MAX_VOICES;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What we need of the manager's health.
+#[derive(Debug, Deserialize)]
+struct Health {
+    #[serde(default)]
+    instances: Vec<InstanceHealth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceHealth {
+    agent_url: Option<String>,
+}
+
+/// What a server URL turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The manager, with its instances' URLs.
+    Manager(Vec<String>),
+    /// Something that answers, but not as the manager does: an instance.
+    Instance,
+    /// Nothing answers.
+    Absent(String),
+}
+
+/// Asks a server what it is.
+pub(crate) async fn ask(client: &reqwest::Client, url: &str) -> Server {
+    let health = format!("{}/routewright/v1/health", url.trim_end_matches('/'));
+    let answer = match client.get(health).timeout(TIMEOUT).send().await {
+        Ok(answer) => answer,
+        Err(error) if error.is_connect() || error.is_timeout() => return Server::Absent(error.to_string()),
+        // An instance speaks HTTP/2 only and ends the connection.
+        Err(_) => return Server::Instance,
+    };
+    match answer.json::<Health>().await {
+        Ok(health) => {
+            let urls = health.instances.into_iter().filter_map(|instance| instance.agent_url);
+            Server::Manager(urls.take(MAX_VOICES).collect())
+        }
+        Err(_) => Server::Instance,
+    }
+}

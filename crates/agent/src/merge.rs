@@ -1,0 +1,470 @@
+//! Two instances, one truth: what each instance says about one NIC becomes one wanted table.
+//!
+//! Each instance has a *voice* with up to two words: what it says in this life, and what it said in its former one while it
+//! has not converged yet. The rules:
+//!
+//! - Per prefix, groups of next hops compete by rank; the best counts, groups of equal rank are joined.
+//! - Ways without a rank are the same from both instances, except while they follow different versions of the intent. A BGP
+//!   route at only one instance lasts, though, so ways are ordered: group, on-link, subnet gateway, blackhole.
+//! - An instance that is silent doesn't count while another one is live and has converged. When none is, everything stays.
+//! - An instance that converges only adds: its former word stays until then.
+//!
+//! Routes are gathered under a [`GroupKey`]: the groups that the words name for them. So a group that changes at one instance is one
+//! change here, whatever the number of its routes, and the two instances' groups need not have the same borders.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::table::{GroupId, Rank, SharedTable, Table, TableRoute, Way};
+
+/// IN_0 and IN_1.
+pub const MAX_VOICES: usize = 2;
+
+/// This life's word and the former one's, of each voice.
+const SLOTS: usize = MAX_VOICES * 2;
+
+/// More next hops than this in one group are a mistake somewhere; the kernel would take them, packets would not be better off.
+pub const MAX_GROUP_MEMBERS: usize = 128;
+
+/// The groups that the words name for a route: this life's and the former one's of each voice.
+pub type GroupKey = [Option<GroupId>; SLOTS];
+
+/// What a NIC is told about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NicFacts {
+    /// The NIC's addresses, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes of its subnet.
+    pub subnet_prefixes: Vec<IpNet>,
+    /// The subnet's first address, per family.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// What happened at one instance.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// A stream began; another epoch is another life.
+    Welcome {
+        /// The instance's life.
+        epoch: u64,
+    },
+    /// The NIC's facts, and its table once that is known.
+    Table(NicFacts, SharedTable),
+    /// The instance doesn't know the NIC.
+    Unknown,
+    /// The shared table has changed here.
+    Changed(std::sync::Arc<Changes>),
+    /// All is said that this instance has to say after a start (or not yet).
+    Converged(bool),
+    /// Nothing came for longer than its silence limit. What follows is a stream from its beginning.
+    Silent,
+}
+
+/// Where a table has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Groups with other members or another rank.
+    pub groups: Vec<GroupId>,
+    /// Prefixes with another way, or none.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// How packets to a prefix should go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WantedWay {
+    /// Through the members of a group.
+    Group(GroupKey),
+    /// Directly on the link.
+    OnLink,
+    /// Through this address of the subnet.
+    Gateway(IpAddr),
+    /// Dropped.
+    Blackhole,
+}
+
+/// What has changed since it was last taken.
+#[derive(Clone, Debug, Default)]
+pub struct Dirty {
+    /// Everything may have.
+    pub all: bool,
+    /// Groups whose members have changed.
+    pub groups: FxHashSet<GroupKey>,
+    /// Prefixes whose way has changed.
+    pub prefixes: FxHashSet<IpNet>,
+}
+
+impl Dirty {
+    /// Nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.groups.is_empty() && self.prefixes.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Voice {
+    epoch: Option<u64>,
+    /// Speaking, or not silent for long enough.
+    silent: bool,
+    converged: bool,
+    /// Said that it doesn't know the NIC, in this life, without having known it before.
+    unknown: bool,
+    /// Was silent while another was not: its words don't count until they are said again.
+    dropped: bool,
+    facts: Option<NicFacts>,
+    now: Option<SharedTable>,
+    former: Option<SharedTable>,
+}
+
+impl Voice {
+    /// Speaks with all it has to say.
+    fn is_sure(&self) -> bool {
+        !self.silent && self.converged && self.now.is_some()
+    }
+
+    /// Has nothing more to say that could matter.
+    fn is_settled(&self) -> bool {
+        self.silent || (self.converged && (self.now.is_some() || self.unknown))
+    }
+}
+
+/// What the instances say about one NIC, merged.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    voices: Vec<Voice>,
+    system_routes: bool,
+    facts: NicFacts,
+    routes: FxHashMap<IpNet, WantedWay>,
+    groups: FxHashMap<GroupKey, Vec<IpAddr>>,
+    dirty: Dirty,
+}
+
+impl Merge {
+    /// Nothing said yet by so many instances. `system_routes`: want routes that only the lab wants, too.
+    pub fn new(voices: usize, system_routes: bool) -> Merge {
+        Merge {
+            voices: vec![Voice::default(); voices.min(MAX_VOICES)],
+            system_routes,
+            facts: NicFacts::default(),
+            routes: FxHashMap::default(),
+            groups: FxHashMap::default(),
+            dirty: Dirty::default(),
+        }
+    }
+
+    /// Takes in what happened at instance `voice`.
+    pub fn handle(&mut self, voice: usize, said: Said) {
+        if voice >= self.voices.len() {
+            return;
+        }
+        match said {
+            Said::Changed(changes) => self.changed(voice, &changes),
+            said => {
+                if self.take(voice, said) {
+                    self.rebuild();
+                }
+            }
+        }
+    }
+
+    /// What every prefix should have.
+    pub fn routes(&self) -> &FxHashMap<IpNet, WantedWay> {
+        &self.routes
+    }
+
+    /// Members of each group that is in use, sorted.
+    pub fn groups(&self) -> &FxHashMap<GroupKey, Vec<IpAddr>> {
+        &self.groups
+    }
+
+    /// What the NIC is told about itself.
+    pub fn facts(&self) -> &NicFacts {
+        &self.facts
+    }
+
+    /// True if some instance has told the NIC a table.
+    pub fn is_known(&self) -> bool {
+        self.voices
+            .iter()
+            .any(|voice| voice.now.is_some() || voice.former.is_some())
+    }
+
+    /// True once what is missing here is really not wanted: at least one instance has said everything, and none can still
+    /// be expected to add what an agent that was started just now has never heard.
+    pub fn is_settled(&self) -> bool {
+        self.voices.iter().any(Voice::is_sure) && self.voices.iter().all(Voice::is_settled)
+    }
+
+    /// What has changed since the last call.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Changes a voice; true if that may have changed what is wanted.
+    fn take(&mut self, index: usize, said: Said) -> bool {
+        let voice = &mut self.voices[index];
+        let changed = match said {
+            Said::Welcome { epoch } => {
+                voice.silent = false;
+                let reborn = voice.epoch.is_some_and(|old| old != epoch);
+                voice.epoch = Some(epoch);
+                if reborn {
+                    begin_life(voice);
+                }
+                reborn
+            }
+            Said::Table(facts, table) => {
+                voice.unknown = false;
+                voice.dropped = false;
+                voice.facts = Some(facts);
+                voice.now = Some(table);
+                true
+            }
+            Said::Unknown => {
+                // An instance that knew the NIC in this life and doesn't any more says something: no routes.
+                voice.unknown = voice.now.is_none();
+                let known = voice.now.is_some();
+                if known {
+                    voice.now = Some(SharedTable::default());
+                }
+                known
+            }
+            Said::Converged(converged) => {
+                voice.converged = converged;
+                false
+            }
+            Said::Silent => {
+                voice.silent = true;
+                false
+            }
+            Said::Changed(_) => false,
+        };
+        self.settle_voices() || changed
+    }
+
+    /// Lets go of words that don't count any more; true if there were any.
+    fn settle_voices(&mut self) -> bool {
+        let mut changed = false;
+        let any_sure = self.voices.iter().any(Voice::is_sure);
+        for voice in &mut self.voices {
+            if voice.is_sure() && voice.former.take().is_some() {
+                changed = true;
+            }
+            if any_sure && voice.silent && !voice.dropped {
+                voice.dropped = true;
+                changed |= voice.now.is_some() || voice.former.is_some();
+            }
+        }
+        changed
+    }
+
+    /// Works everything out again.
+    fn rebuild(&mut self) {
+        let said_facts = |voice: &&Voice| voice.facts.is_some() && !voice.dropped;
+        if let Some(voice) = self.voices.iter().find(said_facts) {
+            self.facts = voice.facts.clone().unwrap_or_default();
+        }
+        let words = Words::read(&self.voices, self.system_routes);
+        let mut routes = FxHashMap::default();
+        let mut groups = FxHashMap::default();
+        for (index, table) in words.tables() {
+            for prefix in table.routes.keys() {
+                // Each prefix once: where the first word that has it comes.
+                if words
+                    .tables()
+                    .take_while(|(other, _)| *other < index)
+                    .any(|(_, other)| other.routes.contains_key(prefix))
+                {
+                    continue;
+                }
+                if let Some(way) = words.way(*prefix, &self.facts) {
+                    if let WantedWay::Group(key) = way {
+                        groups.entry(key).or_insert_with(|| words.members(&key));
+                    }
+                    routes.insert(*prefix, way);
+                }
+            }
+        }
+        drop(words);
+        self.routes = routes;
+        self.groups = groups;
+        self.dirty.all = true;
+    }
+
+    fn changed(&mut self, index: usize, changes: &Changes) {
+        let voice = &self.voices[index];
+        // Which of the two words a route goes under depends on the members while both are there.
+        if voice.former.is_some() && !changes.groups.is_empty() || self.dirty.all {
+            return self.rebuild();
+        }
+        let words = Words::read(&self.voices, self.system_routes);
+        let slot = index * 2;
+        for (key, members) in &mut self.groups {
+            if key[slot].is_some_and(|id| changes.groups.contains(&id)) {
+                let wanted = words.members(key);
+                if *members != wanted {
+                    *members = wanted;
+                    self.dirty.groups.insert(*key);
+                }
+            }
+        }
+        for prefix in &changes.prefixes {
+            let way = words.way(*prefix, &self.facts);
+            if let Some(WantedWay::Group(key)) = way {
+                self.groups.entry(key).or_insert_with(|| {
+                    self.dirty.groups.insert(key);
+                    words.members(&key)
+                });
+            }
+            let before = match way {
+                Some(way) => self.routes.insert(*prefix, way),
+                None => self.routes.remove(prefix),
+            };
+            if before != way {
+                self.dirty.prefixes.insert(*prefix);
+            }
+        }
+    }
+
+    /// Forgets groups that no route has any more. `used` says which have.
+    pub fn forget_groups(&mut self, used: impl Fn(&GroupKey) -> bool) {
+        self.groups.retain(|key, _| used(key));
+    }
+}
+
+/// A life ends: its word becomes the former one.
+fn begin_life(voice: &mut Voice) {
+    let now = voice.now.take();
+    let dropped = std::mem::take(&mut voice.dropped);
+    if dropped {
+        voice.former = None;
+    } else if voice.converged || voice.former.is_none() {
+        voice.former = now;
+    } else if let (Some(former), Some(now)) = (&voice.former, now) {
+        // It ended before it had converged: what it added stays beside what the life before had said.
+        let mut joined = former.read().clone();
+        joined.absorb(&now.read());
+        voice.former = Some(SharedTable::new(joined));
+    }
+    voice.converged = false;
+    voice.unknown = false;
+}
+
+/// All words, locked for reading.
+struct Words<'a> {
+    slots: [Option<std::sync::RwLockReadGuard<'a, Table>>; SLOTS],
+    counts: [bool; SLOTS],
+    system_routes: bool,
+}
+
+impl<'a> Words<'a> {
+    fn read(voices: &'a [Voice], system_routes: bool) -> Words<'a> {
+        let mut words = Words {
+            slots: [const { None }; SLOTS],
+            counts: [false; SLOTS],
+            system_routes,
+        };
+        for (index, voice) in voices.iter().enumerate() {
+            words.slots[index * 2] = voice.now.as_ref().map(SharedTable::read);
+            words.slots[index * 2 + 1] = voice.former.as_ref().map(SharedTable::read);
+            words.counts[index * 2] = !voice.dropped;
+            words.counts[index * 2 + 1] = !voice.dropped;
+        }
+        words
+    }
+
+    fn tables(&self) -> impl Iterator<Item = (usize, &Table)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| slot.as_deref().map(|table| (index, table)))
+    }
+
+    /// The best way for a prefix over all words.
+    fn way(&self, prefix: IpNet, facts: &NicFacts) -> Option<WantedWay> {
+        let mut key: GroupKey = [None; SLOTS];
+        let mut grouped = false;
+        let mut other: Option<(u8, WantedWay)> = None;
+        for (index, table) in self.tables() {
+            let Some(route) = table.routes.get(&prefix) else {
+                continue;
+            };
+            if let Way::Group(id) = route.way {
+                if self.wants(route) {
+                    key[index] = Some(id);
+                    grouped |= self.counts[index];
+                }
+            } else if self.wants(route) && self.counts[index] {
+                let Some(candidate) = plain_way(route.way, prefix, facts) else {
+                    continue;
+                };
+                if other.is_none_or(|(order, _)| candidate.0 < order) {
+                    other = Some(candidate);
+                }
+            }
+        }
+        if grouped {
+            self.drop_covered(&mut key);
+            return Some(WantedWay::Group(key));
+        }
+        other.map(|(_, way)| way)
+    }
+
+    fn wants(&self, route: &TableRoute) -> bool {
+        self.system_routes || !route.system
+    }
+
+    /// While a life converges, most of what it says is what the former one said. Such a route stays under its former key, so
+    /// that a restart of an instance moves no route.
+    fn drop_covered(&self, key: &mut GroupKey) {
+        for voice in 0..MAX_VOICES {
+            let (now, former) = (self.group(key, voice * 2), self.group(key, voice * 2 + 1));
+            if let (Some((now, rank)), Some((former, former_rank))) = (now, former)
+                && (rank > former_rank || (rank == former_rank && now.iter().all(|member| former.contains(member))))
+            {
+                key[voice * 2] = None;
+            }
+        }
+    }
+
+    fn group(&self, key: &GroupKey, slot: usize) -> Option<(&[IpAddr], Rank)> {
+        let group = self.slots[slot].as_ref()?.groups.get(&key[slot]?)?;
+        Some((&group.members, group.rank))
+    }
+
+    /// Next hops of the best rank among the words that count, sorted, each once.
+    fn members(&self, key: &GroupKey) -> Vec<IpAddr> {
+        let counted = || {
+            (0..SLOTS)
+                .filter(|slot| self.counts[*slot])
+                .filter_map(|slot| self.group(key, slot))
+        };
+        let best = counted().map(|(_, rank)| rank).min();
+        let mut members: Vec<IpAddr> = counted()
+            .filter(|(_, rank)| Some(*rank) == best)
+            .flat_map(|(members, _)| members.iter().copied())
+            .collect();
+        members.sort_unstable();
+        members.dedup();
+        members.truncate(MAX_GROUP_MEMBERS);
+        members
+    }
+}
+
+/// A way without a rank, with its place in the order.
+fn plain_way(way: Way, prefix: IpNet, facts: &NicFacts) -> Option<(u8, WantedWay)> {
+    match way {
+        Way::OnLink => Some((0, WantedWay::OnLink)),
+        Way::SubnetGateway => {
+            let same_family = |gateway: &&IpAddr| gateway.is_ipv4() == matches!(prefix, IpNet::V4(_));
+            facts
+                .gateways
+                .iter()
+                .find(same_family)
+                .map(|gateway| (1, WantedWay::Gateway(*gateway)))
+        }
+        Way::Blackhole => Some((2, WantedWay::Blackhole)),
+        Way::Group(_) => None,
+    }
+}

@@ -1,0 +1,42 @@
+//! Network namespaces: entering one, and telling whether two are the same.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+
+/// The calling thread's own namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Moves the calling thread. Sockets that it opens from now on, and `/proc/sys/net`, are the namespace's.
+pub(crate) fn enter(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+}
+
+/// What two paths of one namespace have in common.
+pub(crate) fn identity(path: Option<&Path>) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path.unwrap_or(Path::new(OWN)))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Settings that groups need, in the calling thread's namespace. What can't be set is returned for people to read.
+pub(crate) fn set_sysctls() -> Vec<String> {
+    // Without the first, a changed group makes the kernel announce each of its routes; without the second, all packets
+    // between two hosts take one way.
+    let settings = [("nexthop_compat_mode", "0"), ("fib_multipath_hash_policy", "1")];
+    settings
+        .iter()
+        .filter_map(|(name, value)| set_sysctl(name, value).err())
+        .collect()
+}
+
+fn set_sysctl(name: &str, value: &str) -> Result<(), String> {
+    let path = format!("/proc/sys/net/ipv4/{name}");
+    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+        return Ok(());
+    }
+    std::fs::write(&path, value).map_err(|error| format!("net.ipv4.{name} could not be set to {value}: {error}"))
+}

@@ -1,0 +1,468 @@
+//! One NIC: a thread in its network namespace that makes the kernel's table what the instances say.
+//!
+//! It waits for news from instances and from the kernel, takes all that has come, and then works off the plan in portions, looking for
+//! further news between two of them. After a failure it reads the kernel again and tries once more; what fails again is
+//! reported and tried later.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use api::agent::Installed as Confirmation;
+
+use crate::confirm::Confirmations;
+use crate::merge::{Merge, Said};
+use crate::namespace;
+use crate::netlink::{Kernel, Link, Monitor, News, Target};
+use crate::options::NicSpec;
+use crate::ours::NEXTHOP_IDS;
+use crate::plan::{Installed, Op, Planner};
+
+/// Operations between two looks at the news. About 15 ms of the kernel's work.
+const PORTION: usize = 2048;
+
+/// News from instances that wait for a NIC's thread. More, and the stream's reader waits.
+pub(crate) const INPUTS: usize = 256;
+
+/// Times between attempts at what has failed.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Problems told per confirmation; a table with a mistake in each route needs no more.
+const MAX_PROBLEMS: usize = 20;
+
+/// Reading the kernel takes at most one part of so many, however much others change.
+const READING_SHARE: u32 = 4;
+
+/// What an instance's client tells a NIC.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    /// Which instance.
+    pub(crate) voice: usize,
+    /// What it said.
+    pub(crate) said: Said,
+    /// To be confirmed when it is in the kernel: table and generation.
+    pub(crate) confirm: Option<(u64, u64)>,
+}
+
+/// What a NIC's thread needs from the start.
+pub(crate) struct NicOptions {
+    pub(crate) spec: NicSpec,
+    pub(crate) voices: usize,
+    pub(crate) system_routes: bool,
+    pub(crate) confirmations: Vec<Confirmations>,
+}
+
+/// Starts the thread. It ends when the sender of its inputs is dropped.
+pub(crate) fn spawn(options: NicOptions, inputs: mpsc::Receiver<Input>) -> io::Result<std::thread::JoinHandle<()>> {
+    let name = options.spec.id.rsplit('/').next().unwrap_or_default().to_owned();
+    std::thread::Builder::new().name(format!("nic {name}")).spawn(move || {
+        let span = tracing::info_span!("nic", nic = %options.spec.id);
+        let _entered = span.enter();
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "the NIC's thread cannot run"),
+        };
+        runtime.block_on(NicTask::new(options, inputs).run());
+    })
+}
+
+struct NicTask {
+    options: NicOptions,
+    inputs: mpsc::Receiver<Input>,
+    merge: Merge,
+    /// Per instance: the latest table and generation, and the ones that were confirmed.
+    latest: Vec<Option<(u64, u64)>>,
+    confirmed: Vec<Option<(u64, u64)>>,
+    entered: bool,
+    /// Settings of the namespace that could not be made.
+    setting_problems: Vec<String>,
+    sockets: Option<(Kernel, Monitor)>,
+    link: Option<Link>,
+    table: Option<TableState>,
+    /// The link or the kernel's table are to be read again.
+    look: Look,
+    retry_at: Option<Instant>,
+    retry_after: Duration,
+    last_read: Option<(Instant, Duration)>,
+    reported: Vec<String>,
+}
+
+struct TableState {
+    target: Target,
+    installed: Installed,
+    planner: Planner,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    No,
+    AtTable,
+    AtLink,
+}
+
+enum Wake {
+    Input(Option<Input>),
+    Kernel(io::Result<Vec<News>>),
+    Retry,
+}
+
+impl NicTask {
+    fn new(options: NicOptions, inputs: mpsc::Receiver<Input>) -> NicTask {
+        let merge = Merge::new(options.voices, options.system_routes);
+        NicTask {
+            latest: vec![None; options.voices],
+            confirmed: vec![None; options.voices],
+            options,
+            inputs,
+            merge,
+            entered: false,
+            setting_problems: Vec::new(),
+            sockets: None,
+            link: None,
+            table: None,
+            look: Look::AtLink,
+            retry_at: None,
+            retry_after: FIRST_RETRY,
+            last_read: None,
+            reported: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            match self.wait().await {
+                Wake::Input(None) => return,
+                Wake::Input(Some(input)) => {
+                    self.take(input);
+                    if !self.take_waiting() {
+                        return;
+                    }
+                }
+                Wake::Kernel(Ok(news)) => news.into_iter().for_each(|news| self.heard(news)),
+                Wake::Kernel(Err(error)) => {
+                    tracing::warn!(%error, "the kernel's announcements ended; opening the sockets again");
+                    self.sockets = None;
+                    self.look = Look::AtLink;
+                }
+                Wake::Retry => {
+                    self.retry_at = None;
+                    self.look = self.look.max(Look::AtTable);
+                }
+            }
+            while self.merge.is_known() {
+                self.work();
+                if self.look == Look::No || self.retry_at.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let retry = async |at: Option<Instant>| match at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        };
+        let table = self.options.spec.table;
+        let kernel = async |sockets: &mut Option<(Kernel, Monitor)>| {
+            let Some((_, monitor)) = sockets else {
+                return std::future::pending().await;
+            };
+            let mut heard = Vec::new();
+            monitor.news(table, |news| heard.push(news)).await.map(|()| heard)
+        };
+        tokio::select! {
+            biased;
+            input = self.inputs.recv() => Wake::Input(input),
+            news = kernel(&mut self.sockets) => Wake::Kernel(news),
+            () = retry(self.retry_at) => Wake::Retry,
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        if let (Some(confirm), Some(latest)) = (input.confirm, self.latest.get_mut(input.voice)) {
+            *latest = Some(confirm);
+            // A table that is told again wants to hear again, on its stream.
+            self.confirmed[input.voice] = None;
+        }
+        let addresses = self.merge.facts().addresses.clone();
+        self.merge.handle(input.voice, input.said);
+        if self.merge.facts().addresses != addresses {
+            self.look = Look::AtLink;
+        }
+    }
+
+    /// Takes what has come meanwhile; false when nothing will come any more.
+    fn take_waiting(&mut self) -> bool {
+        loop {
+            match self.inputs.try_recv() {
+                Ok(input) => self.take(input),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn heard(&mut self, news: News) {
+        let look = match &news {
+            News::Link(link)
+                if self
+                    .link
+                    .as_ref()
+                    .is_some_and(|ours| ours.index != link.index || ours == link) =>
+            {
+                Look::No
+            }
+            News::Link(_) | News::Lost => Look::AtLink,
+            News::LinkGone(index) if self.link.as_ref().is_some_and(|ours| ours.index != *index) => Look::No,
+            News::LinkGone(_) => Look::AtLink,
+            News::Addresses => Look::AtLink,
+            News::OurRoute => Look::AtTable,
+            News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => Look::AtTable,
+            News::ForeignRoute(_) => Look::No,
+            News::Nexthop(_) => Look::AtTable,
+        };
+        tracing::trace!(?news, ?look, "heard from the kernel");
+        self.look = self.look.max(look);
+    }
+
+    /// Makes the kernel's table the wanted one, and confirms it.
+    fn work(&mut self) {
+        let result = self
+            .prepare()
+            .and_then(|()| self.install().map_err(|error| format!("netlink: {error}")));
+        let (problems, failed) = match result {
+            Ok(problems) => problems,
+            Err(problem) => (vec![problem], true),
+        };
+        if failed {
+            let due = Instant::now() + self.retry_after;
+            self.retry_at = Some(self.retry_at.map_or(due, |at| at.min(due)));
+            self.retry_after = (self.retry_after * 2).min(LAST_RETRY);
+        } else if self.look == Look::No {
+            self.retry_at = None;
+            self.retry_after = FIRST_RETRY;
+        }
+        self.confirm(problems);
+    }
+
+    /// Namespace, sockets, link, what is installed: all that a plan needs.
+    fn prepare(&mut self) -> Result<(), String> {
+        self.enter()?;
+        if self.sockets.is_none() {
+            let open = || {
+                let kernel = Kernel::open()?;
+                let monitor = Monitor::open(kernel.port())?;
+                io::Result::Ok((kernel, monitor))
+            };
+            self.sockets = Some(open().map_err(|error| format!("netlink: {error}"))?);
+            self.look = Look::AtLink;
+        }
+        let Some((kernel, _)) = &mut self.sockets else {
+            return Err("no netlink socket".to_owned());
+        };
+        if self.look == Look::AtLink {
+            self.look = Look::AtTable;
+            let link = find_link(kernel, &self.merge).inspect_err(|_| self.look = Look::AtLink)?;
+            if self.link.as_ref().map(|link| link.index) != Some(link.index) {
+                tracing::info!(link = %link.name, "found the NIC's link");
+                self.table = None;
+            }
+            self.link = Some(link);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self) -> Result<(), String> {
+        if self.entered {
+            return Ok(());
+        }
+        if let Some(path) = &self.options.spec.namespace {
+            namespace::enter(path).map_err(|error| format!("network namespace {}: {error}", path.display()))?;
+        }
+        self.entered = true;
+        self.setting_problems = namespace::set_sysctls();
+        Ok(())
+    }
+
+    /// Works off the plan; returns what stands in its way, and whether to try again later.
+    fn install(&mut self) -> io::Result<(Vec<String>, bool)> {
+        let mut problems = self.setting_problems.clone();
+        let Some(link) = self.link.clone() else {
+            return Ok((problems, true));
+        };
+        if !link.running {
+            self.table = None;
+            self.look = Look::No;
+            problems.push(format!("link {} is down or has no carrier", link.name));
+            return Ok((problems, false));
+        }
+        let target = Target {
+            link: link.index,
+            table: self.options.spec.table,
+        };
+        let mut failures: Vec<String> = Vec::new();
+        let mut attempts = 0;
+        loop {
+            if self.look != Look::No || self.table.is_none() {
+                if !self.may_read() {
+                    break;
+                }
+                self.read(target)?;
+                failures.clear();
+            }
+            let found = self.work_off(&mut failures)?;
+            if failures.is_empty() || attempts > 0 || !found {
+                break;
+            }
+            // Something is not as we thought: look again.
+            attempts += 1;
+            self.last_read = None;
+            self.look = Look::AtTable;
+        }
+        if let Some(state) = &self.table {
+            problems.extend(
+                state
+                    .planner
+                    .problems()
+                    .take(MAX_PROBLEMS)
+                    .map(|problem| problem.to_string()),
+            );
+        }
+        let failed = !failures.is_empty();
+        problems.append(&mut failures);
+        Ok((problems, failed))
+    }
+
+    /// Reading is limited to a share of the time, so that a quarrel with somebody who removes our routes can't eat the machine.
+    fn may_read(&mut self) -> bool {
+        let Some((at, took)) = self.last_read else { return true };
+        let due = at + took * READING_SHARE;
+        if due <= Instant::now() {
+            return true;
+        }
+        self.retry_at = Some(self.retry_at.map_or(due, |at| at.min(due)));
+        false
+    }
+
+    fn read(&mut self, target: Target) -> io::Result<()> {
+        let Some((kernel, _)) = &mut self.sockets else {
+            return Ok(());
+        };
+        let begin = Instant::now();
+        let installed = kernel.read(target)?;
+        self.last_read = Some((Instant::now(), begin.elapsed()));
+        self.look = Look::No;
+        match &mut self.table {
+            Some(state) => {
+                state.installed = installed;
+                state.planner.start_over();
+            }
+            None => {
+                let planner = Planner::new(&installed, first_id(target));
+                tracing::debug!(routes = installed.routes().len(), "read what is installed");
+                self.table = Some(TableState {
+                    target,
+                    installed,
+                    planner,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out portions until nothing is left to do; true if there was anything to do.
+    fn work_off(&mut self, failures: &mut Vec<String>) -> io::Result<bool> {
+        let mut any = false;
+        loop {
+            let (Some(state), Some((kernel, _))) = (&mut self.table, &mut self.sockets) else {
+                return Ok(any);
+            };
+            let dirty = self.merge.take_dirty();
+            state.planner.note(&self.merge, &state.installed, dirty);
+            let ops = state.planner.next(&self.merge, &state.installed, PORTION);
+            if ops.is_empty() {
+                return Ok(any);
+            }
+            any = true;
+            let refused = kernel
+                .apply(state.target, &ops)
+                .inspect_err(|_| self.look = Look::AtTable)?;
+            let mut refused = refused.into_iter().peekable();
+            for (index, op) in ops.iter().enumerate() {
+                match refused.next_if(|failure| failure.index == index) {
+                    None => state.installed.record(op),
+                    Some(failure) if failures.len() < MAX_PROBLEMS => failures.push(format!("{}: {failure}", name(op))),
+                    Some(_) => {}
+                }
+            }
+            self.take_waiting();
+        }
+    }
+
+    fn confirm(&mut self, mut problems: Vec<String>) {
+        let more = problems.len().saturating_sub(MAX_PROBLEMS);
+        problems.truncate(MAX_PROBLEMS);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
+        }
+        let changed = problems != self.reported;
+        if changed {
+            match problems.first() {
+                Some(first) => tracing::warn!(count = problems.len(), %first, "not everything is as wanted"),
+                None => tracing::info!("everything is as wanted"),
+            }
+            self.reported.clone_from(&problems);
+        }
+        for (voice, latest) in self.latest.iter().enumerate() {
+            if let Some((table, generation)) = *latest
+                && (changed || self.confirmed[voice] != *latest)
+            {
+                self.confirmed[voice] = *latest;
+                let nic = self.options.spec.id.clone();
+                self.options.confirmations[voice].put(Confirmation {
+                    nic,
+                    table,
+                    generation,
+                    problems: problems.clone(),
+                });
+            }
+        }
+    }
+}
+
+fn find_link(kernel: &mut Kernel, merge: &Merge) -> Result<Link, String> {
+    let addresses = &merge.facts().addresses;
+    for address in addresses {
+        if let Some(link) = kernel
+            .find_link(*address)
+            .map_err(|error| format!("netlink: {error}"))?
+        {
+            return Ok(link);
+        }
+    }
+    match addresses.first() {
+        Some(address) => Err(format!("no link has the NIC's address {address} (yet)")),
+        None => Err("the NIC's addresses are not known".to_owned()),
+    }
+}
+
+/// Where the search for free ids starts: apart for each link, so that NICs of one namespace seldom meet.
+fn first_id(target: Target) -> u32 {
+    NEXTHOP_IDS.start() + (target.link.wrapping_mul(0x400) & 0xffff)
+}
+
+fn name(op: &Op) -> String {
+    match op {
+        Op::AddNexthop { gateway, .. } => format!("next hop {gateway}"),
+        Op::AddGroup { id, .. } => format!("group {id:#x}"),
+        Op::ReplaceGroup { id, .. } => format!("other members for group {id:#x}"),
+        Op::AddRoute { prefix, .. } => format!("{prefix}"),
+        Op::ReplaceRoute { prefix, .. } => format!("another way for {prefix}"),
+        Op::DeleteRoute { prefix } => format!("removal of {prefix}"),
+        Op::DeleteGroup { id } => format!("removal of group {id:#x}"),
+        Op::DeleteNexthop { id } => format!("removal of next hop {id:#x}"),
+    }
+}

@@ -1,0 +1,150 @@
+//! What the command line says: NICs, servers, and which routes to install.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::ours::TABLE_MAIN;
+
+/// Namespaces named without a path are here, as `ip netns` puts them.
+const NAMED_NAMESPACES: &str = "/run/netns";
+
+/// Options of `routewright agent`.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// A name for people; the host's name is a good one.
+    pub name: String,
+    /// URLs of the instances, or of the manager, which knows them.
+    pub servers: Vec<String>,
+    /// The NICs to install routes on.
+    pub nics: Vec<NicSpec>,
+    /// Which system routes to install.
+    pub system_routes: SystemRoutes,
+}
+
+/// Options of `routewright agent flush`.
+#[derive(Clone, Debug, Default)]
+pub struct FlushOptions {
+    /// Where to remove our routes; the ids don't matter. Empty: the main table of the agent's own namespace.
+    pub nics: Vec<NicSpec>,
+}
+
+/// Whether to install routes that can cut the agent off from its servers (`Internet`, `None`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemRoutes {
+    /// Leave them out: the host has its own default route.
+    #[default]
+    None,
+    /// Install them, as the lab does.
+    All,
+}
+
+impl FromStr for SystemRoutes {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<SystemRoutes, OptionError> {
+        match text {
+            "all" => Ok(SystemRoutes::All),
+            "none" => Ok(SystemRoutes::None),
+            _ => Err(OptionError::SystemRoutes(text.to_owned())),
+        }
+    }
+}
+
+/// A NIC and where its routes go: `ID[,netns=NAME|PATH][,table=N]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicSpec {
+    /// ARM id, lower case.
+    pub id: String,
+    /// A network namespace; `None`: the agent's own.
+    pub namespace: Option<PathBuf>,
+    /// The routing table.
+    pub table: u32,
+}
+
+impl FromStr for NicSpec {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<NicSpec, OptionError> {
+        let mut parts = text.split(',');
+        let id = parts.next().unwrap_or_default().trim().to_lowercase();
+        if id.is_empty() || id.contains('=') {
+            return Err(OptionError::NoNic(text.to_owned()));
+        }
+        let mut spec = NicSpec {
+            id,
+            namespace: None,
+            table: TABLE_MAIN,
+        };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("netns", name)) if !name.is_empty() => spec.namespace = Some(namespace_path(name)),
+                Some(("table", number)) => spec.table = parse_table(number)?,
+                _ => return Err(OptionError::NicPart(part.to_owned())),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+impl fmt::Display for NicSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, ",netns={}", namespace.display())?;
+        }
+        if self.table != TABLE_MAIN {
+            write!(f, ",table={}", self.table)?;
+        }
+        Ok(())
+    }
+}
+
+fn namespace_path(name: &str) -> PathBuf {
+    if name.contains('/') {
+        PathBuf::from(name)
+    } else {
+        PathBuf::from(NAMED_NAMESPACES).join(name)
+    }
+}
+
+fn parse_table(number: &str) -> Result<u32, OptionError> {
+    match number.parse() {
+        // 0 means "any" to the kernel, 255 is its own table of local addresses.
+        Ok(table) if table != 0 && table != u32::from(libc::RT_TABLE_LOCAL) => Ok(table),
+        _ => Err(OptionError::Table(number.to_owned())),
+    }
+}
+
+/// A mistake on the command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// The NIC's id is missing.
+    #[error("\"{0}\" names no NIC; expected ID[,netns=NAME|PATH][,table=N]")]
+    NoNic(String),
+    /// Something else than netns= or table=.
+    #[error("\"{0}\" is neither netns=NAME|PATH nor table=N")]
+    NicPart(String),
+    /// Not a routing table for us.
+    #[error("table={0}: expected a number from 1 to 4294967295 that is not 255 (local)")]
+    Table(String),
+    /// Neither all nor none.
+    #[error("--system-routes {0}: expected all or none")]
+    SystemRoutes(String),
+    /// No NIC at all.
+    #[error("no NIC is given; add --nic ID[,netns=NAME|PATH][,table=N]")]
+    NoNics,
+    /// No server at all.
+    #[error("no server is given; add --server URL")]
+    NoServers,
+    /// Their routes would be each other's.
+    #[error(
+        "{first} and {second} would share one routing table; give one of them another table=N or network namespace"
+    )]
+    SharedTable {
+        /// One NIC.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+}

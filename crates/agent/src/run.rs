@@ -1,0 +1,195 @@
+//! The agent as a whole: NICs' threads, instances' tasks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Source};
+use crate::confirm::Confirmations;
+use crate::discover::{self, Server};
+use crate::merge::MAX_VOICES;
+use crate::namespace;
+use crate::netlink::Kernel;
+use crate::nic::{self, NicOptions};
+use crate::options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
+use crate::ours::TABLE_MAIN;
+
+/// Time between questions to servers that don't answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why the agent can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The command line.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A NIC's thread could not be started.
+    #[error("cannot start the thread of {nic}: {source}")]
+    Thread {
+        /// The NIC.
+        nic: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A NIC's thread has ended.
+    #[error("the thread of a NIC has ended")]
+    NicGone,
+    /// Routes could not be removed.
+    #[error("cannot remove the routes of {place}: {source}")]
+    Flush {
+        /// Where.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs the agent until it is cancelled. Routes stay in the kernel then.
+pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
+    check(&options)?;
+    let http = reqwest::Client::new();
+    let sources = find_instances(&http, &options.servers).await;
+    let confirmations: Vec<Confirmations> = sources.iter().map(|_| Confirmations::default()).collect();
+    let mut nics = BTreeMap::new();
+    for spec in &options.nics {
+        let (sender, inputs) = mpsc::channel(nic::INPUTS);
+        let nic_options = NicOptions {
+            spec: spec.clone(),
+            voices: sources.len(),
+            system_routes: options.system_routes == SystemRoutes::All,
+            confirmations: confirmations.clone(),
+        };
+        nic::spawn(nic_options, inputs).map_err(|source| AgentError::Thread {
+            nic: spec.id.clone(),
+            source,
+        })?;
+        nics.insert(spec.id.clone(), sender);
+    }
+    let mut clients = JoinSet::new();
+    for ((voice, source), confirmations) in sources.into_iter().enumerate().zip(confirmations) {
+        let (name, http, nics) = (options.name.clone(), http.clone(), nics.clone());
+        clients.spawn(
+            Client {
+                voice,
+                name,
+                source,
+                http,
+                nics,
+                confirmations,
+            }
+            .run(),
+        );
+    }
+    drop(nics);
+    // None of them ends by itself while the NICs' threads live.
+    clients.join_next().await;
+    Err(AgentError::NicGone)
+}
+
+/// Removes the agent's routes and nexthop objects, and nothing else. Returns how many routes there were.
+pub fn flush(options: &FlushOptions) -> Result<usize, AgentError> {
+    let own = [NicSpec {
+        id: "own namespace".to_owned(),
+        namespace: None,
+        table: TABLE_MAIN,
+    }];
+    let places = if options.nics.is_empty() {
+        &own[..]
+    } else {
+        &options.nics[..]
+    };
+    let mut removed = 0;
+    for place in places {
+        let result = std::thread::scope(|scope| {
+            // A thread of its own, since entering a namespace can't always be undone.
+            let flushed = scope.spawn(|| {
+                if let Some(path) = &place.namespace {
+                    namespace::enter(path)?;
+                }
+                Kernel::open()?.flush(place.table)
+            });
+            flushed
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
+        });
+        removed += result.map_err(|source| AgentError::Flush {
+            place: place.to_string(),
+            source,
+        })?;
+    }
+    Ok(removed)
+}
+
+fn check(options: &AgentOptions) -> Result<(), OptionError> {
+    if options.nics.is_empty() {
+        return Err(OptionError::NoNics);
+    }
+    if options.servers.is_empty() {
+        return Err(OptionError::NoServers);
+    }
+    for (index, first) in options.nics.iter().enumerate() {
+        for second in &options.nics[index + 1..] {
+            if first.id == second.id || (first.table == second.table && same_namespace(first, second)) {
+                return Err(OptionError::SharedTable {
+                    first: first.to_string(),
+                    second: second.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By identity where both exist: one namespace can have several names.
+fn same_namespace(first: &NicSpec, second: &NicSpec) -> bool {
+    let identities = (
+        namespace::identity(first.namespace.as_deref()),
+        namespace::identity(second.namespace.as_deref()),
+    );
+    match identities {
+        (Ok(first), Ok(second)) => first == second,
+        _ => first.namespace == second.namespace,
+    }
+}
+
+/// Asks the servers until all is known that they can tell.
+async fn find_instances(http: &reqwest::Client, servers: &[String]) -> Vec<Source> {
+    loop {
+        let mut sources: Vec<Source> = Vec::new();
+        let mut absent = None;
+        for server in servers {
+            let (urls, by_manager) = match discover::ask(http, server).await {
+                Server::Manager(urls) if urls.is_empty() => {
+                    absent = Some(format!("{server} has no instance with an address for agents yet"));
+                    continue;
+                }
+                Server::Manager(urls) => (urls, true),
+                // With several URLs, one that is away is taken for an instance: the other one must not wait for it.
+                Server::Absent(_) if servers.len() > 1 => (vec![server.clone()], false),
+                Server::Absent(reason) => {
+                    absent = Some(format!("{server} does not answer: {reason}"));
+                    continue;
+                }
+                Server::Instance => (vec![server.clone()], false),
+            };
+            for (index, url) in urls.into_iter().enumerate() {
+                if sources.iter().all(|source| source.url != url) && sources.len() < MAX_VOICES {
+                    sources.push(Source {
+                        server: server.clone(),
+                        index,
+                        url,
+                        by_manager,
+                    });
+                }
+            }
+        }
+        match absent {
+            Some(reason) if sources.is_empty() => tracing::info!(%reason, "waiting for a server"),
+            _ => return sources,
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}

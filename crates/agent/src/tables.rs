@@ -1,0 +1,246 @@
+//! What one instance's stream says, turned into what its NICs are told. Pure.
+//!
+//! Knows the tables of the instance's present life. Tables outlive a stream, but what a later stream says of them begins with
+//! a snapshot, and NICs are told of a table only when it is fresh.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::agent::route::Way as WireWay;
+use api::agent::{Nic, Prefix, TableUpdate, ToAgent, Welcome, to_agent::Body};
+use ipnet::IpNet;
+
+use crate::merge::{Changes, NicFacts, Said};
+use crate::table::{Group, SharedTable, Table, TableRoute, Way};
+
+/// Something for one NIC, or for all.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// The NIC's id; `None`: all.
+    pub(crate) nic: Option<String>,
+    /// What.
+    pub(crate) said: Said,
+    /// Table and generation to confirm.
+    pub(crate) confirm: Option<(u64, u64)>,
+}
+
+/// A message that makes no sense. The stream is ended and begun again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("the first message is not a welcome")]
+    NoWelcome,
+    #[error("an address of {0} octets")]
+    Address(usize),
+    #[error("a prefix of length {0}")]
+    Prefix(u32),
+    #[error("a route to {0} without a way")]
+    NoWay(IpNet),
+    #[error("a delta of generation {got} for table {table}, which has generation {have}")]
+    Gap { table: u64, have: u64, got: u64 },
+}
+
+#[derive(Debug, Default)]
+struct Followed {
+    shared: SharedTable,
+    /// Said on this stream.
+    fresh: bool,
+}
+
+/// The tables of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    epoch: Option<u64>,
+    tables: BTreeMap<u64, Followed>,
+    nics: BTreeMap<String, (u64, NicFacts)>,
+}
+
+impl Tables {
+    /// A stream begins.
+    pub(crate) fn welcome(&mut self, welcome: &Welcome) -> Told {
+        if self.epoch != Some(welcome.epoch) {
+            self.epoch = Some(welcome.epoch);
+            self.tables.clear();
+        }
+        for table in self.tables.values_mut() {
+            table.fresh = false;
+        }
+        self.nics.clear();
+        Told {
+            nic: None,
+            said: Said::Welcome { epoch: welcome.epoch },
+            confirm: None,
+        }
+    }
+
+    /// A message arrives.
+    pub(crate) fn handle(&mut self, message: ToAgent) -> Result<Vec<Told>, StreamError> {
+        match message.body {
+            Some(Body::Welcome(welcome)) => Ok(vec![self.welcome(&welcome)]),
+            Some(Body::Nic(nic)) => self.nic(nic),
+            Some(Body::Snapshot(update)) => self.snapshot(update),
+            Some(Body::Delta(update)) => self.delta(update),
+            Some(Body::Converged(converged)) => Ok(vec![Told {
+                nic: None,
+                said: Said::Converged(converged),
+                confirm: None,
+            }]),
+            Some(Body::Heartbeat(_)) | None => Ok(Vec::new()),
+        }
+    }
+
+    fn nic(&mut self, nic: Nic) -> Result<Vec<Told>, StreamError> {
+        let facts = NicFacts {
+            addresses: nic
+                .addresses
+                .iter()
+                .map(|bytes| address(bytes))
+                .collect::<Result<_, _>>()?,
+            subnet_prefixes: nic.subnet_prefixes.iter().map(prefix).collect::<Result<_, _>>()?,
+            gateways: nic
+                .gateways
+                .iter()
+                .map(|bytes| address(bytes))
+                .collect::<Result<_, _>>()?,
+        };
+        let Some(table) = nic.table else {
+            self.nics.remove(&nic.nic);
+            self.forget_unused();
+            return Ok(vec![Told {
+                nic: Some(nic.nic),
+                said: Said::Unknown,
+                confirm: None,
+            }]);
+        };
+        let before = self.nics.insert(nic.nic.clone(), (table, facts.clone()));
+        if before.is_some_and(|(before, _)| before != table) {
+            self.forget_unused();
+        }
+        match self.tables.get(&table).filter(|followed| followed.fresh) {
+            Some(followed) => Ok(vec![tell(&nic.nic, table, &facts, &followed.shared)]),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn snapshot(&mut self, update: TableUpdate) -> Result<Vec<Told>, StreamError> {
+        let id = update.table;
+        let mut table = Table::default();
+        apply(&mut table, update)?;
+        let followed = self.tables.entry(id).or_default();
+        *followed.shared.write() = table;
+        followed.fresh = true;
+        let following = self.nics.iter().filter(|(_, (table, _))| *table == id);
+        Ok(following
+            .map(|(nic, (_, facts))| tell(nic, id, facts, &followed.shared))
+            .collect())
+    }
+
+    fn delta(&mut self, update: TableUpdate) -> Result<Vec<Told>, StreamError> {
+        let (id, generation) = (update.table, update.generation);
+        // A delta for a table that nothing follows here any more may still have been under way.
+        let Some(followed) = self.tables.get(&id).filter(|followed| followed.fresh) else {
+            return Ok(Vec::new());
+        };
+        let changes = {
+            let mut table = followed.shared.write();
+            if generation != table.generation.wrapping_add(1) {
+                return Err(StreamError::Gap {
+                    table: id,
+                    have: table.generation,
+                    got: generation,
+                });
+            }
+            Arc::new(apply(&mut table, update)?)
+        };
+        let following = self.nics.iter().filter(|(_, (table, _))| *table == id);
+        let told = |nic: &String| Told {
+            nic: Some(nic.clone()),
+            said: Said::Changed(Arc::clone(&changes)),
+            confirm: Some((id, generation)),
+        };
+        Ok(following.map(|(nic, _)| told(nic)).collect())
+    }
+
+    fn forget_unused(&mut self) {
+        let nics = &self.nics;
+        self.tables.retain(|id, _| nics.values().any(|(table, _)| table == id));
+    }
+}
+
+fn tell(nic: &str, table: u64, facts: &NicFacts, shared: &SharedTable) -> Told {
+    let generation = shared.read().generation;
+    let said = Said::Table(facts.clone(), shared.clone());
+    Told {
+        nic: Some(nic.to_owned()),
+        said,
+        confirm: Some((table, generation)),
+    }
+}
+
+/// Applies an update, which on an empty table is a snapshot, and says where the table has changed.
+fn apply(table: &mut Table, update: TableUpdate) -> Result<Changes, StreamError> {
+    let mut changes = Changes::default();
+    for group in update.groups {
+        let members = group
+            .members
+            .iter()
+            .map(|bytes| address(bytes))
+            .collect::<Result<_, _>>()?;
+        table.groups.insert(
+            group.id,
+            Group {
+                members,
+                rank: group.rank,
+            },
+        );
+        changes.groups.push(group.id);
+    }
+    for route in update.routes {
+        let prefix = prefix(&route.prefix.unwrap_or_default())?;
+        let way = match route.way {
+            Some(WireWay::OnLink(_)) => Way::OnLink,
+            Some(WireWay::SubnetGateway(_)) => Way::SubnetGateway,
+            Some(WireWay::Group(id)) => Way::Group(id),
+            Some(WireWay::Blackhole(_)) => Way::Blackhole,
+            None => return Err(StreamError::NoWay(prefix)),
+        };
+        table.routes.insert(
+            prefix,
+            TableRoute {
+                way,
+                system: route.system,
+            },
+        );
+        changes.prefixes.push(prefix);
+    }
+    for removed in &update.removed {
+        let prefix = prefix(removed)?;
+        table.routes.remove(&prefix);
+        changes.prefixes.push(prefix);
+    }
+    for id in update.removed_groups {
+        table.groups.remove(&id);
+        changes.groups.push(id);
+    }
+    table.generation = update.generation;
+    Ok(changes)
+}
+
+fn address(bytes: &[u8]) -> Result<IpAddr, StreamError> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes)
+            .map(IpAddr::from)
+            .map_err(|_| StreamError::Address(4)),
+        16 => <[u8; 16]>::try_from(bytes)
+            .map(IpAddr::from)
+            .map_err(|_| StreamError::Address(16)),
+        length => Err(StreamError::Address(length)),
+    }
+}
+
+/// The kernel refuses a prefix with host bits set, so they are cleared here.
+fn prefix(prefix: &Prefix) -> Result<IpNet, StreamError> {
+    let length = u8::try_from(prefix.length).map_err(|_| StreamError::Prefix(prefix.length))?;
+    let net = IpNet::new(address(&prefix.address)?, length).map_err(|_| StreamError::Prefix(prefix.length))?;
+    Ok(net.trunc())
+}

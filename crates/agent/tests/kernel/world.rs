@@ -1,0 +1,150 @@
+//! A VM's network namespace with one NIC, and an agent that follows fake instances for it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agent::{AgentOptions, NicSpec, SystemRoutes};
+use api::agent::to_agent::Body;
+use nix::sched::{CloneFlags, unshare};
+
+use super::DEADLINE;
+use super::fake::{self, FakeInstance};
+
+pub const NIC: &str = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networkinterfaces/vm1";
+
+pub struct World {
+    pub runtime: tokio::runtime::Runtime,
+    namespace: PathBuf,
+    agent: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl World {
+    /// Moves the calling test thread into a namespace of its own: `eth0` with 10.1.0.5/24, its other end `peer0` up.
+    pub fn new() -> World {
+        // The agent's connections start from the namespace that we are in now.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { tokio::spawn(async {}).await.unwrap() });
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let namespace = std::fs::canonicalize("/proc/thread-self").unwrap().join("ns/net");
+        let world = World {
+            runtime,
+            namespace,
+            agent: None,
+        };
+        world.ip("link set lo up");
+        world.ip("link add eth0 type veth peer name peer0");
+        world.ip("address add 10.1.0.5/24 dev eth0 noprefixroute");
+        world.ip("link set eth0 up");
+        world.ip("link set peer0 up");
+        world
+    }
+
+    /// What an instance says first: the NIC, a table, and that it has converged.
+    pub fn greeting(&self, instance: u32, epoch: u64, table: api::agent::TableUpdate) -> Vec<Body> {
+        vec![
+            fake::welcome(instance, epoch),
+            fake::nic(NIC, "10.1.0.5", "10.1.0.0/24", "10.1.0.1"),
+            Body::Snapshot(table),
+            Body::Converged(true),
+        ]
+    }
+
+    pub fn instance(&self, greeting: Vec<Body>) -> FakeInstance {
+        FakeInstance::start(self.runtime.handle(), "127.0.0.1:0".parse().unwrap(), greeting)
+    }
+
+    pub fn nic_spec(&self) -> NicSpec {
+        NicSpec {
+            id: NIC.to_owned(),
+            namespace: Some(self.namespace.clone()),
+            table: 254,
+        }
+    }
+
+    pub fn start_agent(&mut self, instances: &[&FakeInstance]) {
+        let options = AgentOptions {
+            name: "test".to_owned(),
+            servers: instances.iter().map(|instance| instance.url()).collect(),
+            nics: vec![self.nic_spec()],
+            system_routes: SystemRoutes::All,
+        };
+        self.agent = Some(self.runtime.spawn(async move {
+            let error = agent::run(options).await;
+            panic!("the agent ended: {error:?}");
+        }));
+    }
+
+    /// Ends the agent at whatever it does.
+    pub fn stop_agent(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.abort();
+        }
+    }
+
+    pub fn ip(&self, arguments: &str) -> String {
+        let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+        assert!(
+            output.status.success(),
+            "ip {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Our routes as `ip` shows them, without marks of state.
+    pub fn routes(&self) -> Vec<String> {
+        let shown = self.ip("-N route show proto 157");
+        shown.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// The gateways that a route to `destination` may take, sorted.
+    pub fn gateways(&self, destination: &str) -> Vec<String> {
+        let shown = self.ip(&format!("route show exact {destination}"));
+        let Some(id) = shown.split_whitespace().skip_while(|word| *word != "nhid").nth(1) else {
+            return Vec::new();
+        };
+        let group = self.ip(&format!("nexthop get id {id}"));
+        let members = group
+            .split_whitespace()
+            .skip_while(|word| *word != "group")
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
+        let gateway = |id: &str| {
+            let nexthop = self.ip(&format!("nexthop get id {id}"));
+            nexthop
+                .split_whitespace()
+                .skip_while(|word| *word != "via")
+                .nth(1)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut gateways: Vec<String> = members.split('/').filter(|id| !id.is_empty()).map(gateway).collect();
+        gateways.sort();
+        gateways
+    }
+
+    /// Waits until something holds.
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !holds() {
+            assert!(
+                Instant::now() < deadline,
+                "{what} does not come true; routes: {:#?}",
+                self.routes()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop_agent();
+    }
+}
