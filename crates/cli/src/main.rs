@@ -5,12 +5,18 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use client::ClientError;
 
+mod client;
 mod instance;
 mod lab;
+mod output;
+mod own;
+mod resource;
 mod runtime;
 mod serve;
+mod target;
 
 /// Routewright: an open Azure Route Server. BGP in, kernel routes out.
 #[derive(Debug, Parser)]
@@ -29,6 +35,21 @@ enum Command {
     Instance(instance::InstanceArgs),
     /// Topologies in network namespaces: virtual networks, VMs, NVAs, sites.
     Lab(lab::LabArgs),
+    #[command(flatten)]
+    Resource(resource::Noun),
+    /// BGP peers of every route server, with full session state.
+    Peers(own::PeersArgs),
+    /// Routes received, with verdicts.
+    Routes(own::RoutesArgs),
+    /// Agents, with what they have installed.
+    Agents(own::Plain),
+    /// The manager and both instances.
+    Health(own::Plain),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Our own small NVA, as the lab runs it.
     #[command(hide = true)]
     Nva(lab::NvaArgs),
@@ -41,6 +62,15 @@ fn main() -> ExitCode {
         Command::Instance(args) => instance::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
+        Command::Resource(noun) => ask(resource::run(noun)),
+        Command::Peers(args) => ask(own::peers(args)),
+        Command::Routes(args) => ask(own::routes(args)),
+        Command::Agents(args) => ask(own::agents(args)),
+        Command::Health(args) => ask(own::health(args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "routewright", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     match done {
         Ok(code) => code,
@@ -48,5 +78,20 @@ fn main() -> ExitCode {
             eprintln!("routewright: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs a verb that speaks to the API.
+fn ask(verb: impl Future<Output = Result<(), ClientError>>) -> anyhow::Result<ExitCode> {
+    Ok(resource::finish(runtime::block_on(verb)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arm::handle::OperationStyle;
-use arm::{Answer, ArmError, Method, Outcome, Request};
+use arm::{Answer, ArmError, Method, OperationStyle, Outcome, Request};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;

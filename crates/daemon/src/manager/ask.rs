@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use arm::Ask;
+use arm::{Ask, reports};
 use futures::future::join_all;
 use routeserver::report::{EffectiveRoute, PeerReport, RouteReport};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Manager;
@@ -13,19 +13,38 @@ use super::control::{Asked, Control, RoutesOf};
 
 /// An instance that takes longer counts as one that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The two keys that clients expect, always both.
-const ROLES: [&str; 2] = ["RouteServiceRole_IN_0", "RouteServiceRole_IN_1"];
-
 /// Answers a question in ARM's shape.
 pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Value {
     match question {
-        Ask::LearnedRoutes(peer) => learned_routes(manager, &peer.to_ascii_lowercase()).await,
-        Ask::AdvertisedRoutes(peer) => advertised_routes(manager, &peer.to_ascii_lowercase()).await,
-        Ask::NicEffectiveRoutes(nic) => {
-            let rows = effective_routes(manager, &nic.to_ascii_lowercase()).await;
-            json!({ "value": rows.iter().map(nic_row).collect::<Vec<_>>() })
+        Ask::LearnedRoutes(peer) => {
+            let of = RoutesOf::Peer(peer.to_ascii_lowercase());
+            let routes = by_index(both(manager, |control| control.routes(&of)).await);
+            let [first, second] = &routes;
+            manager
+                .core
+                .read(|state| reports::learned_routes(&state.resources, peer, [first, second]))
         }
-        Ask::HubEffectiveRoutes(hub) => hub_routes(manager, &hub.to_ascii_lowercase()).await,
+        Ask::AdvertisedRoutes(peer) => {
+            let key = peer.to_ascii_lowercase();
+            let routes = by_index(both(manager, |control| control.advertised(&key)).await);
+            let [first, second] = &routes;
+            manager
+                .core
+                .read(|state| reports::advertised_routes(&state.resources, peer, [first, second]))
+        }
+        Ask::NicEffectiveRoutes(nic) => {
+            let tables = effective_routes(manager, &nic.to_ascii_lowercase()).await;
+            let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
+            reports::effective_route_table(&tables)
+        }
+        Ask::HubEffectiveRoutes(hub) => {
+            let of = RoutesOf::RouteServer(hub.to_ascii_lowercase(), None);
+            let routes = both(manager, |control| control.routes(&of)).await;
+            let routes: Vec<RouteReport> = routes.into_iter().flat_map(|(_, routes)| routes).collect();
+            manager
+                .core
+                .read(|state| reports::hub_effective_routes(&state.resources, hub, &routes))
+        }
     }
 }
 
@@ -49,144 +68,46 @@ pub(crate) async fn both<'m, T>(
     answers
 }
 
-/// As both instances see it, the first one's rows first; a row both have is there once.
-pub(crate) async fn effective_routes(manager: &Manager, nic: &str) -> Vec<EffectiveRoute> {
-    let mut merged: Vec<EffectiveRoute> = Vec::new();
-    for (_, rows) in both(manager, |control| control.effective_routes(nic)).await {
-        let known = merged.len();
-        for row in rows {
-            let same = |other: &EffectiveRoute| {
-                (other.address_prefix, &other.source, &other.state) == (row.address_prefix, &row.source, &row.state)
-            };
-            if !merged[..known].iter().any(same) {
-                merged.push(row);
-            }
-        }
+fn by_index<T>(answers: Vec<(usize, Vec<T>)>) -> [Vec<T>; 2] {
+    let mut lists = [Vec::new(), Vec::new()];
+    for (index, list) in answers {
+        lists[index] = list;
     }
-    merged
+    lists
 }
 
-async fn learned_routes(manager: &Manager, peer: &str) -> Value {
-    let of = RoutesOf::Peer(peer.to_owned());
-    let answers = both(manager, |control| control.routes(&of)).await;
-    roles(answers, |index, route: &RouteReport| {
-        // What Azure refuses it doesn't show here; `/routewright/v1/routes` does, with the reason.
-        (route.verdict != "rejected").then(|| {
-            json!({
-                "localAddress": manager.local_address(peer, index),
-                "network": route.network,
-                "nextHop": route.next_hop,
-                "sourcePeer": route.source_peer,
-                "origin": "EBgp",
-                "asPath": route.as_path,
-                "weight": 32768,
-                "communities": route.communities,
-                "verdict": route.verdict,
-            })
-        })
-    })
-}
-
-async fn advertised_routes(manager: &Manager, peer: &str) -> Value {
-    let answers = both(manager, |control| control.advertised(peer)).await;
-    roles(answers, |index, route| {
-        Some(json!({
-            "localAddress": manager.local_address(peer, index),
-            "network": route.network,
-            "nextHop": route.next_hop,
-            "origin": "Igp",
-            "asPath": route.as_path,
-            "weight": 0,
-            "communities": route.communities,
-        }))
-    })
-}
-
-fn roles<T>(answers: Vec<(usize, Vec<T>)>, row: impl Fn(usize, &T) -> Option<Value>) -> Value {
-    let mut result: Map<String, Value> = ROLES.iter().map(|role| (role.to_string(), json!([]))).collect();
-    for (index, rows) in answers {
-        let rows = rows.iter().filter_map(|entry| row(index, entry)).collect();
-        result.insert(ROLES[index].to_owned(), rows);
+/// The tables of the instances that an agent would believe: one that is converging only adds, so it doesn't count beside one that
+/// has converged.
+pub(crate) async fn effective_routes(manager: &Manager, nic: &str) -> Vec<Vec<EffectiveRoute>> {
+    let converging = |index: usize| {
+        let mut instances = manager.instances.iter();
+        let instance = instances.find(|instance| instance.index == index);
+        let report = instance.and_then(|instance| instance.status.borrow().report.clone());
+        report.is_none_or(|report| report.converging)
+    };
+    let mut answers = both(manager, |control| control.effective_routes(nic)).await;
+    if answers.iter().any(|(index, _)| !converging(*index)) {
+        answers.retain(|(index, _)| !converging(*index));
     }
-    Value::Object(result)
-}
-
-fn nic_row(row: &EffectiveRoute) -> Value {
-    let mut shown = Map::new();
-    if let Some(name) = &row.name {
-        shown.insert("name".to_owned(), json!(name));
-    }
-    shown.insert("source".to_owned(), json!(row.source));
-    shown.insert("state".to_owned(), json!(row.state));
-    shown.insert("addressPrefix".to_owned(), json!([row.address_prefix]));
-    shown.insert("nextHopType".to_owned(), json!(row.next_hop_type));
-    shown.insert("nextHopIpAddress".to_owned(), json!(row.next_hop_ip_address));
-    let propagation = json!(row.disable_bgp_route_propagation);
-    shown.insert("disableBgpRoutePropagation".to_owned(), propagation);
-    if let Some(why) = &row.not_installed {
-        shown.insert("notInstalled".to_owned(), json!(why));
-    }
-    Value::Object(shown)
-}
-
-async fn hub_routes(manager: &Manager, hub: &str) -> Value {
-    let of = RoutesOf::RouteServer(hub.to_owned(), None);
-    let mut rows = Vec::new();
-    for (_, routes) in both(manager, |control| control.routes(&of)).await {
-        for route in routes {
-            if !["best", "equal-cost"].contains(&route.verdict.as_str()) {
-                continue;
-            }
-            let row = json!({
-                "addressPrefixes": [route.network],
-                "nextHops": [route.next_hop],
-                "nextHopType": "HubBgpConnection",
-                "routeOrigin": route.peer,
-                "asPath": route.as_path,
-            });
-            if !rows.contains(&row) {
-                rows.push(row);
-            }
-        }
-    }
-    rows.extend(manager.hub_prefixes(hub).into_iter().map(|prefix| {
-        json!({
-            "addressPrefixes": [prefix],
-            "nextHops": ["On-link"],
-            "nextHopType": "Virtual Network Connection",
-            "routeOrigin": hub,
-            "asPath": "",
-        })
-    }));
-    json!({ "value": rows })
+    answers.into_iter().map(|(_, table)| table).collect()
 }
 
 /// Writes `connectionState` into bgpConnections on their way out. Azure leaves it out, to everybody's regret.
 pub(crate) async fn fill_connection_states(manager: &Manager, body: &mut Value) {
-    let mut peers: Vec<&mut Value> = match body.get_mut("value").and_then(Value::as_array_mut) {
-        Some(list) => list.iter_mut().collect(),
-        None => vec![body],
+    let first = match body.get("value").and_then(Value::as_array) {
+        Some(list) => list.first(),
+        None => Some(&*body),
     };
-    peers.retain(|resource| is_bgp_connection(resource));
-    let Some(first) = peers.first().and_then(|peer| peer["id"].as_str()) else {
+    let id = first.and_then(|resource| resource["id"].as_str());
+    let id = id.unwrap_or_default().to_ascii_lowercase();
+    let Some((route_server, _)) = id.split_once("/bgpconnections/") else {
         return;
     };
-    let first = first.to_ascii_lowercase();
-    let route_server = first.split("/bgpconnections/").next().unwrap_or_default();
     let answers = both(manager, |control| control.peers(Some(route_server))).await;
-    for peer in peers {
-        let id = peer["id"].as_str().unwrap_or_default().to_ascii_lowercase();
+    arm::fill_connection_states(body, |key| {
         let reports = answers.iter().flat_map(|(_, reports)| reports);
-        let state = connection_state(reports.filter(|report| report.id == id));
-        peer["properties"]["connectionState"] = json!(state);
-    }
-}
-
-fn is_bgp_connection(resource: &Value) -> bool {
-    resource["type"]
-        .as_str()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("Microsoft.Network/virtualHubs/bgpConnections"))
-        && resource["properties"].is_object()
+        connection_state(reports.filter(|report| report.id == key))
+    });
 }
 
 /// One session with either instance is a connection.

@@ -75,6 +75,7 @@ impl Core {
                 limits: config.limits.clone(),
                 bind: config.bind.clone(),
                 by_key: stored.settings,
+                ..Settings::default()
             },
             resources,
         };

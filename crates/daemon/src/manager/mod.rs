@@ -25,7 +25,6 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,8 +38,7 @@ use operations::Results;
 
 pub use serve::{ServeError, ServeOptions, check, run};
 
-/// The subscription that `--dev` offers.
-pub const DEV_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+pub use arm::settings::DEV_SUBSCRIPTION;
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -65,31 +63,5 @@ impl Manager {
     fn statuses(&self) -> Vec<watch::Receiver<Status>> {
         let instances = self.instances.iter();
         instances.map(|instance| instance.status.clone()).collect()
-    }
-
-    /// Our address towards a peer, of one instance.
-    fn local_address(&self, peer: &str, index: usize) -> Option<IpAddr> {
-        let intent = self.core.intents().borrow().clone();
-        let route_server = intent
-            .route_servers
-            .iter()
-            .find(|server| server.peers.iter().any(|candidate| candidate.id == peer))?;
-        route_server.instance_addresses.get(index).copied()
-    }
-
-    /// The virtual network's prefixes around a route server.
-    fn hub_prefixes(&self, hub: &str) -> Vec<ipnet::IpNet> {
-        let intent = self.core.intents().borrow().clone();
-        let route_servers = intent.route_servers.iter();
-        let network = route_servers
-            .filter(|server| server.id == hub)
-            .map(|server| &server.virtual_network)
-            .next();
-        intent
-            .virtual_networks
-            .iter()
-            .filter(|candidate| Some(&candidate.id) == network)
-            .flat_map(|network| network.address_space.iter().copied())
-            .collect()
     }
 }

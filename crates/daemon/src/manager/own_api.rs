@@ -8,6 +8,7 @@ use axum::response::Response;
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use ipnet::IpNet;
+use routeserver::report::EffectiveRoute;
 use serde_json::{Value, json};
 
 use super::control::RoutesOf;
@@ -135,7 +136,10 @@ async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Valu
         .parameter("nic")
         .ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
     let nic = known(manager, &nic.to_ascii_lowercase())?;
-    Ok(json!({ "value": ask::effective_routes(manager, &nic).await }))
+    let tables = ask::effective_routes(manager, &nic).await;
+    let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
+    // One shape for both ways to ask, so that nobody has to learn two.
+    Ok(arm::reports::effective_route_table(&tables))
 }
 
 async fn agents(manager: &Manager) -> Value {
@@ -208,7 +212,7 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
                 }
                 false => body,
             };
-            Ok(Some(settings))
+            arm::check_settings(&state.resources, &wanted, &settings).map(Some)
         })
         .await?;
     let stored = manager.core.read(|state| state.settings.by_key.get(&key).cloned());

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::{Batch, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
 
 /// The file's name in the data directory.
-pub const FILE_NAME: &str = "routewright.sqlite3";
+pub(super) const FILE_NAME: &str = "routewright.sqlite3";
 /// "RtWr": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x5274_5772;
 

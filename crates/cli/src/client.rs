@@ -1,0 +1,202 @@
+//! The API as the command line uses it: JSON in and out, long-running operations followed to their end.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::target::Target;
+
+/// Sent with every ARM request; the server takes any.
+const API_VERSION: &str = "2025-07-01";
+/// No answer takes longer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// An operation that isn't finished after this long is given up.
+const OPERATION_PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at an operation.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// ARM's own words.
+    #[error("{code}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        code: String,
+        message: String,
+    },
+    /// Nobody there.
+    #[error(
+        "no server answers at {server} ({origin}): {cause}\nStart one with `routewright serve --dev` or `routewright lab up`, or name another with --server URL."
+    )]
+    NoServer {
+        server: String,
+        origin: &'static str,
+        cause: String,
+    },
+    /// Somebody else answers.
+    #[error("{server} does not answer as a Routewright server: {problem}")]
+    NotOurs { server: String, problem: String },
+    /// Still going on.
+    #[error("the operation is still going on after {} s", OPERATION_PATIENCE.as_secs())]
+    TooLong,
+    /// A mistake on the command line that clap cannot see.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl ClientError {
+    /// As `az`: 3 for what is not there, 2 for a mistake on the command line, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            ClientError::Refused { status: 404, .. } => 3,
+            ClientError::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Speaks to one server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: String,
+    origin: &'static str,
+}
+
+impl Client {
+    pub(crate) fn new(target: &Target) -> Result<Client, ClientError> {
+        let (server, origin) = target.server();
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build();
+        let http = http.map_err(|error| ClientError::Usage(format!("no HTTP client: {error}")))?;
+        Ok(Client { http, server, origin })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(Method::POST, path, None).await
+    }
+
+    /// Sends, and follows a long-running operation to its end. The result of a PUT is the resource as it is then.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        let url = self.url(path);
+        let answer = self.once(method.clone(), &url, body).await?;
+        let link = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+        if let Some(operation) = link("azure-asyncoperation") {
+            self.operation_succeeded(&operation).await?;
+            return match method {
+                Method::DELETE => Ok(Value::Null),
+                _ => self.json(self.once(Method::GET, &url, None).await?).await,
+            };
+        }
+        match link("location") {
+            Some(location) if answer.status() == StatusCode::ACCEPTED => self.result(&location).await,
+            _ => self.json(answer).await,
+        }
+    }
+
+    async fn operation_succeeded(&self, url: &str) -> Result<(), ClientError> {
+        let started = Instant::now();
+        while started.elapsed() < OPERATION_PATIENCE {
+            let state = self.json(self.once(Method::GET, url, None).await?).await?;
+            match state["status"].as_str().unwrap_or_default() {
+                "Succeeded" => return Ok(()),
+                "Failed" | "Canceled" => return Err(refusal(StatusCode::CONFLICT, &state)),
+                _ => tokio::time::sleep(POLL_INTERVAL).await,
+            }
+        }
+        Err(ClientError::TooLong)
+    }
+
+    async fn result(&self, url: &str) -> Result<Value, ClientError> {
+        let started = Instant::now();
+        while started.elapsed() < OPERATION_PATIENCE {
+            let answer = self.once(Method::GET, url, None).await?;
+            if answer.status() != StatusCode::ACCEPTED {
+                return self.json(answer).await;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Err(ClientError::TooLong)
+    }
+
+    async fn once(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Response, ClientError> {
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer.text().await.unwrap_or_default();
+        match serde_json::from_str::<Value>(&text) {
+            Ok(error) if error["error"].is_object() => Err(refusal(status, &error)),
+            _ => Err(ClientError::NotOurs {
+                server: self.server.clone(),
+                problem: format!("{status} without an error that says why"),
+            }),
+        }
+    }
+
+    async fn json(&self, answer: Response) -> Result<Value, ClientError> {
+        let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
+        if text.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|error| ClientError::NotOurs {
+            server: self.server.clone(),
+            problem: error.to_string(),
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        let base = format!("{}{}", self.server, path);
+        match (path.starts_with("/subscriptions/"), path.contains('?')) {
+            (true, true) => format!("{base}&api-version={API_VERSION}"),
+            (true, false) => format!("{base}?api-version={API_VERSION}"),
+            _ => base,
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        ClientError::NoServer {
+            server: self.server.clone(),
+            origin: self.origin,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+fn refusal(status: StatusCode, body: &Value) -> ClientError {
+    let text = |name: &str| body["error"][name].as_str().unwrap_or("Unknown").to_owned();
+    let mut message = text("message");
+    for detail in body["error"]["details"].as_array().into_iter().flatten() {
+        let code = detail["code"].as_str().unwrap_or_default();
+        let words = detail["message"].as_str().unwrap_or_default();
+        message.push_str(&format!("\n  {code}: {words}"));
+    }
+    ClientError::Refused {
+        status: status.as_u16(),
+        code: text("code"),
+        message,
+    }
+}

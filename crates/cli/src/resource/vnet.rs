@@ -1,0 +1,407 @@
+//! `routewright vnet …`, `routewright vnet subnet …` and `routewright vnet peering …`
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::{Group, Location, NoWait, Session, Tags, parse_bool, reference};
+use crate::client::ClientError;
+use crate::output::Column;
+use crate::target::Target;
+
+pub(super) const KIND: &str = "virtualNetworks";
+const COLUMNS: &[Column] = &[
+    ("Name", "/name"),
+    ("ResourceGroup", "/resourceGroup"),
+    ("Location", "/location"),
+    ("Prefixes", "/addressSpace/addressPrefixes"),
+    ("Subnets", "/subnets"),
+    ("ProvisioningState", "/provisioningState"),
+];
+const SUBNET_COLUMNS: &[Column] = &[
+    ("Name", "/name"),
+    ("AddressPrefix", "/addressPrefix"),
+    ("AddressPrefixes", "/addressPrefixes"),
+    ("RouteTable", "/routeTable"),
+    ("ProvisioningState", "/provisioningState"),
+];
+const PEERING_COLUMNS: &[Column] = &[
+    ("Name", "/name"),
+    ("RemoteVirtualNetwork", "/remoteVirtualNetwork"),
+    ("PeeringState", "/peeringState"),
+    ("PeeringSyncLevel", "/peeringSyncLevel"),
+    ("AllowGatewayTransit", "/allowGatewayTransit"),
+    ("UseRemoteGateways", "/useRemoteGateways"),
+    ("ProvisioningState", "/provisioningState"),
+];
+
+/// Arguments of `routewright vnet`.
+#[derive(Debug, Args)]
+pub(crate) struct VnetArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    #[command(flatten)]
+    group: Group,
+    /// Name or id of the virtual network.
+    #[arg(short, long)]
+    name: String,
+}
+
+/// A child and the virtual network it is in.
+#[derive(Debug, Args)]
+struct Child {
+    #[command(flatten)]
+    network: Network,
+    /// Its name or id.
+    #[arg(short, long)]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct Network {
+    #[command(flatten)]
+    group: Group,
+    /// Name or id of the virtual network.
+    #[arg(long)]
+    vnet_name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a virtual network.
+    Create {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        location: Location,
+        /// Its address space.
+        #[arg(long, visible_alias = "address-prefix", num_args = 1.., default_value = "10.0.0.0/16")]
+        address_prefixes: Vec<String>,
+        /// Name of a subnet to create in it.
+        #[arg(long)]
+        subnet_name: Option<String>,
+        /// Prefixes of that subnet.
+        #[arg(long, visible_alias = "subnet-prefix", num_args = 1.., requires = "subnet_name")]
+        subnet_prefixes: Option<Vec<String>>,
+        #[command(flatten)]
+        tags: Tags,
+    },
+    /// Show a virtual network.
+    Show {
+        #[command(flatten)]
+        named: Named,
+    },
+    /// List virtual networks.
+    List {
+        #[command(flatten)]
+        group: Group,
+    },
+    /// Change a virtual network.
+    Update {
+        #[command(flatten)]
+        named: Named,
+        /// Its whole address space.
+        #[arg(long, num_args = 1..)]
+        address_prefixes: Option<Vec<String>>,
+        #[command(flatten)]
+        tags: Tags,
+    },
+    /// Delete a virtual network.
+    Delete {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        _no_wait: NoWait,
+    },
+    /// Subnets.
+    #[command(subcommand)]
+    Subnet(SubnetVerb),
+    /// Peerings with other virtual networks.
+    #[command(subcommand)]
+    Peering(PeeringVerb),
+}
+
+#[derive(Debug, Args)]
+struct SubnetOptions {
+    /// Its prefixes.
+    #[arg(long, visible_alias = "address-prefix", num_args = 1..)]
+    address_prefixes: Option<Vec<String>>,
+    /// Name or id of its route table; "" removes it.
+    #[arg(long)]
+    route_table: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SubnetVerb {
+    /// Create a subnet.
+    Create {
+        #[command(flatten)]
+        child: Child,
+        #[command(flatten)]
+        options: SubnetOptions,
+    },
+    /// Show a subnet.
+    Show {
+        #[command(flatten)]
+        child: Child,
+    },
+    /// List subnets.
+    List {
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Change a subnet.
+    Update {
+        #[command(flatten)]
+        child: Child,
+        #[command(flatten)]
+        options: SubnetOptions,
+    },
+    /// Delete a subnet.
+    Delete {
+        #[command(flatten)]
+        child: Child,
+        #[command(flatten)]
+        _no_wait: NoWait,
+    },
+}
+
+#[derive(Debug, Args)]
+struct PeeringOptions {
+    /// Let the other side's addresses reach ours.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    allow_vnet_access: Option<bool>,
+    /// Let the other side send what does not come from itself.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    allow_forwarded_traffic: Option<bool>,
+    /// Let the other side use our route server and gateways.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    allow_gateway_transit: Option<bool>,
+    /// Use the other side's route server and gateways.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    use_remote_gateways: Option<bool>,
+}
+
+#[derive(Debug, Subcommand)]
+enum PeeringVerb {
+    /// Create one side of a peering.
+    Create {
+        #[command(flatten)]
+        child: Child,
+        /// Name or id of the other virtual network.
+        #[arg(long)]
+        remote_vnet: String,
+        #[command(flatten)]
+        options: PeeringOptions,
+    },
+    /// Show a peering.
+    Show {
+        #[command(flatten)]
+        child: Child,
+    },
+    /// List peerings.
+    List {
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Change a peering.
+    Update {
+        #[command(flatten)]
+        child: Child,
+        #[command(flatten)]
+        options: PeeringOptions,
+    },
+    /// Take over the other side's address space after it has changed.
+    Sync {
+        #[command(flatten)]
+        child: Child,
+    },
+    /// Delete one side of a peering.
+    Delete {
+        #[command(flatten)]
+        child: Child,
+        #[command(flatten)]
+        _no_wait: NoWait,
+    },
+}
+
+pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
+    let session = Session::new(args.target)?;
+    let id = |named: &Named| session.id(&named.group, KIND, &named.name);
+    match args.verb {
+        Verb::Create {
+            named,
+            location,
+            address_prefixes,
+            subnet_name,
+            subnet_prefixes,
+            tags,
+        } => {
+            let id = id(&named)?;
+            let mut body = json!({
+                "location": session.location(&location, &id).await?,
+                "properties": { "addressSpace": { "addressPrefixes": address_prefixes } },
+            });
+            if let Some(name) = subnet_name {
+                let prefixes = subnet_prefixes.unwrap_or_else(|| address_prefixes.clone());
+                body["properties"]["subnets"] = json!([{ "name": name, "properties": prefix_members(&prefixes) }]);
+            }
+            tags.add_to(&mut body)?;
+            session.create(COLUMNS, &id, &body).await
+        }
+        Verb::Show { named } => session.show(COLUMNS, &id(&named)?).await,
+        Verb::List { group } => session.list(COLUMNS, &group, KIND).await,
+        Verb::Update {
+            named,
+            address_prefixes,
+            tags,
+        } => {
+            let id = id(&named)?;
+            let change = |properties: &mut Map<String, Value>| {
+                if let Some(prefixes) = address_prefixes {
+                    properties.insert("addressSpace".to_owned(), json!({ "addressPrefixes": prefixes }));
+                }
+            };
+            session.update(COLUMNS, &id, change, &tags).await
+        }
+        Verb::Delete { named, .. } => session.delete(&id(&named)?).await,
+        Verb::Subnet(verb) => subnet(&session, verb).await,
+        Verb::Peering(verb) => peering(&session, verb).await,
+    }
+}
+
+async fn subnet(session: &Session, verb: SubnetVerb) -> Result<(), ClientError> {
+    let id = |child: &Child| child_id(session, child, "subnets");
+    match verb {
+        SubnetVerb::Create { child, options } => {
+            if options.address_prefixes.is_none() {
+                return Err(ClientError::Usage("--address-prefixes is needed".to_owned()));
+            }
+            let mut properties = Map::new();
+            options.apply(session, &child.network.group, &mut properties)?;
+            let body = json!({ "properties": properties });
+            session.create(SUBNET_COLUMNS, &id(&child)?, &body).await
+        }
+        SubnetVerb::Show { child } => session.show(SUBNET_COLUMNS, &id(&child)?).await,
+        SubnetVerb::List { network } => {
+            let path = format!("{}/subnets", network_id(session, &network)?);
+            session.show(SUBNET_COLUMNS, &path).await
+        }
+        SubnetVerb::Update { child, options } => {
+            let id = id(&child)?;
+            let mut body = session.client.get(&id).await?;
+            if let Some(properties) = body["properties"].as_object_mut() {
+                options.apply(session, &child.network.group, properties)?;
+            }
+            session.create(SUBNET_COLUMNS, &id, &body).await
+        }
+        SubnetVerb::Delete { child, .. } => session.delete(&id(&child)?).await,
+    }
+}
+
+impl SubnetOptions {
+    fn apply(&self, session: &Session, group: &Group, properties: &mut Map<String, Value>) -> Result<(), ClientError> {
+        if let Some(prefixes) = &self.address_prefixes {
+            properties.remove("addressPrefix");
+            properties.remove("addressPrefixes");
+            if let Value::Object(members) = prefix_members(prefixes) {
+                properties.extend(members);
+            }
+        }
+        match self.route_table.as_deref() {
+            None => {}
+            Some("") => drop(properties.remove("routeTable")),
+            Some(name) => {
+                let id = session.id(group, "routeTables", name)?;
+                properties.insert("routeTable".to_owned(), reference(&id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One prefix is `addressPrefix`, several are `addressPrefixes`: what old and new clients alike understand.
+fn prefix_members(prefixes: &[String]) -> Value {
+    match prefixes {
+        [one] => json!({ "addressPrefix": one }),
+        several => json!({ "addressPrefixes": several }),
+    }
+}
+
+async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError> {
+    let id = |child: &Child| child_id(session, child, "virtualNetworkPeerings");
+    match verb {
+        PeeringVerb::Create {
+            child,
+            remote_vnet,
+            options,
+        } => {
+            let remote = session.id(&child.network.group, KIND, &remote_vnet)?;
+            let mut properties = Map::from_iter([
+                ("remoteVirtualNetwork".to_owned(), reference(&remote)),
+                ("allowVirtualNetworkAccess".to_owned(), json!(false)),
+                ("allowForwardedTraffic".to_owned(), json!(false)),
+                ("allowGatewayTransit".to_owned(), json!(false)),
+                ("useRemoteGateways".to_owned(), json!(false)),
+            ]);
+            options.apply(&mut properties);
+            let body = json!({ "properties": properties });
+            session.create(PEERING_COLUMNS, &id(&child)?, &body).await
+        }
+        PeeringVerb::Show { child } => session.show(PEERING_COLUMNS, &id(&child)?).await,
+        PeeringVerb::List { network } => {
+            let path = format!("{}/virtualNetworkPeerings", network_id(session, &network)?);
+            session.show(PEERING_COLUMNS, &path).await
+        }
+        PeeringVerb::Update { child, options } => {
+            let change = |properties: &mut Map<_, _>| options.apply(properties);
+            session
+                .update(PEERING_COLUMNS, &id(&child)?, change, &Tags { tags: None })
+                .await
+        }
+        PeeringVerb::Sync { child } => {
+            let id = id(&child)?;
+            let body = session.client.get(&id).await?;
+            let path = format!("{id}?syncRemoteAddressSpace=true");
+            session.create(PEERING_COLUMNS, &path, &body).await
+        }
+        PeeringVerb::Delete { child, .. } => session.delete(&id(&child)?).await,
+    }
+}
+
+impl PeeringOptions {
+    fn apply(&self, properties: &mut Map<String, Value>) {
+        let members = [
+            ("allowVirtualNetworkAccess", self.allow_vnet_access),
+            ("allowForwardedTraffic", self.allow_forwarded_traffic),
+            ("allowGatewayTransit", self.allow_gateway_transit),
+            ("useRemoteGateways", self.use_remote_gateways),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                properties.insert(name.to_owned(), json!(value));
+            }
+        }
+    }
+}
+
+fn network_id(session: &Session, network: &Network) -> Result<String, ClientError> {
+    match &network.vnet_name {
+        Some(name) => session.id(&network.group, KIND, name),
+        None => Err(ClientError::Usage(
+            "--vnet-name is needed where a name is no id".to_owned(),
+        )),
+    }
+}
+
+fn child_id(session: &Session, child: &Child, kind: &str) -> Result<String, ClientError> {
+    if child.name.starts_with('/') {
+        return Ok(child.name.clone());
+    }
+    session.child(&network_id(session, &child.network)?, kind, &child.name)
+}
