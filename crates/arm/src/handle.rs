@@ -300,14 +300,14 @@ fn put(
     };
     let body = request.body.clone().unwrap_or(Value::Null);
     let status = if existing.is_some() { 200 } else { 201 };
-    let key = id.key();
-    let mut draft = Draft::new(kind, id, existing, body)?;
+    let mut draft = Draft::new(kind, id.clone(), existing, body)?;
     if types::is_tracked(kind) {
         place(world.settings, kind, &mut draft)?;
     }
     kind.put(world, draft, mint)?;
+    kind.settled(world, &id)?;
     world.touch_parents(mint);
-    let mut answer = show(world, status, &key);
+    let mut answer = show(world, status, &id.key());
     answer.operation = kind.long_running().then_some(OperationStyle::Put);
     Ok(answer)
 }

@@ -26,7 +26,7 @@ const CONVERGE_SECS: u64 = 120;
 /// When a peer's routes are close to its limit.
 const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 
-/// The whole intent; its version is that of the resources.
+/// The whole intent; its version is that of the resources, which therefore must grow also when only settings change.
 pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
     let nics = nics_by_network(resources);
     let of_kind = |kind: &'static str| resources.by_key.values().filter(move |resource| resource.kind == kind);
@@ -49,7 +49,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
     let subnet = types::subnet_prefixes(subnet_resource)
         .into_iter()
         .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
-    let addresses = types::provisioned_instances(&id, |key| resources.by_key.get(key), vec![configuration])?;
+    let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key.get(key))?;
     let own = SettingsOf::new(settings, &id);
     Some(RouteServerIntent {
         name: hub.name().to_owned(),

@@ -79,8 +79,8 @@ fn by_instance(list: impl Fn(usize) -> Vec<Value>) -> Value {
 fn instance_addresses(resources: &Resources, connection: &str) -> [Option<IpAddr>; 2] {
     let connection = connection.to_ascii_lowercase();
     let addresses = parent_key(&connection).and_then(|hub| {
-        let configurations: Vec<&Resource> = resources.children(hub, "ipConfigurations").collect();
-        types::provisioned_instances(hub, |key| resources.by_key.get(key), configurations)
+        let configuration = resources.children(hub, "ipConfigurations").next();
+        types::provisioned_instances(configuration, |key| resources.by_key.get(key))
     });
     match addresses {
         Some(addresses) => addresses.map(|address| Some(IpAddr::V4(address))),

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Draft, ResourceType, hub_ip_configurations, subnets, virtual_network_peerings, virtual_networks};
+use super::{
+    Draft, ResourceType, hub_ip_configurations, subnets, virtual_hubs, virtual_network_peerings, virtual_networks,
+};
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
@@ -30,7 +32,7 @@ impl ResourceType for BgpConnections {
 
     fn read(&self, world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         let hub = draft.id.parent().map(|id| id.key()).unwrap_or_default();
-        let Some(instances) = hub_ip_configurations::instances_of(world, &hub) else {
+        let Some(instances) = virtual_hubs::instances_of(world, &hub) else {
             return Err(ArmError::bad(
                 "HubBgpConnectionParentHubMustHaveProvisionedRoutingState",
                 format!(
@@ -125,7 +127,7 @@ fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4
             "it is one of the route server's own. Give the appliance's address.",
         ));
     }
-    let Some(subnet) = hub_ip_configurations::subnet_of_hub(world, hub) else {
+    let Some(subnet) = hub_ip_configurations::of_hub(world, hub).and_then(hub_ip_configurations::subnet_of) else {
         return Ok(());
     };
     let inside = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&ip));

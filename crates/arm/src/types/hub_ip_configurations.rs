@@ -4,7 +4,6 @@
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::virtual_hubs::instances_in;
 use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets};
 use crate::error::ArmError;
 use crate::handle::Mint;
@@ -249,14 +248,7 @@ fn check_regions(world: &World<'_>, draft: &Draft, subnet: &Resource, public: &R
     check_region(draft, hub.location(), public, public.location())
 }
 
-/// Whether the hub's ip configuration is whole: its subnet is there and has room for the instances.
-pub(super) fn instances_of(world: &World<'_>, hub: &str) -> Option<[std::net::Ipv4Addr; 2]> {
-    let configurations = world.children(hub, "ipConfigurations");
-    let subnet = subnet_of(configurations.first()?)?;
-    instances_in(world.get(&subnet)?)
-}
-
-/// The key of the subnet that the hub's instances are in.
-pub(super) fn subnet_of_hub(world: &World<'_>, hub: &str) -> Option<String> {
-    subnet_of(world.children(hub, "ipConfigurations").first()?)
+/// The hub's ip configuration.
+pub(super) fn of_hub<'w>(world: &'w World<'_>, hub: &str) -> Option<&'w Resource> {
+    world.children(hub, "ipConfigurations").into_iter().next()
 }

@@ -73,6 +73,11 @@ pub(crate) trait ResourceType: Sync {
         Ok(())
     }
 
+    /// Rules over siblings, checked when all that the request writes is stored.
+    fn settled(&self, _world: &World<'_>, _id: &ResourceId) -> Result<(), ArmError> {
+        Ok(())
+    }
+
     /// Adds computed properties.
     fn show(&self, _world: &World<'_>, _resource: &Resource, _properties: &mut Map<String, Value>) {}
 

@@ -65,6 +65,9 @@ impl ResourceType for NetworkInterfaces {
         draft.set_reference("networkSecurityGroup", group.as_deref());
         draft.set("enableIPForwarding", forwarding);
         draft.set("enableAcceleratedNetworking", accelerated);
+        draft.properties.entry("nicType").or_insert(json!("Standard"));
+        let no_dns = || json!({ "dnsServers": [], "appliedDnsServers": [] });
+        draft.properties.entry("dnsSettings").or_insert_with(no_dns);
         draft.keep_or("resourceGuid", || json!(mint.guid()));
         draft.keep_or("macAddress", || json!(mac_address(&mint.guid())));
         Ok(())
@@ -72,10 +75,6 @@ impl ResourceType for NetworkInterfaces {
 
     fn show(&self, _world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
         properties.insert("primary".to_owned(), json!(true));
-        properties.entry("nicType").or_insert(json!("Standard"));
-        properties
-            .entry("dnsSettings")
-            .or_insert(json!({ "dnsServers": [], "appliedDnsServers": [] }));
         let shown = configurations(resource)
             .map(|stored| show_configuration(resource, stored))
             .collect();
@@ -187,7 +186,7 @@ fn choose_primary(configurations: &mut [Value]) -> Result<(), ArmError> {
         )
         .at("properties.ipConfigurations"));
     }
-    let chosen = configurations.iter().position(|stored| is_primary(stored)).unwrap_or(0);
+    let chosen = configurations.iter().position(is_primary).unwrap_or(0);
     for (position, stored) in configurations.iter_mut().enumerate() {
         stored["properties"]["primary"] = json!(position == chosen);
     }

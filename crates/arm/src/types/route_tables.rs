@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{Draft, ResourceType, put_children, references, routes};
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::id::ResourceId;
 use crate::resource::Resource;
 use crate::types;
 use crate::world::World;
@@ -45,6 +46,10 @@ impl ResourceType for RouteTables {
             Some(items) => put_children(world, &routes::Routes, &id, &items, mint),
             None => Ok(()),
         }
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        routes::check_conflicts(world, &id.key())
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {

@@ -1,5 +1,6 @@
 //! `routeTables/routes`: user-defined routes.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -8,6 +9,7 @@ use super::{Draft, ResourceType};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::id::ResourceId;
 use crate::read::Reader;
 use crate::resource::Resource;
 use crate::world::World;
@@ -37,14 +39,13 @@ impl ResourceType for Routes {
         &["hasBgpOverride"]
     }
 
-    fn read(&self, world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+    fn read(&self, _world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         let reader = draft.reader();
         let prefix = read_prefix(&reader)?;
         let Some(next_hop_type) = reader.one_of("nextHopType", &NEXT_HOP_TYPES)? else {
             return Err(reader.missing("nextHopType", &format!("one of {}", NEXT_HOP_TYPES.join(", "))));
         };
         check_next_hop(&reader, next_hop_type)?;
-        check_conflict(world, draft, &prefix)?;
         draft.set("addressPrefix", prefix);
         draft.set("nextHopType", next_hop_type);
         if next_hop_type != "VirtualAppliance" {
@@ -54,6 +55,13 @@ impl ResourceType for Routes {
             draft.properties.remove("nextHop");
         }
         Ok(())
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        match id.parent() {
+            Some(table) => check_conflicts(world, &table.key()),
+            None => Ok(()),
+        }
     }
 
     fn show(&self, _world: &World<'_>, _resource: &Resource, properties: &mut Map<String, Value>) {
@@ -107,23 +115,23 @@ fn check_ecmp(reader: &Reader<'_>) -> Result<(), ArmError> {
     Err(reader.wrong("nextHop", what))
 }
 
-fn check_conflict(world: &World<'_>, draft: &Draft, prefix: &str) -> Result<(), ArmError> {
-    let table = draft.id.parent().map(|id| id.key()).unwrap_or_default();
-    let other = world
-        .children(&table, "routes")
-        .into_iter()
-        .find(|other| other.key() != draft.id.key() && other.property("addressPrefix") == prefix);
-    match other {
-        Some(other) => Err(ArmError::bad(
-            "RouteConflict",
-            format!(
-                "Route: {} conflicts with Route: {}. Routes cannot have the same AddressPrefix: {prefix}. Change that route, or \
-                 delete it first.",
-                draft.id.name(),
-                other.name()
-            ),
-        )
-        .at(draft.id.as_str())),
-        None => Ok(()),
+/// The routes of a table have different prefixes.
+pub(super) fn check_conflicts(world: &World<'_>, table: &str) -> Result<(), ArmError> {
+    let mut seen: HashMap<&str, &Resource> = HashMap::new();
+    for route in world.children(table, "routes") {
+        let prefix = route.property("addressPrefix").as_str().unwrap_or_default();
+        if let Some(other) = seen.insert(prefix, route) {
+            return Err(ArmError::bad(
+                "RouteConflict",
+                format!(
+                    "Route: {} conflicts with Route: {}. Routes cannot have the same AddressPrefix: {prefix}. Change one of them, \
+                     or leave it out.",
+                    route.name(),
+                    other.name()
+                ),
+            )
+            .at(&route.id));
+        }
     }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `virtualNetworks/subnets`: prefixes inside the address space, apart from each other; the place of NICs and instances.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
 use crate::address::{first_overlap, parse_prefix};
 use crate::error::ArmError;
 use crate::handle::Mint;
-use crate::id::parent_key;
+use crate::id::{ResourceId, parent_key};
 use crate::resource::Resource;
 use crate::world::{Index, World};
 
@@ -62,11 +62,11 @@ impl ResourceType for Subnets {
         Ok(())
     }
 
-    fn put(&self, world: &mut World<'_>, mut draft: Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
-        let network = draft.id.parent().map(|id| id.key()).unwrap_or_default();
-        self.read(world, &mut draft, mint)?;
-        draft.store(KIND, world, mint);
-        check_overlaps(world, &network)
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        match id.parent() {
+            Some(network) => check_overlaps(world, &network.key()),
+            None => Ok(()),
+        }
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
@@ -212,15 +212,18 @@ fn check_inside(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Result<
     }
 }
 
-/// Addresses in use must stay inside.
+/// Addresses in use must stay inside; those of a route server's instances follow from the prefix, which therefore stays.
 fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Result<(), ArmError> {
     for held in world.index().allocations_of(&draft.id.key()) {
-        let Some(address) = held.address else { continue };
-        if !prefixes.iter().any(|prefix| prefix.contains(&address)) {
+        let stays = match held.address {
+            Some(address) => prefixes.iter().any(|prefix| prefix.contains(&address)),
+            None => first_v4(prefixes) == draft.existing.as_ref().and_then(|old| first_v4(&self::prefixes(old))),
+        };
+        if !stays {
             return Err(ArmError::bad(
                 "InUsePrefixCannotBeDeleted",
                 format!(
-                    "Subnet {} must keep the prefix that holds {address}, which {} uses. Delete or move that first.",
+                    "Subnet {} must keep the prefix that {} uses. Delete or move that first.",
                     draft.id.name(),
                     held.holder
                 ),
@@ -229,6 +232,14 @@ fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Re
         }
     }
     Ok(())
+}
+
+/// The prefix that a route server's instances are in.
+pub(crate) fn first_v4(prefixes: &[IpNet]) -> Option<Ipv4Net> {
+    prefixes.iter().find_map(|prefix| match prefix {
+        IpNet::V4(prefix) => Some(*prefix),
+        IpNet::V6(_) => None,
+    })
 }
 
 /// Resolves `routeTable` or `networkSecurityGroup`; the route server's subnet takes neither (az §4.8).

@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, hub_ip_configurations, references, subnets};
@@ -79,7 +78,7 @@ impl ResourceType for VirtualHubs {
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
         let key = resource.key();
-        let instances = provisioned_instances(&key, |key| world.get(key), world.children(&key, "ipConfigurations"));
+        let instances = instances_of(world, &key);
         let (state, asn, addresses) = match instances {
             Some(addresses) => ("Provisioned", world.settings.asn_of(&key).0, addresses.to_vec()),
             None => ("None", 0, Vec::new()),
@@ -107,27 +106,18 @@ impl ResourceType for VirtualHubs {
     }
 }
 
-/// The addresses of IN_0 and IN_1, once the hub has its ip configuration.
-pub(crate) fn provisioned_instances<'r>(
-    hub: &str,
-    get: impl Fn(&str) -> Option<&'r Resource>,
-    ip_configurations: Vec<&Resource>,
-) -> Option<[Ipv4Addr; 2]> {
-    debug_assert!(
-        ip_configurations
-            .iter()
-            .all(|configuration| configuration.key().starts_with(hub))
-    );
-    let subnet = hub_ip_configurations::subnet_of(ip_configurations.first()?)?;
-    instances_in(get(&subnet)?)
+/// The same, in the world of a request.
+pub(super) fn instances_of(world: &World<'_>, hub: &str) -> Option<[Ipv4Addr; 2]> {
+    provisioned_instances(hub_ip_configurations::of_hub(world, hub), |key| world.get(key))
 }
 
-/// The addresses of IN_0 and IN_1 in this subnet.
-pub(super) fn instances_in(subnet: &Resource) -> Option<[Ipv4Addr; 2]> {
-    subnets::prefixes(subnet).into_iter().find_map(|prefix| match prefix {
-        IpNet::V4(prefix) => Some(instance_addresses(&prefix)),
-        IpNet::V6(_) => None,
-    })
+/// The addresses of IN_0 and IN_1, once the hub has its ip configuration; `get` finds a resource by key.
+pub(crate) fn provisioned_instances<'r>(
+    configuration: Option<&Resource>,
+    get: impl Fn(&str) -> Option<&'r Resource>,
+) -> Option<[Ipv4Addr; 2]> {
+    let subnet = get(&hub_ip_configurations::subnet_of(configuration?)?)?;
+    Some(instance_addresses(&subnets::first_v4(&subnets::prefixes(subnet))?))
 }
 
 impl Settings {

@@ -10,6 +10,7 @@ use super::{Draft, ResourceType, put_children, subnets, virtual_network_peerings
 use crate::address::{check_address_space, first_overlap, overlap, parse_prefix};
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::id::ResourceId;
 use crate::resource::Resource;
 use crate::types;
 use crate::world::World;
@@ -61,6 +62,10 @@ impl ResourceType for VirtualNetworks {
                 mint,
             )?;
         }
+        Ok(())
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
         subnets::check_all(world, &id.key())
     }
 
