@@ -81,3 +81,26 @@ fn an_identical_announcement_changes_and_sends_nothing() {
     world.settle_all();
     assert_eq!(world.octets_written(), written);
 }
+
+#[test]
+fn the_same_words_from_another_mouth_are_news_only_for_the_two() {
+    let mut world = World::new();
+    for peer in [0, 1, 4] {
+        world.apply(&Op::Attach { peer, group: 0 });
+    }
+    let announce = |peer| Op::Announce {
+        peer,
+        attributes: 0,
+        prefixes: 1,
+    };
+    world.apply(&announce(1));
+    world.settle_all();
+    let before = [0, 1, 4].map(|peer| world.octets_written_to(peer));
+    // The same attribute set; the lower BGP Identifier wins.
+    world.apply(&announce(0));
+    world.settle_all();
+    world.check();
+    let after = [0, 1, 4].map(|peer| world.octets_written_to(peer));
+    assert!(after[0] > before[0] && after[1] > before[1]);
+    assert_eq!(after[2], before[2]);
+}

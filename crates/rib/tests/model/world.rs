@@ -476,6 +476,10 @@ impl World {
         self.followers.values().map(|follower| follower.octets).sum()
     }
 
+    pub(crate) fn octets_written_to(&self, peer: usize) -> usize {
+        self.followers[&self.indices[peer]].octets
+    }
+
     /// Compares all that can be seen.
     pub(crate) fn check(&self) {
         self.check_loc_rib();
