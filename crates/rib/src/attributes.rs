@@ -27,16 +27,21 @@ pub(crate) struct Summary {
     pub(crate) origin: Origin,
 }
 
+/// A set in little room: the bytes alone. What they mean is restored where it is needed, which is once per set and change.
 #[derive(Debug)]
 struct Stored {
-    attributes: Arc<PathAttributes>,
+    bytes: Box<[u8]>,
     summary: Summary,
 }
 
 impl Interned for Stored {
     fn hash(&self) -> u64 {
-        hash_of(&*self.attributes)
+        hash_of_set(self.summary.next_hop, &self.bytes)
     }
+}
+
+fn hash_of_set(next_hop: NextHopId, bytes: &[u8]) -> u64 {
+    hash_of(&(next_hop, bytes))
 }
 
 impl Interned for IpAddr {
@@ -50,7 +55,7 @@ impl Interned for IpAddr {
 pub(crate) struct AttributeTable {
     sets: Interner<Stored>,
     next_hops: Interner<IpAddr>,
-    /// The set asked for last: one UPDATE's attributes come again for each of its prefixes' batches.
+    /// The set asked for last: decoders share the value among UPDATEs that repeat it.
     last: Option<(Arc<PathAttributes>, AttributesId)>,
 }
 
@@ -64,31 +69,43 @@ impl AttributeTable {
             self.sets.retain(id.0, 1);
             return Some(id);
         }
-        let hash = hash_of(&**attributes);
-        let id = match self.sets.find(hash, |held| held.attributes == *attributes) {
-            Some(id) => AttributesId(id),
-            None if self.sets.len() >= MAX_ATTRIBUTE_SETS => return None,
-            None => self.insert(attributes),
-        };
+        let id = self.find(attributes).or_else(|| self.insert(attributes))?;
         self.sets.retain(id.0, 1);
         self.last = Some((Arc::clone(attributes), id));
         Some(id)
     }
 
-    fn insert(&mut self, attributes: &Arc<PathAttributes>) -> AttributesId {
+    fn find(&self, attributes: &PathAttributes) -> Option<AttributesId> {
+        let next_hop = self.find_next_hop(attributes.next_hop())?;
+        let bytes = attributes.as_bytes();
+        let same = |held: &Stored| held.summary.next_hop == next_hop && *held.bytes == *bytes;
+        self.sets.find(hash_of_set(next_hop, bytes), same).map(AttributesId)
+    }
+
+    fn find_next_hop(&self, address: IpAddr) -> Option<NextHopId> {
+        self.next_hops
+            .find(hash_of(&address), |held| *held == address)
+            .map(NextHopId)
+    }
+
+    fn insert(&mut self, attributes: &PathAttributes) -> Option<AttributesId> {
+        if self.sets.len() >= MAX_ATTRIBUTE_SETS {
+            return None;
+        }
         let address = attributes.next_hop();
         let next_hop = self
-            .next_hops
-            .find(hash_of(&address), |held| *held == address)
-            .unwrap_or_else(|| self.next_hops.insert(address));
-        self.next_hops.retain(next_hop, 1);
-        let summary = Summary {
-            next_hop: NextHopId(next_hop),
-            as_path_len: attributes.as_path_len(),
-            origin: attributes.origin(),
+            .find_next_hop(address)
+            .unwrap_or_else(|| NextHopId(self.next_hops.insert(address)));
+        self.retain_next_hop(next_hop);
+        let stored = Stored {
+            bytes: attributes.as_bytes().into(),
+            summary: Summary {
+                next_hop,
+                as_path_len: attributes.as_path_len(),
+                origin: attributes.origin(),
+            },
         };
-        let attributes = Arc::clone(attributes);
-        AttributesId(self.sets.insert(Stored { attributes, summary }))
+        Some(AttributesId(self.sets.insert(stored)))
     }
 
     /// Counts one more user.
@@ -101,12 +118,14 @@ impl AttributeTable {
         let Some(gone) = self.sets.release(id.0, 1) else {
             return;
         };
-        self.next_hops.release(gone.summary.next_hop.0, 1);
+        self.release_next_hop(gone.summary.next_hop);
         self.last.take_if(|(_, last)| *last == id);
     }
 
-    pub(crate) fn get(&self, id: AttributesId) -> &Arc<PathAttributes> {
-        &self.sets.get(id.0).attributes
+    /// The set of a number.
+    pub(crate) fn get(&self, id: AttributesId) -> PathAttributes {
+        let Stored { bytes, summary } = self.sets.get(id.0);
+        PathAttributes::restore(self.next_hop(summary.next_hop), bytes)
     }
 
     #[inline]

@@ -73,7 +73,7 @@ pub(crate) fn encode(
         match run[0].attributes {
             Some(id) => {
                 let attributes = tables.attributes.get(id);
-                pack_announcement(out, context, attributes, run[0].family, prefixes);
+                pack_announcement(out, context, &attributes, run[0].family, prefixes);
             }
             None => pack_withdrawal(out, context, run[0].family, prefixes),
         }

@@ -59,7 +59,7 @@ pub(crate) struct Peer {
     pub(crate) rank: RankBase,
     pub(crate) received: usize,
     pub(crate) accepted: usize,
-    /// The prefix that it will probably announce next.
+    /// The prefix that it will probably speak of next.
     pub(crate) likely_next: PrefixId,
 }
 

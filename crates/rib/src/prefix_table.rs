@@ -48,16 +48,22 @@ impl PrefixTable {
         id.map(|id| PrefixId(*id))
     }
 
-    /// The number of a prefix, newly given if need be; it must be held before the next release. `likely` is tried first: tables
-    /// mostly come in the order in which they came from the peer before. `None`: no number is left ([`MAX_PREFIXES`]).
+    /// The same, with a guess that is tried first: tables mostly come in the order in which they came from the peer before.
     #[inline]
-    pub(crate) fn find_or_insert(&mut self, prefix: &IpNet, likely: PrefixId) -> Option<PrefixId> {
+    pub(crate) fn find_near(&self, prefix: &IpNet, likely: PrefixId) -> Option<PrefixId> {
         if let IpNet::V4(v4) = prefix
             && self.keys.get(likely.index()) == Some(&Key::ipv4(v4))
         {
             return Some(likely);
         }
-        self.find(prefix).or_else(|| self.insert(prefix))
+        self.find(prefix)
+    }
+
+    /// The number of a prefix, newly given if need be; it must be held before the next release. `None`: no number is left
+    /// ([`MAX_PREFIXES`]).
+    #[inline]
+    pub(crate) fn find_or_insert(&mut self, prefix: &IpNet, likely: PrefixId) -> Option<PrefixId> {
+        self.find_near(prefix, likely).or_else(|| self.insert(prefix))
     }
 
     fn insert(&mut self, prefix: &IpNet) -> Option<PrefixId> {

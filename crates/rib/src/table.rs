@@ -158,12 +158,19 @@ impl Rib {
 
     /// Removes prefixes of a peer; unknown ones are no error.
     pub fn withdraw(&mut self, peer: PeerIndex, prefixes: &[IpNet]) {
+        let Some(mut likely) = self.peers.get(peer).map(|peer| peer.likely_next) else {
+            return;
+        };
         for prefix in prefixes {
-            if let Some(id) = self.tables.prefixes.find(prefix)
-                && let Some(path) = self.adj_rib_in.remove(peer, id)
-            {
-                self.removed(peer, id, path);
+            if let Some(id) = self.tables.prefixes.find_near(prefix, likely) {
+                likely = PrefixId(id.0 + 1);
+                if let Some(path) = self.adj_rib_in.remove(peer, id) {
+                    self.removed(peer, id, path);
+                }
             }
+        }
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.likely_next = likely;
         }
     }
 
@@ -212,7 +219,7 @@ impl Rib {
             let id = path.attributes();
             let refused = match asked {
                 Some((same_peer, same_id, refused)) if (same_peer, same_id) == (peer, id) => refused,
-                _ => policy.refuse_attributes(peer, self.tables.attributes.get(id)),
+                _ => policy.refuse_attributes(peer, &self.tables.attributes.get(id)),
             };
             asked = Some((peer, id, refused));
             let verdict = refused.or_else(|| policy.refuse_prefix(peer, &self.tables.prefixes.get(prefix)));
@@ -389,7 +396,7 @@ impl Rib {
                 Some(PathReport {
                     prefix: self.tables.prefixes.get(prefix),
                     peer,
-                    attributes: Arc::clone(self.tables.attributes.get(path.attributes())),
+                    attributes: Arc::new(self.tables.attributes.get(path.attributes())),
                     standing,
                 })
             })

@@ -215,12 +215,14 @@ impl View {
         let best: Best = loc_rib.best(prefix)?;
         let source = loc_rib.source(prefix, best, peers)?;
         let exported = *exports.entry((best.attributes, source)).or_insert_with(|| {
-            let attributes = policy.export(&self.key, source, tables.attributes.get(best.attributes))?;
+            let received = Arc::new(tables.attributes.get(best.attributes));
+            let attributes = policy.export(&self.key, source, &received)?;
             tables.attributes.intern(&Arc::new(attributes))
         });
         let attributes = exported?;
         // An IPv4 route with an IPv6 next hop would need RFC 8950, which nobody negotiated; the other way round has no form.
-        let next_hop = tables.attributes.get(attributes).next_hop();
+        let next_hop = tables.attributes.summary(attributes).next_hop;
+        let next_hop = tables.attributes.next_hop(next_hop);
         (next_hop.is_ipv6() == (family == bgp::Family::Ipv6Unicast)).then_some(Told {
             attributes,
             originator: best.originator,
@@ -298,7 +300,7 @@ impl View {
             .iter()
             .filter_map(|prefix| {
                 let told = self.told.to(peer, prefix)?;
-                let attributes = Arc::clone(tables.attributes.get(told.attributes));
+                let attributes = Arc::new(tables.attributes.get(told.attributes));
                 Some((tables.prefixes.get(prefix), attributes))
             })
             .collect()

@@ -119,6 +119,12 @@ impl PathAttributes {
         PathAttributesBuilder::from_parts(self.next_hop, self.bytes.clone())
     }
 
+    /// The set that these were taken from with [`PathAttributes::next_hop`] and [`PathAttributes::as_bytes`], for who keeps sets
+    /// in less room than they take here. Nothing is checked again.
+    pub fn restore(next_hop: IpAddr, bytes: &[u8]) -> PathAttributes {
+        PathAttributes::from_canonical(next_hop, CanonicalBytes::from_slice(bytes))
+    }
+
     /// From bytes that are canonical already.
     pub(super) fn from_canonical(next_hop: IpAddr, bytes: CanonicalBytes) -> PathAttributes {
         let mut attributes = PathAttributes {
