@@ -1,4 +1,4 @@
-//! Answers to "why": where a received path stands.
+//! What the RIB answers when asked: sizes, tables, and where a received path stands and why.
 
 use std::sync::Arc;
 
@@ -6,9 +6,11 @@ use bgp::IpNet;
 use bgp::wire::PathAttributes;
 use serde::{Deserialize, Serialize};
 
-use crate::decision::DecisionStep;
+use crate::decision::{self, Candidate, DecisionStep};
 use crate::peers::PeerIndex;
 use crate::policy::RejectRule;
+use crate::prefix_table::PrefixId;
+use crate::table::{Change, Counts, Rib, Usage};
 
 /// Where one received path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,4 +37,107 @@ pub struct PathReport {
     pub attributes: Arc<PathAttributes>,
     /// Where it stands.
     pub standing: Standing,
+}
+
+/// Reports.
+impl Rib {
+    /// A peer's sizes.
+    pub fn counts(&self, peer: PeerIndex) -> Counts {
+        let (received, accepted) = self
+            .peers
+            .get(peer)
+            .map_or((0, 0), |peer| (peer.received, peer.accepted));
+        Counts {
+            received,
+            accepted,
+            advertised: self.adj_rib_out.count_to(peer),
+        }
+    }
+
+    /// Every path for a prefix, with its standing.
+    pub fn explain(&self, prefix: &IpNet) -> Vec<PathReport> {
+        self.tables
+            .prefixes
+            .find(&prefix.trunc())
+            .map_or_else(Vec::new, |id| self.explain_id(id))
+    }
+
+    fn explain_id(&self, prefix: PrefixId) -> Vec<PathReport> {
+        let accepted: Vec<Candidate<'_>> = self
+            .adj_rib_in
+            .paths(prefix)
+            .filter(|(_, path)| path.is_accepted())
+            .filter_map(|(peer, path)| {
+                let summary = self.tables.attributes.summary(path.attributes());
+                Some(Candidate {
+                    peer: &self.peers.get(peer)?.info,
+                    as_path_len: summary.as_path_len,
+                    origin: summary.origin,
+                })
+            })
+            .collect();
+        let has_local = self.loc_rib.local.contains_key(&prefix);
+        let mut standings = decision::standings(self.preference, has_local, &accepted).into_iter();
+        self.adj_rib_in
+            .paths(prefix)
+            .filter_map(|(peer, path)| {
+                let standing = match path.verdict() {
+                    Some(rule) => Standing::Rejected(rule),
+                    None => standings.next()?,
+                };
+                Some(PathReport {
+                    prefix: self.tables.prefixes.get(prefix),
+                    peer,
+                    attributes: Arc::new(self.tables.attributes.get(path.attributes())),
+                    standing,
+                })
+            })
+            .collect()
+    }
+
+    /// Everything received from a peer, in the order of prefixes.
+    pub fn received(&self, peer: PeerIndex) -> Vec<PathReport> {
+        let mut received: Vec<PathReport> = self
+            .adj_rib_in
+            .of_peer(peer)
+            .flat_map(|(prefix, _)| self.explain_id(prefix))
+            .filter(|report| report.peer == peer)
+            .collect();
+        received.sort_by_key(|report| report.prefix);
+        received
+    }
+
+    /// Everything the peer has been told or is about to be, as it is on the wire, in the order of prefixes.
+    pub fn advertised(&self, peer: PeerIndex) -> Vec<(IpNet, Arc<PathAttributes>)> {
+        let mut advertised = self.adj_rib_out.advertised(peer, &self.tables);
+        advertised.sort_by_key(|(prefix, _)| *prefix);
+        advertised
+    }
+
+    /// The Loc-RIB over learned routes, as of the last [`Rib::decide`].
+    pub fn loc_rib(&self) -> Vec<Change> {
+        self.loc_rib.choices(&self.tables.prefixes).collect()
+    }
+
+    /// Every prefix that any peer sent.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        self.tables
+            .prefixes
+            .iter()
+            .filter(|prefix| self.adj_rib_in.paths(*prefix).next().is_some())
+            .map(|prefix| self.tables.prefixes.get(prefix))
+            .collect()
+    }
+
+    /// How much is held.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            prefixes: self.tables.prefixes.live(),
+            prefix_slots: self.tables.prefixes.len(),
+            attribute_sets: self.tables.attributes.len(),
+            attribute_slots: self.tables.attributes.slots(),
+            choices: self.loc_rib.distinct_choices(),
+            path_columns: self.adj_rib_in.columns(),
+        }
+    }
 }

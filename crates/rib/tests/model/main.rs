@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fixtures;
 mod follower;
 mod plain;
 mod world;
