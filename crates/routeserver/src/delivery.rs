@@ -11,7 +11,7 @@ mod agents;
 mod table;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use agents::{Delivery, Installed, Routes};
 

@@ -15,6 +15,9 @@ use crate::route_server::RouteServer;
 /// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
+/// A peer that is dialled more seldom might as well be held down.
+const MAX_CONNECT_RETRY_SECS: u64 = 3600;
+
 /// One peering.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -128,9 +131,14 @@ fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer,
     let identifier = bgp_identifier(route_server.address);
     SessionConfig {
         local_asn: route_server.intent.asn,
-        hold_time_secs: intent.hold_time_secs,
+        //= https://www.rfc-editor.org/rfc/rfc4271#section-4.2
+        //# The Hold Time MUST be either zero or at least three seconds.
+        hold_time_secs: match intent.hold_time_secs {
+            1 | 2 => 3,
+            secs => secs,
+        },
         dial: intent.dial,
-        connect_retry: Duration::from_secs(intent.connect_retry_secs.max(1)),
+        connect_retry: Duration::from_secs(intent.connect_retry_secs.clamp(1, MAX_CONNECT_RETRY_SECS)),
         jitter_seed: seed ^ (u64::from(key.0) << 32),
         ..SessionConfig::azure(identifier, intent.address, intent.asn)
     }

@@ -34,14 +34,11 @@ fn start(prefix: &IpNet) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::net;
 
     fn check(members: &[&str], prefix: &str, covered: bool) {
-        let set: PrefixSet = members.iter().map(|m| m.parse::<IpNet>().unwrap()).collect();
-        assert_eq!(
-            set.covers(&prefix.parse().unwrap()),
-            covered,
-            "{members:?} and {prefix}"
-        );
+        let set: PrefixSet = members.iter().map(|member| net(member)).collect();
+        assert_eq!(set.covers(&net(prefix)), covered, "{members:?} and {prefix}");
     }
 
     #[test]

@@ -13,7 +13,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::instance::PeerKey;
 use crate::intent::RouteServerIntent;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
-use crate::vnet::{LocRib, Topology};
+use crate::vnet::{Changed, LocRib, Topology};
+
+/// An instance that only adds routes for longer than a day has not converged late, it has a wrong setting.
+const MAX_CONVERGE_SECS: u64 = 24 * 3600;
 
 /// One route server on this instance.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ pub(crate) struct RouteServer {
     /// The Loc-RIB for effective routes; kept only while agents are there.
     loc_rib: Option<LocRib>,
     /// What changed in the Loc-RIB when it was last settled.
-    changed: Vec<IpNet>,
+    changed: Changed,
     /// The Loc-RIB was not at hand before: whatever was made of an earlier one is void.
     started_over: bool,
     local: Vec<(IpNet, RouteSource)>,
@@ -54,10 +57,10 @@ impl RouteServer {
             peers: Vec::new(),
             connections: FxHashMap::default(),
             address_problem: None,
-            converge_by: now + Duration::from_secs(intent.converge_secs),
+            converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
             unsettled: true,
             loc_rib: None,
-            changed: Vec::new(),
+            changed: Changed::default(),
             started_over: false,
             local: Vec::new(),
             intent,
@@ -128,7 +131,7 @@ impl RouteServer {
 
     /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables.
     pub(crate) fn decide(&mut self, with_agents: bool) {
-        self.changed.clear();
+        self.changed = Changed::default();
         let changes = self.rib.decide();
         match &mut self.loc_rib {
             _ if !with_agents => self.loc_rib = None,
@@ -137,10 +140,7 @@ impl RouteServer {
                 self.started_over = true;
             }
             Some(loc_rib) => {
-                self.changed.extend(changes.iter().map(|change| change.prefix));
-                for change in changes {
-                    loc_rib.apply(change);
-                }
+                self.changed = loc_rib.apply(changes);
             }
         }
     }
@@ -149,7 +149,7 @@ impl RouteServer {
         self.loc_rib.as_ref()
     }
 
-    pub(crate) fn changed(&self) -> &[IpNet] {
+    pub(crate) fn changed(&self) -> &Changed {
         &self.changed
     }
 
@@ -158,7 +158,7 @@ impl RouteServer {
     }
 
     pub(crate) fn forget_changed(&mut self) {
-        self.changed.clear();
+        self.changed = Changed::default();
         self.started_over = false;
     }
 }

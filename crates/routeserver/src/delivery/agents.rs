@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
+use rib::Choice;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::table::Table;
 use crate::delivery::{AgentId, NicAssignment, TableId, TableUpdate, ToAgent};
 use crate::instance::Output;
 use crate::report::AgentReport;
-use crate::vnet::{LocRib, NicFacts, Scope, SubnetView, Topology, dependants, prefixes, resolve};
+use crate::vnet::{Changed, LocRib, NicFacts, Scope, SubnetView, Topology, dependants, prefixes, resolve};
 
 /// All tables that somebody follows, and all agents.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Delivery {
     private: FxHashSet<String>,
     /// Agents that may have to be told something besides deltas.
     dirty: BTreeSet<AgentId>,
+    /// As of the last sync.
+    converged: bool,
 }
 
 /// NICs of a subnet share a table, those that are next hops themselves have their own.
@@ -72,7 +75,7 @@ pub(crate) trait Routes {
     /// The Loc-RIB of a route server (id).
     fn loc_rib(&self, route_server: &str) -> Option<&LocRib>;
     /// What changed in it since the last call.
-    fn changed(&self, route_server: &str) -> &[IpNet];
+    fn changed(&self, route_server: &str) -> Option<&Changed>;
     /// Whether everything may be different.
     fn started_over(&self, route_server: &str) -> bool;
 }
@@ -165,11 +168,8 @@ impl Delivery {
         converged: bool,
         outputs: &mut VecDeque<Output>,
     ) {
-        if self
-            .agents
-            .values()
-            .any(|agent| agent.converged_told != Some(converged))
-        {
+        if self.converged != converged {
+            self.converged = converged;
             self.dirty.extend(self.agents.keys());
         }
         let dirty = std::mem::take(&mut self.dirty);
@@ -385,7 +385,7 @@ impl Followed {
         let loc_rib = self.view.route_server.as_deref().and_then(|id| routes.loc_rib(id));
         let known = self.table.prefixes().copied();
         let all: FxHashSet<IpNet> = prefixes(&self.view, loc_rib).chain(known).collect();
-        self.apply(all, loc_rib)
+        self.apply(&[], all, loc_rib)
     }
 
     fn follow_changes(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
@@ -396,19 +396,25 @@ impl Followed {
         if self.view.propagation_disabled {
             return None;
         }
-        let changed = routes.changed(route_server);
-        let mut only_dependants = dependants(&self.view, changed);
+        let changed = routes.changed(route_server)?;
+        // A NIC that is a next hop itself has routes come and go where others only see other next hops.
+        let (replaced, prefixes) = match self.key.own.is_empty() {
+            true => (changed.replaced.as_slice(), &changed.rest),
+            false => ([].as_slice(), &changed.all),
+        };
+        let mut only_dependants = dependants(&self.view, prefixes);
         if !only_dependants.is_empty() {
-            for prefix in changed {
+            for prefix in prefixes {
                 only_dependants.remove(prefix);
             }
         }
-        let all = changed.iter().copied().chain(only_dependants);
-        self.apply(all, routes.loc_rib(route_server))
+        let all = prefixes.iter().copied().chain(only_dependants);
+        self.apply(replaced, all, routes.loc_rib(route_server))
     }
 
     fn apply(
         &mut self,
+        replaced: &[(Arc<Choice>, Arc<Choice>)],
         prefixes: impl IntoIterator<Item = IpNet>,
         loc_rib: Option<&LocRib>,
     ) -> Option<Arc<TableUpdate>> {
@@ -417,8 +423,8 @@ impl Followed {
             loc_rib,
             own: &self.key.own,
         };
-        self.table
-            .apply(prefixes.into_iter().map(|prefix| (prefix, resolve(scope, &prefix))))
+        let wanted = prefixes.into_iter().map(|prefix| (prefix, resolve(scope, &prefix)));
+        self.table.apply(replaced, wanted)
     }
 
     /// Whether a NIC that shares this table is a next hop of the changed groups, and must have its own from now on.

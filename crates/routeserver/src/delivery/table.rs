@@ -92,16 +92,19 @@ impl Table {
         snapshot
     }
 
-    /// Makes the routes as wanted (each prefix once; `None`: no route) and hands out the difference, if there is any.
+    /// Gives groups whose choice was replaced as a whole their other members, then makes the routes as wanted (each prefix
+    /// once; `None`: no route), and hands out the difference, if there is any.
     pub(crate) fn apply(
         &mut self,
+        replaced: &[(Arc<Choice>, Arc<Choice>)],
         wanted: impl IntoIterator<Item = (IpNet, Option<Resolved>)>,
     ) -> Option<Arc<TableUpdate>> {
+        let mut changed_groups = self.replace_groups(replaced);
         let moves: Vec<_> = wanted
             .into_iter()
             .filter(|(prefix, wanted)| !self.holds(prefix, wanted.as_ref()))
             .collect();
-        if moves.is_empty() {
+        if moves.is_empty() && changed_groups.is_empty() {
             return None;
         }
         self.generation += 1;
@@ -114,7 +117,7 @@ impl Table {
             routes: Vec::new(),
             removed: Vec::new(),
         };
-        let mut changed_groups = self.change_groups_whole(&moves);
+        changed_groups.extend(self.change_groups_whole(&moves));
         let mut left = FxHashSet::default();
         for (prefix, wanted) in moves {
             if !self.holds(&prefix, wanted.as_ref()) {
@@ -123,6 +126,7 @@ impl Table {
         }
         delta.removed_groups = self.remove_unused(left);
         changed_groups.sort_unstable();
+        changed_groups.dedup();
         for id in changed_groups {
             if let Some(group) = self.groups.get(&id) {
                 delta.groups.push(told(id, group));
@@ -153,18 +157,35 @@ impl Table {
         }
     }
 
+    fn replace_groups(&mut self, replaced: &[(Arc<Choice>, Arc<Choice>)]) -> Vec<GroupId> {
+        if replaced.is_empty() {
+            return Vec::new();
+        }
+        let replaced: FxHashMap<&Arc<Choice>, &Arc<Choice>> = replaced.iter().map(|(from, to)| (from, to)).collect();
+        let groups = self.groups.iter();
+        let moves: Vec<(GroupId, Arc<Choice>)> = groups
+            .filter_map(|(id, group)| Some((*id, Arc::clone(replaced.get(&group.choice)?))))
+            .collect();
+        self.change_members(moves)
+    }
+
     /// Gives other members to every group that all its routes leave, most of them for the same next hops.
     fn change_groups_whole(&mut self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<GroupId> {
+        let moves = self.whole_group_moves(moves);
+        self.change_members(moves)
+    }
+
+    fn change_members(&mut self, moves: Vec<(GroupId, Arc<Choice>)>) -> Vec<GroupId> {
         let mut changed = Vec::new();
-        for (id, next_hops) in self.whole_group_moves(moves) {
+        for (id, choice) in moves {
             let Some(group) = self.groups.get_mut(&id) else {
                 continue;
             };
-            let before = std::mem::replace(&mut group.choice, next_hops.clone());
+            let before = std::mem::replace(&mut group.choice, choice.clone());
             if self.by_next_hops.get(&before) == Some(&id) {
                 self.by_next_hops.remove(&before);
             }
-            self.by_next_hops.entry(next_hops).or_insert(id);
+            self.by_next_hops.entry(choice).or_insert(id);
             changed.push(id);
         }
         changed

@@ -12,7 +12,7 @@ use crate::instance::Output;
 use crate::intent::Intent;
 use crate::report::EffectiveRoute;
 use crate::testing::*;
-use crate::vnet::{LocRib, Scope, Topology, rows};
+use crate::vnet::{Changed, LocRib, Scope, Topology, rows};
 
 const AGENT: AgentId = AgentId(7);
 
@@ -21,16 +21,17 @@ struct World {
     intent: Intent,
     topology: Topology,
     loc_rib: LocRib,
-    changed: Vec<IpNet>,
+    changed: Changed,
     delivery: Delivery,
     agent: ModelAgent,
     /// Updates as the agent got them, since last asked.
     heard: Vec<ToAgent>,
 }
 
+/// An agent that believes what it hears, and checks that it can.
 #[derive(Default)]
-struct ModelAgent {
-    nics: BTreeMap<String, NicAssignment>,
+pub(crate) struct ModelAgent {
+    pub(crate) nics: BTreeMap<String, NicAssignment>,
     tables: BTreeMap<TableId, ModelTable>,
 }
 
@@ -41,14 +42,14 @@ struct ModelTable {
     routes: BTreeMap<IpNet, TableRoute>,
 }
 
-struct FakeRoutes<'a>(&'a LocRib, &'a [IpNet]);
+struct FakeRoutes<'a>(&'a LocRib, &'a Changed);
 
 impl Routes for FakeRoutes<'_> {
     fn loc_rib(&self, _route_server: &str) -> Option<&LocRib> {
         Some(self.0)
     }
-    fn changed(&self, _route_server: &str) -> &[IpNet] {
-        self.1
+    fn changed(&self, _route_server: &str) -> Option<&Changed> {
+        Some(self.1)
     }
     fn started_over(&self, _route_server: &str) -> bool {
         false
@@ -62,7 +63,7 @@ impl World {
             topology: Topology::new(Arc::new(intent.clone())),
             intent,
             loc_rib: LocRib::default(),
-            changed: Vec::new(),
+            changed: Changed::default(),
             delivery: Delivery::default(),
             agent: ModelAgent::default(),
             heard: Vec::new(),
@@ -78,10 +79,7 @@ impl World {
     }
 
     fn changes(&mut self, changes: impl IntoIterator<Item = rib::Change>) {
-        for change in changes {
-            self.changed.push(change.prefix);
-            self.loc_rib.apply(change);
-        }
+        self.changed = self.loc_rib.apply(changes);
         self.settle(false);
     }
 
@@ -92,8 +90,6 @@ impl World {
     }
 
     fn settle(&mut self, topology_changed: bool) {
-        self.changed.sort_unstable();
-        self.changed.dedup();
         let routes = FakeRoutes(&self.loc_rib, &self.changed);
         let mut outputs = VecDeque::new();
         self.delivery.routes_changed(&routes, &mut outputs);
@@ -101,7 +97,7 @@ impl World {
             self.delivery.topology_changed(&self.topology, &routes, &mut outputs);
         }
         self.delivery.sync(&self.topology, &routes, true, &mut outputs);
-        self.changed.clear();
+        self.changed = Changed::default();
         for output in outputs {
             if let Output::ToAgents { agents, message } = output
                 && agents.contains(&AGENT)
@@ -131,23 +127,29 @@ impl World {
                 loc_rib,
                 own,
             });
-            let network = self.intent.virtual_networks.iter();
-            let mut network = network.filter(|network| network.nics.iter().any(|each| each.id == *nic));
-            let space = &network.next().unwrap().address_space;
-            let expected = expected_kernel(&rows, space, &facts.subnet_prefixes);
-            let table = &self.agent.tables[&assignment.table.unwrap()];
-            assert_eq!(table.kernel(), expected, "kernel of {nic}");
-            for group in table.groups.values() {
-                let used = table.routes.values().any(|route| route.way == Way::Group(group.id));
-                assert!(used, "no unused group stays");
-                assert!(!group.fallback.iter().any(|address| own.contains(address)));
-            }
+            let mut networks = self.intent.virtual_networks.iter();
+            let network = networks.find(|network| network.nics.iter().any(|each| each.id == *nic));
+            self.agent.check(nic, &rows, &network.unwrap().address_space);
         }
     }
 }
 
 impl ModelAgent {
-    fn hear(&mut self, message: ToAgent) {
+    /// The NIC's table against its effective routes, in a virtual network with this address space.
+    pub(crate) fn check(&self, nic: &str, rows: &[EffectiveRoute], space: &[IpNet]) {
+        let assignment = &self.nics[nic];
+        let expected = expected_kernel(rows, space, &assignment.subnet_prefixes);
+        let table = &self.tables[&assignment.table.unwrap()];
+        assert_eq!(table.kernel(), expected, "kernel of {nic}");
+        for group in table.groups.values() {
+            let used = table.routes.values().any(|route| route.way == Way::Group(group.id));
+            assert!(used, "no unused group stays");
+            let ours = |address| assignment.addresses.contains(address);
+            assert!(!group.fallback.iter().any(ours), "no NIC is its own fallback");
+        }
+    }
+
+    pub(crate) fn hear(&mut self, message: ToAgent) {
         match message {
             ToAgent::Nic(assignment) => {
                 self.nics.insert(assignment.nic.to_string(), assignment);

@@ -45,13 +45,21 @@ impl Instance {
     }
 
     pub(super) fn received(&mut self, now: Instant, connection: ConnectionId, messages: Vec<Message>) {
+        let Some(key) = self.connections.get(&connection).copied() else {
+            return;
+        };
         for message in messages {
             // The connection may end at any message; what came after it is void.
-            let Some(key) = self.connections.get(&connection).copied() else {
-                return;
-            };
-            self.drive(now, key, session::Input::Received { connection, message });
+            if self.connections.get(&connection) != Some(&key) {
+                break;
+            }
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.session
+                    .handle(now, session::Input::Received { connection, message });
+            }
+            self.carry_out_all(now, key);
         }
+        self.reschedule(key);
     }
 
     pub(super) fn backpressure(&mut self, now: Instant, connection: ConnectionId, full: bool, stalled: bool) {
@@ -92,9 +100,18 @@ impl Instance {
     }
 
     pub(super) fn drain(&mut self, now: Instant, key: PeerKey) {
+        self.carry_out_all(now, key);
+        self.reschedule(key);
+    }
+
+    fn carry_out_all(&mut self, now: Instant, key: PeerKey) {
         while let Some(output) = self.peers.get_mut(&key).and_then(|peer| peer.session.poll_output()) {
             self.carry_out(now, key, output);
         }
+    }
+
+    /// Notes when the session wants to be woken. Once per batch of messages: each of them moves the hold timer.
+    fn reschedule(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };

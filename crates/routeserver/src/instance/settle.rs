@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bgp::IpNet;
-
 use crate::delivery::Routes;
 use crate::instance::{Event, Instance, Output};
 use crate::route_server::RouteServer;
-use crate::vnet::LocRib;
+use crate::vnet::{Changed, LocRib};
 
 impl Instance {
     /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits.
@@ -104,8 +102,8 @@ impl Routes for LocRibs<'_> {
         self.0.get(route_server)?.loc_rib()
     }
 
-    fn changed(&self, route_server: &str) -> &[IpNet] {
-        self.0.get(route_server).map_or(&[], RouteServer::changed)
+    fn changed(&self, route_server: &str) -> Option<&Changed> {
+        self.0.get(route_server).map(RouteServer::changed)
     }
 
     fn started_over(&self, route_server: &str) -> bool {

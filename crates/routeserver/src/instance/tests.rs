@@ -5,4 +5,5 @@ mod export;
 mod import;
 mod intents;
 mod limits;
+mod random;
 mod world;

@@ -1,33 +1,77 @@
 //! A route server's Loc-RIB as its virtual networks see it: for each prefix the next hops that packets may take. Equal choices
 //! are one allocation, so that a table of a million prefixes behind eight NVAs holds a handful of them.
+//!
+//! When every prefix of one choice moves to another (an NVA died, or came back), that is noticed here, once for all tables:
+//! they give their group other members and look at no prefix.
 
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Change, Choice};
+use rib::{Change, Choice, Rank};
 use rustc_hash::FxHashMap;
 
 /// Prefix to next hops.
 #[derive(Debug, Default)]
-pub(crate) struct LocRib(FxHashMap<IpNet, Arc<Choice>>);
+pub(crate) struct LocRib {
+    routes: FxHashMap<IpNet, Arc<Choice>>,
+    /// How many prefixes have a choice.
+    counts: FxHashMap<Arc<Choice>, usize>,
+}
+
+/// What a batch changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// Every prefix of the batch.
+    pub(crate) all: Vec<IpNet>,
+    /// Choices that all their prefixes left for one other.
+    pub(crate) replaced: Vec<(Arc<Choice>, Arc<Choice>)>,
+    /// The prefixes that `replaced` says nothing of.
+    pub(crate) rest: Vec<IpNet>,
+}
+
+struct Move {
+    prefix: IpNet,
+    before: Option<Arc<Choice>>,
+    after: Option<Arc<Choice>>,
+}
+
+/// Fewer prefixes than these move one by one: to the group that is there already, which keeps groups few.
+const FEWEST_TO_REPLACE: usize = 2;
 
 impl LocRib {
-    pub(crate) fn apply(&mut self, change: Change) {
-        match change.choice {
-            Some(choice) => self.0.insert(change.prefix, choice),
-            None => self.0.remove(&change.prefix),
-        };
+    /// Takes over a batch of changes, each prefix at most once.
+    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Changed {
+        let mut moves = Vec::new();
+        for Change { prefix, choice: after } in changes {
+            let before = match &after {
+                Some(choice) => self.routes.insert(prefix, choice.clone()),
+                None => self.routes.remove(&prefix),
+            };
+            moves.push(Move { prefix, before, after });
+        }
+        let replaced = self.whole_moves(&moves);
+        let mut changed = Changed::default();
+        for Move { prefix, before, after } in moves {
+            changed.all.push(prefix);
+            let by = before.as_ref().and_then(|before| replaced.get(before));
+            if by.is_none() || by != after.as_ref() {
+                changed.rest.push(prefix);
+            }
+            self.count(before, after);
+        }
+        changed.replaced = replaced.into_iter().collect();
+        changed
     }
 
     pub(crate) fn get(&self, prefix: &IpNet) -> Option<&Arc<Choice>> {
-        self.0.get(prefix)
+        self.routes.get(prefix)
     }
 
     /// The entry of the longest prefix that contains `prefix`, itself included.
     pub(crate) fn longest_match(&self, prefix: &IpNet) -> Option<&Arc<Choice>> {
         let mut candidate = Some(*prefix);
         while let Some(wider) = candidate {
-            if let Some(found) = self.0.get(&wider) {
+            if let Some(found) = self.routes.get(&wider) {
                 return Some(found);
             }
             candidate = wider.supernet();
@@ -36,16 +80,90 @@ impl LocRib {
     }
 
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
-        self.0.keys()
+        self.routes.keys()
+    }
+
+    /// Choices that every one of their prefixes leaves for the same other. Counts are those before the moves.
+    fn whole_moves(&self, moves: &[Move]) -> FxHashMap<Arc<Choice>, Arc<Choice>> {
+        let mut leaving: FxHashMap<&Arc<Choice>, (usize, Option<&Arc<Choice>>)> = FxHashMap::default();
+        for Move { before, after, .. } in moves {
+            if let Some(before) = before {
+                let (count, towards) = leaving.entry(before).or_insert((0, after.as_ref()));
+                *count += 1;
+                *towards = towards.filter(|towards| Some(*towards) == after.as_ref());
+            }
+        }
+        leaving
+            .into_iter()
+            // A user-defined route may have the best rank's next hops as well; it does not move with BGP's.
+            .filter(|(before, _)| before.rank != Rank(0))
+            .filter(|(before, (count, _))| *count >= FEWEST_TO_REPLACE && self.counts.get(*before) == Some(count))
+            .filter_map(|(before, (_, towards))| Some((before.clone(), towards?.clone())))
+            .collect()
+    }
+
+    fn count(&mut self, before: Option<Arc<Choice>>, after: Option<Arc<Choice>>) {
+        if let Some(choice) = after {
+            *self.counts.entry(choice).or_default() += 1;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.counts.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&before);
+            }
+        }
     }
 }
 
 impl FromIterator<Change> for LocRib {
     fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> LocRib {
         let mut loc_rib = LocRib::default();
-        for change in changes {
-            loc_rib.apply(change);
-        }
+        loc_rib.apply(changes);
         loc_rib
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{change, net};
+
+    fn check(before: &[&str], batch: &[&str], replaced: usize, rest: &[&str]) {
+        let mut loc_rib: LocRib = before.iter().map(|text| change(text)).collect();
+        let changed = loc_rib.apply(batch.iter().map(|text| change(text)));
+        let rest: Vec<IpNet> = rest.iter().map(|prefix| net(prefix)).collect();
+        assert_eq!((changed.replaced.len(), changed.rest), (replaced, rest), "{batch:?}");
+        assert_eq!(changed.all.len(), batch.len());
+        let held: usize = loc_rib.counts.values().sum();
+        assert_eq!(held, loc_rib.routes.len());
+    }
+
+    #[test]
+    fn a_choice_is_replaced_when_all_its_prefixes_move_to_one_other() {
+        let before = &["20.0.0.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.1", "20.0.2.0/24 10.0.0.2"];
+        check(before, &["20.0.0.0/24 10.0.0.2", "20.0.1.0/24 10.0.0.2"], 1, &[]);
+        check(before, &["20.0.0.0/24 10.0.0.2"], 0, &["20.0.0.0/24"]);
+        check(
+            before,
+            &["20.0.0.0/24 10.0.0.2", "20.0.1.0/24 10.0.0.3"],
+            0,
+            &["20.0.0.0/24", "20.0.1.0/24"],
+        );
+        check(
+            before,
+            &["20.0.0.0/24", "20.0.1.0/24"],
+            0,
+            &["20.0.0.0/24", "20.0.1.0/24"],
+        );
+        check(before, &["20.0.2.0/24 10.0.0.3"], 0, &["20.0.2.0/24"]);
+    }
+
+    #[test]
+    fn a_prefix_that_comes_to_a_choice_as_all_others_leave_it_is_not_covered() {
+        let before = &["20.0.0.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.1", "20.0.2.0/24 10.0.0.2"];
+        let batch = &["20.0.0.0/24 10.0.0.2", "20.0.2.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.2"];
+        check(before, batch, 1, &["20.0.2.0/24"]);
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 mod topology;
 mod view;
 
-pub(crate) use loc_rib::LocRib;
+pub(crate) use loc_rib::{Changed, LocRib};
 pub(crate) use resolve::{Resolved, Scope, Target, dependants, prefixes, resolve};
 pub(crate) use rows::rows;
 pub(crate) use topology::{NicFacts, Topology};

@@ -78,10 +78,10 @@ pub(crate) fn dependants(view: &SubnetView, changed: &[IpNet]) -> FxHashSet<IpNe
             .filter(|(prefix, hop)| hop.yields_to_bgp() && default.contains(*prefix));
         dependants.extend(hidden.map(|(prefix, _)| *prefix));
     }
-    for gateway in view.gateway_routes() {
-        if changed.iter().any(|prefix| prefix.contains(gateway)) {
-            dependants.insert(*gateway);
-            dependants.extend(&view.prefixes);
+    // What a user-defined route to the gateway, or the subnet itself, finds as its longest match.
+    for longer in view.gateway_routes().chain(&view.prefixes) {
+        if changed.iter().any(|prefix| prefix.contains(longer)) {
+            dependants.insert(*longer);
         }
     }
     dependants

@@ -271,11 +271,11 @@ impl World {
     /// Bytes from an NVA; all messages in one input.
     pub(super) fn say(&mut self, nva: &str, bytes: &[u8]) {
         let connection = self.nvas[nva].connection.expect("connected");
-        self.to_instance(connection, bytes);
+        self.send_to_instance(connection, bytes);
         self.run();
     }
 
-    fn to_instance(&mut self, connection: ConnectionId, bytes: &[u8]) {
+    fn send_to_instance(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let Some(link) = self.connections.get_mut(&connection) else {
             return;
         };
@@ -364,7 +364,7 @@ impl World {
                 session::Output::Send { connection, message } => {
                     let mut bytes = BytesMut::new();
                     message.encode(&mut bytes);
-                    self.to_instance(connection, &bytes);
+                    self.send_to_instance(connection, &bytes);
                 }
                 session::Output::Close { connection } => {
                     self.connections.remove(&connection);
