@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod convert;
+pub mod follow;
 
 /// The agent protocol, generated from `proto/agent.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
