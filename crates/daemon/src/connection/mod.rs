@@ -169,6 +169,11 @@ impl Connection {
         }
     }
 
+    /// Whether the queue, once [`Pressure::Full`], has not drained yet.
+    pub fn is_full(&self) -> bool {
+        self.shared.queue().is_full()
+    }
+
     /// From now on UPDATEs are read in this context. Called before the KEEPALIVE is written that lets the peer send any, so no UPDATE
     /// can have been read before.
     pub fn set_context(&self, context: DecodeContext) {
@@ -181,7 +186,7 @@ impl Connection {
     }
 
     /// Waits until the connection's tasks have ended.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.shared.life.subscribe();
         async move { while life.changed().await.is_ok() {} }
     }

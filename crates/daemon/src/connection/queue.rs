@@ -53,6 +53,10 @@ impl WriteQueue {
         Ok(Pressure::Unchanged)
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.pieces.is_empty()

@@ -1,7 +1,41 @@
 //! The instance process: sockets, clock, and the driver of [`routeserver::Instance`].
+//!
+//! ```text
+//!  control socket (axum) ──────────── Ask ─────────────┐
+//!  agents' streams (tonic) ────────── Agent ───────────┤  one bounded channel    ┌──────────────────────────┐
+//!  connection tasks ───────────────── Connection ──────┼───────────────────────► │ driver, on its own thread │
+//!  listeners, dials ───────────────── Listen, Dialled ─┘                         │ owns routeserver::Instance │
+//!                                                                                └─────────────┬────────────┘
+//!    Connection::write (queue bounded by bytes) ◄──────────────────────────────────────────────┤
+//!    AgentQueue::send (bounded channel) ◄───────────────────────────────────────────────────────┤
+//!    Listener, dial() ◄─────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The driver never waits for anybody but the channel. Questions of the control API go through that channel too, as closures that
+//! read the state machine: there is no lock on routing state.
 
+mod agents;
+mod control;
+mod driver;
+mod events;
+mod intent_file;
+mod log;
+mod metrics;
+mod peers;
+mod run_dir;
+
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use events::{CHANNEL_CAPACITY, Owner};
+
+pub use agents::{AGENT_HIGH_WATER, AGENT_QUEUE, MAX_AGENTS, MAX_NICS_PER_AGENT};
 
 /// How to run an instance process.
 #[derive(Clone, Debug)]
@@ -21,12 +55,134 @@ pub struct InstanceOptions {
 /// Why an instance could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// Not written yet.
-    #[error("the instance is not built in yet")]
-    NotBuiltIn,
+    /// Another process is this instance already.
+    #[error("instance {index} runs already: {} is locked", lock.display())]
+    AlreadyRuns {
+        /// 0 or 1.
+        index: usize,
+        /// The file that it holds.
+        lock: PathBuf,
+    },
+    /// A file or socket of the run directory.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Agents cannot connect.
+    #[error("listening for agents on {address}: {source}")]
+    AgentListen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something of the process itself.
+    #[error("{what}: {source}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The driver's thread ended in a panic.
+    #[error("the driver ended unexpectedly")]
+    DriverDied,
 }
 
-/// Runs until asked to shut down.
-pub async fn run(_options: InstanceOptions) -> Result<(), InstanceError> {
-    Err(InstanceError::NotBuiltIn)
+/// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and 5 s later all has ended.
+pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
+    if options.die_with_parent {
+        // SIGTERM, so that peers are told also then.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(|error| InstanceError::Process {
+            what: "PR_SET_PDEATHSIG",
+            source: error.into(),
+        })?;
+    }
+    let mut terminate = Terminate::new()?;
+    let files = run_dir::RunDir::claim(&options.run_dir, options.index)?;
+    let intent = intent_file::load(&files.intent);
+    let epoch = epoch();
+    let (sender, receiver) = mpsc::channel(CHANNEL_CAPACITY);
+    let owner = Owner::new(sender);
+
+    let agent_listener =
+        TcpListener::bind(options.agent_listen)
+            .await
+            .map_err(|source| InstanceError::AgentListen {
+                address: options.agent_listen,
+                source,
+            })?;
+    let agents = agents::AgentService::new(owner.clone(), options.index, epoch, options.silence_secs);
+    let agent_address = agent_listener.local_addr().unwrap_or(options.agent_listen);
+    let agent_server = tokio::spawn(agents::serve(agents, agent_listener));
+    files.write_agents(agent_address)?;
+    let control_server = tokio::spawn(control::serve(
+        files.listen()?,
+        owner.clone(),
+        files.intent.clone(),
+        options.index,
+    ));
+
+    let instance = routeserver::Instance::new(options.index, epoch, epoch, Instant::now());
+    let driver = driver::Driver::new(instance, owner.clone(), receiver);
+    if let Some(intent) = intent {
+        tracing::info!(version = intent.version, "following the intent of the life before");
+        owner.input(routeserver::Input::Intent(intent)).await;
+    }
+    tracing::info!(instance = options.index, epoch, agents = %agent_address, "instance started");
+
+    // A thread of its own: deciding takes its time, and must not hold up the tasks that read and write.
+    let runtime = tokio::runtime::Handle::current();
+    let mut driving = tokio::task::spawn_blocking(move || runtime.block_on(driver.run()));
+    let ended = tokio::select! {
+        ended = &mut driving => ended,
+        () = terminate.asked() => {
+            owner.input(routeserver::Input::Shutdown).await;
+            driving.await
+        }
+    };
+    agent_server.abort();
+    control_server.abort();
+    tracing::info!(instance = options.index, "instance has left");
+    ended.map_err(|_| InstanceError::DriverDied)
+}
+
+/// SIGTERM and SIGINT; SIGHUP, which a closing terminal sends, is ignored.
+struct Terminate {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    _hangup: tokio::signal::unix::Signal,
+}
+
+impl Terminate {
+    fn new() -> Result<Terminate, InstanceError> {
+        let on = |kind| {
+            signal(kind).map_err(|source| InstanceError::Process {
+                what: "signal handler",
+                source,
+            })
+        };
+        Ok(Terminate {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            _hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells this life from all before: later ones are greater unless the clock was set back, and different even then.
+fn epoch() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Milliseconds need 41 bits for now.
+    (since_1970.as_millis() as u64) << 22 | u64::from(std::process::id() & 0x3f_ffff)
 }

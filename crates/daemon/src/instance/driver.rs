@@ -1,0 +1,139 @@
+//! The one task that owns the state machine: takes what has happened, lets it decide once, carries out what it wants.
+
+use std::time::{Duration, Instant};
+
+use routeserver::instance::Output;
+use routeserver::{Input, Instance};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use super::agents::Agents;
+use super::events::{Happening, Owner};
+use super::log;
+use super::peers::Peers;
+
+/// While inputs keep coming they are taken for this long before routes are decided: a table that is still arriving costs few decisions,
+/// and nobody waits long for his.
+const TURN: Duration = Duration::from_millis(20);
+/// What was said in farewell has this long to leave; each connection gives up after 1 s by itself.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The state machine with everything that it moves.
+#[derive(Debug)]
+pub(super) struct Driver {
+    instance: Instance,
+    inbox: mpsc::Receiver<Happening>,
+    peers: Peers,
+    agents: Agents,
+    finished: bool,
+}
+
+impl Driver {
+    pub(super) fn new(instance: Instance, owner: Owner, inbox: mpsc::Receiver<Happening>) -> Driver {
+        Driver {
+            instance,
+            inbox,
+            peers: Peers::new(owner),
+            agents: Agents::default(),
+            finished: false,
+        }
+    }
+
+    /// Runs until the state machine has said farewell.
+    pub(super) async fn run(mut self) {
+        while !self.finished {
+            match self.wait().await {
+                Some(happening) => self.take(happening),
+                None => self.instance.handle_timeout(Instant::now()),
+            }
+            self.take_what_waits();
+            self.instance.settle(Instant::now());
+            self.carry_out();
+        }
+        // Whoever still has something to say is not heard any more.
+        self.inbox.close();
+        let _ = timeout(FAREWELL, self.peers.close_all()).await;
+    }
+
+    /// The next thing that happens; `None`: a timer is due.
+    async fn wait(&mut self) -> Option<Happening> {
+        let deadline = self.instance.poll_timeout();
+        let timer = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // What has come in goes before timers: it may be what a timer waits for.
+            biased;
+            happening = self.inbox.recv() => happening,
+            () = timer => None,
+        }
+    }
+
+    fn take_what_waits(&mut self) {
+        let until = Instant::now() + TURN;
+        while let Ok(happening) = self.inbox.try_recv() {
+            self.take(happening);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        // Timers have their turn also when inputs never pause.
+        let now = Instant::now();
+        if self.instance.poll_timeout().is_some_and(|at| at <= now) {
+            self.instance.handle_timeout(now);
+        }
+    }
+
+    fn take(&mut self, happening: Happening) {
+        let now = Instant::now();
+        let input = match happening {
+            Happening::Connection(event) => self.peers.connection(event),
+            Happening::Listen(event) => Some(self.peers.listen(event)),
+            Happening::Dialled { peer, result } => Some(self.peers.dialled(peer, result)),
+            Happening::Agent(event) => self.agents.happened(event),
+            Happening::Input(input) => Some(input),
+            Happening::Ask(question) => {
+                question(&self.instance, now);
+                None
+            }
+        };
+        if let Some(input) = input {
+            self.instance.handle(now, input);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.instance.poll_output() {
+            // A queue that has just become full is told at once: the state machine may have more for it.
+            match output {
+                Output::Listen(listeners) => {
+                    for problem in self.peers.listen_on(listeners) {
+                        self.feed(problem);
+                    }
+                }
+                Output::Dial { peer, endpoint } => self.peers.dial(peer, endpoint),
+                Output::SetDecodeContext { connection, context } => self.peers.set_context(connection, context),
+                Output::Write { connection, bytes } => {
+                    if let Some(full) = self.peers.write(connection, bytes) {
+                        self.feed(full);
+                    }
+                }
+                Output::Close { connection } => self.peers.close(connection),
+                Output::ToAgents { agents, message } => {
+                    for agent in self.agents.send(&agents, &message) {
+                        self.feed(Input::AgentBackpressure { agent, full: true });
+                    }
+                }
+                Output::Event(event) => log::event(&event),
+                Output::Finished => self.finished = true,
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.instance.handle(Instant::now(), input);
+    }
+}

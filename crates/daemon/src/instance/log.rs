@@ -1,0 +1,18 @@
+//! Events of the state machine, for the person at night.
+
+use routeserver::instance::Event;
+
+/// Says an event once, with the peer in a field.
+pub(super) fn event(event: &Event) {
+    match event {
+        Event::PeerUp { peer, direction } => tracing::info!(peer, ?direction, "peer is up"),
+        Event::PeerDown { peer, reason } => tracing::warn!(peer, reason, "peer is down"),
+        Event::PeerFailed { peer, reason } => tracing::info!(peer, reason, "no session yet"),
+        Event::UpdateMended { peer, what } => tracing::info!(peer, what, "malformed UPDATE was mended (RFC 7606)"),
+        Event::RouteLimitNear { peer, held, limit } => {
+            tracing::warn!(peer, held, limit, "peer is near its route limit")
+        }
+        Event::UnknownCaller { remote } => tracing::info!(%remote, "a caller that is no peer was turned away"),
+        Event::Converged => tracing::info!("converged: what this instance says now also removes routes"),
+    }
+}

@@ -1,0 +1,224 @@
+//! Prometheus metrics: what Azure Monitor shows of a route server (BgpPeerStatus, CountOfRoutesLearnedFromPeer,
+//! CountOfRoutesAdvertisedToPeer: az §4.11), and what it doesn't. Made from the reports when asked for.
+
+use std::borrow::Cow;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use routeserver::report::{AgentReport, InstanceReport, PeerReport};
+
+/// What the text is.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The states of RFC 4271 §8.2.2, each a series of its own: 1 for the one that the session is in.
+const STATES: [&str; 6] = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PeerLabels {
+    route_server: String,
+    peer: String,
+    peer_address: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    route_server: String,
+    peer: String,
+    peer_address: String,
+    state: &'static str,
+}
+
+/// The text for these reports, every series labelled with the instance.
+pub(super) fn text(index: usize, health: &InstanceReport, peers: &[PeerReport], agents: &[AgentReport]) -> String {
+    let instance = (Cow::Borrowed("instance"), Cow::Owned(index.to_string()));
+    let mut registry = Registry::with_prefix_and_labels("routewright", [instance].into_iter());
+    register_instance(&mut registry, health, agents);
+    register_peers(&mut registry, peers);
+    let mut text = String::new();
+    // Writing to a String cannot fail; half a text would be noticed by its missing EOF line.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn register_instance(registry: &mut Registry, health: &InstanceReport, agents: &[AgentReport]) {
+    let lag = |agent: &AgentReport| agent.generation.saturating_sub(agent.installed_generation.unwrap_or(0));
+    let problems = agents.iter().filter(|agent| !agent.problems.is_empty()).count();
+    let not_bound = health.address_problems.len();
+    for (name, help, value) in [
+        (
+            "intent_version",
+            "Version of the intent that is followed",
+            health.intent_version,
+        ),
+        (
+            "converging",
+            "1 until every peer was heard out after a start; meanwhile agents only add",
+            health.converging.into(),
+        ),
+        ("peers", "Peerings configured", health.peers as u64),
+        (
+            "peers_established",
+            "Sessions Established",
+            health.peers_established as u64,
+        ),
+        (
+            "addresses_not_bound",
+            "Route servers whose address cannot be bound here",
+            not_bound as u64,
+        ),
+        ("agents", "Agents connected", health.agents as u64),
+        ("agent_nics", "NICs that agents follow", agents.len() as u64),
+        (
+            "agent_nics_with_problems",
+            "NICs whose agent could not install everything",
+            problems as u64,
+        ),
+        (
+            "agent_generation_lag",
+            "Generations that the slowest agent's kernel is behind",
+            agents.iter().map(lag).max().unwrap_or(0),
+        ),
+    ] {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(number(value));
+        registry.register(name, help, gauge);
+    }
+}
+
+fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
+    type Value = fn(&PeerReport) -> u64;
+    let gauges: [(&str, &str, Value); 6] = [
+        (
+            "bgp_peer_up",
+            "1 while the session is Established (Azure: BgpPeerStatus)",
+            |peer| is_up(peer).into(),
+        ),
+        (
+            "routes_learned_from_peer",
+            "Prefixes received, rejected ones included",
+            |peer| peer.routes_received as u64,
+        ),
+        (
+            "routes_accepted_from_peer",
+            "Prefixes received and accepted (Azure: CountOfRoutesLearnedFromPeer)",
+            |peer| peer.routes_accepted as u64,
+        ),
+        (
+            "routes_advertised_to_peer",
+            "Prefixes told to the peer (Azure: CountOfRoutesAdvertisedToPeer)",
+            |peer| peer.routes_advertised as u64,
+        ),
+        (
+            "peer_route_limit",
+            "Prefixes that the peer may announce; 0: no limit",
+            |peer| peer.route_limit.into(),
+        ),
+        ("bgp_peer_since_seconds", "Seconds in or out of Established", |peer| {
+            peer.since_secs.unwrap_or(0)
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let family = Family::<PeerLabels, Gauge<i64>>::default();
+        for peer in peers {
+            family.get_or_create(&labels(peer)).set(number(value(peer)));
+        }
+        registry.register(name, help, family);
+    }
+    let counters: [(&str, &str, Value); 4] = [
+        ("bgp_messages_received", "BGP messages received", |peer| {
+            peer.messages_received
+        }),
+        ("bgp_messages_sent", "BGP messages sent, UPDATEs not included", |peer| {
+            peer.messages_sent
+        }),
+        ("bgp_updates_mended", "UPDATEs that RFC 7606 had to mend", |peer| {
+            peer.mended_updates
+        }),
+        (
+            "bgp_peer_established",
+            "How often the session became Established",
+            |peer| peer.established_count,
+        ),
+    ];
+    for (name, help, value) in counters {
+        let family = Family::<PeerLabels, Counter>::default();
+        for peer in peers {
+            family.get_or_create(&labels(peer)).inc_by(value(peer));
+        }
+        registry.register(name, help, family);
+    }
+    registry.register(
+        "bgp_peer_state",
+        "1 for the state that the session is in (RFC 4271 §8.2.2)",
+        states(peers),
+    );
+}
+
+fn states(peers: &[PeerReport]) -> Family<StateLabels, Gauge<i64>> {
+    let family = Family::<StateLabels, Gauge<i64>>::default();
+    for peer in peers {
+        let PeerLabels {
+            route_server,
+            peer: name,
+            peer_address,
+        } = labels(peer);
+        for state in STATES {
+            let labels = StateLabels {
+                route_server: route_server.clone(),
+                peer: name.clone(),
+                peer_address: peer_address.clone(),
+                state,
+            };
+            family.get_or_create(&labels).set((peer.state == state).into());
+        }
+    }
+    family
+}
+
+fn is_up(peer: &PeerReport) -> bool {
+    peer.state == "Established"
+}
+
+fn labels(peer: &PeerReport) -> PeerLabels {
+    PeerLabels {
+        route_server: peer.route_server.clone(),
+        peer: peer.name.clone(),
+        peer_address: peer.peer_address.to_string(),
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_carries_the_instance() {
+        let health = InstanceReport {
+            instance: 1,
+            epoch: 5,
+            intent_version: 7,
+            converging: true,
+            peers_established: 0,
+            peers: 0,
+            agents: 0,
+            address_problems: vec![],
+        };
+        let text = text(1, &health, &[], &[]);
+        assert!(
+            text.contains("routewright_intent_version{instance=\"1\"} 7\n"),
+            "{text}"
+        );
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("instance=\"1\""), "{line}");
+        }
+    }
+}

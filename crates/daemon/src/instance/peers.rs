@@ -1,0 +1,250 @@
+//! The instance's sockets towards peers: listeners, dials under way, connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use bgp::session::ConnectionId;
+use bgp::wire::DecodeContext;
+use bytes::Bytes;
+use routeserver::Input;
+use routeserver::instance::{Endpoint, PeerKey};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use super::events::{Happening, Owner};
+use crate::connection::{
+    Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, PeerSecurity,
+    Permit, Pressure, SocketError, dial,
+};
+
+/// What a listener is known by: the same address may be in two namespaces.
+type ListenerKey = (String, IpAddr, Option<String>);
+
+/// A listener and what it said last.
+#[derive(Debug)]
+struct Listening {
+    listener: Listener,
+    problem: Option<String>,
+}
+
+/// Everything towards peers.
+#[derive(Debug)]
+pub(super) struct Peers {
+    owner: Owner,
+    listeners: HashMap<ListenerKey, Listening>,
+    dials: HashMap<PeerKey, AbortHandle>,
+    connections: HashMap<ConnectionId, Connection>,
+    next_connection: u64,
+}
+
+impl Peers {
+    pub(super) fn new(owner: Owner) -> Peers {
+        Peers {
+            owner,
+            listeners: HashMap::new(),
+            dials: HashMap::new(),
+            connections: HashMap::new(),
+            next_connection: 0,
+        }
+    }
+
+    /// What a connection has told, as input. What it told before its close counts no more.
+    pub(super) fn connection(&mut self, event: ConnectionEvent) -> Option<Input> {
+        match event {
+            ConnectionEvent::Received { connection, messages } => {
+                self.connections.get(&connection)?;
+                Some(Input::Received { connection, messages })
+            }
+            ConnectionEvent::Malformed { connection, error } => {
+                self.connections.get(&connection)?;
+                Some(Input::Malformed { connection, error })
+            }
+            // How full it is now counts: the word may have been overtaken by writes.
+            ConnectionEvent::Drained { connection } | ConnectionEvent::Moving { connection } => {
+                let full = self.connections.get(&connection)?.is_full();
+                Some(Input::Backpressure {
+                    connection,
+                    full,
+                    stalled: false,
+                })
+            }
+            ConnectionEvent::Stalled { connection } => {
+                self.connections.get(&connection)?;
+                Some(Input::Backpressure {
+                    connection,
+                    full: true,
+                    stalled: true,
+                })
+            }
+            ConnectionEvent::Closed { connection, reason } => {
+                self.connections.remove(&connection)?;
+                Some(Input::Closed { connection, reason })
+            }
+        }
+    }
+
+    pub(super) fn listen(&mut self, event: ListenEvent) -> Input {
+        match event {
+            ListenEvent::Accepted(Accepted {
+                name,
+                local,
+                remote,
+                stream,
+                permit,
+            }) => {
+                let connection = self.adopt(stream, Some(permit));
+                Input::Accepted {
+                    connection,
+                    route_server: name.to_string(),
+                    local,
+                    remote,
+                }
+            }
+            ListenEvent::Problem { name, problem } => {
+                match &problem {
+                    Some(problem) => tracing::warn!(route_server = %name, problem, "not listening"),
+                    None => tracing::info!(route_server = %name, "listening"),
+                }
+                let listening = self.listeners.iter_mut().find(|((owner, ..), _)| **owner == *name);
+                if let Some((_, listening)) = listening {
+                    listening.problem.clone_from(&problem);
+                }
+                Input::AddressPresent {
+                    route_server: name.to_string(),
+                    problem,
+                }
+            }
+        }
+    }
+
+    pub(super) fn dialled(&mut self, peer: PeerKey, result: Result<TcpStream, SocketError>) -> Input {
+        self.dials.remove(&peer);
+        match result {
+            Ok(stream) => Input::Connected {
+                peer,
+                connection: self.adopt(stream, None),
+            },
+            Err(error) => Input::DialFailed {
+                peer,
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// From the listeners that are to those that are wanted. Says again what problems the kept ones have: their route server may be
+    /// another one under the same id.
+    pub(super) fn listen_on(&mut self, wanted: Vec<routeserver::instance::Listener>) -> Vec<Input> {
+        let mut kept = HashMap::new();
+        let mut problems = Vec::new();
+        for listener in wanted {
+            let key = (
+                listener.route_server.clone(),
+                listener.local,
+                listener.namespace.clone(),
+            );
+            let peers: Vec<_> = listener.peers.iter().map(security).collect();
+            let listening = match self.listeners.remove(&key) {
+                Some(listening) => {
+                    listening.listener.set_peers(peers);
+                    listening
+                }
+                None => self.open(&listener, peers),
+            };
+            if let Some(problem) = listening.problem.clone() {
+                problems.push(Input::AddressPresent {
+                    route_server: listener.route_server,
+                    problem: Some(problem),
+                });
+            }
+            kept.insert(key, listening);
+        }
+        // Those that are left are dropped, and with it closed.
+        self.listeners = kept;
+        problems
+    }
+
+    fn open(&self, listener: &routeserver::instance::Listener, peers: Vec<PeerSecurity>) -> Listening {
+        let options = ListenOptions {
+            name: listener.route_server.as_str().into(),
+            local: SocketAddr::new(listener.local, BGP_PORT),
+            namespace: listener.namespace.as_ref().map(PathBuf::from),
+            peers,
+        };
+        Listening {
+            listener: Listener::spawn(options, self.owner.sender()),
+            problem: None,
+        }
+    }
+
+    pub(super) fn dial(&mut self, peer: PeerKey, endpoint: Endpoint) {
+        let options = DialOptions {
+            local: endpoint.local,
+            remote: SocketAddr::new(endpoint.remote, BGP_PORT),
+            namespace: endpoint.namespace.map(PathBuf::from),
+            md5_password: endpoint.md5_password,
+            ttl_security_hops: endpoint.ttl_security_hops,
+        };
+        let owner = self.owner.clone();
+        let dialling = tokio::spawn(async move {
+            let result = dial(options).await;
+            // A connection nobody waits for any more is dropped.
+            let _ = owner.tell(Happening::Dialled { peer, result }).await;
+        });
+        if let Some(before) = self.dials.insert(peer, dialling.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    pub(super) fn set_context(&self, connection: ConnectionId, context: DecodeContext) {
+        if let Some(connection) = self.connections.get(&connection) {
+            connection.set_context(context);
+        }
+    }
+
+    /// Queues bytes. An input comes back when the queue has just become full.
+    pub(super) fn write(&self, connection: ConnectionId, bytes: Bytes) -> Option<Input> {
+        match self.connections.get(&connection)?.write(bytes) {
+            Pressure::Unchanged => None,
+            Pressure::Full => Some(Input::Backpressure {
+                connection,
+                full: true,
+                stalled: false,
+            }),
+        }
+    }
+
+    pub(super) fn close(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+    }
+
+    /// Closes everything; ready when what was written has left, or nobody took it.
+    pub(super) async fn close_all(&mut self) {
+        self.listeners.clear();
+        for (_, dialling) in self.dials.drain() {
+            dialling.abort();
+        }
+        let ends: Vec<_> = self
+            .connections
+            .drain()
+            .map(|(_, connection)| connection.ended())
+            .collect();
+        futures::future::join_all(ends).await;
+    }
+
+    fn adopt(&mut self, stream: TcpStream, permit: Option<Permit>) -> ConnectionId {
+        self.next_connection += 1;
+        let id = ConnectionId(self.next_connection);
+        self.connections
+            .insert(id, Connection::spawn(id, stream, permit, self.owner.sender()));
+        id
+    }
+}
+
+fn security(endpoint: &Endpoint) -> PeerSecurity {
+    PeerSecurity {
+        address: endpoint.remote,
+        md5_password: endpoint.md5_password.clone(),
+        ttl_security_hops: endpoint.ttl_security_hops,
+    }
+}

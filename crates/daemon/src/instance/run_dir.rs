@@ -1,0 +1,102 @@
+//! The instance's files in the run directory: lock, control socket, agents' address, intent.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::UnixListener;
+
+use super::InstanceError;
+
+/// The files, ours for as long as this lives.
+#[derive(Debug)]
+pub(super) struct RunDir {
+    socket: PathBuf,
+    agents: PathBuf,
+    pub(super) intent: PathBuf,
+    /// The kernel lets go of it when the process ends, however it ends.
+    _lock: Flock<File>,
+}
+
+impl RunDir {
+    /// Refuses when another process holds them.
+    pub(super) fn claim(directory: &Path, index: usize) -> Result<RunDir, InstanceError> {
+        fs::create_dir_all(directory).map_err(failed(directory))?;
+        let path = directory.join(format!("instance-{index}.lock"));
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed(&path))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| InstanceError::AlreadyRuns {
+            index,
+            lock: path.clone(),
+        })?;
+        Ok(RunDir {
+            socket: api::control::socket_path(directory, index),
+            agents: api::control::agents_path(directory, index),
+            intent: api::control::intent_path(directory, index),
+            _lock: lock,
+        })
+    }
+
+    /// The control socket. It replaces one that a life before has left, and nobody but us may use it from its first moment.
+    pub(super) fn listen(&self) -> Result<UnixListener, InstanceError> {
+        let next = self.socket.with_extension("next");
+        let _ = fs::remove_file(&next);
+        let listener = UnixListener::bind(&next).map_err(failed(&next))?;
+        fs::set_permissions(&next, Permissions::from_mode(0o600)).map_err(failed(&next))?;
+        fs::rename(&next, &self.socket).map_err(failed(&self.socket))?;
+        Ok(listener)
+    }
+
+    /// Where agents reach us, for the manager.
+    pub(super) fn write_agents(&self, address: SocketAddr) -> Result<(), InstanceError> {
+        let next = self.agents.with_extension("agents.next");
+        fs::write(&next, format!("{address}\n")).map_err(failed(&next))?;
+        fs::rename(&next, &self.agents).map_err(failed(&self.agents))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // Best effort: whoever finds a socket without a listener knows what it means.
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> InstanceError + use<> {
+    let path = path.to_owned();
+    move |source| InstanceError::File { path, source }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_instance_is_refused_until_the_first_has_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = RunDir::claim(directory.path(), 0).unwrap();
+        let _listener = first.listen().unwrap();
+        let second = RunDir::claim(directory.path(), 0);
+        assert!(matches!(second, Err(InstanceError::AlreadyRuns { index: 0, .. })));
+        assert!(RunDir::claim(directory.path(), 1).is_ok());
+        drop(first);
+        assert!(RunDir::claim(directory.path(), 0).unwrap().listen().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_killed_instance_left_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = api::control::socket_path(directory.path(), 0);
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let claimed = RunDir::claim(directory.path(), 0).unwrap();
+        let _listener = claimed.listen().unwrap();
+        assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    }
+}
