@@ -21,6 +21,8 @@ pub mod capability;
 pub mod decoder;
 mod display;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod message;
 mod nlri;
 pub mod notification;
