@@ -76,7 +76,8 @@ impl FakeInstance {
             })),
             installed: watch::Sender::new(None),
         };
-        let listener = runtime.block_on(async {
+        // On the runtime's own thread: the test's one is in another namespace by now.
+        let bind = runtime.spawn(async move {
             // The port of an instance that was stopped just now is free at once, but its connections may not be.
             loop {
                 match tokio::net::TcpListener::bind(address).await {
@@ -85,6 +86,7 @@ impl FakeInstance {
                 }
             }
         });
+        let listener = runtime.block_on(bind).unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
             .tcp_nodelay(true)

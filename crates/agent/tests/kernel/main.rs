@@ -9,7 +9,7 @@
 //! 3. Meddling, a lost carrier and a killed agent are made good.
 //!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod fake;
 mod routes;

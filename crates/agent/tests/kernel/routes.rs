@@ -31,9 +31,9 @@ fn routes_are_installed_replaced_and_removed() {
     assert_eq!(
         world.routes(),
         [
-            "10.1.0.0/24 dev eth0 scope 253 metric 20",
+            "10.1.0.0/24 dev eth0 scope link metric 20",
             "10.1.0.0/16 via 10.1.0.1 dev eth0 metric 20 onlink",
-            "10.250.0.0/16 nhid 1381434369 metric 20",
+            "10.250.0.0/16 nhid ID metric 20",
             "blackhole 192.168.0.0/16 metric 20",
         ]
         .map(str::to_owned)

@@ -96,10 +96,23 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Our routes as `ip` shows them, without marks of state.
+    /// Our routes as `ip` shows them; groups' ids can't be foreseen.
     pub fn routes(&self) -> Vec<String> {
-        let shown = self.ip("-N route show proto 157");
-        shown.lines().map(|line| line.trim().to_owned()).collect()
+        let shown = self.ip("route show proto 157");
+        let word = |word: &str| {
+            if word
+                .parse::<u32>()
+                .is_ok_and(|id| agent::ours::NEXTHOP_IDS.contains(&id))
+            {
+                "ID".to_owned()
+            } else {
+                word.to_owned()
+            }
+        };
+        shown
+            .lines()
+            .map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     /// The gateways that a route to `destination` may take, sorted.
