@@ -4,6 +4,8 @@
 //! column per peer with a path in it, so a prefix's candidates and a peer's paths are both found without an index of their own,
 //! and no path costs an allocation. The price is a column of 280 octets where a peer has but one path among 64 prefixes.
 
+use smallvec::SmallVec;
+
 use crate::attributes::{AttributesId, MAX_ATTRIBUTE_SETS};
 use crate::ids::shrink;
 use crate::peers::PeerIndex;
@@ -11,6 +13,9 @@ use crate::policy::RejectRule;
 use crate::prefix_table::PrefixId;
 
 const BLOCK: usize = 64;
+
+/// Paths of one prefix: who, and which attribute set.
+pub(crate) type Paths = SmallVec<[(PeerIndex, AttributesId); 16]>;
 
 /// One received path: attribute set, verdict, and whether a refresh that is under way has not repeated it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +146,22 @@ impl AdjRibIn {
             .flat_map(|block| &block.columns)
             .filter(move |column| column.present & 1 << place != 0)
             .map(move |column| (column.peer, column.paths[place]))
+    }
+
+    /// Fills `out` with everybody's accepted paths for a prefix, ascending by peer. Every decision begins here.
+    #[inline]
+    pub(crate) fn accepted(&self, prefix: PrefixId, out: &mut Paths) {
+        let (number, place) = locate(prefix);
+        out.clear();
+        let Some(block) = self.blocks.get(number) else {
+            return;
+        };
+        for column in &block.columns {
+            let path = column.paths[place];
+            if column.present & 1 << place != 0 && path.is_accepted() {
+                out.push((column.peer, path.attributes()));
+            }
+        }
     }
 
     /// A peer's paths, ascending by prefix number.

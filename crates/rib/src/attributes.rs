@@ -32,16 +32,23 @@ pub(crate) struct Summary {
 struct Stored {
     bytes: Box<[u8]>,
     summary: Summary,
+    /// Half of the hash, so that growing the index walks through slots and not through all bytes.
+    hash: u32,
 }
 
 impl Interned for Stored {
     fn hash(&self) -> u64 {
-        hash_of_set(self.summary.next_hop, &self.bytes)
+        widened(self.hash)
     }
 }
 
-fn hash_of_set(next_hop: NextHopId, bytes: &[u8]) -> u64 {
-    hash_of(&(next_hop, bytes))
+fn hash_of_set(next_hop: NextHopId, bytes: &[u8]) -> u32 {
+    (hash_of(&(next_hop, bytes)) >> 16) as u32
+}
+
+/// The index looks at both ends of a hash.
+fn widened(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl Interned for IpAddr {
@@ -79,7 +86,8 @@ impl AttributeTable {
         let next_hop = self.find_next_hop(attributes.next_hop())?;
         let bytes = attributes.as_bytes();
         let same = |held: &Stored| held.summary.next_hop == next_hop && *held.bytes == *bytes;
-        self.sets.find(hash_of_set(next_hop, bytes), same).map(AttributesId)
+        let hash = widened(hash_of_set(next_hop, bytes));
+        self.sets.find(hash, same).map(AttributesId)
     }
 
     fn find_next_hop(&self, address: IpAddr) -> Option<NextHopId> {
@@ -98,6 +106,7 @@ impl AttributeTable {
             .unwrap_or_else(|| NextHopId(self.next_hops.insert(address)));
         self.retain_next_hop(next_hop);
         let stored = Stored {
+            hash: hash_of_set(next_hop, attributes.as_bytes()),
             bytes: attributes.as_bytes().into(),
             summary: Summary {
                 next_hop,
@@ -124,7 +133,7 @@ impl AttributeTable {
 
     /// The set of a number.
     pub(crate) fn get(&self, id: AttributesId) -> PathAttributes {
-        let Stored { bytes, summary } = self.sets.get(id.0);
+        let Stored { bytes, summary, .. } = self.sets.get(id.0);
         PathAttributes::restore(self.next_hop(summary.next_hop), bytes)
     }
 

@@ -98,6 +98,13 @@ impl ChoiceTable {
         self.choices.insert(Stored { choice, ids })
     }
 
+    /// Counts one more user.
+    pub(crate) fn retain(&mut self, id: ChoiceId) {
+        if id != ChoiceId::NONE {
+            self.choices.retain(id.0, 1);
+        }
+    }
+
     /// Counts one user less.
     pub(crate) fn release(&mut self, id: ChoiceId, attributes: &mut AttributeTable) {
         if id == ChoiceId::NONE {

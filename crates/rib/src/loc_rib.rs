@@ -7,7 +7,7 @@ use bgp::wire::Origin;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::adj_rib_in::AdjRibIn;
+use crate::adj_rib_in::{AdjRibIn, Paths};
 use crate::attributes::{AttributeTable, AttributesId, NextHopId};
 use crate::choice::{ChoiceId, ChoiceTable, Draft};
 use crate::decision::{Candidate, Rank};
@@ -81,6 +81,14 @@ struct Contender {
 type Contenders = SmallVec<[Contender; 16]>;
 type NextHops = SmallVec<[NextHopId; 16]>;
 
+/// The last verdict: neighbours in a table mostly have the same paths, so most prefixes cost a comparison. It counts as a user
+/// of its choice; the attribute sets are those of paths, which nobody removes while prefixes are decided.
+struct Verdict {
+    paths: Paths,
+    choice: ChoiceId,
+    best: Best,
+}
+
 impl LocRib {
     /// Something happened to a prefix: it will be decided.
     #[inline]
@@ -99,58 +107,89 @@ impl LocRib {
 
     /// Decides what was touched.
     pub(crate) fn decide(&mut self, adj_rib_in: &AdjRibIn, peers: &Peers, tables: &mut Tables) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut contenders = Contenders::new();
+        let touched = self.touched.take();
+        let mut changes = Vec::with_capacity(touched.len());
+        let mut paths = Paths::new();
+        let mut verdict = Verdict {
+            paths: Paths::new(),
+            choice: ChoiceId::NONE,
+            best: Best::NONE,
+        };
         self.entries
             .resize(tables.prefixes.len().max(self.entries.len()), Entry::EMPTY);
-        for id in self.touched.take() {
+        for id in touched {
             let prefix = PrefixId(id);
-            contend(adj_rib_in, peers, &tables.attributes, prefix, &mut contenders);
-            if self.decide_one(prefix, &contenders, peers, tables) {
+            adj_rib_in.accepted(prefix, &mut paths);
+            if paths != verdict.paths {
+                self.choices.release(verdict.choice, &mut tables.attributes);
+                verdict = self.judge(paths.clone(), peers, &mut tables.attributes);
+            }
+            if self.enter(prefix, &verdict, tables) {
                 changes.push(Change {
                     prefix: tables.prefixes.get(prefix),
-                    choice: self.choices.get(self.entries[prefix.index()].choice),
+                    choice: self.choices.get(verdict.choice),
                 });
             }
             tables.prefixes.release(prefix);
         }
+        self.choices.release(verdict.choice, &mut tables.attributes);
         self.entries.truncate(tables.prefixes.len());
         shrink(&mut self.entries);
         changes
     }
 
-    /// Whether the choice changed.
-    fn decide_one(&mut self, prefix: PrefixId, contenders: &Contenders, peers: &Peers, tables: &mut Tables) -> bool {
-        let Tables { prefixes, attributes } = tables;
-        let (choice, learned) = match contenders.iter().map(|contender| contender.rank).min() {
+    /// Decides between paths.
+    fn judge(&mut self, paths: Paths, peers: &Peers, attributes: &mut AttributeTable) -> Verdict {
+        let contenders = contend(&paths, peers, attributes);
+        let (choice, best) = match contenders.iter().map(|contender| contender.rank).min() {
             Some(lowest) => (
-                self.choose(lowest, contenders, attributes),
-                best_of(lowest, contenders, peers),
+                self.choose(lowest, &contenders, attributes),
+                best_of(lowest, &contenders, peers),
             ),
             None => (ChoiceId::NONE, Best::NONE),
         };
+        Verdict { paths, choice, best }
+    }
+
+    /// Enters a verdict for a prefix. Whether the choice changed.
+    fn enter(&mut self, prefix: PrefixId, verdict: &Verdict, tables: &mut Tables) -> bool {
         let best = match self.local.get(&prefix) {
             Some(local) => Best {
                 originator: PeerIndex::LOCAL,
                 attributes: local.attributes,
             },
-            None => learned,
+            None => verdict.best,
         };
-        let before = std::mem::replace(&mut self.entries[prefix.index()], Entry { choice, best });
-        self.choices.release(before.choice, attributes);
+        let now = Entry {
+            choice: verdict.choice,
+            best,
+        };
+        let before = std::mem::replace(&mut self.entries[prefix.index()], now);
         if best != before.best {
-            // The number must not come to mean another set while it is compared with.
-            if !best.is_none() {
-                attributes.retain(best.attributes);
-                prefixes.hold(prefix);
-            }
-            if !before.best.is_none() {
-                attributes.release(before.best.attributes);
-                prefixes.release(prefix);
-            }
-            self.touch_best(prefix, prefixes);
+            self.best_changed(prefix, before.best, best, tables);
         }
-        choice != before.choice
+        if verdict.choice == before.choice {
+            return false;
+        }
+        self.choices.retain(verdict.choice);
+        self.choices.release(before.choice, &mut tables.attributes);
+        true
+    }
+
+    fn best_changed(&mut self, prefix: PrefixId, before: Best, now: Best, tables: &mut Tables) {
+        // While it is entered, a number must not come to mean another set: what changed is seen by comparing numbers.
+        if !now.is_none() {
+            tables.attributes.retain(now.attributes);
+        }
+        if !before.is_none() {
+            tables.attributes.release(before.attributes);
+        }
+        match (before.is_none(), now.is_none()) {
+            (true, false) => tables.prefixes.hold(prefix),
+            (false, true) => tables.prefixes.release(prefix),
+            _ => {}
+        }
+        self.touch_best(prefix, &mut tables.prefixes);
     }
 
     fn choose(&mut self, lowest: Rank, contenders: &Contenders, attributes: &mut AttributeTable) -> ChoiceId {
@@ -211,27 +250,20 @@ impl LocRib {
     }
 }
 
-/// Gathers the accepted paths of a prefix.
-#[inline]
-fn contend(adj_rib_in: &AdjRibIn, peers: &Peers, attributes: &AttributeTable, prefix: PrefixId, out: &mut Contenders) {
-    out.clear();
-    for (index, path) in adj_rib_in.paths(prefix) {
-        if !path.is_accepted() {
-            continue;
-        }
-        let Some(peer) = peers.get(index) else {
-            continue;
-        };
-        let summary = attributes.summary(path.attributes());
-        out.push(Contender {
-            rank: peer.rank.with_length(summary.as_path_len),
+/// What is compared of each path.
+fn contend(paths: &Paths, peers: &Peers, attributes: &AttributeTable) -> Contenders {
+    let contenders = paths.iter().filter_map(|(index, id)| {
+        let summary = attributes.summary(*id);
+        Some(Contender {
+            rank: peers.get(*index)?.rank.with_length(summary.as_path_len),
             next_hop: summary.next_hop,
-            peer: index,
-            attributes: path.attributes(),
+            peer: *index,
+            attributes: *id,
             origin: summary.origin,
             as_path_len: summary.as_path_len,
-        });
-    }
+        })
+    });
+    contenders.collect()
 }
 
 /// The one of the equal-cost set that is advertised.
