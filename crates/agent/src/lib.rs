@@ -26,7 +26,7 @@ mod namespace;
 mod nic;
 mod options;
 mod run;
-mod tables;
+pub mod tables;
 
 pub use options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
 pub use run::{AgentError, flush, run};

@@ -16,28 +16,40 @@ use crate::table::{Group, SharedTable, Table, TableRoute, Way};
 
 /// Something for one NIC, or for all.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub struct Told {
     /// The NIC's id; `None`: all.
-    pub(crate) nic: Option<String>,
+    pub nic: Option<String>,
     /// What.
-    pub(crate) said: Said,
+    pub said: Said,
     /// Table and generation to confirm.
-    pub(crate) confirm: Option<(u64, u64)>,
+    pub confirm: Option<(u64, u64)>,
 }
 
 /// A message that makes no sense. The stream is ended and begun again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum StreamError {
+pub enum StreamError {
+    /// The stream must begin with a welcome.
     #[error("the first message is not a welcome")]
     NoWelcome,
+    /// Neither 4 nor 16 octets.
     #[error("an address of {0} octets")]
     Address(usize),
+    /// Longer than the address.
     #[error("a prefix of length {0}")]
     Prefix(u32),
+    /// A way of a later version, perhaps.
     #[error("a route to {0} without a way")]
     NoWay(IpNet),
+    /// A delta that does not build on what is known.
     #[error("a delta of generation {got} for table {table}, which has generation {have}")]
-    Gap { table: u64, have: u64, got: u64 },
+    Gap {
+        /// Which table.
+        table: u64,
+        /// The generation known.
+        have: u64,
+        /// The generation that came.
+        got: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +61,7 @@ struct Followed {
 
 /// The tables of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Tables {
+pub struct Tables {
     epoch: Option<u64>,
     tables: BTreeMap<u64, Followed>,
     nics: BTreeMap<String, (u64, NicFacts)>,
@@ -57,7 +69,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// A stream begins.
-    pub(crate) fn welcome(&mut self, welcome: &Welcome) -> Told {
+    pub fn welcome(&mut self, welcome: &Welcome) -> Told {
         if self.epoch != Some(welcome.epoch) {
             self.epoch = Some(welcome.epoch);
             self.tables.clear();
@@ -74,7 +86,7 @@ impl Tables {
     }
 
     /// A message arrives.
-    pub(crate) fn handle(&mut self, message: ToAgent) -> Result<Vec<Told>, StreamError> {
+    pub fn handle(&mut self, message: ToAgent) -> Result<Vec<Told>, StreamError> {
         match message.body {
             Some(Body::Welcome(welcome)) => Ok(vec![self.welcome(&welcome)]),
             Some(Body::Nic(nic)) => self.nic(nic),

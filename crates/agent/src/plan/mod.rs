@@ -13,6 +13,7 @@
 
 mod assign;
 mod installed;
+mod queue;
 
 use std::net::IpAddr;
 
@@ -21,6 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use installed::{ForeignRoute, Installed, KernelWay, NexthopId};
 
+use self::queue::Queue;
 use crate::merge::{Dirty, GroupKey, Merge, WantedWay};
 use crate::ours::PRIORITY;
 
@@ -135,8 +137,8 @@ pub struct Planner {
     settled: bool,
     start_over: bool,
     groups: Vec<GroupKey>,
-    changes: Vec<IpNet>,
-    removals: Vec<IpNet>,
+    changes: Queue,
+    removals: Queue,
     tidy: bool,
     next_id: NexthopId,
     problems: FxHashMap<IpNet, Problem>,

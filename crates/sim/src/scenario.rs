@@ -1,0 +1,247 @@
+//! The topology that every seed plays on, and the dice: what can happen.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bgp::wire::{Community, PathAttributes};
+use bgp::{Asn, IpNet};
+use rib::Preference;
+use routeserver::intent::{
+    Intent, NicIntent, PeerIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop, UserRouteIntent,
+    VirtualNetworkIntent,
+};
+
+use crate::network::Link;
+use crate::world::World;
+
+/// How many NVAs.
+pub const NVAS: usize = 4;
+/// NIC ids; the last is the address that some routes name as a third-party next hop.
+pub const NICS: [&str; 3] = ["/nics/vm1", "/nics/vm2", "/nics/vm3"];
+/// Last octets apart, the instances' addresses.
+pub const INSTANCES: [u32; 2] = [u32::from_be_bytes([10, 1, 255, 4]), u32::from_be_bytes([10, 1, 255, 5])];
+/// The route server's id.
+pub const ROUTE_SERVER: &str = "/routeservers/rs";
+
+/// Address of an NVA.
+pub fn nva_address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 1, 4 + number as u8)
+}
+
+/// One virtual network, two VM subnets, a route server with every NVA as a peer.
+pub fn intent() -> Intent {
+    let subnet = |name: &str, prefix: &str| SubnetIntent {
+        id: format!("/subnets/{name}"),
+        name: name.to_owned(),
+        prefixes: vec![net(prefix)],
+        route_table: None,
+    };
+    let nic = |id: &str, subnet: &str, last: [u8; 2]| NicIntent {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        subnet: format!("/subnets/{subnet}"),
+        addresses: vec![Ipv4Addr::new(10, 1, last[0], last[1]).into()],
+    };
+    Intent {
+        version: 1,
+        route_servers: vec![RouteServerIntent {
+            id: ROUTE_SERVER.to_owned(),
+            name: "rs".to_owned(),
+            asn: Asn::AZURE_ROUTE_SERVER,
+            virtual_network: "/vnets/hub".to_owned(),
+            subnet: net("10.1.255.0/27"),
+            instance_addresses: crate::world::instances(),
+            branch_to_branch: false,
+            preference: Preference::ExpressRoute,
+            namespace: None,
+            converge_secs: 120,
+            peers: (0..NVAS).map(peer).collect(),
+            ipv6: false,
+        }],
+        virtual_networks: vec![VirtualNetworkIntent {
+            id: "/vnets/hub".to_owned(),
+            name: "hub".to_owned(),
+            address_space: vec![net("10.1.0.0/16")],
+            subnets: vec![
+                subnet("nva", "10.1.1.0/24"),
+                subnet("a", "10.1.2.0/24"),
+                subnet("b", "10.1.3.0/24"),
+                subnet("RouteServerSubnet", "10.1.255.0/27"),
+            ],
+            peerings: Vec::new(),
+            nics: vec![
+                nic(NICS[0], "a", [2, 4]),
+                nic(NICS[1], "b", [3, 4]),
+                nic(NICS[2], "b", [3, 5]),
+            ],
+        }],
+    }
+}
+
+fn peer(number: usize) -> PeerIntent {
+    PeerIntent {
+        id: format!("/peers/nva{number}"),
+        name: format!("nva{number}"),
+        address: nva_address(number).into(),
+        asn: Asn(65_001 + number as u32),
+        hold_time_secs: 180,
+        dial: true,
+        connect_retry_secs: 4,
+        md5_password: None,
+        ttl_security_hops: None,
+        route_limit: 4_000,
+        route_limit_warning_percent: 80,
+        import_preference: 0,
+        admin_down: false,
+    }
+}
+
+/// One thing that happens.
+pub fn roll(world: &mut World) -> String {
+    let nva = world.random.below(NVAS);
+    let vm = world.random.below(NICS.len());
+    let link = Link {
+        nva,
+        instance: world.random.below(2),
+    };
+    match world.random.below(28) {
+        0..=9 => announce(world, nva),
+        10..=13 => withdraw(world, nva),
+        14 => said(format!("kill nva{nva}"), || world.kill_nva(nva)),
+        15 | 16 => said(format!("start nva{nva}"), || world.start_nva(nva)),
+        17 => said(format!("cut {link:?}"), || world.network.cut(link)),
+        18 => said(format!("mend {link:?}"), || world.network.mend(link)),
+        19 => said(format!("kill instance {}", link.instance), || {
+            world.kill_instance(link.instance)
+        }),
+        20 => said("kill the manager".to_owned(), || world.manager_alive = false),
+        21 => said("start the manager".to_owned(), || world.start_manager()),
+        22 => said(format!("kill agent {vm}"), || world.kill_agent(vm)),
+        23 => said(format!("start agent {vm}"), || world.start_agent(vm)),
+        24 => said(format!("carrier lost at {vm}"), || {
+            world.vms[vm].kernel.lose_carrier();
+            world.vms[vm].look_again();
+        }),
+        25 => said(format!("meddle at {vm}"), || {
+            let which = world.random.below(100);
+            world.vms[vm].kernel.meddle(which);
+            world.vms[vm].look_again();
+        }),
+        _ => edit(world),
+    }
+}
+
+fn said(what: String, act: impl FnOnce()) -> String {
+    act();
+    what
+}
+
+fn announce(world: &mut World, nva: usize) -> String {
+    let prefix = prefix(world);
+    let own = Asn(65_001 + nva as u32);
+    let mut path = vec![own; 1 + world.random.below(3)];
+    match world.random.below(12) {
+        0 => path.push(Asn::AZURE_ROUTE_SERVER),
+        1 => path.push(Asn(0)),
+        2 | 3 => path.push(Asn(4_200_000_000)),
+        _ => {}
+    }
+    let next_hop = match world.random.below(10) {
+        0 => Ipv4Addr::new(10, 1, 1, 100),
+        1 => Ipv4Addr::new(10, 1, 3, 5),
+        _ => nva_address(nva),
+    };
+    let mut attributes = PathAttributes::builder(next_hop.into()).as_sequence(&path);
+    match world.random.below(12) {
+        0 => attributes = attributes.add_community(Community::NO_ADVERTISE),
+        1 => attributes = attributes.add_community(Community::NO_EXPORT),
+        _ => {}
+    }
+    world.announce(nva, prefix, attributes.build());
+    format!("nva{nva} announces {prefix} via {next_hop} path {path:?}")
+}
+
+fn withdraw(world: &mut World, nva: usize) -> String {
+    let announced: Vec<IpNet> = world.nvas[nva].announced.keys().copied().collect();
+    if announced.is_empty() {
+        return format!("nva{nva} has nothing to withdraw");
+    }
+    let prefix = *world.random.pick(&announced);
+    world.withdraw(nva, &prefix);
+    format!("nva{nva} withdraws {prefix}")
+}
+
+/// Few prefixes, so that they meet: some outside, a default, one inside the virtual network, one that may come inside.
+fn prefix(world: &mut World) -> IpNet {
+    const SOME: [&str; 12] = [
+        "0.0.0.0/0",
+        "10.250.0.0/16",
+        "10.250.1.0/24",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.128/25",
+        "10.2.0.0/16",
+        "10.2.7.0/24",
+        "192.168.0.0/16",
+        "192.168.3.0/24",
+        "172.20.0.0/16",
+        "203.0.113.7/32",
+    ];
+    net(world.random.pick::<&str>(&SOME))
+}
+
+fn edit(world: &mut World) -> String {
+    if !world.manager_alive {
+        return "no manager, no edit".to_owned();
+    }
+    let choice = world.random.below(5);
+    let nva = world.random.below(NVAS);
+    world.change_intent(|intent| match choice {
+        0 => intent.route_servers[0].branch_to_branch ^= true,
+        1 => toggle(&mut intent.virtual_networks[0].address_space, net("10.2.0.0/16")),
+        2 => intent.route_servers[0].peers[nva].admin_down ^= true,
+        3 => {
+            let table = route_table(intent);
+            table.disable_bgp_route_propagation ^= true;
+        }
+        _ => {
+            let table = route_table(intent);
+            let before = table.routes.len();
+            table.routes.retain(|route| route.prefix != net("10.250.0.0/16"));
+            if table.routes.len() == before {
+                table.routes.push(UserRouteIntent {
+                    name: "to-nva".to_owned(),
+                    prefix: net("10.250.0.0/16"),
+                    next_hop: UserNextHop::VirtualAppliance(vec![nva_address(nva).into()]),
+                });
+            }
+        }
+    });
+    format!("edit {choice}")
+}
+
+fn route_table(intent: &mut Intent) -> &mut RouteTableIntent {
+    intent.virtual_networks[0].subnets[2]
+        .route_table
+        .get_or_insert_with(|| RouteTableIntent {
+            id: "/routetables/rt".to_owned(),
+            disable_bgp_route_propagation: false,
+            routes: Vec::new(),
+        })
+}
+
+fn toggle(space: &mut Vec<IpNet>, prefix: IpNet) {
+    match space.iter().position(|present| *present == prefix) {
+        Some(position) => drop(space.remove(position)),
+        None => space.push(prefix),
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix written here")
+}
+
+/// How long to wait between two rolls.
+pub fn pause(world: &mut World) -> Duration {
+    Duration::from_millis(world.random.below(3_000) as u64)
+}

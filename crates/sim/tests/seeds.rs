@@ -1,0 +1,35 @@
+//! The simulator's seeds: a few hundred here, as many as you like with the example `soak`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// Runs the seeds on all cores; the first finding ends it.
+fn check(seeds: u64, run: impl Fn(u64) -> Result<(), String> + Sync) {
+    let next = AtomicU64::new(0);
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let Err(finding) = run(seed) {
+                        panic!("{finding}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn after_every_quiet_period_the_kernels_and_the_nvas_hold_what_the_model_says() {
+    check(60, |seed| sim::random_history(seed, 4, 25));
+}
+
+#[test]
+fn while_only_our_processes_die_no_kernel_changes() {
+    check(60, |seed| sim::crashes_only(seed, 15));
+}
