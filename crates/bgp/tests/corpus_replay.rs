@@ -15,7 +15,8 @@ use wire_support::*;
 
 type Target = (&'static str, fn(&[u8]), fn() -> Vec<(&'static str, Vec<u8>)>);
 
-const TARGETS: [Target; 2] = [
+const TARGETS: [Target; 3] = [
+    ("session", bgp::session::fuzzing::session, session_seeds),
     ("message_stream", fuzzing::message_stream, message_stream_seeds),
     ("update", fuzzing::update, update_seeds),
 ];
@@ -69,6 +70,57 @@ fn corpus_of_every_target_runs_through_and_so_do_its_mutations() {
             }
         }
     }
+}
+
+/// Steps of the session target: bytes that arrive, time that passes, connections that come and go.
+fn session_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let encoded = |message: Message| {
+        let mut out = BytesMut::new();
+        message.encode(&mut out);
+        let mut step = vec![4, out.len() as u8];
+        step.extend_from_slice(&out);
+        step
+    };
+    let open = || {
+        encoded(Message::Open(Open {
+            asn: Asn(65001),
+            hold_time_secs: 30,
+            identifier: BgpIdentifier([10, 1, 1, 4].into()),
+            capabilities: CapabilitySet {
+                families: FamilySet::BOTH,
+                route_refresh: true,
+                enhanced_route_refresh: true,
+                extended_message: true,
+                four_octet_as: true,
+            }
+            .to_capabilities(Asn(65001)),
+        }))
+    };
+    let keepalive = || encoded(Message::Keepalive);
+    let notification = || {
+        encoded(Message::Notification(Notification::cease(
+            CeaseSubcode::AdministrativeReset,
+        )))
+    };
+    vec![
+        (
+            "established-then-silent",
+            [open(), keepalive(), vec![0, 29, 0, 2]].concat(),
+        ),
+        ("collision", [open(), vec![1, 0], open(), keepalive()].concat()),
+        (
+            "deaf",
+            [open(), keepalive(), vec![2, 0, 0, 255, 0, 255, 0, 255]].concat(),
+        ),
+        (
+            "reset-and-back",
+            [open(), keepalive(), notification(), vec![1, 0], open(), keepalive()].concat(),
+        ),
+        (
+            "closed-in-open-confirm",
+            [open(), vec![3, 0, 0, 5, 1, 0], open(), keepalive()].concat(),
+        ),
+    ]
 }
 
 fn message_stream_seeds() -> Vec<(&'static str, Vec<u8>)> {

@@ -418,12 +418,15 @@ impl Session {
         connection.hold_time_secs = Some(hold_time_secs);
         connection.progress = Progress::OpenConfirm(open);
         let id = connection.id;
-        // Before the KEEPALIVE: an UPDATE can only follow it.
+        //= https://www.rfc-editor.org/rfc/rfc8654#section-3
+        //# A peer that does not advertise this capability MUST NOT send BGP Extended Messages, and BGP Extended Messages
+        //# MUST NOT be sent to it.
+        // So each direction follows the receiver's offer. Before the KEEPALIVE: an UPDATE can only follow it.
         self.outputs.push_back(Output::SetDecodeContext {
             connection: id,
             context: DecodeContext {
                 four_octet_as: common.four_octet_as,
-                extended_message: common.extended_message,
+                extended_message: self.config.capabilities.extended_message,
                 families: common.families,
                 external,
             },
@@ -532,7 +535,7 @@ impl Session {
             capabilities: common,
             encode: EncodeContext {
                 four_octet_as: common.four_octet_as,
-                extended_message: common.extended_message,
+                extended_message: open.capability_set().extended_message,
             },
         };
         self.rest();

@@ -14,6 +14,8 @@ mod collision;
 mod config;
 mod connection;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 mod machine;
 mod timer;
 
