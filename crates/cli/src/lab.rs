@@ -102,7 +102,11 @@ enum LinkState {
 
 /// Arguments of `routewright nva`.
 #[derive(Debug, Args)]
-pub(crate) struct NvaArgs {}
+pub(crate) struct NvaArgs {
+    /// What to be: a JSON file that the lab writes.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
 
 /// Carries out a lab verb. Called with one thread and no runtime.
 pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
@@ -110,6 +114,8 @@ pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the builtin NVA. Called with one thread and no runtime.
-pub(crate) fn run_nva(_args: NvaArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the builtin NVA is not built in yet")
+pub(crate) fn run_nva(args: NvaArgs) -> anyhow::Result<ExitCode> {
+    crate::runtime::start_logging();
+    crate::runtime::block_on(lab::nva::run(&args.config))??;
+    Ok(ExitCode::SUCCESS)
 }

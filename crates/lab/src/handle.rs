@@ -65,7 +65,8 @@ impl Lab {
                 api_url: None,
                 topology: topology.clone(),
                 holders: BTreeMap::new(),
-                processes: BTreeMap::new(),
+                processes: Vec::new(),
+                announced: topology.nvas.iter().map(|n| (n.name.clone(), n.announce.clone())).collect(),
             },
             directory,
         };
@@ -213,19 +214,4 @@ fn namespaces(state: Option<&LabState>) -> BTreeSet<(u64, u64)> {
     holders
         .filter_map(|h| identity(&PathBuf::from(format!("/proc/{}/ns/net", h.pid))).ok())
         .collect()
-}
-
-impl Lab {
-    /// Makes a lab.
-    pub fn up(topology: &Topology, options: &UpOptions) -> Result<Lab, LabError> {
-        let mut lab = Lab::make(topology, options)?;
-        lab.build_fabric()?;
-        lab.state.phase = if options.fabric_only {
-            Phase::FabricOnly
-        } else {
-            Phase::Up
-        };
-        lab.save()?;
-        Ok(lab)
-    }
 }

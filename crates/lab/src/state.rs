@@ -16,7 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::LabError;
 use crate::namespace::Namespace;
 use crate::process::{ProcessId, ProcessSpec};
-use crate::topology::Topology;
+use crate::topology::{Path as AnnouncedPath, Topology};
+
+/// The name of the manager among nodes.
+pub const MANAGER: &str = "manager";
+/// The names of instance processes among nodes, without their number.
+pub const INSTANCE: &str = "instance";
 
 /// The name of a lab that nobody named.
 pub const DEFAULT_NAME: &str = "default";
@@ -98,6 +103,16 @@ impl LabDirectory {
         fs::create_dir(&logs).map_err(LabError::system(format!("making {}", logs.display())))
     }
 
+    /// Keeps other labs from choosing ports as long as the answer lives.
+    pub(crate) fn lock_ports(&self) -> Result<Flock<File>, LabError> {
+        let path = self.path.with_file_name(".ports.lock");
+        let locked = || {
+            let file = OpenOptions::new().create(true).append(true).open(&path)?;
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))
+        };
+        locked().map_err(LabError::system(format!("locking {}", path.display())))
+    }
+
     /// Whether there is such a lab, whole or in part.
     pub fn exists(&self) -> bool {
         self.path.is_dir()
@@ -171,14 +186,18 @@ pub struct LabState {
     pub topology: Topology,
     /// Who holds each node's namespace.
     pub holders: BTreeMap<String, ProcessId>,
-    /// The processes that can be killed, stopped and started, by name.
-    pub processes: BTreeMap<String, ManagedProcess>,
+    /// The processes that can be killed, stopped and started, in the order of their start.
+    pub processes: Vec<ManagedProcess>,
+    /// What each NVA announces now.
+    pub announced: BTreeMap<String, Vec<AnnouncedPath>>,
 }
 
 /// A process that the lab started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedProcess {
+    /// Its own name, for example `sdwan.bgpd` or `agent-vm1`.
+    pub name: String,
     /// The node that `kill`, `stop` and `start` name it by; several processes may be one node.
     pub node: String,
     /// How to start it.
@@ -203,12 +222,20 @@ impl LabState {
     /// The names that verbs take.
     pub fn node_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.holders.keys().cloned().collect();
-        for process in self.processes.values() {
+        for process in &self.processes {
             if !names.contains(&process.node) {
                 names.push(process.node.clone());
             }
         }
+        if names.iter().any(|n| n == MANAGER) {
+            names.extend((0..self.topology.instances).map(|i| format!("{INSTANCE}{i}")));
+        }
         names
+    }
+
+    /// The processes that a name means: a node's, or a single one.
+    pub fn processes_of(&self, node: &str) -> impl Iterator<Item = &ManagedProcess> {
+        self.processes.iter().filter(move |p| p.node == node || p.name == node)
     }
 
     pub(crate) fn no_such_node(&self, node: &str) -> LabError {

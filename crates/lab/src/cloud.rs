@@ -1,0 +1,312 @@
+//! The route server's public API, used as any user would: resources by PUT, state by GET.
+
+use std::time::{Duration, Instant};
+
+use routeserver::report::PeerReport;
+use serde_json::{Value, json};
+
+use crate::error::LabError;
+use crate::topology::{Nva, ROUTE_SERVER_SUBNET, Topology, Vnet};
+
+/// The development subscription (`routewright serve --dev`).
+const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000001";
+/// The resource group that holds a lab.
+pub const RESOURCE_GROUP: &str = "lab";
+const LOCATION: &str = "westeurope";
+const API_VERSION: &str = "2024-05-01";
+/// How long a resource may take to be `Succeeded`.
+const PROVISIONING: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A resource to PUT.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// Its ARM id.
+    pub id: String,
+    /// Its body.
+    pub body: Value,
+}
+
+/// The ARM id of a resource in the lab's group: `kind/name`, or longer for children.
+pub fn network_id(path: &str) -> String {
+    format!("{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.Network/{path}")
+}
+
+/// The ARM id of a node's NIC.
+pub fn nic_id(node: &str) -> String {
+    network_id(&format!("networkInterfaces/{node}-nic"))
+}
+
+/// Everything a topology needs, in an order in which each resource finds those it refers to.
+pub fn resources(topology: &Topology) -> Vec<Resource> {
+    let mut all = vec![Resource {
+        id: format!("{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"),
+        body: json!({ "location": LOCATION }),
+    }];
+    all.extend(topology.route_tables.iter().map(route_table));
+    all.extend(topology.vnets.iter().map(vnet));
+    all.extend(topology.vnets.iter().flat_map(peerings));
+    let vms = topology.vms.iter().map(|v| nic(&v.name, &v.vnet, &v.subnet, v.address, false));
+    let nvas = topology.nvas.iter().map(|n| nic(&n.name, &n.vnet, &n.subnet, n.address, true));
+    all.extend(vms.chain(nvas));
+    for rs in &topology.route_servers {
+        let hub = format!("virtualHubs/{}", rs.name);
+        all.push(public_ip(&rs.name));
+        all.push(tracked(
+            &hub,
+            json!({
+                "sku": "Standard",
+                "allowBranchToBranchTraffic": rs.branch_to_branch,
+                "hubRoutingPreference": rs.routing_preference,
+            }),
+        ));
+        all.push(child(
+            &format!("{hub}/ipConfigurations/default"),
+            json!({
+                "subnet": { "id": subnet_id(&rs.vnet, ROUTE_SERVER_SUBNET) },
+                "publicIPAddress": { "id": network_id(&format!("publicIPAddresses/{}-ip", rs.name)) },
+            }),
+        ));
+    }
+    all.extend(topology.nvas.iter().filter_map(peering_of));
+    all
+}
+
+fn tracked(path: &str, properties: Value) -> Resource {
+    Resource {
+        id: network_id(path),
+        body: json!({ "location": LOCATION, "properties": properties }),
+    }
+}
+
+fn child(path: &str, properties: Value) -> Resource {
+    Resource {
+        id: network_id(path),
+        body: json!({ "properties": properties }),
+    }
+}
+
+fn subnet_id(vnet: &str, subnet: &str) -> String {
+    network_id(&format!("virtualNetworks/{vnet}/subnets/{subnet}"))
+}
+
+fn vnet(vnet: &Vnet) -> Resource {
+    let subnets = vnet.subnets.iter().map(|s| {
+        let mut properties = json!({ "addressPrefix": s.prefix });
+        if let Some(table) = &s.route_table {
+            properties["routeTable"] = json!({ "id": network_id(&format!("routeTables/{table}")) });
+        }
+        json!({ "name": s.name, "properties": properties })
+    });
+    tracked(
+        &format!("virtualNetworks/{}", vnet.name),
+        json!({
+            "addressSpace": { "addressPrefixes": vnet.address_prefixes },
+            "subnets": subnets.collect::<Vec<_>>(),
+        }),
+    )
+}
+
+fn peerings(vnet: &Vnet) -> impl Iterator<Item = Resource> {
+    vnet.peerings.iter().map(|p| {
+        child(
+            &format!("virtualNetworks/{}/virtualNetworkPeerings/{}-to-{}", vnet.name, vnet.name, p.to),
+            json!({
+                "remoteVirtualNetwork": { "id": network_id(&format!("virtualNetworks/{}", p.to)) },
+                "allowVirtualNetworkAccess": true,
+                "allowForwardedTraffic": p.allow_forwarded_traffic,
+                "allowGatewayTransit": p.allow_gateway_transit,
+                "useRemoteGateways": p.use_remote_gateways,
+            }),
+        )
+    })
+}
+
+fn route_table(table: &crate::topology::RouteTable) -> Resource {
+    let routes = table.routes.iter().enumerate().map(|(i, route)| {
+        let mut properties = json!({ "addressPrefix": route.prefix, "nextHopType": route.next_hop_type });
+        if let Some(next_hop) = route.next_hop {
+            properties["nextHopIpAddress"] = json!(next_hop);
+        }
+        json!({ "name": format!("route{i}"), "properties": properties })
+    });
+    tracked(
+        &format!("routeTables/{}", table.name),
+        json!({
+            "disableBgpRoutePropagation": table.disable_bgp_propagation,
+            "routes": routes.collect::<Vec<_>>(),
+        }),
+    )
+}
+
+fn nic(node: &str, vnet: &str, subnet: &str, address: std::net::Ipv4Addr, forwards: bool) -> Resource {
+    tracked(
+        &format!("networkInterfaces/{node}-nic"),
+        json!({
+            "enableIPForwarding": forwards,
+            "ipConfigurations": [{
+                "name": "ipconfig1",
+                "properties": {
+                    "privateIPAddress": address,
+                    "privateIPAllocationMethod": "Static",
+                    "subnet": { "id": subnet_id(vnet, subnet) },
+                },
+            }],
+        }),
+    )
+}
+
+fn public_ip(route_server: &str) -> Resource {
+    Resource {
+        id: network_id(&format!("publicIPAddresses/{route_server}-ip")),
+        body: json!({
+            "location": LOCATION,
+            "sku": { "name": "Standard" },
+            "properties": { "publicIPAllocationMethod": "Static" },
+        }),
+    }
+}
+
+fn peering_of(nva: &Nva) -> Option<Resource> {
+    let route_server = nva.route_server.as_ref()?;
+    Some(child(
+        &format!("virtualHubs/{route_server}/bgpConnections/{}", nva.name),
+        json!({ "peerIp": nva.address, "peerAsn": nva.asn }),
+    ))
+}
+
+/// A route server's API.
+#[derive(Debug)]
+pub struct Api {
+    base: String,
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Api {
+    /// The API at `http://ADDRESS:PORT`.
+    pub fn new(base: &str) -> Result<Api, LabError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build();
+        Ok(Api {
+            base: base.trim_end_matches('/').to_owned(),
+            client: client.map_err(|e| failed("GET", base, e))?,
+            runtime: runtime.map_err(LabError::system("starting a runtime"))?,
+        })
+    }
+
+    /// GET of a path with its query.
+    pub fn get(&self, path: &str) -> Result<Value, LabError> {
+        self.request("GET", path, None).map(|(_, body)| body)
+    }
+
+    /// POST of a path with its query.
+    pub fn post(&self, path: &str) -> Result<Value, LabError> {
+        self.request("POST", path, None).map(|(_, body)| body)
+    }
+
+    /// PUT of a path with its query.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, LabError> {
+        self.request("PUT", path, Some(body)).map(|(_, body)| body)
+    }
+
+    /// Puts a resource and waits until it is `Succeeded`.
+    pub fn provision(&self, resource: &Resource) -> Result<(), LabError> {
+        let path = format!("{}?api-version={API_VERSION}", resource.id);
+        let deadline = Instant::now() + PROVISIONING;
+        let mut answer = self.put(&path, &resource.body)?;
+        loop {
+            match answer.pointer("/properties/provisioningState").and_then(Value::as_str) {
+                Some("Succeeded") | None => return Ok(()),
+                Some("Failed" | "Canceled") => {
+                    return Err(LabError::Api {
+                        method: "PUT",
+                        path,
+                        message: answer.to_string(),
+                    });
+                }
+                Some(_) if Instant::now() > deadline => {
+                    return Err(LabError::TimedOut {
+                        what: resource.id.clone(),
+                        seconds: PROVISIONING.as_secs(),
+                        missing: vec![answer.to_string()],
+                    });
+                }
+                Some(_) => {}
+            }
+            std::thread::sleep(POLL);
+            answer = self.get(&path)?;
+        }
+    }
+
+    /// Every peering as every instance sees it.
+    pub fn peers(&self) -> Result<Vec<PeerReport>, LabError> {
+        let path = "/routewright/v1/peers";
+        let answer = self.get(path)?;
+        let list = answer.get("value").cloned().unwrap_or(answer);
+        serde_json::from_value(list).map_err(|e| failed("GET", path, e))
+    }
+
+    /// A NIC's effective routes, as ARM shows them.
+    pub fn effective_routes(&self, node: &str) -> Result<Vec<Value>, LabError> {
+        let path = format!("{}/effectiveRouteTable?api-version={API_VERSION}", nic_id(node));
+        let deadline = Instant::now() + PROVISIONING;
+        let (mut location, mut answer) = self.request("POST", &path, None)?;
+        while let Some(next) = location.filter(|_| answer.get("value").is_none() && Instant::now() < deadline) {
+            let next = next.strip_prefix(&self.base).unwrap_or(&next).to_owned();
+            std::thread::sleep(POLL);
+            let (following, body) = self.request("GET", &next, None)?;
+            location = following.or(Some(next));
+            answer = body;
+        }
+        Ok(answer.get("value").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
+    /// Sends a request on a thread of its own, so that callers may be inside a runtime; returns `Location` and body.
+    fn request(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Option<String>, Value), LabError> {
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| self.runtime.block_on(self.send(method, path, body)));
+            work.join().expect("sending a request does not panic")
+        })
+    }
+
+    async fn send(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Option<String>, Value), LabError> {
+        let url = format!("{}{path}", self.base);
+        let mut request = match method {
+            "PUT" => self.client.put(url),
+            // Azure's front door wants a length with every POST.
+            "POST" => self.client.post(url).header("content-length", "0"),
+            _ => self.client.get(url),
+        };
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|e| failed(method, path, e))?;
+        let status = answer.status();
+        let location = answer.headers().get("location").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let text = answer.text().await.map_err(|e| failed(method, path, e))?;
+        if !status.is_success() {
+            return Err(failed(method, path, format!("{status}: {text}")));
+        }
+        Ok((location, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+}
+
+fn failed(method: &'static str, path: &str, error: impl std::fmt::Display) -> LabError {
+    LabError::Api {
+        method,
+        path: path.to_owned(),
+        message: error.to_string(),
+    }
+}

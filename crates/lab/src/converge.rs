@@ -1,0 +1,154 @@
+//! Is everything where it belongs? Sessions Established, routes heard, kernels as the API says.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use routeserver::report::PeerReport;
+use serde_json::Value;
+
+use crate::cloud::Api;
+use crate::error::LabError;
+use crate::handle::Lab;
+use crate::kernel::{self, KernelRoute};
+use crate::probe;
+use crate::topology::{Nva, Software};
+
+impl Lab {
+    /// The lab's API.
+    pub fn api(&self) -> Result<Api, LabError> {
+        let url = self.state.api_url.as_deref();
+        Api::new(url.ok_or_else(|| LabError::NotPossible {
+            node: self.state.name.clone(),
+            reason: "this lab is only namespaces and links: it has no API".to_owned(),
+        })?)
+    }
+
+    /// A node's route table, as its kernel has it.
+    pub fn kernel_routes(&self, node: &str) -> Result<Vec<KernelRoute>, LabError> {
+        kernel::routes(&self.namespace(node)?, node)
+    }
+
+    /// Sends an ICMP echo request; the round trip, or `None` without an answer.
+    pub fn ping(&self, from: &str, to: Ipv4Addr, patience: Duration) -> Result<Option<Duration>, LabError> {
+        let answer = probe::ping(&self.namespace(from)?, to, patience);
+        answer.map_err(LabError::system(format!("{from}: probing {to}")))
+    }
+
+    /// Finds the way that packets take.
+    pub fn trace(&self, from: &str, to: Ipv4Addr, patience: Duration) -> Result<probe::Path, LabError> {
+        let answer = probe::trace(&self.namespace(from)?, to, patience);
+        answer.map_err(LabError::system(format!("{from}: probing {to}")))
+    }
+
+    /// Waits until every NVA's sessions are Established, its routes heard, and each VM's kernel as the API says.
+    pub fn wait_converged(&self, patience: Duration) -> Result<(), LabError> {
+        let api = self.api()?;
+        self.wait_until("BGP sessions and routes", patience, |lab| lab.missing(&api))
+    }
+
+    /// Waits until an NVA's sessions with all instances are (or are no longer) Established.
+    pub fn wait_for_peer(&self, node: &str, established: bool, patience: Duration) -> Result<(), LabError> {
+        let api = self.api()?;
+        let wanted = usize::from(self.state.topology.instances);
+        self.wait_until(&format!("the sessions of {node}"), patience, |_| {
+            let peers = api.peers()?;
+            let up = peers.iter().filter(|p| p.name == node && p.state == "Established").count();
+            let reached = if established { up == wanted } else { up == 0 };
+            Ok((!reached).then(|| format!("{up} of {wanted} are Established")).into_iter().collect())
+        })
+    }
+
+    /// Waits until a node's kernel routes satisfy a condition.
+    pub fn wait_for_routes(
+        &self,
+        node: &str,
+        patience: Duration,
+        condition: impl Fn(&[KernelRoute]) -> bool,
+    ) -> Result<Vec<KernelRoute>, LabError> {
+        let mut last = Vec::new();
+        self.wait_until(&format!("the routes of {node}"), patience, |lab| {
+            last = lab.kernel_routes(node)?;
+            Ok(if condition(&last) { Vec::new() } else { last.iter().map(|r| r.to_string()).collect() })
+        })?;
+        Ok(last)
+    }
+
+    /// What is still missing, one sentence each.
+    fn missing(&self, api: &Api) -> Result<Vec<String>, LabError> {
+        let mut missing = self.missing_sessions(&api.peers()?);
+        // Routes follow sessions; asking for them before is only work.
+        if missing.is_empty() {
+            missing = self.missing_routes(api)?;
+        }
+        Ok(missing)
+    }
+
+    fn missing_sessions(&self, peers: &[PeerReport]) -> Vec<String> {
+        let mut missing = Vec::new();
+        for nva in self.peering_nvas() {
+            for instance in 0..usize::from(self.state.topology.instances) {
+                let peer = peers.iter().find(|p| p.name == nva.name && p.instance == instance);
+                let wanted = self.state.announced.get(&nva.name).map_or(0, Vec::len);
+                let name = format!("{} with instance {instance}", nva.name);
+                match peer {
+                    None => missing.push(format!("{name}: not configured yet")),
+                    Some(p) if p.state != "Established" => {
+                        let why = p.last_error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
+                        missing.push(format!("{name}: {}{why}", p.state));
+                    }
+                    Some(p) if p.routes_received < wanted => {
+                        missing.push(format!("{name}: {} of {wanted} routes heard", p.routes_received));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        missing
+    }
+
+    /// The NVAs whose sessions the lab can wait for.
+    fn peering_nvas(&self) -> impl Iterator<Item = &Nva> {
+        let nvas = self.state.topology.nvas.iter();
+        nvas.filter(|n| n.route_server.is_some() && n.software != Software::External)
+    }
+
+    fn missing_routes(&self, api: &Api) -> Result<Vec<String>, LabError> {
+        let mut missing = Vec::new();
+        for vm in &self.state.topology.vms {
+            let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(&vm.name)?.iter().map(|r| r.prefix).collect();
+            for row in api.effective_routes(&vm.name)?.iter().filter(|r| is_installed(r)) {
+                let prefixes = row.get("addressPrefix").and_then(Value::as_array).into_iter().flatten();
+                let prefixes = prefixes.filter_map(|p| p.as_str()?.parse::<Ipv4Net>().ok());
+                missing.extend(
+                    prefixes.filter(|p| !self.has(&kernel, &vm.name, *p)).map(|p| format!("{}: no route to {p}", vm.name)),
+                );
+            }
+        }
+        for nva in self.peering_nvas() {
+            missing.extend(self.missing_in_nva(nva)?);
+        }
+        Ok(missing)
+    }
+
+    /// A virtual network's row stands for its own subnet and the rest of it: the kernel has it whole or in parts.
+    fn has(&self, kernel: &BTreeSet<Ipv4Net>, vm: &str, prefix: Ipv4Net) -> bool {
+        let vm = self.state.topology.vm(vm);
+        let is_own = vm.is_some_and(|vm| prefix.contains(&vm.address));
+        kernel.contains(&prefix) || (is_own && kernel.iter().any(|k| prefix.contains(k)))
+    }
+
+    /// Whether an NVA knows the way back.
+    fn missing_in_nva(&self, nva: &Nva) -> Result<Vec<String>, LabError> {
+        let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(&nva.name)?.iter().map(|r| r.prefix).collect();
+        let vnet = self.state.topology.vnet(&nva.vnet);
+        let prefixes = vnet.into_iter().flat_map(|v| &v.address_prefixes);
+        let missing = prefixes.filter(|p| !kernel.contains(p));
+        Ok(missing.map(|p| format!("{}: no route to {p}", nva.name)).collect())
+    }
+}
+
+fn is_installed(row: &Value) -> bool {
+    row.get("state").and_then(Value::as_str) == Some("Active") && row.get("notInstalled").is_none_or(Value::is_null)
+}

@@ -1,0 +1,131 @@
+//! FRRouting: zebra and bgpd with sockets of their own, so that any number run beside each other and beside the host's.
+
+use std::fmt::Write;
+
+use ipnet::Ipv4Net;
+
+use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
+use crate::error::LabError;
+use crate::process::ProcessSpec;
+use crate::topology::Path;
+
+pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
+    let name = &appliance.nva.name;
+    appliance.write("zebra.conf", &format!("hostname {name}\nlog stdout informational\n"))?;
+    // vtysh complains when there is none.
+    appliance.write("vtysh.conf", "")?;
+    appliance.write("bgpd.conf", &bgpd(appliance))
+}
+
+fn bgpd(appliance: &Appliance<'_>) -> String {
+    let nva = appliance.nva;
+    let mut text = String::new();
+    let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
+    line(format_args!("hostname {}\nlog stdout informational", nva.name));
+    line(format_args!("router bgp {}\n bgp router-id {}", nva.asn, nva.address));
+    line(format_args!(" bgp log-neighbor-changes\n no bgp ebgp-requires-policy\n no bgp network import-check"));
+    for peer in &appliance.peers {
+        line(format_args!(" neighbor {peer} remote-as {ROUTE_SERVER_ASN}"));
+        line(format_args!(" neighbor {peer} ebgp-multihop 8"));
+        line(format_args!(" neighbor {peer} timers connect 2"));
+    }
+    line(format_args!(" address-family ipv4 unicast"));
+    for path in appliance.paths {
+        line(format_args!("  network {}", path.prefix));
+    }
+    for peer in &appliance.peers {
+        line(format_args!("  neighbor {peer} soft-reconfiguration inbound"));
+        line(format_args!("  neighbor {peer} route-map ANNOUNCE out"));
+    }
+    line(format_args!(" exit-address-family\nexit"));
+    for path in appliance.paths {
+        for command in policy(appliance, path) {
+            line(format_args!("{command}"));
+        }
+    }
+    // What instances tell us is not for the other instance.
+    line(format_args!("route-map ANNOUNCE deny 65535"));
+    text
+}
+
+/// A route map entry of its own for each prefix.
+fn policy(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
+    let name = list_name(path.prefix);
+    let mut commands = vec![
+        format!("ip prefix-list {name} seq 5 permit {}", path.prefix),
+        format!("route-map ANNOUNCE permit {}", sequence(path.prefix)),
+        format!(" match ip address prefix-list {name}"),
+    ];
+    let as_path = extra_as_path(appliance.nva, path);
+    if !as_path.is_empty() {
+        commands.push(format!(" set as-path prepend {}", words(as_path)));
+    }
+    if !path.communities.is_empty() {
+        let communities = path.communities.iter().map(|(high, low)| format!("{high}:{low}"));
+        commands.push(format!(" set community {}", words(communities)));
+    }
+    if let Some(med) = path.med {
+        commands.push(format!(" set metric {med}"));
+    }
+    if let Some(next_hop) = path.next_hop {
+        commands.push(format!(" set ip next-hop {next_hop}"));
+    }
+    commands.push("exit".to_owned());
+    commands
+}
+
+fn list_name(prefix: Ipv4Net) -> String {
+    format!("P-{}-{}", prefix.network(), prefix.prefix_len())
+}
+
+/// A place in the route map (1 to 65534) that depends on the prefix alone, so that announcing twice changes nothing.
+fn sequence(prefix: Ipv4Net) -> u32 {
+    let mixed = u32::from(prefix.network()).wrapping_mul(0x9E37_79B1) ^ u32::from(prefix.prefix_len());
+    (mixed >> 8) % 65_533 + 1
+}
+
+pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, ProcessSpec)> {
+    let directory = appliance.directory.display().to_string();
+    let daemon = |name: &'static str, more: &[&str]| {
+        let program = format!("/usr/lib/frr/{name}");
+        let files = ["conf", "pid"].map(|suffix| appliance.file(&format!("{name}.{suffix}")));
+        let socket = appliance.file("zserv.api");
+        let mut argv = vec![program.as_str(), "-f", &files[0], "-i", &files[1], "-z", &socket];
+        argv.extend(["--vty_socket", &directory, "-P", "0", "-u", "root", "-g", "root"]);
+        argv.extend(more);
+        (name, appliance.process(name, &argv))
+    };
+    let own = appliance.nva.address.to_string();
+    vec![daemon("zebra", &[]), daemon("bgpd", &["-S", "-p", "179", "-l", &own])]
+}
+
+pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {
+    let mut commands = Vec::new();
+    for path in more {
+        commands.push(format!("no route-map ANNOUNCE permit {}", sequence(path.prefix)));
+        commands.extend(policy(appliance, path));
+    }
+    commands.extend(network_commands(appliance, more.iter().map(|p| format!("network {}", p.prefix))));
+    vtysh(appliance, &commands)
+}
+
+pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+    let commands = network_commands(appliance, prefixes.iter().map(|p| format!("no network {p}")));
+    vtysh(appliance, &commands)
+}
+
+fn network_commands(appliance: &Appliance<'_>, commands: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = vec![format!("router bgp {}", appliance.nva.asn), "address-family ipv4 unicast".to_owned()];
+    all.extend(commands);
+    all
+}
+
+fn vtysh(appliance: &Appliance<'_>, commands: &[String]) -> Result<(), LabError> {
+    let directory = appliance.directory.display().to_string();
+    let program = program("vtysh");
+    let mut argv = vec![program.as_str(), "--config_dir", &directory, "--vty_socket", &directory, "-d", "bgpd"];
+    for command in ["configure terminal"].into_iter().chain(commands.iter().map(String::as_str)) {
+        argv.extend(["-c", command]);
+    }
+    appliance.run_tool(&argv).map(|_| ())
+}

@@ -1,0 +1,89 @@
+//! GoBGP: what it announces lives in its RIB and is told by its own command over gRPC.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+
+use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
+use crate::error::LabError;
+use crate::process::ProcessSpec;
+use crate::topology::Path;
+
+/// How long the daemon may take until it answers.
+const START: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
+    let nva = appliance.nva;
+    let mut text = format!(
+        "[global.config]\nas = {}\nrouter-id = \"{}\"\nlocal-address-list = [\"{}\"]\n",
+        nva.asn, nva.address, nva.address
+    );
+    for peer in &appliance.peers {
+        write!(
+            text,
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{peer}\"\npeer-as = {ROUTE_SERVER_ASN}\n\
+             [neighbors.timers.config]\nconnect-retry = 2\nidle-hold-time-after-reset = 2\n\
+             [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 8\n"
+        )
+        .expect("a string takes any text");
+    }
+    text
+}
+
+pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, ProcessSpec)> {
+    let file = appliance.file("gobgpd.toml");
+    let gobgpd = program("gobgpd");
+    // Its API is reachable inside the namespace only.
+    let argv = [gobgpd.as_str(), "-f", &file, "--api-hosts", "127.0.0.1:50051", "--pprof-disable"];
+    vec![("gobgpd", appliance.process("gobgpd", &argv))]
+}
+
+pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {
+    let deadline = Instant::now() + START;
+    for path in more {
+        while let Err(error) = appliance.run_tool(&arguments(appliance, path).iter().map(String::as_str).collect::<Vec<_>>()) {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    Ok(())
+}
+
+fn arguments(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
+    let mut arguments = rib(&["add", &path.prefix.to_string()]);
+    let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    option("origin", "igp".to_owned());
+    let as_path = extra_as_path(appliance.nva, path);
+    if !as_path.is_empty() {
+        option("aspath", words(as_path));
+    }
+    if let Some(next_hop) = path.next_hop {
+        option("nexthop", next_hop.to_string());
+    }
+    if let Some(med) = path.med {
+        option("med", med.to_string());
+    }
+    if !path.communities.is_empty() {
+        let communities = path.communities.iter().map(|(high, low)| format!("{high}:{low}"));
+        option("community", communities.collect::<Vec<_>>().join(","));
+    }
+    arguments
+}
+
+pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+    for prefix in prefixes {
+        let arguments = rib(&["del", &prefix.to_string()]);
+        appliance.run_tool(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+fn rib(arguments: &[&str]) -> Vec<String> {
+    let gobgp = program("gobgp");
+    let all = [gobgp.as_str(), "global", "rib", "-a", "ipv4"].into_iter().chain(arguments.iter().copied());
+    all.map(str::to_owned).collect()
+}

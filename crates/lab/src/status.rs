@@ -1,0 +1,229 @@
+//! A lab's whole state, for programs; `draw` shows it to people.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use routeserver::report::PeerReport;
+use serde::Serialize;
+
+use crate::error::LabError;
+use crate::handle::Lab;
+use crate::kernel::KernelRoute;
+use crate::layout::NodeKind;
+use crate::probe;
+use crate::state::{INSTANCE, MANAGER, Phase};
+
+/// How long a probe waits for each hop.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// A lab's state.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// building, fabricOnly or up.
+    pub phase: Phase,
+    /// Where its API is.
+    pub api_url: Option<String>,
+    /// Its directory.
+    pub directory: std::path::PathBuf,
+    /// Its nodes and processes.
+    pub nodes: Vec<NodeStatus>,
+    /// Every peering as every instance sees it; empty while the manager does not answer.
+    pub peers: Vec<PeerReport>,
+    /// Why `peers` is not known, if so.
+    pub peers_unknown: Option<String>,
+    /// The kernel route table of each VM and NVA.
+    pub routes: BTreeMap<String, Vec<KernelRoute>>,
+    /// The ways packets take from VMs to hosts.
+    pub probes: Vec<Probe>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// routeServer, vm, nva, host, fabric, manager or instance.
+    pub kind: String,
+    /// up, or what is wrong with it: down, degraded (some processes), gone (no namespace).
+    pub state: String,
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Net>,
+    /// The process that holds its namespace.
+    pub namespace_pid: Option<i32>,
+    /// Its namespace, for tools that take a path.
+    pub namespace: Option<std::path::PathBuf>,
+    /// Its running processes by name.
+    pub pids: BTreeMap<String, i32>,
+    /// Whether its cable is plugged in.
+    pub link: Option<bool>,
+    /// What speaks BGP, in an NVA.
+    pub software: Option<String>,
+    /// The AS number of an NVA.
+    pub asn: Option<u32>,
+    /// What an NVA announces.
+    pub announces: Vec<Ipv4Net>,
+}
+
+/// A probed way.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// The node that asks.
+    pub from: String,
+    /// The node that should answer.
+    pub to: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The nodes on the way, or their addresses where they are none.
+    pub through: Vec<String>,
+    /// Whether it answered.
+    pub reached: bool,
+    /// The answer's round trip, microseconds.
+    pub round_trip_us: Option<u64>,
+}
+
+impl Lab {
+    /// The state of everything.
+    pub fn status(&self) -> Result<Status, LabError> {
+        let (peers, peers_unknown) = match self.api().and_then(|api| api.peers()) {
+            Ok(peers) => (peers, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let topology = &self.state.topology;
+        let tables = topology.vms.iter().map(|v| &v.name).chain(topology.nvas.iter().map(|n| &n.name));
+        let routes = tables.filter_map(|node| Some((node.clone(), self.kernel_routes(node).ok()?)));
+        Ok(Status {
+            name: self.state.name.clone(),
+            phase: self.state.phase,
+            api_url: self.state.api_url.clone(),
+            directory: self.directory.path().to_owned(),
+            nodes: self.node_states(),
+            peers,
+            peers_unknown,
+            routes: routes.collect(),
+            probes: self.probe_all(),
+        })
+    }
+
+    fn node_states(&self) -> Vec<NodeStatus> {
+        let layout = self.layout();
+        let mut nodes: Vec<NodeStatus> = layout.nodes.iter().map(|node| self.namespace_node(node)).collect();
+        if self.state.processes_of(MANAGER).next().is_some() {
+            nodes.push(self.process_node(MANAGER, MANAGER, self.pids(MANAGER)));
+            for number in 0..self.state.topology.instances {
+                let name = format!("{INSTANCE}{number}");
+                let pids = self.instance(number).map(|id| (name.clone(), id.pid)).into_iter().collect();
+                nodes.push(self.process_node(&name, INSTANCE, pids));
+            }
+        }
+        nodes
+    }
+
+    fn namespace_node(&self, node: &crate::layout::Node) -> NodeStatus {
+        let topology = &self.state.topology;
+        let nva = topology.nva(&node.name);
+        let holder = self.state.holders.get(&node.name).filter(|h| h.is_alive());
+        let processes = self.state.processes_of(&node.name).count();
+        let pids = self.pids(&node.name);
+        let state = match (holder, pids.len()) {
+            (None, _) => "gone",
+            (Some(_), running) if running == processes => "up",
+            (Some(_), 0) => "down",
+            (Some(_), _) => "degraded",
+        };
+        let announced = self.state.announced.get(&node.name).into_iter().flatten();
+        NodeStatus {
+            name: node.name.clone(),
+            kind: kind_name(node.kind).to_owned(),
+            state: state.to_owned(),
+            addresses: node.interfaces.iter().flat_map(|i| i.addresses.clone()).collect(),
+            namespace_pid: holder.map(|h| h.pid),
+            namespace: self.state.namespace(&node.name).ok().map(|n| n.path().to_owned()),
+            pids,
+            link: self.link_is_up(&node.name).ok(),
+            software: nva.map(|n| n.software.name().to_owned()),
+            asn: nva.map(|n| n.asn),
+            announces: announced.map(|p| p.prefix).collect(),
+        }
+    }
+
+    fn process_node(&self, name: &str, kind: &str, pids: BTreeMap<String, i32>) -> NodeStatus {
+        NodeStatus {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            state: if pids.is_empty() { "down" } else { "up" }.to_owned(),
+            addresses: Vec::new(),
+            namespace_pid: None,
+            namespace: None,
+            pids,
+            link: None,
+            software: None,
+            asn: None,
+            announces: Vec::new(),
+        }
+    }
+
+    fn pids(&self, node: &str) -> BTreeMap<String, i32> {
+        let processes = self.state.processes_of(node);
+        let running = processes.filter_map(|p| Some((p.name.clone(), p.id.filter(|id| id.is_alive())?.pid)));
+        running.collect()
+    }
+
+    /// Probes the way from every VM to every host, all at once.
+    pub fn probe_all(&self) -> Vec<Probe> {
+        if self.state.phase != Phase::Up {
+            return Vec::new();
+        }
+        let topology = &self.state.topology;
+        let pairs = topology.vms.iter().flat_map(|vm| topology.hosts().map(move |(_, host)| (vm, host)));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = pairs
+                .map(|(vm, host)| scope.spawn(move || self.probe(&vm.name, &host.name, host.address.addr())))
+                .collect();
+            threads.into_iter().filter_map(|t| t.join().ok()).collect()
+        })
+    }
+
+    fn probe(&self, from: &str, to: &str, address: Ipv4Addr) -> Probe {
+        let path = self.trace(from, address, PROBE).unwrap_or(probe::Path {
+            hops: Vec::new(),
+            reached: false,
+            round_trip_us: None,
+        });
+        Probe {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            address,
+            through: path.hops.iter().map(|hop| self.name_of(*hop)).collect(),
+            reached: path.reached,
+            round_trip_us: path.round_trip_us,
+        }
+    }
+
+    /// The node that has an address.
+    fn name_of(&self, address: Option<Ipv4Addr>) -> String {
+        let Some(address) = address else { return "?".to_owned() };
+        let has = |node: &crate::layout::Node| {
+            let mut all = node.interfaces.iter().flat_map(|i| &i.addresses);
+            all.any(|a| a.addr() == address)
+        };
+        let node = self.layout().nodes.into_iter().find(has);
+        node.map_or_else(|| address.to_string(), |n| n.name)
+    }
+}
+
+fn kind_name(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Fabric => "fabric",
+        NodeKind::RouteServer => "routeServer",
+        NodeKind::Vm => "vm",
+        NodeKind::Nva => "nva",
+        NodeKind::Host => "host",
+    }
+}

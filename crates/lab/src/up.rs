@@ -1,0 +1,268 @@
+//! `lab up`: fabric, manager, resources through the API, NVAs, agents; then waiting until routes are where they belong.
+
+use std::fs;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cloud::{self, Api};
+use crate::error::LabError;
+use crate::handle::{Lab, UpOptions};
+use crate::layout::NodeKind;
+use crate::process::ProcessSpec;
+use crate::software::{self, Appliance};
+use crate::state::{MANAGER, ManagedProcess, Phase};
+use crate::topology::{Nva, Topology};
+
+/// The port of the API when it is free; agents take the two after it.
+const FAVOURITE_PORT: u16 = 8080;
+/// API, agents of instance 0, agents of instance 1.
+const PORTS: u16 = 3;
+/// How long the manager may take until it answers.
+const MANAGER_START: Duration = Duration::from_secs(15);
+/// How long the instances may take until agents can reach them.
+const INSTANCE_START: Duration = Duration::from_secs(15);
+/// How long routes may take from the NVAs to the kernels of all VMs.
+pub const CONVERGENCE: Duration = Duration::from_secs(45);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Told of each step as it begins.
+pub type Progress<'a> = &'a mut dyn FnMut(&str);
+
+impl Lab {
+    /// Makes a lab and waits until its routes are where they belong.
+    ///
+    /// If it cannot be built, nothing is left of it; if only its routes don't come about, it stays for whoever wants to look.
+    pub fn up(topology: &Topology, options: &UpOptions, progress: Progress<'_>) -> Result<Lab, LabError> {
+        if !options.fabric_only {
+            software::check_installed(topology)?;
+        }
+        let mut lab = Lab::make(topology, options)?;
+        let lock = lab.directory.lock()?;
+        if let Err(error) = lab.build(options, progress) {
+            drop(lock);
+            let _ = Lab::down(&options.labs, &options.name);
+            return Err(error);
+        }
+        if !options.fabric_only {
+            progress("waiting for BGP sessions and routes");
+            lab.wait_converged(CONVERGENCE)?;
+        }
+        Ok(lab)
+    }
+
+    fn build(&mut self, options: &UpOptions, progress: Progress<'_>) -> Result<(), LabError> {
+        progress("namespaces, bridges and links");
+        self.build_fabric()?;
+        if options.fabric_only {
+            return self.finish(Phase::FabricOnly);
+        }
+        progress("route server: manager and instances");
+        let api = self.start_manager()?;
+        progress("resources, through the API");
+        for resource in cloud::resources(&self.state.topology) {
+            api.provision(&resource)?;
+        }
+        progress("NVAs");
+        self.start_nvas()?;
+        progress("agents");
+        self.start_agents(&api)?;
+        self.finish(Phase::Up)
+    }
+
+    fn finish(&mut self, phase: Phase) -> Result<(), LabError> {
+        self.state.phase = phase;
+        self.state.builder = None;
+        self.save()
+    }
+
+    /// Records a process, then starts it: a crash in between leaves a record too many, not a process too many.
+    pub(crate) fn start_process(&mut self, name: &str, node: &str, spec: ProcessSpec) -> Result<(), LabError> {
+        self.state.processes.push(ManagedProcess {
+            name: name.to_owned(),
+            node: node.to_owned(),
+            spec,
+            id: None,
+        });
+        self.save()?;
+        self.respawn(self.state.processes.len() - 1)
+    }
+
+    pub(crate) fn respawn(&mut self, index: usize) -> Result<(), LabError> {
+        let process = &mut self.state.processes[index];
+        let id = process.spec.spawn(self.directory.path());
+        process.id = Some(id.map_err(LabError::system(format!("starting {}", process.name)))?);
+        self.save()
+    }
+
+    fn start_manager(&mut self) -> Result<Api, LabError> {
+        // Held until the manager listens, so that two labs don't choose the same ports.
+        let _lock = self.directory.lock_ports()?;
+        let port = free_port().map_err(LabError::system("looking for a free port"))?;
+        let listen = format!("127.0.0.1:{port}");
+        self.directory.write("serve.toml", self.serve_config().as_bytes())?;
+        let path = |name: &str| self.directory.file(name).display().to_string();
+        let mut argv: Vec<String> = vec![self.state.executable.display().to_string(), "serve".to_owned()];
+        argv.extend(["--dev", "--listen", &listen].map(str::to_owned));
+        argv.extend(["--config".to_owned(), path("serve.toml"), "--data-dir".to_owned(), path("data")]);
+        if self.state.topology.instances == 1 {
+            argv.extend(["--instance", "0"].map(str::to_owned));
+        }
+        let spec = ProcessSpec {
+            argv,
+            log: self.directory.log(MANAGER),
+            ..ProcessSpec::default()
+        };
+        let url = format!("http://{listen}");
+        self.state.api_url = Some(url.clone());
+        self.start_process(MANAGER, MANAGER, spec)?;
+        let api = Api::new(&url)?;
+        self.wait_until("the manager's API", MANAGER_START, |_| {
+            Ok(api.get("/routewright/v1/health").err().map(|e| e.to_string()).into_iter().collect())
+        })?;
+        self.directory.write("api-url", format!("{url}\n").as_bytes())?;
+        Ok(api)
+    }
+
+    /// Where each instance finds its addresses.
+    fn serve_config(&self) -> String {
+        let topology = &self.state.topology;
+        let mut text = "[bind]\n".to_owned();
+        for rs in &topology.route_servers {
+            let (Some(subnet), Some(holder)) = (topology.route_server_subnet(rs), self.state.holders.get(&rs.name)) else {
+                continue;
+            };
+            text += &format!("\"{}\" = \"/proc/{}/ns/net\"\n", subnet.prefix, holder.pid);
+        }
+        text
+    }
+
+    fn start_nvas(&mut self) -> Result<(), LabError> {
+        for nva in self.state.topology.nvas.clone() {
+            let appliance = self.appliance(&nva)?;
+            appliance.configure()?;
+            let processes = appliance.processes();
+            for (name, spec) in processes {
+                self.start_process(&format!("{}.{name}", nva.name), &nva.name, spec)?;
+            }
+        }
+        for nva in &self.state.topology.nvas {
+            self.appliance(nva)?.after_start()?;
+        }
+        Ok(())
+    }
+
+    /// An NVA with what its software needs to know.
+    pub(crate) fn appliance<'a>(&'a self, nva: &'a Nva) -> Result<Appliance<'a>, LabError> {
+        let topology = &self.state.topology;
+        let rs = nva.route_server.as_deref().and_then(|name| topology.route_server(name));
+        let peers_subnet = rs.and_then(|rs| topology.route_server_subnet(rs));
+        let own_subnet = topology.subnet(&nva.vnet, &nva.subnet);
+        Ok(Appliance {
+            nva,
+            paths: self.state.announced.get(&nva.name).map(Vec::as_slice).unwrap_or_default(),
+            peers: topology.peers_of(nva),
+            way_to_peers: peers_subnet.zip(own_subnet).map(|(peers, own)| (peers.prefix, own.gateway())),
+            directory: self.directory.file("nva").join(&nva.name),
+            namespace: self.namespace(&nva.name)?,
+            executable: self.state.executable.clone(),
+            log: self.directory.file("logs").join(&nva.name),
+        })
+    }
+
+    fn start_agents(&mut self, api: &Api) -> Result<(), LabError> {
+        let servers = self.agent_urls(api)?;
+        for node in self.layout().nodes.iter().filter(|n| n.kind == NodeKind::Vm) {
+            let namespace = self.namespace(&node.name)?;
+            let nic = format!("{},netns={}", cloud::nic_id(&node.name), namespace.path().display());
+            let mut argv = vec![self.state.executable.display().to_string(), "agent".to_owned()];
+            argv.extend(servers.iter().flat_map(|url| ["--server".to_owned(), url.clone()]));
+            argv.extend(["--nic".to_owned(), nic, "--system-routes".to_owned(), "all".to_owned()]);
+            let name = format!("agent-{}", node.name);
+            let spec = ProcessSpec {
+                argv,
+                log: self.directory.log(&name),
+                ..ProcessSpec::default()
+            };
+            self.start_process(&name, &node.name, spec)?;
+        }
+        Ok(())
+    }
+
+    /// Where agents reach the instances: these answer also while there is no manager.
+    fn agent_urls(&self, api: &Api) -> Result<Vec<String>, LabError> {
+        let wanted = usize::from(self.state.topology.instances);
+        let mut urls = Vec::new();
+        self.wait_until("the instances' agent listeners", INSTANCE_START, |_| {
+            let health = api.get("/routewright/v1/health")?;
+            let instances = health.get("instances").and_then(Value::as_array).cloned().unwrap_or_default();
+            urls = instances.iter().filter_map(|i| i.get("agentUrl")?.as_str().map(str::to_owned)).collect();
+            let missing = wanted.saturating_sub(urls.len());
+            Ok((missing > 0).then(|| format!("{missing} of {wanted} have none yet")).into_iter().collect())
+        })?;
+        Ok(urls)
+    }
+
+    /// Waits until a condition names nothing missing any more; ends early when a process of the lab died.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut missing: impl FnMut(&Lab) -> Result<Vec<String>, LabError>,
+    ) -> Result<(), LabError> {
+        let start = Instant::now();
+        loop {
+            let still = missing(self)?;
+            if still.is_empty() {
+                return Ok(());
+            }
+            self.check_alive()?;
+            if start.elapsed() > patience {
+                return Err(LabError::TimedOut {
+                    what: what.to_owned(),
+                    seconds: patience.as_secs(),
+                    missing: still,
+                });
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Fails when a process that should run does not.
+    fn check_alive(&self) -> Result<(), LabError> {
+        for process in &self.state.processes {
+            if process.id.is_some_and(|id| !id.is_alive()) {
+                return Err(LabError::Died {
+                    process: process.name.clone(),
+                    log: process.spec.log.clone(),
+                    last_words: last_lines(&fs::read_to_string(&process.spec.log).unwrap_or_default()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end of a log.
+fn last_lines(text: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A port on loopback that is free together with the next two.
+fn free_port() -> std::io::Result<u16> {
+    const ATTEMPTS: usize = 100;
+    let is_free = |port: u16| (port..port + PORTS).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok());
+    if is_free(FAVOURITE_PORT) {
+        return Ok(FAVOURITE_PORT);
+    }
+    for _ in 0..ATTEMPTS {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        if port < u16::MAX - PORTS && is_free(port) {
+            return Ok(port);
+        }
+    }
+    Err(std::io::ErrorKind::AddrInUse.into())
+}
