@@ -47,8 +47,14 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
     all.extend(topology.route_tables.iter().map(route_table));
     all.extend(topology.vnets.iter().map(vnet));
     all.extend(topology.vnets.iter().flat_map(peerings));
-    let vms = topology.vms.iter().map(|v| nic(&v.name, &v.vnet, &v.subnet, v.address, false));
-    let nvas = topology.nvas.iter().map(|n| nic(&n.name, &n.vnet, &n.subnet, n.address, true));
+    let vms = topology
+        .vms
+        .iter()
+        .map(|v| nic(&v.name, &v.vnet, &v.subnet, v.address, false));
+    let nvas = topology
+        .nvas
+        .iter()
+        .map(|n| nic(&n.name, &n.vnet, &n.subnet, n.address, true));
     all.extend(vms.chain(nvas));
     for rs in &topology.route_servers {
         let hub = format!("virtualHubs/{}", rs.name);
@@ -111,7 +117,10 @@ fn vnet(vnet: &Vnet) -> Resource {
 fn peerings(vnet: &Vnet) -> impl Iterator<Item = Resource> {
     vnet.peerings.iter().map(|p| {
         child(
-            &format!("virtualNetworks/{}/virtualNetworkPeerings/{}-to-{}", vnet.name, vnet.name, p.to),
+            &format!(
+                "virtualNetworks/{}/virtualNetworkPeerings/{}-to-{}",
+                vnet.name, vnet.name, p.to
+            ),
             json!({
                 "remoteVirtualNetwork": { "id": network_id(&format!("virtualNetworks/{}", p.to)) },
                 "allowVirtualNetworkAccess": true,
@@ -260,7 +269,11 @@ impl Api {
             location = following.or(Some(next));
             answer = body;
         }
-        Ok(answer.get("value").and_then(Value::as_array).cloned().unwrap_or_default())
+        Ok(answer
+            .get("value")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default())
     }
 
     /// Sends a request on a thread of its own, so that callers may be inside a runtime; returns `Location` and body.
@@ -294,7 +307,11 @@ impl Api {
         }
         let answer = request.send().await.map_err(|e| failed(method, path, e))?;
         let status = answer.status();
-        let location = answer.headers().get("location").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let location = answer
+            .headers()
+            .get("location")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let text = answer.text().await.map_err(|e| failed(method, path, e))?;
         if !status.is_success() {
             return Err(failed(method, path, format!("{status}: {text}")));

@@ -21,9 +21,13 @@ impl Lab {
     pub fn kill(&mut self, node: &str) -> Result<usize, LabError> {
         let processes = self.running(node)?;
         for process in &processes {
-            process.signal(Signal::SIGKILL).map_err(LabError::system(format!("killing {node}")))?;
+            process
+                .signal(Signal::SIGKILL)
+                .map_err(LabError::system(format!("killing {node}")))?;
         }
-        processes.iter().for_each(|p| drop(p.wait_gone(KILL_GRACE)));
+        for process in &processes {
+            process.wait_gone(KILL_GRACE);
+        }
         self.forget_dead()?;
         Ok(processes.len())
     }
@@ -35,17 +39,26 @@ impl Lab {
         processes.reverse();
         let left = process::end_all(&processes, STOP_GRACE);
         self.forget_dead()?;
-        if left.is_empty() { Ok(processes.len()) } else { Err(not_possible(node, "its processes would not end")) }
+        if left.is_empty() {
+            Ok(processes.len())
+        } else {
+            Err(not_possible(node, "its processes would not end"))
+        }
     }
 
     /// Starts what does not run of a node; returns how many processes that were.
     pub fn start(&mut self, node: &str) -> Result<usize, LabError> {
         let _lock = self.directory.lock()?;
         if instance_number(node).is_some() {
-            return Err(not_possible(node, "the manager starts it by itself: `lab start manager` if that is down"));
+            return Err(not_possible(
+                node,
+                "the manager starts it by itself: `lab start manager` if that is down",
+            ));
         }
         let is_meant = |p: &crate::state::ManagedProcess| p.node == node || p.name == node;
-        let all = (0..self.state.processes.len()).filter(|i| is_meant(&self.state.processes[*i])).collect::<Vec<_>>();
+        let all = (0..self.state.processes.len())
+            .filter(|i| is_meant(&self.state.processes[*i]))
+            .collect::<Vec<_>>();
         if all.is_empty() {
             return Err(self.nothing_runs(node));
         }
@@ -63,7 +76,10 @@ impl Lab {
     pub fn announce(&mut self, node: &str, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
         let nva = self.nva(node)?;
         let options = |prefix: &Ipv4Net| nva.announce.iter().find(|p| p.prefix == *prefix).cloned();
-        let more: Vec<Path> = prefixes.iter().map(|p| options(p).unwrap_or_else(|| Path::plain(*p))).collect();
+        let more: Vec<Path> = prefixes
+            .iter()
+            .map(|p| options(p).unwrap_or_else(|| Path::plain(*p)))
+            .collect();
         self.announce_paths(node, &more)
     }
 
@@ -77,7 +93,11 @@ impl Lab {
         self.save()?;
         let appliance = self.appliance(&nva)?;
         appliance.configure()?;
-        if self.node_runs(node) { appliance.announce(more) } else { Ok(()) }
+        if self.node_runs(node) {
+            appliance.announce(more)
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets an NVA withdraw prefixes.
@@ -92,7 +112,11 @@ impl Lab {
         self.save()?;
         let appliance = self.appliance(&nva)?;
         appliance.configure()?;
-        if self.node_runs(node) { appliance.withdraw(prefixes) } else { Ok(()) }
+        if self.node_runs(node) {
+            appliance.withdraw(prefixes)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether all processes of a node run.
@@ -116,7 +140,10 @@ impl Lab {
     /// The running processes of a node.
     fn running(&self, node: &str) -> Result<Vec<ProcessId>, LabError> {
         if let Some(number) = instance_number(node) {
-            return self.instance(number).map(|id| vec![id]).ok_or_else(|| not_possible(node, "it does not run"));
+            return self
+                .instance(number)
+                .map(|id| vec![id])
+                .ok_or_else(|| not_possible(node, "it does not run"));
         }
         if self.state.processes_of(node).next().is_none() {
             return Err(self.nothing_runs(node));
@@ -139,7 +166,8 @@ impl Lab {
         let mut all = process::find_all(self.directory.path(), &Default::default()).into_iter();
         all.find(|id| {
             let words = process::command_line(id.pid);
-            words.get(1).is_some_and(|w| w == "instance") && words.windows(2).any(|w| w[0] == "--index" && w[1] == number)
+            words.get(1).is_some_and(|w| w == "instance")
+                && words.windows(2).any(|w| w[0] == "--index" && w[1] == number)
         })
     }
 

@@ -54,9 +54,15 @@ impl Lab {
         let wanted = usize::from(self.state.topology.instances);
         self.wait_until(&format!("the sessions of {node}"), patience, |_| {
             let peers = api.peers()?;
-            let up = peers.iter().filter(|p| p.name == node && p.state == "Established").count();
+            let up = peers
+                .iter()
+                .filter(|p| p.name == node && p.state == "Established")
+                .count();
             let reached = if established { up == wanted } else { up == 0 };
-            Ok((!reached).then(|| format!("{up} of {wanted} are Established")).into_iter().collect())
+            Ok((!reached)
+                .then(|| format!("{up} of {wanted} are Established"))
+                .into_iter()
+                .collect())
         })
     }
 
@@ -70,7 +76,11 @@ impl Lab {
         let mut last = Vec::new();
         self.wait_until(&format!("the routes of {node}"), patience, |lab| {
             last = lab.kernel_routes(node)?;
-            Ok(if condition(&last) { Vec::new() } else { last.iter().map(|r| r.to_string()).collect() })
+            Ok(if condition(&last) {
+                Vec::new()
+            } else {
+                last.iter().map(|r| r.to_string()).collect()
+            })
         })?;
         Ok(last)
     }
@@ -122,7 +132,9 @@ impl Lab {
                 let prefixes = row.get("addressPrefix").and_then(Value::as_array).into_iter().flatten();
                 let prefixes = prefixes.filter_map(|p| p.as_str()?.parse::<Ipv4Net>().ok());
                 missing.extend(
-                    prefixes.filter(|p| !self.has(&kernel, &vm.name, *p)).map(|p| format!("{}: no route to {p}", vm.name)),
+                    prefixes
+                        .filter(|p| !self.has(&kernel, &vm.name, *p))
+                        .map(|p| format!("{}: no route to {p}", vm.name)),
                 );
             }
         }

@@ -22,7 +22,11 @@ const DIM: &str = "2";
 
 impl Pen {
     fn paint(self, style: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours {
+            format!("\x1b[{style}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A sign that can be told apart without colours too.
@@ -38,7 +42,11 @@ impl Pen {
     pub fn topology(self, topology: &Topology, status: &Status) -> String {
         let mut text = String::new();
         let manager = node(status, MANAGER).map(|n| format!("  {} manager", self.sign(&n.state)));
-        let api = status.api_url.as_ref().map(|url| format!("  API {url}")).unwrap_or_default();
+        let api = status
+            .api_url
+            .as_ref()
+            .map(|url| format!("  API {url}"))
+            .unwrap_or_default();
         let title = self.paint(BOLD, &format!("lab {}", status.name));
         writeln!(text, "{title}{}{api}", manager.unwrap_or_default()).expect("a string takes any text");
         for vnet in &topology.vnets {
@@ -50,14 +58,25 @@ impl Pen {
     fn vnet(self, topology: &Topology, vnet: &Vnet, status: &Status) -> String {
         let prefixes = joined(&vnet.address_prefixes);
         let peered = vnet.peerings.iter().map(|p| format!(" ⇄ {}", p.to)).collect::<String>();
-        let mut text = format!("{} {prefixes}{peered}\n", self.paint(BOLD, &format!("VNet {}", vnet.name)));
+        let mut text = format!(
+            "{} {prefixes}{peered}\n",
+            self.paint(BOLD, &format!("VNet {}", vnet.name))
+        );
         for (i, subnet) in vnet.subnets.iter().enumerate() {
-            let (corner, bar) = if i + 1 == vnet.subnets.len() { ("└─", "  ") } else { ("├─", "│ ") };
+            let (corner, bar) = if i + 1 == vnet.subnets.len() {
+                ("└─", "  ")
+            } else {
+                ("├─", "│ ")
+            };
             let name = format!("{} {}", subnet.name, subnet.prefix);
             writeln!(text, "{corner} {}", self.paint(DIM, &name)).expect("a string takes any text");
             let members = self.members(topology, vnet, subnet, status);
             for (i, lines) in members.iter().enumerate() {
-                let (corner, inner) = if i + 1 == members.len() { ("└─", "  ") } else { ("├─", "│ ") };
+                let (corner, inner) = if i + 1 == members.len() {
+                    ("└─", "  ")
+                } else {
+                    ("├─", "│ ")
+                };
                 for (i, line) in lines.iter().enumerate() {
                     let lead = if i == 0 { corner } else { inner };
                     writeln!(text, "{bar} {lead} {line}").expect("a string takes any text");
@@ -106,7 +125,13 @@ impl Pen {
             .peers
             .iter()
             .filter(|p| p.name == nva.name)
-            .map(|p| if p.state == "Established" { self.sign("up") } else { self.sign("down") })
+            .map(|p| {
+                if p.state == "Established" {
+                    self.sign("up")
+                } else {
+                    self.sign("down")
+                }
+            })
             .collect();
         let unplugged = self.unplugged(found);
         let mut lines = vec![format!(
@@ -116,14 +141,26 @@ impl Pen {
             nva.address,
             nva.asn,
             nva.software.name(),
-            if sessions.is_empty() { "–".to_owned() } else { sessions },
+            if sessions.is_empty() {
+                "–".to_owned()
+            } else {
+                sessions
+            },
         )];
         let announces = found.map(|n| joined(&n.announces)).filter(|a| !a.is_empty());
-        lines.push(format!("    announces {}", announces.unwrap_or_else(|| "nothing".to_owned())));
+        lines.push(format!(
+            "    announces {}",
+            announces.unwrap_or_else(|| "nothing".to_owned())
+        ));
         for host in &nva.behind {
             let found = node(status, &host.name);
             let sign = self.sign(found.map_or("gone", |n| n.state.as_str()));
-            lines.push(format!("    └── {sign} {:<8} {}{}", host.name, host.address.addr(), self.unplugged(found)));
+            lines.push(format!(
+                "    └── {sign} {:<8} {}{}",
+                host.name,
+                host.address.addr(),
+                self.unplugged(found)
+            ));
         }
         lines
     }
@@ -133,12 +170,21 @@ impl Pen {
         let sign = self.sign(found.map_or("gone", |n| n.state.as_str()));
         let agent = found.is_some_and(|n| !n.pids.is_empty());
         let agent = if agent { "agent" } else { "no agent" };
-        format!("{sign} {:<12} {:<14} {agent}{}", vm.name, vm.address, self.unplugged(found))
+        format!(
+            "{sign} {:<12} {:<14} {agent}{}",
+            vm.name,
+            vm.address,
+            self.unplugged(found)
+        )
     }
 
     fn unplugged(self, node: Option<&NodeStatus>) -> String {
         let unplugged = node.is_some_and(|n| n.link == Some(false));
-        if unplugged { self.paint(RED, "  link down") } else { String::new() }
+        if unplugged {
+            self.paint(RED, "  link down")
+        } else {
+            String::new()
+        }
     }
 
     /// A node's route table as `ip route` shows it.
@@ -177,7 +223,10 @@ impl Pen {
         }
         if let Some(nva) = topology.nvas.iter().find(|n| !n.announce.is_empty()) {
             let prefix = nva.announce[0].prefix;
-            lines.push((format!("{lab} withdraw {} {prefix}", nva.name), "its routes leave every VM"));
+            lines.push((
+                format!("{lab} withdraw {} {prefix}", nva.name),
+                "its routes leave every VM",
+            ));
             lines.push((format!("{lab} announce {} {prefix}", nva.name), "and return"));
             lines.push((format!("{lab} kill {}", nva.name), "a crash: its routes go"));
             lines.push((format!("{lab} start {}", nva.name), "and return"));
@@ -185,7 +234,12 @@ impl Pen {
         lines.push((format!("{lab} kill {MANAGER}"), "management dies, routing goes on"));
         lines.push((format!("{lab} start {MANAGER}"), ""));
         if let Some((vnet, url)) = topology.vnets.first().zip(status.api_url.as_ref()) {
-            let prefixes = vnet.address_prefixes.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(" ");
+            let prefixes = vnet
+                .address_prefixes
+                .iter()
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+                .join(" ");
             let group = crate::cloud::RESOURCE_GROUP;
             let command = format!(
                 "{program} vnet update -g {group} -n {} --address-prefixes {prefixes} 10.77.0.0/16 --server {url}",
@@ -194,9 +248,18 @@ impl Pen {
             lines.push((command, "every NVA learns it"));
         }
         lines.push((format!("{lab} down"), "leaves nothing behind"));
-        let width = lines.iter().map(|(c, _)| c.chars().count()).filter(|w| *w < 60).max().unwrap_or(0);
+        let width = lines
+            .iter()
+            .map(|(c, _)| c.chars().count())
+            .filter(|w| *w < 60)
+            .max()
+            .unwrap_or(0);
         let line = |(command, why): &(String, &str)| {
-            let why = if why.is_empty() { String::new() } else { format!("  # {why}") };
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!("  # {why}")
+            };
             format!("  {command:<width$}{}\n", self.paint(DIM, &why))
         };
         lines.iter().map(line).collect()

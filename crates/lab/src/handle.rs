@@ -66,7 +66,11 @@ impl Lab {
                 topology: topology.clone(),
                 holders: BTreeMap::new(),
                 processes: Vec::new(),
-                announced: topology.nvas.iter().map(|n| (n.name.clone(), n.announce.clone())).collect(),
+                announced: topology
+                    .nvas
+                    .iter()
+                    .map(|n| (n.name.clone(), n.announce.clone()))
+                    .collect(),
             },
             directory,
         };

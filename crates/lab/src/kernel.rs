@@ -52,7 +52,7 @@ pub struct Hop {
 }
 
 /// Reads the main IPv4 table of a node, ordered by prefix.
-pub fn routes(namespace: &Namespace, node: &str) -> Result<Vec<KernelRoute>, LabError> {
+pub(crate) fn routes(namespace: &Namespace, node: &str) -> Result<Vec<KernelRoute>, LabError> {
     let reading = LabError::system(format!("{node}: reading nexthop objects"));
     let nexthops = namespace.run(dump_nexthops).map_err(reading)?;
     in_node(namespace, node, "reading the route table", |netlink| async move {
@@ -62,7 +62,10 @@ pub fn routes(namespace: &Namespace, node: &str) -> Result<Vec<KernelRoute>, Lab
 
 async fn read_routes(netlink: &Handle, nexthops: &Nexthops) -> Result<Vec<KernelRoute>, rtnetlink::Error> {
     let names: HashMap<u32, String> = link_names(netlink).await?.into_iter().collect();
-    let mut messages = netlink.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let mut messages = netlink
+        .route()
+        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+        .execute();
     let mut routes = Vec::new();
     while let Some(message) = messages.try_next().await? {
         if message.header.table == RouteHeader::RT_TABLE_MAIN {
@@ -120,7 +123,10 @@ fn route(message: &RouteMessage, nexthops: &Nexthops, names: &HashMap<u32, Strin
     }
     if route.hops.is_empty() && !single.device.is_empty() {
         single.weight = 1;
-        single.onlink = message.header.flags.contains(netlink_packet_route::route::RouteFlags::Onlink);
+        single.onlink = message
+            .header
+            .flags
+            .contains(netlink_packet_route::route::RouteFlags::Onlink);
         route.hops.push(single);
     }
     // `scope link` says what a missing next hop address says.
@@ -216,9 +222,17 @@ struct Nexthop {
 
 impl Nexthops {
     fn hops(&self, id: u32, name: &dyn Fn(u32) -> String) -> Vec<Hop> {
-        let Some(nexthop) = self.0.get(&id) else { return Vec::new() };
-        let members: &[(u32, u16)] = if nexthop.members.is_empty() { &[(id, 1)] } else { &nexthop.members };
-        let members = members.iter().filter_map(|(id, weight)| Some((self.0.get(id)?, *weight)));
+        let Some(nexthop) = self.0.get(&id) else {
+            return Vec::new();
+        };
+        let members: &[(u32, u16)] = if nexthop.members.is_empty() {
+            &[(id, 1)]
+        } else {
+            &nexthop.members
+        };
+        let members = members
+            .iter()
+            .filter_map(|(id, weight)| Some((self.0.get(id)?, *weight)));
         let hops = members.filter_map(|(nexthop, weight)| {
             Some(Hop {
                 via: nexthop.gateway,
@@ -270,7 +284,9 @@ impl Nexthops {
         while bytes.len() >= HEADER {
             let length = u32_at(bytes, 0) as usize;
             let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
-            let Some(message) = bytes.get(HEADER..length) else { break };
+            let Some(message) = bytes.get(HEADER..length) else {
+                break;
+            };
             match kind {
                 NLMSG_DONE => return Ok(false),
                 // A kernel before 5.3 has no nexthop objects.
@@ -298,7 +314,12 @@ impl Nexthops {
         for (kind, value) in attributes(&message[NHMSG..]) {
             match (kind, value.len()) {
                 (1, 4) => id = u32_at(value, 0),
-                (2, _) => nexthop.members = value.chunks_exact(8).map(|m| (u32_at(m, 0), u16::from(m[4]) + 1)).collect(),
+                (2, _) => {
+                    nexthop.members = value
+                        .chunks_exact(8)
+                        .map(|m| (u32_at(m, 0), u16::from(m[4]) + 1))
+                        .collect()
+                }
                 (4, _) => nexthop.blackhole = true,
                 (5, 4) => nexthop.device = Some(u32_at(value, 0)),
                 (6, 4) => nexthop.gateway = Some(IpAddr::from([value[0], value[1], value[2], value[3]])),

@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::topology::{Nva, Subnet, Topology};
+use crate::topology::{Nva, Software, Subnet, Topology};
 
 /// The namespace with the bridges.
 pub const FABRIC: &str = "fabric";
@@ -260,6 +260,16 @@ fn fabric(topology: &Topology, bridges: &BTreeMap<String, String>) -> Node {
         routes: Vec::new(),
         forwards: true,
     }
+}
+
+/// The address space of a virtual network and of those it peers with: software that leaves its kernel alone needs the way there.
+fn reachable<'a>(topology: &'a Topology, vnet: &str) -> impl Iterator<Item = &'a Ipv4Net> {
+    let own = topology.vnet(vnet);
+    let peered = own
+        .into_iter()
+        .flat_map(|v| &v.peerings)
+        .filter_map(|p| topology.vnet(&p.to));
+    own.into_iter().chain(peered).flat_map(|v| &v.address_prefixes)
 }
 
 fn through_gateway(prefix: Ipv4Net, subnet: &Subnet) -> StaticRoute {

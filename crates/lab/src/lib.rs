@@ -27,7 +27,6 @@ pub use draw::Pen;
 pub use error::LabError;
 pub use handle::{Lab, UpOptions};
 pub use kernel::{Hop, KernelRoute};
-pub use up::{CONVERGENCE, Progress};
 pub use layout::{FABRIC, Layout, NodeKind};
 pub use namespace::{Namespace, become_root, is_privileged, join};
 pub use probe::Path as ProbedPath;
@@ -35,6 +34,7 @@ pub use process::{ProcessId, ProcessSpec};
 pub use state::{DEFAULT_NAME, INSTANCE, LabDirectory, LabState, MANAGER, ManagedProcess, Phase, labs_directory};
 pub use status::{NodeStatus, Probe, Status};
 pub use topology::Topology;
+pub use up::{CONVERGENCE, Progress};
 
 /// What the process that holds a node's namespace does: nothing, until it is killed.
 pub fn hold_namespace() -> ! {

@@ -30,21 +30,25 @@ pub struct Path {
 }
 
 /// Sends one echo request from a namespace and waits for the answer; returns its round trip.
-pub fn ping(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Option<Duration>> {
+pub(crate) fn ping(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Option<Duration>> {
     from.run(|| match Prober::new(to)?.probe(64, patience)? {
-        Some(Answer { reached: true, after, .. }) => Ok(Some(after)),
+        Some(Answer {
+            reached: true, after, ..
+        }) => Ok(Some(after)),
         _ => Ok(None),
     })
 }
 
 /// Finds the way from a namespace to an address, waiting `patience` for each hop.
-pub fn trace(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Path> {
+pub(crate) fn trace(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Path> {
     from.run(|| {
         let mut prober = Prober::new(to)?;
         let mut hops = Vec::new();
         for ttl in 1..=MAX_HOPS {
             match prober.probe(ttl, patience)? {
-                Some(Answer { reached: true, after, .. }) => {
+                Some(Answer {
+                    reached: true, after, ..
+                }) => {
                     return Ok(Path {
                         hops,
                         reached: true,
@@ -98,7 +102,10 @@ impl Prober {
         self.socket.set_ttl_v4(u32::from(ttl))?;
         let start = Instant::now();
         let target = SocketAddrV4::new(self.to, 0);
-        match self.socket.send_to(&echo_request(self.identifier, self.sequence), &target.into()) {
+        match self
+            .socket
+            .send_to(&echo_request(self.identifier, self.sequence), &target.into())
+        {
             Err(e) if e.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code)) => return Ok(None),
             sent => sent?,
         };
@@ -163,7 +170,9 @@ fn echo_request(identifier: u16, sequence: u16) -> Vec<u8> {
 
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0)));
+    let words = bytes
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

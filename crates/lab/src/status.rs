@@ -96,7 +96,11 @@ impl Lab {
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         let topology = &self.state.topology;
-        let tables = topology.vms.iter().map(|v| &v.name).chain(topology.nvas.iter().map(|n| &n.name));
+        let tables = topology
+            .vms
+            .iter()
+            .map(|v| &v.name)
+            .chain(topology.nvas.iter().map(|n| &n.name));
         let routes = tables.filter_map(|node| Some((node.clone(), self.kernel_routes(node).ok()?)));
         Ok(Status {
             name: self.state.name.clone(),
@@ -118,7 +122,11 @@ impl Lab {
             nodes.push(self.process_node(MANAGER, MANAGER, self.pids(MANAGER)));
             for number in 0..self.state.topology.instances {
                 let name = format!("{INSTANCE}{number}");
-                let pids = self.instance(number).map(|id| (name.clone(), id.pid)).into_iter().collect();
+                let pids = self
+                    .instance(number)
+                    .map(|id| (name.clone(), id.pid))
+                    .into_iter()
+                    .collect();
                 nodes.push(self.process_node(&name, INSTANCE, pids));
             }
         }
@@ -181,7 +189,10 @@ impl Lab {
             return Vec::new();
         }
         let topology = &self.state.topology;
-        let pairs = topology.vms.iter().flat_map(|vm| topology.hosts().map(move |(_, host)| (vm, host)));
+        let pairs = topology
+            .vms
+            .iter()
+            .flat_map(|vm| topology.hosts().map(move |(_, host)| (vm, host)));
         std::thread::scope(|scope| {
             let threads: Vec<_> = pairs
                 .map(|(vm, host)| scope.spawn(move || self.probe(&vm.name, &host.name, host.address.addr())))

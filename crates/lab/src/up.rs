@@ -105,7 +105,12 @@ impl Lab {
         let path = |name: &str| self.directory.file(name).display().to_string();
         let mut argv: Vec<String> = vec![self.state.executable.display().to_string(), "serve".to_owned()];
         argv.extend(["--dev", "--listen", &listen].map(str::to_owned));
-        argv.extend(["--config".to_owned(), path("serve.toml"), "--data-dir".to_owned(), path("data")]);
+        argv.extend([
+            "--config".to_owned(),
+            path("serve.toml"),
+            "--data-dir".to_owned(),
+            path("data"),
+        ]);
         if self.state.topology.instances == 1 {
             argv.extend(["--instance", "0"].map(str::to_owned));
         }
@@ -119,7 +124,12 @@ impl Lab {
         self.start_process(MANAGER, MANAGER, spec)?;
         let api = Api::new(&url)?;
         self.wait_until("the manager's API", MANAGER_START, |_| {
-            Ok(api.get("/routewright/v1/health").err().map(|e| e.to_string()).into_iter().collect())
+            Ok(api
+                .get("/routewright/v1/health")
+                .err()
+                .map(|e| e.to_string())
+                .into_iter()
+                .collect())
         })?;
         self.directory.write("api-url", format!("{url}\n").as_bytes())?;
         Ok(api)
@@ -130,7 +140,8 @@ impl Lab {
         let topology = &self.state.topology;
         let mut text = "[bind]\n".to_owned();
         for rs in &topology.route_servers {
-            let (Some(subnet), Some(holder)) = (topology.route_server_subnet(rs), self.state.holders.get(&rs.name)) else {
+            let (Some(subnet), Some(holder)) = (topology.route_server_subnet(rs), self.state.holders.get(&rs.name))
+            else {
                 continue;
             };
             text += &format!("\"{}\" = \"/proc/{}/ns/net\"\n", subnet.prefix, holder.pid);
@@ -161,9 +172,16 @@ impl Lab {
         let own_subnet = topology.subnet(&nva.vnet, &nva.subnet);
         Ok(Appliance {
             nva,
-            paths: self.state.announced.get(&nva.name).map(Vec::as_slice).unwrap_or_default(),
+            paths: self
+                .state
+                .announced
+                .get(&nva.name)
+                .map(Vec::as_slice)
+                .unwrap_or_default(),
             peers: topology.peers_of(nva),
-            way_to_peers: peers_subnet.zip(own_subnet).map(|(peers, own)| (peers.prefix, own.gateway())),
+            way_to_peers: peers_subnet
+                .zip(own_subnet)
+                .map(|(peers, own)| (peers.prefix, own.gateway())),
             directory: self.directory.file("nva").join(&nva.name),
             namespace: self.namespace(&nva.name)?,
             executable: self.state.executable.clone(),
@@ -196,10 +214,20 @@ impl Lab {
         let mut urls = Vec::new();
         self.wait_until("the instances' agent listeners", INSTANCE_START, |_| {
             let health = api.get("/routewright/v1/health")?;
-            let instances = health.get("instances").and_then(Value::as_array).cloned().unwrap_or_default();
-            urls = instances.iter().filter_map(|i| i.get("agentUrl")?.as_str().map(str::to_owned)).collect();
+            let instances = health
+                .get("instances")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            urls = instances
+                .iter()
+                .filter_map(|i| i.get("agentUrl")?.as_str().map(str::to_owned))
+                .collect();
             let missing = wanted.saturating_sub(urls.len());
-            Ok((missing > 0).then(|| format!("{missing} of {wanted} have none yet")).into_iter().collect())
+            Ok((missing > 0)
+                .then(|| format!("{missing} of {wanted} have none yet"))
+                .into_iter()
+                .collect())
         })?;
         Ok(urls)
     }
@@ -248,7 +276,11 @@ impl Lab {
 fn last_lines(text: &str) -> String {
     const LINES: usize = 12;
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
+    lines[lines.len().saturating_sub(LINES)..]
+        .iter()
+        .map(|l| format!("  {l}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A port on loopback that is free together with the next two.

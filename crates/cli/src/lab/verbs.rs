@@ -39,7 +39,11 @@ pub(super) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
             let up = state == LinkState::Up;
             enter()?.set_link(&node, up)?;
             let word = if up { "up" } else { "down" };
-            say(output, &format!("the link of {node} is {word}"), json!({ "node": node, "link": up }))
+            say(
+                output,
+                &format!("the link of {node} is {word}"),
+                json!({ "node": node, "link": up }),
+            )
         }
         Verb::Down => down(&labs, name, output),
     }
@@ -72,7 +76,10 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
     };
     progress.begin("probing the paths");
     let status = lab.status()?;
-    progress.end(&format!("lab {name} is up after {:.1} s", start.elapsed().as_secs_f64()));
+    progress.end(&format!(
+        "lab {name} is up after {:.1} s",
+        start.elapsed().as_secs_f64()
+    ));
     if output == Output::Json {
         println!("{:#}", serde_json::to_value(&status)?);
     } else {
@@ -85,11 +92,17 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
         .filter(|p| !p.reached && expects_answer(&lab, &p.to))
         .map(|p| format!("{} gets no answer from {} ({})", p.from, p.to, p.address))
         .collect();
-    if silent.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(LabError::Probes(silent).into()) }
+    if silent.is_empty() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(LabError::Probes(silent).into())
+    }
 }
 
 fn read_topology(file: Option<&Path>) -> Result<Topology, LabError> {
-    let Some(path) = file else { return Ok(Topology::reference()) };
+    let Some(path) = file else {
+        return Ok(Topology::reference());
+    };
     let text = std::fs::read_to_string(path).map_err(|source| LabError::Read {
         path: path.to_owned(),
         source,
@@ -140,7 +153,11 @@ fn show(lab: &Lab, status: &lab::Status) -> anyhow::Result<()> {
 
 fn down(labs: &Path, name: &str, output: Output) -> anyhow::Result<ExitCode> {
     let removed = Lab::down(labs, name)?;
-    anyhow::ensure!(removed.left.is_empty(), "these processes would not end: {:?}", removed.left);
+    anyhow::ensure!(
+        removed.left.is_empty(),
+        "these processes would not end: {:?}",
+        removed.left
+    );
     let text = format!("lab {name} is gone ({} processes ended)", removed.ended);
     say(output, &text, serde_json::to_value(&removed)?)
 }
@@ -177,10 +194,22 @@ fn count(output: Output, done: &str, node: &str, processes: usize) -> anyhow::Re
 fn announced(output: Output, lab: &Lab, node: &str) -> anyhow::Result<ExitCode> {
     let paths = lab.state().announced.get(node).map(Vec::as_slice).unwrap_or_default();
     let prefixes: Vec<String> = paths.iter().map(|p| p.prefix.to_string()).collect();
-    let list = if prefixes.is_empty() { "nothing".to_owned() } else { prefixes.join(", ") };
+    let list = if prefixes.is_empty() {
+        "nothing".to_owned()
+    } else {
+        prefixes.join(", ")
+    };
     let running = lab.node_runs(node);
-    let when = if running { "announces" } else { "does not run; when started it will announce" };
-    say(output, &format!("{node} {when} {list}"), json!({ "node": node, "announces": prefixes, "running": running }))
+    let when = if running {
+        "announces"
+    } else {
+        "does not run; when started it will announce"
+    };
+    say(
+        output,
+        &format!("{node} {when} {list}"),
+        json!({ "node": node, "announces": prefixes, "running": running }),
+    )
 }
 
 fn say(output: Output, text: &str, value: serde_json::Value) -> anyhow::Result<ExitCode> {
@@ -201,7 +230,11 @@ fn pen() -> Pen {
 /// How this program was called, for suggestions that can be copied.
 fn program() -> String {
     let called = std::env::args().next().unwrap_or_default();
-    if std::env::var_os("CARGO").is_some() { "cargo run --release --".to_owned() } else { called }
+    if std::env::var_os("CARGO").is_some() {
+        "cargo run --release --".to_owned()
+    } else {
+        called
+    }
 }
 
 /// The steps of `lab up` on stderr: one line that changes on a terminal, plain lines elsewhere.
@@ -229,7 +262,9 @@ impl Steps {
     }
 
     fn finish_current(&mut self, sign: &str) {
-        let Some((step, start)) = self.current.take() else { return };
+        let Some((step, start)) = self.current.take() else {
+            return;
+        };
         if self.output == Output::Json {
             return;
         }
@@ -248,7 +283,10 @@ impl Steps {
         self.finish_current("✗");
         let stays = labs.join(name).is_dir() && !matches!(error, LabError::Exists(_) | LabError::BadName(_));
         let context = if stays {
-            format!("lab {name} did not get ready. It stays for you to look at (logs in {}); `lab down` removes it", labs.join(name).join("logs").display())
+            format!(
+                "lab {name} did not get ready. It stays for you to look at (logs in {}); `lab down` removes it",
+                labs.join(name).join("logs").display()
+            )
         } else {
             format!("lab {name} did not come up")
         };

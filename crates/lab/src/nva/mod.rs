@@ -1,12 +1,28 @@
 //! The builtin NVA: a small BGP speaker that peers with both instances, announces what it is told to, and installs what it
 //! learns into its kernel.
+//!
+//! ```text
+//!   control socket ──┐
+//!   listener, dials ─┤            ┌─► bgp::session (one per peer) ─► connections
+//!   connections ─────┼─► speaker ─┤
+//!   timers, signals ─┘            └─► kernel (routes with protocol 158)
+//! ```
+//!
+//! It is a test peer too: it has no policy of its own but the loop check, and it says on its control socket what it knows.
 
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::LabError;
 use crate::topology::Path;
+
+mod control;
+mod kernel;
+mod peer;
+mod speaker;
 
 /// What the builtin NVA is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,4 +43,22 @@ pub struct NvaConfig {
     pub install: bool,
     /// Where it listens for commands.
     pub control: PathBuf,
+}
+
+impl NvaConfig {
+    fn read(path: &FilePath) -> Result<NvaConfig, LabError> {
+        let parse = |text: Vec<u8>| serde_json::from_slice(&text).map_err(io::Error::from);
+        std::fs::read(path).and_then(parse).map_err(|source| LabError::Read {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Runs the NVA that a file describes, until SIGTERM or SIGINT.
+pub async fn run(config: &FilePath) -> Result<(), LabError> {
+    let settings = NvaConfig::read(config)?;
+    speaker::run(config, settings)
+        .await
+        .map_err(LabError::system("the NVA's speaker"))
 }

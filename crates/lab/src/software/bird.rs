@@ -17,7 +17,9 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
     // The kernel has this route too, but BIRD resolves next hops in its own table.
     if let Some((subnet, gateway)) = appliance.way_to_peers {
-        line(format_args!("protocol static peers {{ ipv4; route {subnet} via {gateway}; }}"));
+        line(format_args!(
+            "protocol static peers {{ ipv4; route {subnet} via {gateway}; }}"
+        ));
     }
     line(format_args!("protocol static announced {{\n  ipv4;"));
     for path in appliance.paths {
@@ -25,13 +27,22 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     }
     line(format_args!("}}\nfilter announce {{"));
     for path in appliance.paths {
-        line(format_args!("  if net = {} then {{ {}accept; }}", path.prefix, changes(appliance, path)));
+        line(format_args!(
+            "  if net = {} then {{ {}accept; }}",
+            path.prefix,
+            changes(appliance, path)
+        ));
     }
     line(format_args!("  reject;\n}}"));
     for (i, peer) in appliance.peers.iter().enumerate() {
         line(format_args!("protocol bgp instance{i} {{"));
-        line(format_args!("  local {} as {};\n  neighbor {peer} as {ROUTE_SERVER_ASN};", nva.address, nva.asn));
-        line(format_args!("  multihop;\n  connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;"));
+        line(format_args!(
+            "  local {} as {};\n  neighbor {peer} as {ROUTE_SERVER_ASN};",
+            nva.address, nva.asn
+        ));
+        line(format_args!(
+            "  multihop;\n  connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;"
+        ));
         line(format_args!("  ipv4 {{ import all; export filter announce; }};\n}}"));
     }
     text

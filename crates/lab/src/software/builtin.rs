@@ -37,7 +37,10 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 
 pub(super) fn reload(appliance: &Appliance<'_>) -> Result<(), LabError> {
     let answer = ask(&appliance.directory.join("control.sock"), "reload");
-    match answer.map_err(LabError::system(format!("{}: asking the NVA", appliance.nva.name)))?.as_str() {
+    match answer
+        .map_err(LabError::system(format!("{}: asking the NVA", appliance.nva.name)))?
+        .as_str()
+    {
         "ok" => Ok(()),
         other => Err(LabError::NotPossible {
             node: appliance.nva.name.clone(),

@@ -15,8 +15,14 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let mut text = String::new();
     for peer in &appliance.peers {
         let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
-        line(format_args!("neighbor {peer} {{\n  router-id {};\n  local-address {};", nva.address, nva.address));
-        line(format_args!("  local-as {};\n  peer-as {ROUTE_SERVER_ASN};\n  outgoing-ttl 8;", nva.asn));
+        line(format_args!(
+            "neighbor {peer} {{\n  router-id {};\n  local-address {};",
+            nva.address, nva.address
+        ));
+        line(format_args!(
+            "  local-as {};\n  peer-as {ROUTE_SERVER_ASN};\n  outgoing-ttl 8;",
+            nva.asn
+        ));
         line(format_args!("  family {{ ipv4 unicast; }}\n  static {{"));
         for path in appliance.paths {
             line(format_args!("    {}", route(appliance, path)));
@@ -27,7 +33,11 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
 }
 
 fn route(appliance: &Appliance<'_>, path: &Path) -> String {
-    let mut text = format!("route {} next-hop {}", path.prefix, path.next_hop.unwrap_or(appliance.nva.address));
+    let mut text = format!(
+        "route {} next-hop {}",
+        path.prefix,
+        path.next_hop.unwrap_or(appliance.nva.address)
+    );
     let extra = extra_as_path(appliance.nva, path);
     if !extra.is_empty() {
         // A path that is given is sent as it is, our own number included.
@@ -62,9 +72,13 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 pub(super) fn reload(appliance: &Appliance<'_>) -> Result<(), LabError> {
     let file = appliance.file("exabgp.pid");
     let pid = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-    let process = pid.and_then(|pid| ProcessId::of(pid).ok()).ok_or_else(|| LabError::NotPossible {
-        node: appliance.nva.name.clone(),
-        reason: "ExaBGP is not running".to_owned(),
-    })?;
-    process.signal(Signal::SIGUSR1).map_err(LabError::system("signalling ExaBGP"))
+    let process = pid
+        .and_then(|pid| ProcessId::of(pid).ok())
+        .ok_or_else(|| LabError::NotPossible {
+            node: appliance.nva.name.clone(),
+            reason: "ExaBGP is not running".to_owned(),
+        })?;
+    process
+        .signal(Signal::SIGUSR1)
+        .map_err(LabError::system("signalling ExaBGP"))
 }

@@ -23,7 +23,9 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
     line(format_args!("hostname {}\nlog stdout informational", nva.name));
     line(format_args!("router bgp {}\n bgp router-id {}", nva.asn, nva.address));
-    line(format_args!(" bgp log-neighbor-changes\n no bgp ebgp-requires-policy\n no bgp network import-check"));
+    line(format_args!(
+        " bgp log-neighbor-changes\n no bgp ebgp-requires-policy\n no bgp network import-check"
+    ));
     for peer in &appliance.peers {
         line(format_args!(" neighbor {peer} remote-as {ROUTE_SERVER_ASN}"));
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
@@ -105,7 +107,10 @@ pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), L
         commands.push(format!("no route-map ANNOUNCE permit {}", sequence(path.prefix)));
         commands.extend(policy(appliance, path));
     }
-    commands.extend(network_commands(appliance, more.iter().map(|p| format!("network {}", p.prefix))));
+    commands.extend(network_commands(
+        appliance,
+        more.iter().map(|p| format!("network {}", p.prefix)),
+    ));
     vtysh(appliance, &commands)
 }
 
@@ -115,7 +120,10 @@ pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Resul
 }
 
 fn network_commands(appliance: &Appliance<'_>, commands: impl Iterator<Item = String>) -> Vec<String> {
-    let mut all = vec![format!("router bgp {}", appliance.nva.asn), "address-family ipv4 unicast".to_owned()];
+    let mut all = vec![
+        format!("router bgp {}", appliance.nva.asn),
+        "address-family ipv4 unicast".to_owned(),
+    ];
     all.extend(commands);
     all
 }
@@ -123,8 +131,19 @@ fn network_commands(appliance: &Appliance<'_>, commands: impl Iterator<Item = St
 fn vtysh(appliance: &Appliance<'_>, commands: &[String]) -> Result<(), LabError> {
     let directory = appliance.directory.display().to_string();
     let program = program("vtysh");
-    let mut argv = vec![program.as_str(), "--config_dir", &directory, "--vty_socket", &directory, "-d", "bgpd"];
-    for command in ["configure terminal"].into_iter().chain(commands.iter().map(String::as_str)) {
+    let mut argv = vec![
+        program.as_str(),
+        "--config_dir",
+        &directory,
+        "--vty_socket",
+        &directory,
+        "-d",
+        "bgpd",
+    ];
+    for command in ["configure terminal"]
+        .into_iter()
+        .chain(commands.iter().map(String::as_str))
+    {
         argv.extend(["-c", command]);
     }
     appliance.run_tool(&argv).map(|_| ())

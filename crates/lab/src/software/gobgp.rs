@@ -36,14 +36,26 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
     let file = appliance.file("gobgpd.toml");
     let gobgpd = program("gobgpd");
     // Its API is reachable inside the namespace only.
-    let argv = [gobgpd.as_str(), "-f", &file, "--api-hosts", "127.0.0.1:50051", "--pprof-disable"];
+    let argv = [
+        gobgpd.as_str(),
+        "-f",
+        &file,
+        "--api-hosts",
+        "127.0.0.1:50051",
+        "--pprof-disable",
+    ];
     vec![("gobgpd", appliance.process("gobgpd", &argv))]
 }
 
 pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {
     let deadline = Instant::now() + START;
     for path in more {
-        while let Err(error) = appliance.run_tool(&arguments(appliance, path).iter().map(String::as_str).collect::<Vec<_>>()) {
+        while let Err(error) = appliance.run_tool(
+            &arguments(appliance, path)
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
+        ) {
             if Instant::now() > deadline {
                 return Err(error);
             }
@@ -84,6 +96,8 @@ pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Resul
 
 fn rib(arguments: &[&str]) -> Vec<String> {
     let gobgp = program("gobgp");
-    let all = [gobgp.as_str(), "global", "rib", "-a", "ipv4"].into_iter().chain(arguments.iter().copied());
+    let all = [gobgp.as_str(), "global", "rib", "-a", "ipv4"]
+        .into_iter()
+        .chain(arguments.iter().copied());
     all.map(str::to_owned).collect()
 }

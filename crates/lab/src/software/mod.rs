@@ -121,11 +121,6 @@ impl Appliance<'_> {
         }
     }
 
-    /// Whether the software puts learned routes into the NVA's kernel.
-    pub(crate) fn installs_routes(software: Software) -> bool {
-        !matches!(software, Software::Gobgp | Software::Exabgp | Software::External)
-    }
-
     fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }

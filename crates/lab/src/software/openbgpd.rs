@@ -21,7 +21,10 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         line(format_args!("network {}{}", path.prefix, attributes(path)));
     }
     for peer in &appliance.peers {
-        line(format_args!("neighbor {peer} {{\n  remote-as {ROUTE_SERVER_ASN}\n  local-address {}", nva.address));
+        line(format_args!(
+            "neighbor {peer} {{\n  remote-as {ROUTE_SERVER_ASN}\n  local-address {}",
+            nva.address
+        ));
         line(format_args!("  multihop 8\n  announce IPv4 unicast\n}}"));
     }
     line(format_args!("deny to any\nallow from any"));
@@ -36,7 +39,11 @@ fn attributes(path: &Path) -> String {
     if path.as_path_prepend > 0 {
         set.push(format!("prepend-self {}", path.as_path_prepend));
     }
-    set.extend(path.communities.iter().map(|(high, low)| format!("community {high}:{low}")));
+    set.extend(
+        path.communities
+            .iter()
+            .map(|(high, low)| format!("community {high}:{low}")),
+    );
     set.extend(path.med.map(|med| format!("metric {med}")));
     set.extend(path.next_hop.map(|next_hop| format!("nexthop {next_hop}")));
     if set.is_empty() {
@@ -53,5 +60,7 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 }
 
 pub(super) fn reload(appliance: &Appliance<'_>) -> Result<(), LabError> {
-    appliance.run_tool(&[&program("bgpctl"), "-s", &appliance.file("bgpd.sock"), "reload"]).map(|_| ())
+    appliance
+        .run_tool(&[&program("bgpctl"), "-s", &appliance.file("bgpd.sock"), "reload"])
+        .map(|_| ())
 }

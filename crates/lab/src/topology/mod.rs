@@ -205,6 +205,11 @@ impl Software {
         }
     }
 
+    /// Whether it puts learned routes into the NVA's kernel by itself.
+    pub fn installs_routes(self) -> bool {
+        !matches!(self, Software::Gobgp | Software::Exabgp | Software::External)
+    }
+
     /// The software of that name.
     pub fn from_name(name: &str) -> Option<Software> {
         Software::ALL.into_iter().find(|s| s.name() == name)

@@ -1,0 +1,162 @@
+//! Learned routes in the NVA's own kernel: protocol 158, next hops resolved through the routes that are there already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnet::Ipv4Net;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, RouteMessageBuilder, RouteNextHopBuilder};
+
+/// Our mark on routes; 157 is the agent's (ARCHITECTURE.md, "In the kernel").
+const PROTOCOL: u8 = 158;
+/// Routes that somebody configured (metric 0) win.
+const METRIC: u32 = 30;
+/// More equal next hops than this are not used.
+const MAX_HOPS: usize = 8;
+
+/// The kernel's table, and what we have put there.
+pub(super) struct Kernel {
+    netlink: Handle,
+    installed: BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>,
+    /// The gateway towards each BGP next hop, as long as it is not asked to look again.
+    resolved: BTreeMap<Ipv4Addr, Option<Ipv4Addr>>,
+}
+
+impl Kernel {
+    /// Opens the table and removes what a predecessor left.
+    pub(super) async fn open() -> io::Result<Kernel> {
+        let (connection, netlink, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let kernel = Kernel {
+            netlink,
+            installed: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+        };
+        for message in kernel.main_table().await? {
+            if is_ours(&message) {
+                let _ = kernel.netlink.route().del(message).execute().await;
+            }
+        }
+        Ok(kernel)
+    }
+
+    /// Forgets how next hops were resolved.
+    pub(super) fn look_again(&mut self) {
+        self.resolved.clear();
+    }
+
+    /// Makes the table hold what is learned: for each prefix its BGP next hops.
+    pub(super) async fn sync(&mut self, learned: &BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>) -> io::Result<()> {
+        let mut wanted = BTreeMap::new();
+        for (prefix, next_hops) in learned {
+            let mut gateways = BTreeSet::new();
+            for next_hop in next_hops {
+                gateways.extend(self.resolve(*next_hop).await?);
+            }
+            if !gateways.is_empty() {
+                wanted.insert(*prefix, gateways);
+            }
+        }
+        let gone: Vec<Ipv4Net> = self
+            .installed
+            .keys()
+            .filter(|p| !wanted.contains_key(p))
+            .copied()
+            .collect();
+        for prefix in gone {
+            self.remove(prefix).await;
+        }
+        for (prefix, gateways) in wanted {
+            if self.installed.get(&prefix) != Some(&gateways) {
+                self.install(prefix, gateways).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn install(&mut self, prefix: Ipv4Net, gateways: BTreeSet<Ipv4Addr>) {
+        let hops = gateways.iter().take(MAX_HOPS);
+        let hops = hops.filter_map(|g| Some(RouteNextHopBuilder::new_ipv4().via(IpAddr::V4(*g)).ok()?.build()));
+        let mut message = route(prefix);
+        message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
+        match self.netlink.route().add(message).replace().execute().await {
+            Ok(()) => drop(self.installed.insert(prefix, gateways)),
+            Err(error) => tracing::warn!(%prefix, %error, "the kernel does not take a route"),
+        }
+    }
+
+    async fn remove(&mut self, prefix: Ipv4Net) {
+        // With its link the kernel has lost the route too.
+        if let Err(error) = self.netlink.route().del(route(prefix)).execute().await {
+            tracing::debug!(%prefix, %error, "a route was gone already");
+        }
+        self.installed.remove(&prefix);
+    }
+
+    /// The gateway towards a BGP next hop: by the longest match among routes that are not ours, itself if it is on a link.
+    async fn resolve(&mut self, next_hop: Ipv4Addr) -> io::Result<Option<Ipv4Addr>> {
+        if let Some(known) = self.resolved.get(&next_hop) {
+            return Ok(*known);
+        }
+        let table = self.main_table().await?;
+        let matches = table.iter().filter(|m| !is_ours(m)).filter_map(|m| {
+            let prefix = destination(m)?;
+            // A default route does not make a BGP next hop reachable.
+            (prefix.prefix_len() > 0 && prefix.contains(&next_hop)).then_some((prefix.prefix_len(), m))
+        });
+        let best = matches.max_by_key(|(length, _)| *length);
+        let gateway = best.map(|(_, message)| gateway(message).unwrap_or(next_hop));
+        self.resolved.insert(next_hop, gateway);
+        Ok(gateway)
+    }
+
+    async fn main_table(&self) -> io::Result<Vec<RouteMessage>> {
+        let messages = self
+            .netlink
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute();
+        let messages: Vec<RouteMessage> = messages.try_collect().await.map_err(io::Error::other)?;
+        Ok(messages
+            .into_iter()
+            .filter(|m| m.header.table == RouteHeader::RT_TABLE_MAIN)
+            .collect())
+    }
+}
+
+fn route(prefix: Ipv4Net) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(prefix.network(), prefix.prefix_len())
+        .protocol(RouteProtocol::from(PROTOCOL))
+        .scope(RouteScope::Universe)
+        .kind(RouteType::Unicast)
+        .priority(METRIC)
+        .build()
+}
+
+fn is_ours(message: &RouteMessage) -> bool {
+    u8::from(message.header.protocol) == PROTOCOL
+}
+
+fn destination(message: &RouteMessage) -> Option<Ipv4Net> {
+    let address = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    Ipv4Net::new(
+        address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        message.header.destination_prefix_length,
+    )
+    .ok()
+}
+
+fn gateway(message: &RouteMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })
+}

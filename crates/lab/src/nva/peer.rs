@@ -1,0 +1,230 @@
+//! One peer of the builtin NVA: its session, its connections, and what was learned from it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use bgp::session::{ConnectionId, Input, Negotiated, Output, Session, SessionConfig};
+use bgp::wire::{
+    Community, EncodeContext, PathAttributes, RefreshKind, Update, pack_announcement, pack_end_of_rib, pack_withdrawal,
+};
+use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
+use bytes::BytesMut;
+use daemon::connection::Connection;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ipnet::Ipv4Net;
+
+use super::NvaConfig;
+use crate::topology::Path;
+
+/// Dialled again soon: in a lab somebody is watching.
+const CONNECT_RETRY: Duration = Duration::from_secs(1);
+const MAX_IDLE_HOLD: Duration = Duration::from_secs(4);
+/// The hold time most NVAs propose.
+const HOLD_TIME_SECS: u16 = 180;
+
+/// One peer.
+pub(super) struct Peer {
+    pub(super) address: Ipv4Addr,
+    session: Session,
+    connections: HashMap<ConnectionId, Connection>,
+    established: Option<Negotiated>,
+    /// Prefix → BGP next hop.
+    learned: BTreeMap<Ipv4Net, Ipv4Addr>,
+}
+
+/// What a peer wants of its owner.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// Dial it.
+    pub(super) dial: bool,
+    /// What was learned changed.
+    pub(super) learned: bool,
+    /// It is Established since now.
+    pub(super) established: bool,
+}
+
+impl Peer {
+    pub(super) fn new(config: &NvaConfig, address: Ipv4Addr) -> Peer {
+        let mut session = SessionConfig::azure(BgpIdentifier(config.address), address.into(), Asn(config.peer_asn));
+        session.local_asn = Asn(config.asn);
+        session.hold_time_secs = HOLD_TIME_SECS;
+        session.capabilities.families = FamilySet::IPV4;
+        session.connect_retry = CONNECT_RETRY;
+        session.max_idle_hold = MAX_IDLE_HOLD;
+        session.jitter_seed = u64::from(u32::from(config.address) ^ u32::from(address));
+        Peer {
+            address,
+            session: Session::new(session),
+            connections: HashMap::new(),
+            established: None,
+            learned: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.connections.contains_key(&connection)
+    }
+
+    pub(super) fn add_connection(&mut self, connection: Connection) {
+        self.connections.insert(connection.id(), connection);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.session.poll_timeout()
+    }
+
+    pub(super) fn learned(&self) -> &BTreeMap<Ipv4Net, Ipv4Addr> {
+        &self.learned
+    }
+
+    pub(super) fn state(&self) -> String {
+        format!("{:?}", self.session.status().state)
+    }
+
+    /// What resolves when the connections that there are now have ended.
+    pub(super) fn connections_ended(&self) -> Vec<BoxFuture<'static, ()>> {
+        self.connections.values().map(|c| c.ended().boxed()).collect()
+    }
+
+    /// Hands the session an input, or (`None`) fires its timers, and carries out what it wants.
+    pub(super) fn handle(&mut self, config: &NvaConfig, input: Option<Input>) -> Wishes {
+        let now = Instant::now();
+        if let Some(Input::Closed { connection, .. }) = &input {
+            self.connections.remove(connection);
+        }
+        match input {
+            Some(input) => self.session.handle(now, input),
+            None => self.session.handle_timeout(now),
+        }
+        let mut wishes = Wishes::default();
+        while let Some(output) = self.session.poll_output() {
+            self.carry_out(config, output, &mut wishes);
+        }
+        wishes
+    }
+
+    fn carry_out(&mut self, config: &NvaConfig, output: Output, wishes: &mut Wishes) {
+        match output {
+            Output::Dial => wishes.dial = true,
+            Output::Send { connection, message } => {
+                let mut bytes = BytesMut::new();
+                message.encode(&mut bytes);
+                self.write(connection, bytes);
+            }
+            Output::SetDecodeContext { connection, context } => {
+                if let Some(connection) = self.connections.get(&connection) {
+                    connection.set_context(context);
+                }
+            }
+            Output::Close { connection } => drop(self.connections.remove(&connection)),
+            Output::Established(negotiated) => {
+                tracing::info!(peer = %self.address, "established");
+                self.established = Some(negotiated);
+                wishes.established = true;
+                self.send_all(config);
+            }
+            Output::Down(reason) => {
+                tracing::info!(peer = %self.address, ?reason, "down");
+                self.established = None;
+                wishes.learned = !self.learned.is_empty();
+                self.learned.clear();
+            }
+            Output::AttemptFailed(reason) => tracing::debug!(peer = %self.address, ?reason, "not established"),
+            Output::Update(update) => wishes.learned |= self.learn(config, &update),
+            Output::Refresh(refresh) => {
+                if refresh.kind == RefreshKind::Request && refresh.family == Family::Ipv4Unicast {
+                    self.send_all(config);
+                }
+            }
+        }
+    }
+
+    /// Takes an UPDATE; says whether anything changed.
+    fn learn(&mut self, config: &NvaConfig, update: &Update) -> bool {
+        let mut changed = false;
+        for prefix in update.withdrawn.iter().filter_map(ipv4) {
+            changed |= self.learned.remove(&prefix).is_some();
+        }
+        for announcement in &update.announced {
+            let IpAddr::V4(next_hop) = announcement.attributes.next_hop() else {
+                continue;
+            };
+            //= https://www.rfc-editor.org/rfc/rfc4271#section-9.1.2
+            //# If the AS_PATH attribute of a BGP route contains an AS loop, the BGP
+            //# route should be excluded from the Phase 2 decision function.
+            let is_loop = announcement.attributes.as_numbers().any(|asn| asn == Asn(config.asn));
+            for prefix in announcement.prefixes.iter().filter_map(ipv4) {
+                changed |= if is_loop {
+                    self.learned.remove(&prefix).is_some()
+                } else {
+                    self.learned.insert(prefix, next_hop) != Some(next_hop)
+                };
+            }
+        }
+        changed
+    }
+
+    fn send_all(&mut self, config: &NvaConfig) {
+        self.send(config, &config.announce, &[]);
+        let mut bytes = BytesMut::new();
+        pack_end_of_rib(&mut bytes, Family::Ipv4Unicast);
+        if let Some(connection) = self.established.as_ref().map(|n| n.connection) {
+            self.write(connection, bytes);
+        }
+    }
+
+    /// Tells the peer, if it is Established, of paths and prefixes that are gone.
+    pub(super) fn send(&self, config: &NvaConfig, paths: &[Path], gone: &[Ipv4Net]) {
+        let Some(negotiated) = &self.established else { return };
+        let mut bytes = BytesMut::new();
+        let context: EncodeContext = negotiated.encode;
+        pack_withdrawal(
+            &mut bytes,
+            context,
+            Family::Ipv4Unicast,
+            gone.iter().map(|p| IpNet::V4(*p)),
+        );
+        for path in paths {
+            let prefix = [IpNet::V4(path.prefix)];
+            pack_announcement(
+                &mut bytes,
+                context,
+                &attributes(config, path),
+                Family::Ipv4Unicast,
+                prefix,
+            );
+        }
+        self.write(negotiated.connection, bytes);
+    }
+
+    fn write(&self, connection: ConnectionId, bytes: BytesMut) {
+        if let Some(connection) = self.connections.get(&connection).filter(|_| !bytes.is_empty()) {
+            // What an NVA announces is configured, so it is bounded, and far below the queue's limit.
+            connection.write(bytes.freeze());
+        }
+    }
+}
+
+fn attributes(config: &NvaConfig, path: &Path) -> PathAttributes {
+    let own = std::iter::repeat_n(config.asn, usize::from(path.as_path_prepend) + 1);
+    let as_path: Vec<Asn> = own.chain(path.as_path.iter().copied()).map(Asn).collect();
+    let communities: Vec<Community> = path
+        .communities
+        .iter()
+        .map(|(high, low)| Community::new(*high, *low))
+        .collect();
+    PathAttributes::builder(path.next_hop.unwrap_or(config.address).into())
+        .as_sequence(&as_path)
+        .med(path.med)
+        .communities(&communities)
+        .build()
+}
+
+fn ipv4(prefix: &IpNet) -> Option<Ipv4Net> {
+    match prefix {
+        IpNet::V4(prefix) => Some(*prefix),
+        IpNet::V6(_) => None,
+    }
+}

@@ -1,0 +1,298 @@
+//! The one task that owns everything: sessions, connections, kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path as FilePath, PathBuf};
+use std::time::{Duration, Instant};
+
+use bgp::session::{ConnectionId, Direction, Input};
+use bgp::wire::CeaseSubcode;
+use daemon::connection::{
+    Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, Permit, dial,
+};
+use ipnet::Ipv4Net;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::NvaConfig;
+use super::control::{self, Request};
+use super::kernel::Kernel;
+use super::peer::{Peer, Wishes};
+use crate::topology::Path;
+
+/// Events that wait for the speaker; a full channel slows connections down through TCP.
+const MAX_EVENTS: usize = 256;
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A deadline when there is none.
+const FAR_AWAY: Duration = Duration::from_secs(3600);
+
+enum Event {
+    Connection(ConnectionEvent),
+    Listen(ListenEvent),
+    Dialled(Ipv4Addr, Result<TcpStream, String>),
+}
+
+impl From<ConnectionEvent> for Event {
+    fn from(event: ConnectionEvent) -> Event {
+        Event::Connection(event)
+    }
+}
+
+impl From<ListenEvent> for Event {
+    fn from(event: ListenEvent) -> Event {
+        Event::Listen(event)
+    }
+}
+
+struct Speaker {
+    file: PathBuf,
+    config: NvaConfig,
+    peers: Vec<Peer>,
+    kernel: Option<Kernel>,
+    events: mpsc::Sender<Event>,
+    last_connection: u64,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
+    let (events, mut incoming) = mpsc::channel(MAX_EVENTS);
+    let (requests, mut asked) = mpsc::channel(1);
+    let _listener = Listener::spawn(listen_options(&config), events.clone());
+    control::listen(&config.control, requests)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut speaker = Speaker {
+        file: file.to_owned(),
+        peers: config
+            .peers
+            .iter()
+            .map(|address| Peer::new(&config, *address))
+            .collect(),
+        kernel: if config.install {
+            Some(Kernel::open().await?)
+        } else {
+            None
+        },
+        config,
+        events,
+        last_connection: 0,
+    };
+    for index in 0..speaker.peers.len() {
+        speaker.handle(index, Some(Input::Start)).await?;
+    }
+    loop {
+        tokio::select! {
+            Some(event) = incoming.recv() => speaker.take(event).await?,
+            Some((request, answer)) = asked.recv() => speaker.answer(request, answer),
+            () = tokio::time::sleep_until(speaker.deadline().into()) => speaker.fire_timers().await?,
+            _ = terminate.recv() => return speaker.farewell().await,
+            _ = interrupt.recv() => return speaker.farewell().await,
+        }
+    }
+}
+
+fn listen_options(config: &NvaConfig) -> ListenOptions {
+    ListenOptions {
+        name: config.name.as_str().into(),
+        local: SocketAddr::new(config.address.into(), BGP_PORT),
+        namespace: None,
+        peers: Vec::new(),
+    }
+}
+
+impl Speaker {
+    async fn take(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Connection(event) => self.take_connection_event(event).await,
+            Event::Listen(ListenEvent::Accepted(accepted)) => self.accept(accepted).await,
+            Event::Listen(ListenEvent::Problem { problem, .. }) => {
+                if let Some(problem) = problem {
+                    tracing::warn!(problem, "cannot listen");
+                }
+                Ok(())
+            }
+            Event::Dialled(address, result) => self.dialled(address, result).await,
+        }
+    }
+
+    async fn take_connection_event(&mut self, event: ConnectionEvent) -> io::Result<()> {
+        let (connection, inputs) = match event {
+            ConnectionEvent::Received { connection, messages } => {
+                let inputs = messages
+                    .into_iter()
+                    .map(|message| Input::Received { connection, message });
+                (connection, inputs.collect())
+            }
+            ConnectionEvent::Malformed { connection, error } => {
+                (connection, vec![Input::Malformed { connection, error }])
+            }
+            ConnectionEvent::Closed { connection, reason } => (connection, vec![Input::Closed { connection, reason }]),
+            ConnectionEvent::Stalled { connection } => (connection, vec![Input::WriteBlocked { connection }]),
+            ConnectionEvent::Moving { connection } => (connection, vec![Input::WriteResumed { connection }]),
+            ConnectionEvent::Drained { connection } => (connection, Vec::new()),
+        };
+        let Some(index) = self.peers.iter().position(|p| p.has(connection)) else {
+            return Ok(());
+        };
+        let mut all = Wishes::default();
+        for input in inputs {
+            let wishes = self.peers[index].handle(&self.config, Some(input));
+            all.dial |= wishes.dial;
+            all.learned |= wishes.learned;
+            all.established |= wishes.established;
+        }
+        self.grant(index, all).await
+    }
+
+    async fn accept(&mut self, accepted: Accepted) -> io::Result<()> {
+        let IpAddr::V4(from) = accepted.remote.ip() else {
+            return Ok(());
+        };
+        self.connected(from, accepted.stream, Some(accepted.permit), Direction::Accepted)
+            .await
+    }
+
+    async fn dialled(&mut self, address: Ipv4Addr, result: Result<TcpStream, String>) -> io::Result<()> {
+        match result {
+            Ok(stream) => self.connected(address, stream, None, Direction::Dialled).await,
+            Err(reason) => match self.peers.iter().position(|p| p.address == address) {
+                Some(index) => self.handle(index, Some(Input::DialFailed { reason })).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn connected(
+        &mut self,
+        address: Ipv4Addr,
+        stream: TcpStream,
+        permit: Option<Permit>,
+        direction: Direction,
+    ) -> io::Result<()> {
+        // A stranger's connection is closed by being dropped.
+        let Some(index) = self.peers.iter().position(|p| p.address == address) else {
+            return Ok(());
+        };
+        self.last_connection += 1;
+        let id = ConnectionId(self.last_connection);
+        let connection = Connection::spawn(id, stream, permit, self.events.clone());
+        self.peers[index].add_connection(connection);
+        self.handle(
+            index,
+            Some(Input::Connected {
+                connection: id,
+                direction,
+            }),
+        )
+        .await
+    }
+
+    async fn handle(&mut self, index: usize, input: Option<Input>) -> io::Result<()> {
+        let wishes = self.peers[index].handle(&self.config, input);
+        self.grant(index, wishes).await
+    }
+
+    async fn grant(&mut self, index: usize, wishes: Wishes) -> io::Result<()> {
+        if wishes.dial {
+            self.dial(self.peers[index].address);
+        }
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| wishes.learned || wishes.established) {
+            if wishes.established {
+                kernel.look_again();
+            }
+            let learned = learned(&self.peers);
+            kernel.sync(&learned).await?;
+        }
+        Ok(())
+    }
+
+    fn dial(&self, address: Ipv4Addr) {
+        let options = DialOptions {
+            local: self.config.address.into(),
+            remote: SocketAddr::new(address.into(), BGP_PORT),
+            namespace: None,
+            md5_password: None,
+            ttl_security_hops: None,
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let result = dial(options).await.map_err(|e| e.to_string());
+            let _ = events.send(Event::Dialled(address, result)).await;
+        });
+    }
+
+    fn deadline(&self) -> Instant {
+        let deadlines = self.peers.iter().filter_map(Peer::deadline);
+        deadlines.min().unwrap_or_else(|| Instant::now() + FAR_AWAY)
+    }
+
+    async fn fire_timers(&mut self) -> io::Result<()> {
+        for index in 0..self.peers.len() {
+            self.handle(index, None).await?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: Request, answer: oneshot::Sender<String>) {
+        let text = match request {
+            Request::Reload => match NvaConfig::read(&self.file) {
+                Ok(config) => self.reload(config),
+                Err(error) => error.to_string(),
+            },
+            Request::Status => self.status(),
+        };
+        let _ = answer.send(text);
+    }
+
+    /// Takes over what is announced; all else takes a restart.
+    fn reload(&mut self, config: NvaConfig) -> String {
+        let old = std::mem::replace(&mut self.config.announce, config.announce);
+        let is_new = |path: &&Path| !old.contains(path);
+        let more: Vec<Path> = self.config.announce.iter().filter(is_new).cloned().collect();
+        let stays = |prefix: Ipv4Net| self.config.announce.iter().any(|p| p.prefix == prefix);
+        let gone: Vec<Ipv4Net> = old.iter().map(|p| p.prefix).filter(|p| !stays(*p)).collect();
+        for peer in &self.peers {
+            peer.send(&self.config, &more, &gone);
+        }
+        "ok".to_owned()
+    }
+
+    fn status(&self) -> String {
+        let peers = self
+            .peers
+            .iter()
+            .map(|p| json!({ "address": p.address, "state": p.state(), "learned": p.learned() }));
+        json!({ "name": self.config.name, "peers": peers.collect::<Vec<_>>() }).to_string()
+    }
+
+    /// Tells the peers (RFC 4486: Administrative Shutdown), takes the routes out, and waits until the word is out.
+    async fn farewell(&mut self) -> io::Result<()> {
+        let ended: Vec<_> = self.peers.iter().flat_map(Peer::connections_ended).collect();
+        for index in 0..self.peers.len() {
+            let stop = Input::Stop {
+                subcode: CeaseSubcode::AdministrativeShutdown as u8,
+                communication: "the NVA stops".to_owned(),
+            };
+            self.handle(index, Some(stop)).await?;
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.sync(&BTreeMap::new()).await?;
+        }
+        // A peer that does not close its side need not be waited for.
+        let _ = tokio::time::timeout(FAREWELL, futures::future::join_all(ended)).await;
+        let _ = std::fs::remove_file(&self.config.control);
+        Ok(())
+    }
+}
+
+/// Prefix → all next hops that any peer gives for it.
+fn learned(peers: &[Peer]) -> BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>> {
+    let mut all: BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for (prefix, next_hop) in peers.iter().flat_map(|p| p.learned()) {
+        all.entry(*prefix).or_default().insert(*next_hop);
+    }
+    all
+}
