@@ -172,6 +172,9 @@ impl Layout {
                 via: host.address.addr(),
             }));
         }
+        if matches!(nva.software, Software::Gobgp | Software::Exabgp) {
+            routes.extend(reachable(topology, &nva.vnet).map(|prefix| through_gateway(*prefix, subnet)));
+        }
         self.add(
             &nva.name,
             NodeKind::Nva,
