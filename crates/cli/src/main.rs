@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use client::ClientError;
 
+mod agent;
 mod client;
 mod instance;
 mod lab;
@@ -33,6 +34,8 @@ enum Command {
     /// Run one instance process. The manager starts these; nobody else needs to.
     #[command(hide = true)]
     Instance(instance::InstanceArgs),
+    /// Put the effective routes of NICs into their kernels. Runs on every VM or host.
+    Agent(agent::AgentArgs),
     /// Topologies in network namespaces: virtual networks, VMs, NVAs, sites.
     Lab(lab::LabArgs),
     #[command(flatten)]
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Instance(args) => instance::run(args),
+        Command::Agent(args) => agent::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
         Command::Resource(noun) => ask(resource::run(noun)),

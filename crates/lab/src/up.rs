@@ -197,6 +197,7 @@ impl Lab {
             let mut argv = vec![self.state.executable.display().to_string(), "agent".to_owned()];
             argv.extend(servers.iter().flat_map(|url| ["--server".to_owned(), url.clone()]));
             argv.extend(["--nic".to_owned(), nic, "--system-routes".to_owned(), "all".to_owned()]);
+            argv.extend(["--name".to_owned(), node.name.clone()]);
             let name = format!("agent-{}", node.name);
             let spec = ProcessSpec {
                 argv,

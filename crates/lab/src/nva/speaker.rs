@@ -273,7 +273,7 @@ impl Speaker {
         let ended: Vec<_> = self.peers.iter().flat_map(Peer::connections_ended).collect();
         for index in 0..self.peers.len() {
             let stop = Input::Stop {
-                subcode: CeaseSubcode::AdministrativeShutdown as u8,
+                subcode: CeaseSubcode::AdministrativeShutdown,
                 communication: "the NVA stops".to_owned(),
             };
             self.handle(index, Some(stop)).await?;

@@ -1,0 +1,55 @@
+//! `routewright agent` and `routewright agent flush`.
+
+use std::process::ExitCode;
+
+use agent::{AgentOptions, FlushOptions, NicSpec, SystemRoutes};
+use clap::{Args, Subcommand};
+
+/// Arguments of `routewright agent`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The API's URL, or those of the instances' agent listeners; several, if there are several.
+    #[arg(long = "server", value_name = "URL", required = true, num_args = 1..)]
+    servers: Vec<String>,
+    /// A NIC to install routes on: its id, and where its kernel is if not here.
+    #[arg(long = "nic", value_name = "ID[,netns=NAME|PATH][,table=N]", required = true, num_args = 1..)]
+    nics: Vec<NicSpec>,
+    /// Whether to install default routes and blackholes that the platform makes: all, or none, since on a real host they can
+    /// cut it off.
+    #[arg(long, value_name = "all|none", default_value = "none")]
+    system_routes: SystemRoutes,
+    /// What people shall call this agent; the host's name by default.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Remove the routes that an agent has left; it leaves them when it stops.
+    Flush {
+        /// Where: the ids don't matter. Without it, the main table here.
+        #[arg(long = "nic", value_name = "ID[,netns=NAME|PATH][,table=N]", num_args = 1..)]
+        nics: Vec<NicSpec>,
+    },
+}
+
+/// Runs the agent until it is stopped, or flushes.
+pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Verb::Flush { nics }) = args.verb {
+        let removed = agent::flush(&FlushOptions { nics })?;
+        eprintln!("{removed} routes and next hops removed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    crate::runtime::start_logging();
+    let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    crate::runtime::block_on(agent::run(AgentOptions {
+        name: args.name.or_else(|| host().ok()).unwrap_or_else(|| "agent".to_owned()),
+        servers: args.servers,
+        nics: args.nics,
+        system_routes: args.system_routes,
+    }))??;
+    Ok(ExitCode::SUCCESS)
+}
