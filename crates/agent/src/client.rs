@@ -4,10 +4,13 @@
 //! Connections are made from the namespace that the agent was started in, whatever namespaces its NICs are in.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::agent::routes_client::RoutesClient;
-use api::agent::{FromAgent, Hello, from_agent, to_agent};
+use api::agent::{FromAgent, Hello, ToAgent, Welcome, from_agent, to_agent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) nics: BTreeMap<String, mpsc::Sender<Input>>,
     pub(crate) confirmations: Confirmations,
+    /// How many of the agent's instances are silent.
+    pub(crate) silent_instances: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +88,12 @@ struct State {
     silent: bool,
 }
 
+/// A stream that is open.
+struct Stream {
+    outgoing: mpsc::Sender<FromAgent>,
+    incoming: tonic::Streaming<ToAgent>,
+}
+
 impl Client {
     /// Returns only when a NIC's thread is gone.
     pub(crate) async fn run(mut self) {
@@ -95,7 +106,7 @@ impl Client {
         let mut back_off = FIRST_BACK_OFF;
         loop {
             let begin = Instant::now();
-            let ended = self.follow(&mut state).await;
+            let Err(ended) = self.follow(&mut state).await;
             if matches!(ended, Ended::NicGone) {
                 return;
             }
@@ -106,24 +117,24 @@ impl Client {
                 tracing::debug!(url = %self.source.url, reason = %ended, "no instance");
             }
             self.confirmations.clear();
-            if self.pause(&mut state, back_off).await.is_err() {
+            if self
+                .listening_for_silence(&mut state, tokio::time::sleep(back_off))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            if self.source.by_manager && self.find_again(&mut state).await.is_err() {
                 return;
             }
             back_off = (back_off * 2).min(LAST_BACK_OFF);
         }
     }
 
-    /// Waits before the next attempt, with an eye on the silence.
-    async fn pause(&mut self, state: &mut State, back_off: Duration) -> Result<(), Ended> {
-        let resume = Instant::now() + back_off;
-        let silent_at = state.last_heard + state.silence;
-        if !state.silent && silent_at <= resume {
-            tokio::time::sleep_until(silent_at).await;
-            self.fall_silent(state).await?;
-        }
-        tokio::time::sleep_until(resume).await;
-        if self.source.by_manager
-            && let Server::Manager(urls) = discover::ask(&self.http, &self.source.server).await
+    /// The instance may have come back elsewhere; the manager, if there is one, knows.
+    async fn find_again(&mut self, state: &mut State) -> Result<(), Ended> {
+        let (http, server) = (self.http.clone(), self.source.server.clone());
+        if let Server::Manager(urls) = self.listening_for_silence(state, discover::ask(&http, &server)).await?
             && let Some(url) = urls.get(self.source.index)
         {
             self.source.url.clone_from(url);
@@ -131,65 +142,46 @@ impl Client {
         Ok(())
     }
 
-    async fn fall_silent(&mut self, state: &mut State) -> Result<(), Ended> {
-        state.silent = true;
-        tracing::warn!(url = %self.source.url, after = ?state.silence, "the instance is silent");
-        self.tell(Told {
-            nic: None,
-            said: Said::Silent,
-            confirm: None,
-        })
-        .await
+    /// Waits for something while the instance can't be heard, and tells the NICs in time that it is silent.
+    async fn listening_for_silence<T>(&self, state: &mut State, wait: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut wait = std::pin::pin!(wait);
+        if !state.silent {
+            tokio::select! {
+                done = &mut wait => return Ok(done),
+                () = tokio::time::sleep_until(state.last_heard + state.silence) => {}
+            }
+            state.silent = true;
+            self.silent_instances.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(url = %self.source.url, after = ?state.silence, "the instance is silent");
+            self.tell(Told {
+                nic: None,
+                said: Said::Silent,
+                confirm: None,
+            })
+            .await?;
+        }
+        Ok(wait.await)
     }
 
     /// One stream, from its beginning to its end.
-    async fn follow(&mut self, state: &mut State) -> Ended {
-        match self.stream(state).await {
-            Ok(never) => match never {},
-            Err(ended) => {
-                if !state.silent
-                    && state.last_heard + state.silence <= Instant::now()
-                    && let Err(gone) = self.fall_silent(state).await
-                {
-                    return gone;
-                }
-                ended
-            }
-        }
-    }
-
-    async fn stream(&mut self, state: &mut State) -> Result<std::convert::Infallible, Ended> {
-        let endpoint = Endpoint::from_shared(self.source.url.clone())
-            .map_err(|error| Ended::Url(format!("{} is no URL: {error}", self.source.url)))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW);
-        let channel = endpoint.connect().await?;
-        let mut client = RoutesClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let (outgoing, requests) = mpsc::channel(OUTGOING);
+    async fn follow(&mut self, state: &mut State) -> Result<Infallible, Ended> {
         let hello = Hello {
             agent: self.name.clone(),
             nics: self.nics.keys().cloned().collect(),
         };
-        let hello = FromAgent {
-            body: Some(from_agent::Body::Hello(hello)),
-        };
-        outgoing.send(hello).await.map_err(|_| Ended::Over)?;
-        let answer = tokio::time::timeout(state.silence, client.follow(ReceiverStream::new(requests))).await;
-        let mut incoming = answer
-            .map_err(|_| Ended::Silent(state.silence))?
-            .map_err(Box::new)?
-            .into_inner();
+        let url = self.source.url.clone();
+        let mut stream = self
+            .listening_for_silence(state, connect(&url, hello, state.silence))
+            .await??;
         let mut welcomed = false;
         let mut quiet_since = Instant::now();
         loop {
             let confirmation = async {
-                let permit = outgoing.reserve().await.ok();
+                let permit = stream.outgoing.reserve().await.ok();
                 (permit, self.confirmations.next().await)
             };
             let message = tokio::select! {
-                message = incoming.message() => message.map_err(Box::new)?.ok_or(Ended::Over)?,
+                message = stream.incoming.message() => message.map_err(Box::new)?.ok_or(Ended::Over)?,
                 (permit, installed) = confirmation => {
                     let permit = permit.ok_or(Ended::Over)?;
                     permit.send(FromAgent { body: Some(from_agent::Body::Installed(installed)) });
@@ -198,22 +190,38 @@ impl Client {
                 () = tokio::time::sleep_until(quiet_since + state.silence) => return Err(Ended::Silent(state.silence)),
             };
             if let Some(to_agent::Body::Welcome(welcome)) = &message.body {
-                if welcome.silence_secs > 0 {
-                    state.silence = Duration::from_secs(welcome.silence_secs.into());
-                }
-                state.silent = false;
                 welcomed = true;
-                tracing::info!(url = %self.source.url, instance = welcome.instance, epoch = welcome.epoch, "following the instance");
+                self.welcome(state, welcome);
             } else if !welcomed {
                 return Err(StreamError::NoWelcome.into());
             }
-            for told in state.tables.handle(message)? {
+            let told = state.tables.handle(message)?;
+            if told.is_empty() && self.silent_instances.load(Ordering::Relaxed) > 0 {
+                self.tell(Told {
+                    nic: None,
+                    said: Said::Alive,
+                    confirm: None,
+                })
+                .await?;
+            }
+            for told in told {
                 self.tell(told).await?;
             }
             // Counted from here: while a NIC's thread was busy we did not listen.
             quiet_since = Instant::now();
             state.last_heard = quiet_since;
         }
+    }
+
+    fn welcome(&self, state: &mut State, welcome: &Welcome) {
+        if welcome.silence_secs > 0 {
+            state.silence = Duration::from_secs(welcome.silence_secs.into());
+        }
+        if std::mem::take(&mut state.silent) {
+            self.silent_instances.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Welcome { instance, epoch, .. } = *welcome;
+        tracing::info!(url = %self.source.url, instance, epoch, "following the instance");
     }
 
     async fn tell(&self, told: Told) -> Result<(), Ended> {
@@ -238,4 +246,28 @@ impl Client {
             }
         }
     }
+}
+
+/// Opens a stream and says which NICs it is for. An instance that accepts and then says nothing is given up, too.
+async fn connect(url: &str, hello: Hello, patience: Duration) -> Result<Stream, Ended> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Ended::Url(format!("{url} is no URL: {error}")))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
+    let mut client = RoutesClient::new(endpoint.connect().await?).max_decoding_message_size(MAX_MESSAGE);
+    let (outgoing, requests) = mpsc::channel(OUTGOING);
+    outgoing
+        .send(FromAgent {
+            body: Some(from_agent::Body::Hello(hello)),
+        })
+        .await
+        .map_err(|_| Ended::Over)?;
+    let answer = tokio::time::timeout(patience, client.follow(ReceiverStream::new(requests))).await;
+    let incoming = answer
+        .map_err(|_| Ended::Silent(patience))?
+        .map_err(Box::new)?
+        .into_inner();
+    Ok(Stream { outgoing, incoming })
 }

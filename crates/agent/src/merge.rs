@@ -6,7 +6,8 @@
 //! - Per prefix, groups of next hops compete by rank; the best counts, groups of equal rank are joined.
 //! - Ways without a rank are the same from both instances, except while they follow different versions of the intent. A BGP
 //!   route at only one instance lasts, though, so ways are ordered: group, on-link, subnet gateway, blackhole.
-//! - An instance that is silent doesn't count while another one is live and has converged. When none is, everything stays.
+//! - An instance that is silent doesn't count any more as soon as another one that has converged speaks *after* that. So when
+//!   both die at once neither takes the other's routes along: everything stays.
 //! - An instance that converges only adds: its former word stays until then.
 //!
 //! Routes are gathered under a [`GroupKey`]: the groups that the words name for them. So a group that changes at one instance is one
@@ -58,6 +59,8 @@ pub enum Said {
     Changed(std::sync::Arc<Changes>),
     /// All is said that this instance has to say after a start (or not yet).
     Converged(bool),
+    /// Something came that says nothing else. Needed only while another instance is silent.
+    Alive,
     /// Nothing came for longer than its silence limit. What follows is a stream from its beginning.
     Silent,
 }
@@ -158,13 +161,13 @@ impl Merge {
         if voice >= self.voices.len() {
             return;
         }
+        let mut rebuild = false;
         match said {
-            Said::Changed(changes) => self.changed(voice, &changes),
-            said => {
-                if self.take(voice, said) {
-                    self.rebuild();
-                }
-            }
+            Said::Changed(changes) => rebuild = self.changed(voice, &changes),
+            said => rebuild |= self.take(voice, said),
+        }
+        if self.settle_voices(voice) || rebuild {
+            self.rebuild();
         }
     }
 
@@ -204,7 +207,7 @@ impl Merge {
     /// Changes a voice; true if that may have changed what is wanted.
     fn take(&mut self, index: usize, said: Said) -> bool {
         let voice = &mut self.voices[index];
-        let changed = match said {
+        match said {
             Said::Welcome { epoch } => {
                 voice.silent = false;
                 let reborn = voice.epoch.is_some_and(|old| old != epoch);
@@ -238,23 +241,20 @@ impl Merge {
                 voice.silent = true;
                 false
             }
-            Said::Changed(_) => false,
-        };
-        self.settle_voices() || changed
+            Said::Alive | Said::Changed(_) => false,
+        }
     }
 
-    /// Lets go of words that don't count any more; true if there were any.
-    fn settle_voices(&mut self) -> bool {
-        let mut changed = false;
-        let any_sure = self.voices.iter().any(Voice::is_sure);
-        for voice in &mut self.voices {
-            if voice.is_sure() && voice.former.take().is_some() {
-                changed = true;
-            }
-            if any_sure && voice.silent && !voice.dropped {
-                voice.dropped = true;
-                changed |= voice.now.is_some() || voice.former.is_some();
-            }
+    /// Lets go of words that don't count any more, now that `speaker` has spoken (or was found silent); true if there were any.
+    fn settle_voices(&mut self, speaker: usize) -> bool {
+        let speaker = &mut self.voices[speaker];
+        if !speaker.is_sure() {
+            return false;
+        }
+        let mut changed = speaker.former.take().is_some();
+        for voice in self.voices.iter_mut().filter(|voice| voice.silent && !voice.dropped) {
+            voice.dropped = true;
+            changed |= voice.now.is_some() || voice.former.is_some();
         }
         changed
     }
@@ -292,11 +292,11 @@ impl Merge {
         self.dirty.all = true;
     }
 
-    fn changed(&mut self, index: usize, changes: &Changes) {
-        let voice = &self.voices[index];
+    /// Takes in where a shared table has changed; true if everything is to be worked out again.
+    fn changed(&mut self, index: usize, changes: &Changes) -> bool {
         // Which of the two words a route goes under depends on the members while both are there.
-        if voice.former.is_some() && !changes.groups.is_empty() || self.dirty.all {
-            return self.rebuild();
+        if self.voices[index].former.is_some() && !changes.groups.is_empty() {
+            return true;
         }
         let words = Words::read(&self.voices, self.system_routes);
         let slot = index * 2;
@@ -325,11 +325,23 @@ impl Merge {
                 self.dirty.prefixes.insert(*prefix);
             }
         }
+        false
     }
 
-    /// Forgets groups that no route has any more. `used` says which have.
-    pub fn forget_groups(&mut self, used: impl Fn(&GroupKey) -> bool) {
-        self.groups.retain(|key, _| used(key));
+    /// Forgets groups that no route has any more. Deltas leave some behind; whoever asks for it pays for a look at all routes.
+    pub fn forget_unused_groups(&mut self) {
+        let used: FxHashSet<GroupKey> = self
+            .routes
+            .values()
+            .filter_map(|way| {
+                if let WantedWay::Group(key) = way {
+                    Some(*key)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        self.groups.retain(|key, _| used.contains(key));
     }
 }
 

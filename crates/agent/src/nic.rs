@@ -32,6 +32,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Problems told per confirmation; a table with a mistake in each route needs no more.
 const MAX_PROBLEMS: usize = 20;
 
+/// So many more groups than the planner has ids for are worth a look at all routes.
+const SPARE_GROUPS: usize = 1024;
+
 /// Reading the kernel takes at most one part of so many, however much others change.
 const READING_SHARE: u32 = 4;
 
@@ -321,6 +324,11 @@ impl NicTask {
             attempts += 1;
             self.last_read = None;
             self.look = Look::AtTable;
+        }
+        if let Some(state) = &self.table
+            && self.merge.groups().len() > state.planner.group_count() * 2 + SPARE_GROUPS
+        {
+            self.merge.forget_unused_groups();
         }
         if let Some(state) = &self.table {
             problems.extend(

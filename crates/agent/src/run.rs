@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -68,9 +70,11 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
         })?;
         nics.insert(spec.id.clone(), sender);
     }
+    let silent_instances = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for ((voice, source), confirmations) in sources.into_iter().enumerate().zip(confirmations) {
         let (name, http, nics) = (options.name.clone(), http.clone(), nics.clone());
+        let silent_instances = Arc::clone(&silent_instances);
         clients.spawn(
             Client {
                 voice,
@@ -79,6 +83,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
                 http,
                 nics,
                 confirmations,
+                silent_instances,
             }
             .run(),
         );

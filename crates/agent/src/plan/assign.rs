@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Installed, KernelWay, NexthopId, Planner};
@@ -21,17 +22,32 @@ impl Planner {
         let mut claims = claims(merge, installed);
         claims.sort_unstable_by(|a, b| b.strength().cmp(&a.strength()).then(a.id.cmp(&b.id)));
         for claim in claims {
-            if claim.is_good() && !self.ids.contains_key(&claim.key) && claimed.insert(claim.id) {
+            if claim.is_good(self.settled) && !self.ids.contains_key(&claim.key) && claimed.insert(claim.id) {
                 self.ids.insert(claim.key, claim.id);
             }
         }
     }
 
-    /// An id for a group that has none.
-    pub(super) fn allocate(&mut self, installed: &Installed, key: GroupKey) -> Option<NexthopId> {
-        let id = self.free_id(installed)?;
-        self.ids.insert(key, id);
-        Some(id)
+    /// The kernel group that a route of the group goes through already, if it has the same members and stands for no other.
+    pub(super) fn take_over(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet, key: GroupKey) -> bool {
+        let Some(KernelWay::Group(id)) = installed.routes().get(&prefix) else {
+            return false;
+        };
+        let same_members = installed
+            .gateways(*id)
+            .is_some_and(|members| merge.groups().get(&key) == Some(&members));
+        let takes = same_members && !self.is_assigned(*id);
+        if takes {
+            self.ids.insert(key, *id);
+        }
+        takes
+    }
+
+    /// An id for a group that has none; false if there is none left.
+    pub(super) fn allocate(&mut self, installed: &Installed, key: GroupKey) -> bool {
+        let id = self.free_id(installed);
+        self.ids.extend(id.map(|id| (key, id)));
+        id.is_some()
     }
 
     /// The next id that nothing has.
@@ -65,8 +81,9 @@ struct Claim {
 }
 
 impl Claim {
-    fn is_good(&self) -> bool {
-        self.same_members || self.alone
+    /// While not all words are heard, no group that was found loses members.
+    fn is_good(&self, settled: bool) -> bool {
+        self.same_members || (settled && self.alone)
     }
 
     fn strength(&self) -> (bool, usize) {

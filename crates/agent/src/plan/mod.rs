@@ -209,6 +209,11 @@ impl Planner {
             .chain(self.out_of_ids.then_some(Problem::OutOfIds))
     }
 
+    /// How many wanted groups are in the kernel, or on their way there.
+    pub fn group_count(&self) -> usize {
+        self.ids.len()
+    }
+
     /// True if some operation is due.
     pub fn is_busy(&self) -> bool {
         self.start_over || self.tidy || !(self.groups.is_empty() && self.changes.is_empty() && self.removals.is_empty())
@@ -287,7 +292,7 @@ impl Planner {
     fn enqueue(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet) {
         match self.target(merge, installed, prefix) {
             Some(target) => {
-                self.need_group(installed, target);
+                self.need_group(merge, installed, prefix, target);
                 if self
                     .kernel_way(target)
                     .is_none_or(|way| installed.routes().get(&prefix) != Some(&way))
@@ -336,10 +341,10 @@ impl Planner {
     }
 
     /// Sees to it that the group of a way has an id and is made.
-    fn need_group(&mut self, installed: &Installed, way: WantedWay) {
+    fn need_group(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet, way: WantedWay) {
         if let WantedWay::Group(key) = way
             && !self.ids.contains_key(&key)
-            && self.allocate(installed, key).is_some()
+            && (self.take_over(merge, installed, prefix, key) || self.allocate(installed, key))
         {
             self.groups.push(key);
         }
@@ -398,9 +403,13 @@ impl Planner {
     }
 
     fn plan_changes(&mut self, merge: &Merge, installed: &Installed, limit: usize, ops: &mut Vec<Op>) {
+        let mut seen = FxHashSet::default();
         while ops.len() < limit
             && let Some(prefix) = self.changes.pop()
         {
+            if !seen.insert(prefix) {
+                continue;
+            }
             let Some(target) = self.target(merge, installed, prefix) else {
                 if installed.routes().contains_key(&prefix) {
                     self.removals.push(prefix);
@@ -423,10 +432,14 @@ impl Planner {
     }
 
     fn plan_removals(&mut self, merge: &Merge, installed: &Installed, limit: usize, ops: &mut Vec<Op>) {
+        let mut seen = FxHashSet::default();
         while ops.len() < limit
             && let Some(prefix) = self.removals.pop()
         {
             self.tidy = true;
+            if !seen.insert(prefix) {
+                continue;
+            }
             if installed.routes().contains_key(&prefix) && self.target(merge, installed, prefix).is_none() {
                 ops.push(Op::DeleteRoute { prefix });
             }

@@ -63,8 +63,7 @@ impl Routes for Service {
 pub struct FakeInstance {
     service: Service,
     pub address: SocketAddr,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-    runtime: tokio::runtime::Handle,
+    own: Option<tokio::runtime::Runtime>,
 }
 
 impl FakeInstance {
@@ -76,26 +75,32 @@ impl FakeInstance {
             })),
             installed: watch::Sender::new(None),
         };
-        // On the runtime's own thread: the test's one is in another namespace by now.
-        let bind = runtime.spawn(async move {
-            // The port of an instance that was stopped just now is free at once, but its connections may not be.
+        // Made on the agent's runtime's thread: the test's own thread is in another namespace by now.
+        let start = runtime.spawn(async move {
+            let own = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            // The port of an instance that was stopped just now is not always free at once.
             loop {
                 match tokio::net::TcpListener::bind(address).await {
-                    Ok(listener) => return listener,
+                    Ok(listener) => return (own, listener.into_std().unwrap()),
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
             }
         });
-        let listener = runtime.block_on(bind).unwrap();
+        let (own, listener) = runtime.block_on(start).unwrap();
+        let listener = own.block_on(async { tokio::net::TcpListener::from_std(listener).unwrap() });
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .add_service(RoutesServer::new(service.clone()));
-        let serve = runtime.spawn(async move {
+        own.spawn(async move {
             let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
         let heart = service.clone();
-        let heartbeat = runtime.spawn(async move {
+        own.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 send(&heart, Body::Heartbeat(Heartbeat {}));
@@ -104,8 +109,7 @@ impl FakeInstance {
         FakeInstance {
             service,
             address,
-            tasks: vec![serve, heartbeat],
-            runtime: runtime.clone(),
+            own: Some(own),
         }
     }
 
@@ -125,7 +129,7 @@ impl FakeInstance {
     /// Waits for a confirmation.
     pub fn confirmation(&self, enough: impl Fn(&Installed) -> bool) -> Vec<String> {
         let mut installed = self.service.installed.subscribe();
-        self.runtime.block_on(async {
+        self.own.as_ref().unwrap().block_on(async {
             let wait = installed.wait_for(|installed| installed.as_ref().is_some_and(&enough));
             let found = tokio::time::timeout(super::DEADLINE, wait)
                 .await
@@ -145,8 +149,9 @@ impl FakeInstance {
 
 impl Drop for FakeInstance {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(|task| task.abort());
-        self.service.shared.lock().unwrap().streams.clear();
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
+        }
     }
 }
 

@@ -11,7 +11,10 @@
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod failures;
 mod fake;
+mod foreign;
+mod instances;
 mod routes;
 mod world;
 
@@ -23,6 +26,10 @@ use libtest_mimic::{Arguments, Trial};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 fn main() {
+    // The process-level tests start this program again as the agent.
+    if let Ok(arguments) = std::env::var(world::AGENT_PROCESS) {
+        return world::run_agent_process(&arguments);
+    }
     let arguments = Arguments::from_args();
     let possible = enter_namespaces();
     if let Err(reason) = &possible {
@@ -44,7 +51,8 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
-    libtest_mimic::run(&arguments, routes::TESTS.iter().map(test).collect()).exit();
+    let tests = [routes::TESTS, foreign::TESTS, failures::TESTS, instances::TESTS];
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().map(test).collect()).exit();
 }
 
 /// Root can make namespaces; others can after they have made a user namespace.

@@ -15,6 +15,12 @@ pub const TESTS: &[(&str, fn())] = &[
         "two_members_of_a_group_share_the_packets",
         two_members_of_a_group_share_the_packets,
     ),
+    ("ten_thousand_routes_come_and_go", ten_thousand_routes_come_and_go),
+    (
+        "ipv6_routes_are_installed_and_removed",
+        ipv6_routes_are_installed_and_removed,
+    ),
+    ("a_table_of_its_own_is_used", a_table_of_its_own_is_used),
 ];
 
 fn routes_are_installed_replaced_and_removed() {
@@ -76,4 +82,66 @@ fn two_members_of_a_group_share_the_packets() {
             .trim(),
         "0"
     );
+}
+
+fn ten_thousand_routes_come_and_go() {
+    let mut world = World::new();
+    let routes: Vec<_> = (0..10_000)
+        .map(|n| via_group(&format!("20.{}.{}.0/24", n / 256, n % 256), 1))
+        .collect();
+    let prefixes = routes.iter().filter_map(|route| route.prefix.clone()).collect();
+    let instance = world.instance(world.greeting(0, 1, update(1, vec![], vec![])));
+    world.start_agent(&[&instance]);
+    instance.confirmed(1);
+    instance.say(Body::Delta(update(2, vec![group(1, &["10.1.1.4"])], routes)));
+    assert_eq!(instance.confirmed(2), Vec::<String>::new());
+    assert_eq!(world.routes().len(), 10_000);
+    instance.say(Body::Delta(api::agent::TableUpdate {
+        removed: prefixes,
+        removed_groups: vec![1],
+        ..update(3, vec![], vec![])
+    }));
+    assert_eq!(instance.confirmed(3), Vec::<String>::new());
+    assert_eq!(world.routes().len(), 0);
+}
+
+fn ipv6_routes_are_installed_and_removed() {
+    let mut world = World::new();
+    let routes = vec![
+        via_group("2001:db8::/32", 1),
+        via_group("2001:db9::/32", 1),
+        route("2001:dba::/32", Way::Blackhole(true)),
+        route("fd00:1::/64", Way::OnLink(true)),
+    ];
+    let table = update(1, vec![group(1, &["fd00:1::4", "fd00:1::5"])], routes);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    let count = |world: &World| {
+        world
+            .ip("-6 route show proto 157")
+            .lines()
+            .filter(|line| line.contains("metric 20"))
+            .count()
+    };
+    assert_eq!(count(&world), 4);
+    let mut changes = update(
+        2,
+        vec![group(1, &["fd00:1::5"])],
+        vec![route("2001:db9::/32", Way::Blackhole(true))],
+    );
+    changes.removed = vec![prefix("2001:dba::/32")];
+    instance.say(Body::Delta(changes));
+    assert_eq!(instance.confirmed(2), Vec::<String>::new());
+    assert_eq!(count(&world), 3);
+}
+
+fn a_table_of_its_own_is_used() {
+    let mut world = World::new();
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent_in(&[&instance], 1000);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    assert_eq!(world.routes().len(), 0);
+    assert_eq!(world.ip("route show table 1000 proto 157").lines().count(), 1);
 }

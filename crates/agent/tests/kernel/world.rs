@@ -13,6 +13,9 @@ use super::fake::{self, FakeInstance};
 
 pub const NIC: &str = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networkinterfaces/vm1";
 
+/// Set for a process that is to be the agent: namespace and URL.
+pub const AGENT_PROCESS: &str = "ROUTEWRIGHT_TEST_AGENT";
+
 pub struct World {
     pub runtime: tokio::runtime::Runtime,
     namespace: PathBuf,
@@ -67,16 +70,37 @@ impl World {
     }
 
     pub fn start_agent(&mut self, instances: &[&FakeInstance]) {
+        self.start_agent_in(instances, 254);
+    }
+
+    pub fn start_agent_in(&mut self, instances: &[&FakeInstance], table: u32) {
         let options = AgentOptions {
             name: "test".to_owned(),
             servers: instances.iter().map(|instance| instance.url()).collect(),
-            nics: vec![self.nic_spec()],
+            nics: vec![NicSpec {
+                table,
+                ..self.nic_spec()
+            }],
             system_routes: SystemRoutes::All,
         };
         self.agent = Some(self.runtime.spawn(async move {
             let error = agent::run(options).await;
             panic!("the agent ended: {error:?}");
         }));
+    }
+
+    /// The agent as a process, to be killed.
+    pub fn start_agent_process(&self, instance: &FakeInstance) -> std::process::Child {
+        let arguments = format!("{} {}", self.namespace.display(), instance.url());
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let command = command.env(AGENT_PROCESS, arguments);
+        // From the main thread's namespace, which is the one that the instance is in.
+        let own = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let start = std::fs::File::open(format!("/proc/{}/ns/net", std::process::id())).unwrap();
+        nix::sched::setns(start, CloneFlags::CLONE_NEWNET).unwrap();
+        let child = command.spawn().unwrap();
+        nix::sched::setns(own, CloneFlags::CLONE_NEWNET).unwrap();
+        child
     }
 
     /// Ends the agent at whatever it does.
@@ -87,13 +111,17 @@ impl World {
     }
 
     pub fn ip(&self, arguments: &str) -> String {
+        self.try_ip(arguments)
+            .unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
+    }
+
+    fn try_ip(&self, arguments: &str) -> Result<String, String> {
         let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-        assert!(
-            output.status.success(),
-            "ip {arguments}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     /// Our routes as `ip` shows them; groups' ids can't be foreseen.
@@ -121,7 +149,8 @@ impl World {
         let Some(id) = shown.split_whitespace().skip_while(|word| *word != "nhid").nth(1) else {
             return Vec::new();
         };
-        let group = self.ip(&format!("nexthop get id {id}"));
+        // What is shown next may be gone by then.
+        let group = self.try_ip(&format!("nexthop get id {id}")).unwrap_or_default();
         let members = group
             .split_whitespace()
             .skip_while(|word| *word != "group")
@@ -129,7 +158,7 @@ impl World {
             .unwrap_or_default()
             .to_owned();
         let gateway = |id: &str| {
-            let nexthop = self.ip(&format!("nexthop get id {id}"));
+            let nexthop = self.try_ip(&format!("nexthop get id {id}")).unwrap_or_default();
             nexthop
                 .split_whitespace()
                 .skip_while(|word| *word != "via")
@@ -160,4 +189,25 @@ impl Drop for World {
     fn drop(&mut self) {
         self.stop_agent();
     }
+}
+
+/// What the process does that [`World::start_agent_process`] starts.
+pub fn run_agent_process(arguments: &str) {
+    let (namespace, url) = arguments.split_once(' ').unwrap();
+    let options = AgentOptions {
+        name: "process".to_owned(),
+        servers: vec![url.to_owned()],
+        nics: vec![NicSpec {
+            id: NIC.to_owned(),
+            namespace: Some(namespace.into()),
+            table: 254,
+        }],
+        system_routes: SystemRoutes::All,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let _ = runtime.block_on(agent::run(options));
 }

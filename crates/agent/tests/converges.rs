@@ -1,0 +1,511 @@
+//! Whatever instances say, in whatever order, whenever they restart and whenever the agent does: in the end the kernel has what a
+//! simple model says, and there is nothing left to do.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use agent::merge::{Changes, Merge, NicFacts, Said};
+use agent::ours::{NEXTHOP_IDS, PRIORITY};
+use agent::plan::{ForeignRoute, Installed, KernelWay, Op, Planner};
+use agent::table::{Group, SharedTable, TableRoute, Way};
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+const PREFIXES: u8 = 6;
+const HOPS: u8 = 4;
+/// The NIC's own address, which can be among the next hops.
+const OWN: u8 = 3;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Route {
+        voice: usize,
+        prefix: u8,
+        way: Option<Way>,
+    },
+    Group {
+        voice: usize,
+        id: u32,
+        members: Vec<u8>,
+        rank: u64,
+    },
+    Restarts {
+        voice: usize,
+    },
+    Converges {
+        voice: usize,
+    },
+    FallsSilent {
+        voice: usize,
+    },
+    Speaks {
+        voice: usize,
+    },
+    AgentRestarts,
+    Foreign {
+        prefix: u8,
+        there: bool,
+    },
+    Meddling {
+        prefix: u8,
+    },
+    CarrierReturns,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let voice = 0..2usize;
+    let way = prop_oneof![
+        4 => (0..3u32).prop_map(|id| Some(Way::Group(id))),
+        1 => Just(Some(Way::OnLink)),
+        1 => Just(Some(Way::SubnetGateway)),
+        1 => Just(Some(Way::Blackhole)),
+        2 => Just(None),
+    ];
+    let members = proptest::collection::btree_set(0..HOPS, 1..4).prop_map(|members| members.into_iter().collect());
+    prop_oneof![
+        8 => (voice.clone(), 0..PREFIXES, way).prop_map(|(voice, prefix, way)| Event::Route { voice, prefix, way }),
+        4 => (voice.clone(), 0..3u32, members, 0..2u64)
+            .prop_map(|(voice, id, members, rank)| Event::Group { voice, id, members, rank }),
+        1 => voice.clone().prop_map(|voice| Event::Restarts { voice }),
+        2 => voice.clone().prop_map(|voice| Event::Converges { voice }),
+        1 => voice.clone().prop_map(|voice| Event::FallsSilent { voice }),
+        1 => voice.prop_map(|voice| Event::Speaks { voice }),
+        1 => Just(Event::AgentRestarts),
+        1 => (0..PREFIXES, any::<bool>()).prop_map(|(prefix, there)| Event::Foreign { prefix, there }),
+        1 => (0..PREFIXES).prop_map(|prefix| Event::Meddling { prefix }),
+        1 => Just(Event::CarrierReturns),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_kernel_ends_up_with_what_the_model_says(events in proptest::collection::vec(event(), 0..60), portion in 1..6usize) {
+        let mut world = World::new(portion);
+        for event in events {
+            world.happen(event);
+            world.settle();
+        }
+        for voice in 0..2 {
+            world.happen(Event::Speaks { voice });
+            world.happen(Event::Converges { voice });
+        }
+        world.settle();
+        prop_assert_eq!(world.kernel.ways(), world.model());
+    }
+
+    #[test]
+    fn an_instance_that_restarts_removes_nothing_until_it_has_converged(
+        before in proptest::collection::vec(event(), 0..40),
+        after in proptest::collection::vec((0..PREFIXES, 0..3u32), 0..10),
+    ) {
+        let mut world = World::new(4);
+        before.into_iter().filter(|event| !matches!(event, Event::Foreign { .. })).for_each(|event| world.happen(event));
+        for voice in 0..2 {
+            world.happen(Event::Speaks { voice });
+            world.happen(Event::Converges { voice });
+        }
+        world.settle();
+        let had = world.kernel.ways();
+        world.happen(Event::Restarts { voice: 0 });
+        world.settle();
+        prop_assert_eq!(&world.kernel.ways(), &had);
+        for (prefix, id) in after {
+            // Next hops of the worst rank: they add where there is nothing else.
+            world.happen(Event::Group { voice: 0, id, members: vec![0], rank: 9 });
+            world.happen(Event::Route { voice: 0, prefix, way: Some(Way::Group(id)) });
+            world.settle();
+        }
+        let has = world.kernel.ways();
+        for (prefix, way) in &had {
+            if matches!(way, ModelWay::Group(_)) {
+                prop_assert_eq!(has.get(prefix), Some(way));
+            } else {
+                prop_assert!(has.contains_key(prefix));
+            }
+        }
+    }
+
+    #[test]
+    fn a_restarted_agent_finds_nothing_to_do(events in proptest::collection::vec(event(), 0..40)) {
+        let mut world = World::new(4);
+        events.into_iter().for_each(|event| world.happen(event));
+        for voice in 0..2 {
+            world.happen(Event::Speaks { voice });
+            world.happen(Event::Converges { voice });
+        }
+        world.settle();
+        let carried_out = world.kernel.carried_out;
+        world.happen(Event::AgentRestarts);
+        world.settle();
+        prop_assert_eq!(world.kernel.carried_out, carried_out);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ModelWay {
+    Group(Vec<IpAddr>),
+    Plain(KernelWay),
+}
+
+struct Instance {
+    epoch: u64,
+    table: SharedTable,
+    converged: bool,
+    silent: bool,
+}
+
+struct World {
+    portion: usize,
+    instances: [Instance; 2],
+    merge: Merge,
+    planner: Planner,
+    installed: Installed,
+    kernel: FakeKernel,
+}
+
+impl World {
+    fn new(portion: usize) -> World {
+        let instance = || Instance {
+            epoch: 1,
+            table: SharedTable::default(),
+            converged: false,
+            silent: false,
+        };
+        let installed = Installed::default();
+        let mut world = World {
+            portion,
+            instances: [instance(), instance()],
+            merge: Merge::new(2, true),
+            planner: Planner::new(&installed, *NEXTHOP_IDS.start()),
+            installed,
+            kernel: FakeKernel::default(),
+        };
+        (0..2).for_each(|voice| world.begin_stream(voice));
+        world
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Route {
+                voice,
+                prefix: number,
+                way,
+            } => {
+                let instance = &self.instances[voice];
+                let mut table = instance.table.write();
+                match way {
+                    Some(Way::Group(id)) if !table.groups.contains_key(&id) => return,
+                    Some(way) => table.routes.insert(prefix(number), TableRoute { way, system: false }),
+                    None => table.routes.remove(&prefix(number)),
+                };
+                drop(table);
+                self.say_changes(
+                    voice,
+                    Changes {
+                        groups: vec![],
+                        prefixes: vec![prefix(number)],
+                    },
+                );
+            }
+            Event::Group {
+                voice,
+                id,
+                members,
+                rank,
+            } => {
+                let members = members.into_iter().map(hop).collect();
+                self.instances[voice]
+                    .table
+                    .write()
+                    .groups
+                    .insert(id, Group { members, rank });
+                self.say_changes(
+                    voice,
+                    Changes {
+                        groups: vec![id],
+                        prefixes: vec![],
+                    },
+                );
+            }
+            Event::Restarts { voice } => {
+                let instance = &mut self.instances[voice];
+                instance.epoch += 1;
+                instance.table = SharedTable::default();
+                instance.converged = false;
+                instance.silent = false;
+                self.begin_stream(voice);
+            }
+            Event::Converges { voice } => {
+                self.instances[voice].converged = true;
+                if !self.instances[voice].silent {
+                    self.merge.handle(voice, Said::Converged(true));
+                }
+            }
+            Event::FallsSilent { voice } => {
+                self.instances[voice].silent = true;
+                self.merge.handle(voice, Said::Silent);
+                if !self.instances[1 - voice].silent {
+                    self.merge.handle(1 - voice, Said::Alive);
+                }
+            }
+            Event::Speaks { voice } => {
+                self.instances[voice].silent = false;
+                self.begin_stream(voice);
+            }
+            Event::AgentRestarts => {
+                self.merge = Merge::new(2, true);
+                self.installed = self.kernel.read();
+                self.planner = Planner::new(&self.installed, *NEXTHOP_IDS.start());
+                for voice in 0..2 {
+                    if self.instances[voice].silent {
+                        self.merge.handle(voice, Said::Silent);
+                    } else {
+                        self.begin_stream(voice);
+                    }
+                }
+            }
+            Event::Foreign { prefix: number, there } => {
+                let prefix = prefix(number);
+                if !there {
+                    self.kernel.foreign.remove(&prefix);
+                } else if !self.kernel.routes.contains_key(&prefix) {
+                    self.kernel.foreign.insert(
+                        prefix,
+                        ForeignRoute {
+                            priority: PRIORITY,
+                            protocol: 4,
+                        },
+                    );
+                }
+                self.read_again();
+            }
+            Event::Meddling { prefix: number } => {
+                self.kernel.routes.remove(&prefix(number));
+                self.read_again();
+            }
+            Event::CarrierReturns => {
+                self.kernel.nexthops.clear();
+                self.kernel.groups.clear();
+                self.kernel.routes.retain(|_, way| *way == KernelWay::Blackhole);
+                self.read_again();
+            }
+        }
+    }
+
+    fn begin_stream(&mut self, voice: usize) {
+        let Instance {
+            epoch,
+            table,
+            converged,
+            ..
+        } = &self.instances[voice];
+        let facts = NicFacts {
+            addresses: vec![hop(OWN)],
+            subnet_prefixes: vec![],
+            gateways: vec![gateway()],
+        };
+        self.merge.handle(voice, Said::Welcome { epoch: *epoch });
+        self.merge.handle(voice, Said::Table(facts, table.clone()));
+        self.merge.handle(voice, Said::Converged(*converged));
+    }
+
+    fn say_changes(&mut self, voice: usize, changes: Changes) {
+        if !self.instances[voice].silent {
+            self.merge.handle(voice, Said::Changed(Arc::new(changes)));
+        }
+    }
+
+    fn read_again(&mut self) {
+        self.installed = self.kernel.read();
+        self.planner.start_over();
+    }
+
+    /// Carries out all that is to do; the second look must find nothing.
+    fn settle(&mut self) {
+        self.work_off();
+        assert_eq!(self.installed, self.kernel.read(), "the agent's picture of the kernel");
+        let carried_out = self.kernel.carried_out;
+        self.planner.start_over();
+        self.work_off();
+        assert_eq!(
+            self.kernel.carried_out, carried_out,
+            "a second comparison finds nothing to do"
+        );
+    }
+
+    fn work_off(&mut self) {
+        for _ in 0..1000 {
+            let dirty = self.merge.take_dirty();
+            self.planner.note(&self.merge, &self.installed, dirty);
+            let ops = self.planner.next(&self.merge, &self.installed, self.portion);
+            if ops.is_empty() {
+                return;
+            }
+            for op in ops {
+                self.kernel.carry_out(&op);
+                self.installed.record(&op);
+            }
+        }
+        panic!("the plan has no end");
+    }
+
+    /// What the kernel should have once both instances are live and have converged.
+    fn model(&self) -> BTreeMap<IpNet, ModelWay> {
+        (0..PREFIXES)
+            .filter_map(|number| Some((prefix(number), self.model_way(prefix(number))?)))
+            .collect()
+    }
+
+    fn model_way(&self, prefix: IpNet) -> Option<ModelWay> {
+        if self.kernel.foreign.contains_key(&prefix) {
+            return None;
+        }
+        let tables = [self.instances[0].table.read(), self.instances[1].table.read()];
+        let ways: Vec<_> = tables
+            .iter()
+            .filter_map(|table| Some((table.routes.get(&prefix)?.way, table)))
+            .collect();
+        let groups: Vec<&Group> = ways
+            .iter()
+            .filter_map(|(way, table)| {
+                if let Way::Group(id) = way {
+                    table.groups.get(id)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        if let Some(best) = groups.iter().map(|group| group.rank).min() {
+            let mut members: Vec<IpAddr> = groups
+                .iter()
+                .filter(|group| group.rank == best)
+                .flat_map(|group| group.members.clone())
+                .collect();
+            members.sort_unstable();
+            members.dedup();
+            return (!members.contains(&hop(OWN))).then_some(ModelWay::Group(members));
+        }
+        let has = |wanted: Way| ways.iter().any(|(way, _)| *way == wanted);
+        let order = [
+            (Way::OnLink, KernelWay::OnLink),
+            (Way::SubnetGateway, KernelWay::Gateway(gateway())),
+            (Way::Blackhole, KernelWay::Blackhole),
+        ];
+        order
+            .into_iter()
+            .find(|(way, _)| has(*way))
+            .map(|(_, way)| ModelWay::Plain(way))
+    }
+}
+
+/// A kernel that refuses what the real one refuses, and what the real one would do but we must not ask for.
+#[derive(Default)]
+struct FakeKernel {
+    nexthops: BTreeMap<u32, IpAddr>,
+    groups: BTreeMap<u32, Vec<u32>>,
+    routes: BTreeMap<IpNet, KernelWay>,
+    foreign: BTreeMap<IpNet, ForeignRoute>,
+    carried_out: usize,
+}
+
+impl FakeKernel {
+    fn carry_out(&mut self, op: &Op) {
+        self.carried_out += 1;
+        match op {
+            Op::AddNexthop { id, gateway } => {
+                assert!(NEXTHOP_IDS.contains(id) && !self.groups.contains_key(id));
+                assert_eq!(self.nexthops.insert(*id, *gateway), None);
+            }
+            Op::AddGroup { id, members } => {
+                self.check_members(members);
+                assert!(NEXTHOP_IDS.contains(id) && !self.nexthops.contains_key(id));
+                assert_eq!(self.groups.insert(*id, members.clone()), None);
+            }
+            Op::ReplaceGroup { id, members } => {
+                self.check_members(members);
+                assert!(self.groups.insert(*id, members.clone()).is_some());
+            }
+            Op::AddRoute { prefix, way } => {
+                self.check_way(*way);
+                assert!(!self.foreign.contains_key(prefix));
+                assert_eq!(self.routes.insert(*prefix, *way), None);
+            }
+            Op::ReplaceRoute { prefix, way } => {
+                self.check_way(*way);
+                assert!(self.routes.insert(*prefix, *way).is_some());
+            }
+            Op::DeleteRoute { prefix } => assert!(self.routes.remove(prefix).is_some()),
+            Op::DeleteGroup { id } => {
+                assert!(
+                    self.routes.values().all(|way| *way != KernelWay::Group(*id)),
+                    "its routes would go with it"
+                );
+                assert!(self.groups.remove(id).is_some());
+            }
+            Op::DeleteNexthop { id } => {
+                assert!(
+                    self.groups.values().all(|members| !members.contains(id)),
+                    "groups would lose it"
+                );
+                assert!(self.nexthops.remove(id).is_some());
+            }
+        }
+    }
+
+    fn check_members(&self, members: &[u32]) {
+        assert!(!members.is_empty() && members.iter().all(|member| self.nexthops.contains_key(member)));
+        assert!(members.iter().all(|member| self.nexthops[member] != hop(OWN)));
+    }
+
+    fn check_way(&self, way: KernelWay) {
+        if let KernelWay::Group(id) = way {
+            assert!(self.groups.contains_key(&id));
+        }
+    }
+
+    fn read(&self) -> Installed {
+        let mut installed = Installed::default();
+        self.nexthops
+            .iter()
+            .for_each(|(id, gateway)| installed.add_nexthop(*id, Some(*gateway)));
+        self.groups
+            .iter()
+            .for_each(|(id, members)| installed.add_group(*id, members.clone()));
+        self.routes
+            .iter()
+            .for_each(|(prefix, way)| installed.add_route(*prefix, *way));
+        self.foreign
+            .iter()
+            .for_each(|(prefix, route)| installed.add_foreign(*prefix, *route));
+        installed
+    }
+
+    fn ways(&self) -> BTreeMap<IpNet, ModelWay> {
+        let way = |way: &KernelWay| match way {
+            KernelWay::Group(id) => {
+                let mut members: Vec<IpAddr> = self.groups[id].iter().map(|id| self.nexthops[id]).collect();
+                members.sort_unstable();
+                ModelWay::Group(members)
+            }
+            way => ModelWay::Plain(*way),
+        };
+        self.routes
+            .iter()
+            .map(|(prefix, kernel_way)| (*prefix, way(kernel_way)))
+            .collect()
+    }
+}
+
+fn prefix(number: u8) -> IpNet {
+    IpNet::new(IpAddr::V4(Ipv4Addr::new(20, number, 0, 0)), 16).unwrap()
+}
+
+fn hop(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 1, 1, number + 4))
+}
+
+fn gateway() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1))
+}

@@ -1,0 +1,161 @@
+//! Meddling, a lost carrier and a killed agent are made good.
+
+use api::agent::to_agent::Body;
+
+use super::fake::{group, update, via_group};
+use super::world::World;
+
+pub const TESTS: &[(&str, fn())] = &[
+    ("meddling_is_repaired", meddling_is_repaired),
+    (
+        "the_table_is_whole_again_when_the_carrier_returns",
+        the_table_is_whole_again_when_the_carrier_returns,
+    ),
+    ("the_agent_waits_for_its_link", the_agent_waits_for_its_link),
+    (
+        "an_agent_that_is_killed_while_it_installs_completes_the_table_when_it_returns",
+        killed_while_it_installs,
+    ),
+    ("a_restarted_agent_moves_no_route", a_restarted_agent_moves_no_route),
+];
+
+fn meddling_is_repaired() {
+    let mut world = World::new();
+    let routes = vec![via_group("10.250.0.0/16", 1), via_group("10.251.0.0/16", 1)];
+    let instance = world.instance(world.greeting(0, 1, update(1, vec![group(1, &["10.1.1.4"])], routes)));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+
+    let is_whole = |world: &World| {
+        ["10.250.0.0/16", "10.251.0.0/16"]
+            .iter()
+            .all(|prefix| world.gateways(prefix) == ["10.1.1.4"])
+    };
+    world.ip("route del 10.250.0.0/16 proto 157");
+    world.wait_until("a removed route is back", || is_whole(&world));
+    world.ip("route replace 10.250.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
+    world.wait_until("a changed route is back", || is_whole(&world));
+    world.ip("nexthop flush proto 157");
+    world.wait_until("removed next hops are back", || is_whole(&world));
+    world.ip("route add 10.77.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
+    world.wait_until("an added route is gone", || world.routes().len() == 2);
+}
+
+fn the_table_is_whole_again_when_the_carrier_returns() {
+    let mut world = World::new();
+    let table = update(
+        1,
+        vec![group(1, &["10.1.1.4", "10.1.1.5"])],
+        vec![via_group("10.250.0.0/16", 1)],
+    );
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    for _ in 0..3 {
+        world.ip("link set peer0 down");
+        let problems = instance.confirmation(|installed| !installed.problems.is_empty());
+        assert_eq!(problems, ["link eth0 is down or has no carrier"]);
+        world.ip("link set peer0 up");
+        instance.confirmation(|installed| installed.problems.is_empty());
+        assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4", "10.1.1.5"]);
+    }
+    for _ in 0..10 {
+        world.ip("link set peer0 down");
+        world.ip("link set peer0 up");
+    }
+    world.wait_until("the table is whole", || {
+        world.gateways("10.250.0.0/16") == ["10.1.1.4", "10.1.1.5"]
+    });
+}
+
+fn the_agent_waits_for_its_link() {
+    let mut world = World::new();
+    world.ip("link del eth0");
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), ["no link has the NIC's address 10.1.0.5 (yet)"]);
+    world.ip("link add eth1 type veth peer name peer1");
+    world.ip("link set peer1 up");
+    world.ip("link set eth1 up");
+    world.ip("address add 10.1.0.5/24 dev eth1 noprefixroute");
+    assert_eq!(
+        instance.confirmation(|installed| installed.problems.is_empty()),
+        Vec::<String>::new()
+    );
+    assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4"]);
+}
+
+fn killed_while_it_installs() {
+    const ROUTES: u32 = 40_000;
+    let world = World::new();
+    let routes = (0..ROUTES)
+        .map(|n| via_group(&format!("20.{}.{}.0/24", n / 256, n % 256), n % 8))
+        .collect();
+    let groups = (0..8).map(|id| group(id, &[&format!("10.1.1.{}", id + 4)])).collect();
+    let instance = world.instance(world.greeting(0, 1, update(1, groups, routes)));
+    let count = || world.ip("route show proto 157").lines().count();
+    let mut interrupted = 0;
+    for stop_at in [0, 1, 5_000, 15_000, 30_000] {
+        let mut agent = world.start_agent_process(&instance);
+        world.wait_until("the agent is at it", || count() >= stop_at);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        if count() < ROUTES as usize {
+            interrupted += 1;
+        }
+    }
+    assert!(interrupted > 0, "the agent was always faster than the kill");
+    let mut agent = world.start_agent_process(&instance);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    assert_eq!(count(), ROUTES as usize);
+    for n in [0, 1, 2, 3, 4, 5, 6, 7, ROUTES - 1] {
+        let gateways = world.gateways(&format!("20.{}.{}.0/24", n / 256, n % 256));
+        assert_eq!(gateways, [format!("10.1.1.{}", n % 8 + 4)]);
+    }
+    assert_eq!(
+        world.ip("nexthop show proto 157").lines().count(),
+        16,
+        "nothing is left over"
+    );
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+fn a_restarted_agent_moves_no_route() {
+    let mut world = World::new();
+    let routes = vec![
+        via_group("10.250.0.0/16", 1),
+        via_group("10.251.0.0/16", 2),
+        via_group("10.252.0.0/16", 1),
+    ];
+    let groups = vec![group(1, &["10.1.1.4", "10.1.1.5"]), group(2, &["10.1.1.5"])];
+    let instance = world.instance(world.greeting(0, 1, update(1, groups, routes)));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    let show = |world: &World| (world.ip("route show"), world.ip("nexthop show"));
+    let before = show(&world);
+    world.stop_agent();
+    instance.stop();
+    // Another life of the instance has other names for the groups.
+    let routes = vec![
+        via_group("10.250.0.0/16", 8),
+        via_group("10.251.0.0/16", 9),
+        via_group("10.252.0.0/16", 8),
+    ];
+    let groups = vec![group(8, &["10.1.1.4", "10.1.1.5"]), group(9, &["10.1.1.5"])];
+    let instance = world.instance(world.greeting(0, 2, update(5, groups, routes)));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(5), Vec::<String>::new());
+    assert_eq!(show(&world), before);
+
+    instance.say(Body::Delta(update(6, vec![group(9, &["10.1.1.6"])], vec![])));
+    assert_eq!(instance.confirmed(6), Vec::<String>::new());
+    assert_eq!(world.gateways("10.251.0.0/16"), ["10.1.1.6"]);
+    assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4", "10.1.1.5"]);
+    assert_eq!(
+        world.ip("route show"),
+        before.0,
+        "a changed group moves its routes without touching them"
+    );
+}
