@@ -148,3 +148,39 @@ pub enum OptionError {
         second: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(&str, Option<&str>, u32), OptionError>) {
+        let expected = expected.map(|(id, namespace, table)| NicSpec {
+            id: id.to_owned(),
+            namespace: namespace.map(PathBuf::from),
+            table,
+        });
+        assert_eq!(text.parse::<NicSpec>(), expected, "{text}");
+    }
+
+    #[test]
+    fn a_nic_is_its_id_and_where_its_routes_go() {
+        check("/subscriptions/S/nic1", Ok(("/subscriptions/s/nic1", None, 254)));
+        check("/n,netns=vm1", Ok(("/n", Some("/run/netns/vm1"), 254)));
+        check(
+            "/n,netns=/proc/7/ns/net,table=100",
+            Ok(("/n", Some("/proc/7/ns/net"), 100)),
+        );
+        check("/n,table=4294967295", Ok(("/n", None, u32::MAX)));
+    }
+
+    #[test]
+    fn a_mistake_in_a_nic_is_named() {
+        check("", Err(OptionError::NoNic(String::new())));
+        check("netns=vm1", Err(OptionError::NoNic("netns=vm1".to_owned())));
+        check("/n,netns=", Err(OptionError::NicPart("netns=".to_owned())));
+        check("/n,vrf=7", Err(OptionError::NicPart("vrf=7".to_owned())));
+        check("/n,table=0", Err(OptionError::Table("0".to_owned())));
+        check("/n,table=255", Err(OptionError::Table("255".to_owned())));
+        check("/n,table=main", Err(OptionError::Table("main".to_owned())));
+    }
+}

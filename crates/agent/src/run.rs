@@ -198,3 +198,40 @@ async fn find_instances(http: &reqwest::Client, servers: &[String]) -> Vec<Sourc
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_nics(nics: &[&str], expected: Result<(), &str>) {
+        let options = AgentOptions {
+            name: String::new(),
+            servers: vec!["http://127.0.0.1:1".to_owned()],
+            nics: nics.iter().filter_map(|nic| nic.parse().ok()).collect(),
+            system_routes: SystemRoutes::None,
+        };
+        assert_eq!(
+            check(&options).map_err(|error| error.to_string()),
+            expected.map_err(str::to_owned),
+            "{nics:?}"
+        );
+    }
+
+    #[test]
+    fn nics_that_share_a_table_are_refused() {
+        check_nics(&["/a", "/b,table=7", "/c,netns=absent"], Ok(()));
+        check_nics(
+            &["/a", "/b,netns=/proc/self/ns/net"],
+            Err("/a and /b,netns=/proc/self/ns/net would share one routing table; \
+                 give one of them another table=N or network namespace"),
+        );
+        check_nics(
+            &["/a,netns=absent", "/b,netns=/run/netns/absent"],
+            Err(
+                "/a,netns=/run/netns/absent and /b,netns=/run/netns/absent would share one routing table; \
+                 give one of them another table=N or network namespace",
+            ),
+        );
+        check_nics(&[], Err("no NIC is given; add --nic ID[,netns=NAME|PATH][,table=N]"));
+    }
+}

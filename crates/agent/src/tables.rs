@@ -256,3 +256,154 @@ fn prefix(prefix: &Prefix) -> Result<IpNet, StreamError> {
     let net = IpNet::new(address(&prefix.address)?, length).map_err(|_| StreamError::Prefix(prefix.length))?;
     Ok(net.trunc())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use api::agent::{Group as WireGroup, Route};
+
+    fn message(body: Body) -> ToAgent {
+        ToAgent { body: Some(body) }
+    }
+
+    fn welcome(epoch: u64) -> Body {
+        Body::Welcome(Welcome {
+            instance: 0,
+            epoch,
+            silence_secs: 0,
+        })
+    }
+
+    fn nic(table: Option<u64>) -> Body {
+        Body::Nic(Nic {
+            nic: "n".to_owned(),
+            table,
+            addresses: vec![vec![10, 1, 0, 5]],
+            ..Nic::default()
+        })
+    }
+
+    fn update(generation: u64) -> TableUpdate {
+        let prefix = Prefix {
+            address: vec![10, 250, 0, 0],
+            length: 16,
+        };
+        TableUpdate {
+            table: 7,
+            generation,
+            groups: vec![WireGroup {
+                id: 1,
+                members: vec![vec![10, 1, 1, 4]],
+                fallback: vec![],
+                rank: 3,
+            }],
+            routes: vec![Route {
+                prefix: Some(prefix),
+                system: false,
+                way: Some(WireWay::Group(1)),
+            }],
+            ..TableUpdate::default()
+        }
+    }
+
+    /// What the NIC is told, one word each.
+    fn check(messages: Vec<Body>, expected: Result<&[&str], StreamError>) {
+        let mut tables = Tables::default();
+        let told: Result<Vec<Vec<Told>>, StreamError> =
+            messages.into_iter().map(|body| tables.handle(message(body))).collect();
+        let words = told.map(|told| told.into_iter().flatten().map(|told| word(&told)).collect::<Vec<_>>());
+        assert_eq!(
+            words,
+            expected.map(|words| words.iter().map(|word| (*word).to_owned()).collect())
+        );
+    }
+
+    fn word(told: &Told) -> String {
+        match &told.said {
+            Said::Welcome { epoch } => format!("welcome {epoch}"),
+            Said::Table(_, table) => format!(
+                "table of {} routes, confirm {:?}",
+                table.read().routes.len(),
+                told.confirm.unwrap()
+            ),
+            Said::Changed(changes) => format!(
+                "{} changes, confirm {:?}",
+                changes.prefixes.len(),
+                told.confirm.unwrap()
+            ),
+            said => format!("{said:?}"),
+        }
+    }
+
+    #[test]
+    fn a_nic_is_told_its_table_whatever_comes_first() {
+        let expected: &[&str] = &["welcome 1", "table of 1 routes, confirm (7, 4)"];
+        check(vec![welcome(1), nic(Some(7)), Body::Snapshot(update(4))], Ok(expected));
+        check(vec![welcome(1), Body::Snapshot(update(4)), nic(Some(7))], Ok(expected));
+    }
+
+    #[test]
+    fn a_stream_that_begins_again_tells_a_table_only_after_its_snapshot() {
+        let again = vec![
+            welcome(1),
+            nic(Some(7)),
+            Body::Snapshot(update(4)),
+            welcome(1),
+            nic(Some(7)),
+        ];
+        check(
+            again,
+            Ok(&["welcome 1", "table of 1 routes, confirm (7, 4)", "welcome 1"]),
+        );
+    }
+
+    #[test]
+    fn a_delta_builds_on_the_generation_before() {
+        let begin = || vec![welcome(1), nic(Some(7)), Body::Snapshot(update(4))];
+        let with = |generation| begin().into_iter().chain([Body::Delta(update(generation))]).collect();
+        let told: &[&str] = &[
+            "welcome 1",
+            "table of 1 routes, confirm (7, 4)",
+            "1 changes, confirm (7, 5)",
+        ];
+        check(with(5), Ok(told));
+        check(
+            with(6),
+            Err(StreamError::Gap {
+                table: 7,
+                have: 4,
+                got: 6,
+            }),
+        );
+        check(
+            with(4),
+            Err(StreamError::Gap {
+                table: 7,
+                have: 4,
+                got: 4,
+            }),
+        );
+    }
+
+    #[test]
+    fn a_message_that_makes_no_sense_ends_the_stream() {
+        let mut no_way = update(1);
+        no_way.routes[0].way = None;
+        check(
+            vec![welcome(1), Body::Snapshot(no_way)],
+            Err(StreamError::NoWay("10.250.0.0/16".parse().unwrap())),
+        );
+        let mut long = update(1);
+        long.routes[0].prefix = Some(Prefix {
+            address: vec![10, 0, 0, 0],
+            length: 33,
+        });
+        check(vec![welcome(1), Body::Snapshot(long)], Err(StreamError::Prefix(33)));
+        let mut odd = update(1);
+        odd.groups[0].members = vec![vec![1, 2, 3]];
+        check(vec![welcome(1), Body::Snapshot(odd)], Err(StreamError::Address(3)));
+        check(vec![welcome(1), nic(None)], Ok(&["welcome 1", "Unknown"]));
+    }
+}
