@@ -29,9 +29,6 @@ mod socket;
 mod ttl;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -1,0 +1,146 @@
+//! Namespaces, addresses, deadlines, and an instance process.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use daemon::instance::InstanceOptions;
+use nix::sched::{CloneFlags, unshare};
+
+/// Far more than anything here takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Makes this executable an instance process.
+const RUN_DIR: &str = "ROUTEWRIGHT_TEST_RUN_DIR";
+
+/// Root can make network namespaces; others can after they have made a user namespace.
+pub(crate) fn enter_namespaces() -> Result<(), String> {
+    if Command::new("ip").arg("-V").output().is_err() {
+        return Err("there is no `ip` command (package iproute2)".to_owned());
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| format!("user namespace: {error}"))?;
+    let write = |file: &str, text: String| {
+        std::fs::write(format!("/proc/self/{file}"), text).map_err(|error| format!("{file}: {error}"))
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("0 {user} 1"))?;
+    write("gid_map", format!("0 {group} 1"))
+}
+
+/// Runs a test in a network namespace with these addresses on its loopback interface.
+pub(crate) fn with_addresses<F: Future<Output = ()>>(addresses: &[&str], test: impl FnOnce() -> F) {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    ip(&["link", "set", "lo", "up"]);
+    for address in addresses {
+        ip(&["address", "add", address, "dev", "lo"]);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(6 * DEADLINE, test())
+            .await
+            .expect("test takes too long")
+    });
+}
+
+pub(crate) fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}: {status}");
+}
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Waits for something, but not for ever.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("timed out: {what}"))
+}
+
+/// Asks again and again until the answer is the wanted one.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    soon(what, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// True: this process was an instance, and has ended.
+pub(crate) fn start_logging_and_be_instance() -> bool {
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let Some(run_dir) = std::env::var_os(RUN_DIR) else {
+        return false;
+    };
+    let options = InstanceOptions {
+        index: 0,
+        run_dir: PathBuf::from(run_dir),
+        agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        silence_secs: 10,
+        die_with_parent: true,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    if let Err(error) = runtime.block_on(daemon::instance::run(options)) {
+        eprintln!("{error}");
+        std::process::exit(3);
+    }
+    true
+}
+
+/// An instance process in the namespace of the calling thread; killed when dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn start(run_dir: &Path) -> Process {
+        Process(
+            Command::new(std::env::current_exe().unwrap())
+                .env(RUN_DIR, run_dir)
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
+        soon("the process ends", async {
+            loop {
+                if let Some(status) = self.0.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
