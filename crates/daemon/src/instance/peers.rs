@@ -10,7 +10,7 @@ use bytes::Bytes;
 use routeserver::Input;
 use routeserver::instance::{Endpoint, PeerKey};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::events::{Happening, Owner};
 use crate::connection::{
@@ -35,6 +35,8 @@ pub(super) struct Peers {
     listeners: HashMap<ListenerKey, Listening>,
     dials: HashMap<PeerKey, AbortHandle>,
     connections: HashMap<ConnectionId, Connection>,
+    /// Closed by us, still letting go out what was written: each for a moment.
+    closing: JoinSet<()>,
     next_connection: u64,
 }
 
@@ -45,6 +47,7 @@ impl Peers {
             listeners: HashMap::new(),
             dials: HashMap::new(),
             connections: HashMap::new(),
+            closing: JoinSet::new(),
             next_connection: 0,
         }
     }
@@ -215,7 +218,10 @@ impl Peers {
     }
 
     pub(super) fn close(&mut self, connection: ConnectionId) {
-        self.connections.remove(&connection);
+        while self.closing.try_join_next().is_some() {}
+        if let Some(connection) = self.connections.remove(&connection) {
+            self.closing.spawn(connection.ended());
+        }
     }
 
     /// Closes everything; ready when what was written has left, or nobody took it.
@@ -224,12 +230,10 @@ impl Peers {
         for (_, dialling) in self.dials.drain() {
             dialling.abort();
         }
-        let ends: Vec<_> = self
-            .connections
-            .drain()
-            .map(|(_, connection)| connection.ended())
-            .collect();
-        futures::future::join_all(ends).await;
+        for (_, connection) in self.connections.drain() {
+            self.closing.spawn(connection.ended());
+        }
+        while self.closing.join_next().await.is_some() {}
     }
 
     fn adopt(&mut self, stream: TcpStream, permit: Option<Permit>) -> ConnectionId {

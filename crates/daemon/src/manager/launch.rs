@@ -104,7 +104,7 @@ impl Launcher {
     /// A free port was taken once: agents know it, so the next life asks for the same, unless that is why it dies.
     fn agent_address(&self) -> SocketAddr {
         match self.written_agent_address() {
-            Some(written) if self.agent_listen.port() == 0 && self.quick_deaths % 2 == 0 => written,
+            Some(written) if self.agent_listen.port() == 0 && self.quick_deaths.is_multiple_of(2) => written,
             _ => self.agent_listen,
         }
     }
