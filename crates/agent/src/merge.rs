@@ -96,6 +96,10 @@ pub struct Dirty {
     pub groups: FxHashSet<GroupKey>,
     /// Prefixes whose way has changed.
     pub prefixes: FxHashSet<IpNet>,
+    /// Those of `groups` that have lost a next hop.
+    pub reduced_groups: FxHashSet<GroupKey>,
+    /// Those of `prefixes` that have lost a next hop, or their way.
+    pub reduced: FxHashSet<IpNet>,
 }
 
 impl Dirty {
@@ -304,6 +308,9 @@ impl Merge {
             if key[slot].is_some_and(|id| changes.groups.contains(&id)) {
                 let wanted = words.members(key);
                 if *members != wanted {
+                    if !contains_all(&wanted, members) {
+                        self.dirty.reduced_groups.insert(*key);
+                    }
                     *members = wanted;
                     self.dirty.groups.insert(*key);
                 }
@@ -323,6 +330,9 @@ impl Merge {
             };
             if before != way {
                 self.dirty.prefixes.insert(*prefix);
+                if before.is_some_and(|before| !adds_only(&self.groups, before, way)) {
+                    self.dirty.reduced.insert(*prefix);
+                }
             }
         }
         false
@@ -342,6 +352,21 @@ impl Merge {
             })
             .collect();
         self.groups.retain(|key, _| used.contains(key));
+    }
+}
+
+fn contains_all(members: &[IpAddr], others: &[IpAddr]) -> bool {
+    others.iter().all(|other| members.contains(other))
+}
+
+/// True if packets that went the way before can still do so.
+fn adds_only(groups: &FxHashMap<GroupKey, Vec<IpAddr>>, before: WantedWay, way: Option<WantedWay>) -> bool {
+    match (before, way) {
+        (WantedWay::Group(before), Some(WantedWay::Group(key))) => match (groups.get(&before), groups.get(&key)) {
+            (Some(before), Some(members)) => contains_all(members, before),
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -173,12 +173,17 @@ impl Planner {
             self.start_over = true;
             return;
         }
+        // What was found at the start and is less now by an instance's own word need not wait for the other one's.
+        for prefix in &dirty.reduced {
+            self.inherited.remove(prefix);
+        }
         for key in dirty.groups {
-            self.note_group(merge, installed, key);
+            self.note_group(merge, installed, key, dirty.reduced_groups.contains(&key));
         }
         for prefix in dirty.prefixes {
-            self.inherited.remove(&prefix);
-            self.enqueue(merge, installed, prefix);
+            if !self.is_kept(merge, installed, &prefix) {
+                self.enqueue(merge, installed, prefix);
+            }
         }
     }
 
@@ -264,7 +269,7 @@ impl Planner {
         }
     }
 
-    fn note_group(&mut self, merge: &Merge, installed: &Installed, key: GroupKey) {
+    fn note_group(&mut self, merge: &Merge, installed: &Installed, key: GroupKey, reduced: bool) {
         let Some(members) = merge.groups().get(&key) else {
             return;
         };
@@ -278,8 +283,12 @@ impl Planner {
         let inherited = !self.inherited.is_empty();
         if refused != was_refused || inherited {
             for (prefix, _) in merge.routes().iter().filter(|(_, way)| **way == WantedWay::Group(key)) {
-                self.inherited.remove(prefix);
-                self.enqueue(merge, installed, *prefix);
+                if reduced {
+                    self.inherited.remove(prefix);
+                }
+                if !self.is_kept(merge, installed, prefix) {
+                    self.enqueue(merge, installed, *prefix);
+                }
             }
         }
         if !refused && self.ids.contains_key(&key) {
@@ -403,13 +412,9 @@ impl Planner {
     }
 
     fn plan_changes(&mut self, merge: &Merge, installed: &Installed, limit: usize, ops: &mut Vec<Op>) {
-        let mut seen = FxHashSet::default();
         while ops.len() < limit
             && let Some(prefix) = self.changes.pop()
         {
-            if !seen.insert(prefix) {
-                continue;
-            }
             let Some(target) = self.target(merge, installed, prefix) else {
                 if installed.routes().contains_key(&prefix) {
                     self.removals.push(prefix);
@@ -432,14 +437,10 @@ impl Planner {
     }
 
     fn plan_removals(&mut self, merge: &Merge, installed: &Installed, limit: usize, ops: &mut Vec<Op>) {
-        let mut seen = FxHashSet::default();
         while ops.len() < limit
             && let Some(prefix) = self.removals.pop()
         {
             self.tidy = true;
-            if !seen.insert(prefix) {
-                continue;
-            }
             if installed.routes().contains_key(&prefix) && self.target(merge, installed, prefix).is_none() {
                 ops.push(Op::DeleteRoute { prefix });
             }
