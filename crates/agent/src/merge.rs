@@ -200,7 +200,12 @@ impl Merge {
     /// True once what is missing here is really not wanted: at least one instance has said everything, and none can still
     /// be expected to add what an agent that was started just now has never heard.
     pub fn is_settled(&self) -> bool {
-        self.voices.iter().any(Voice::is_sure) && self.voices.iter().all(Voice::is_settled)
+        self.is_sure() && self.voices.iter().all(Voice::is_settled)
+    }
+
+    /// True once at least one instance has said everything. Before that, no word says what is not wanted.
+    pub fn is_sure(&self) -> bool {
+        self.voices.iter().any(Voice::is_sure)
     }
 
     /// What has changed since the last call.

@@ -33,3 +33,10 @@ fn after_every_quiet_period_the_kernels_and_the_nvas_hold_what_the_model_says() 
 fn while_only_our_processes_die_no_kernel_changes() {
     check(60, |seed| sim::crashes_only(seed, 15));
 }
+
+/// Seeds that once found something, beyond those that run above.
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    // An agent that was started while nobody spoke let the first words of a converging instance shrink an inherited group.
+    assert_eq!(sim::crashes_only(1299, 20), Ok(()));
+}

@@ -135,6 +135,7 @@ pub struct Planner {
     /// Found at the first reading and not confirmed by any word yet.
     inherited: FxHashSet<IpNet>,
     settled: bool,
+    sure: bool,
     start_over: bool,
     groups: Vec<GroupKey>,
     changes: Queue,
@@ -164,6 +165,10 @@ impl Planner {
 
     /// Takes in what has changed.
     pub fn note(&mut self, merge: &Merge, installed: &Installed, dirty: Dirty) {
+        if merge.is_sure() != self.sure {
+            self.sure = merge.is_sure();
+            self.start_over = true;
+        }
         if merge.is_settled() && !self.settled {
             self.settled = true;
             self.inherited = FxHashSet::default();
@@ -251,10 +256,14 @@ impl Planner {
         }
     }
 
-    /// Found at the start, and no word is against it: to be left alone until all words are heard.
+    /// Found at the start, and no word is against it: to be left alone until all words are heard. Words of instances that have
+    /// not converged are against nothing: a better path may still come.
     fn is_kept(&self, merge: &Merge, installed: &Installed, prefix: &IpNet) -> bool {
         if !self.inherited.contains(prefix) {
             return false;
+        }
+        if !self.sure {
+            return true;
         }
         match (merge.routes().get(prefix), installed.routes().get(prefix)) {
             (None, Some(_)) => true,
