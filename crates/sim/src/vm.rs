@@ -121,6 +121,10 @@ impl Vm {
                 mind.merge.handle(instance, Said::Silent);
             }
         }
+        // Heartbeats of the instances that speak.
+        for instance in (0..2).filter(|instance| open[*instance]) {
+            mind.merge.handle(instance, Said::Alive);
+        }
     }
 
     /// Somebody changed the kernel behind the agent's back, and it was told.
