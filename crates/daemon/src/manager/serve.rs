@@ -133,6 +133,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let place = DataDir::choose(&options)?;
     let listener = listen(options.listen).await?;
     let address = listener.local_addr().map_err(ServeError::Http)?;
+    place.make()?;
     let store = SqliteStore::open(&place.path)?;
     let core = Core::load(Arc::new(store), &config).await?;
     let executable = executable(&options)?;
@@ -306,12 +307,16 @@ impl DataDir {
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(ServeError::DataDirTooLong { path: place.path });
         }
-        let run_dir = place.run_dir();
+        Ok(place)
+    }
+
+    /// Makes the directories, if they are not there. Called when nothing else can refuse us, so that a refusal leaves nothing.
+    fn make(&self) -> Result<(), ServeError> {
+        let run_dir = self.run_dir();
         std::fs::create_dir_all(&run_dir).map_err(io("data directory", &run_dir))?;
         // Whoever can reach the control sockets may do anything, and the store holds passwords of peers.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&run_dir, private).map_err(io("run directory", &run_dir))?;
-        Ok(place)
+        std::fs::set_permissions(&run_dir, private).map_err(io("run directory", &run_dir))
     }
 
     fn run_dir(&self) -> PathBuf {
