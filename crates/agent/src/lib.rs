@@ -25,6 +25,7 @@ mod discover;
 mod namespace;
 mod nic;
 mod options;
+mod permission;
 mod run;
 pub mod tables;
 

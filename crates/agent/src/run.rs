@@ -18,6 +18,7 @@ use crate::netlink::Kernel;
 use crate::nic::{self, NicOptions};
 use crate::options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
 use crate::ours::TABLE_MAIN;
+use crate::permission;
 
 /// Time between questions to servers that don't answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -28,6 +29,15 @@ pub enum AgentError {
     /// The command line.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// The kernel would refuse everything.
+    #[error(
+        "changing routes needs {capability}: run the agent as root, or give it the capability \
+         (setcap, or AmbientCapabilities= in a systemd unit)"
+    )]
+    NotPermitted {
+        /// The one that is missing.
+        capability: &'static str,
+    },
     /// A NIC's thread could not be started.
     #[error("cannot start the thread of {nic}: {source}")]
     Thread {
@@ -52,6 +62,7 @@ pub enum AgentError {
 /// Runs the agent until it is cancelled. Routes stay in the kernel then.
 pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
     check(&options)?;
+    permission::check(&options.nics)?;
     let http = reqwest::Client::new();
     let sources = find_instances(&http, &options.servers).await;
     let confirmations: Vec<Confirmations> = sources.iter().map(|_| Confirmations::default()).collect();
@@ -96,6 +107,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
 
 /// Removes the agent's routes and nexthop objects, and nothing else. Returns how many routes there were.
 pub fn flush(options: &FlushOptions) -> Result<usize, AgentError> {
+    permission::check(&options.nics)?;
     let own = [NicSpec {
         id: "own namespace".to_owned(),
         namespace: None,
