@@ -79,10 +79,22 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("routewright: {error:#}");
+            eprintln!("routewright: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes. Many of our errors tell their cause themselves, where it reads best; it is not told again then.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.contains(&cause) {
+            let separator = if told.is_empty() { "" } else { ": " };
+            told = format!("{told}{separator}{cause}");
+        }
+    }
+    told
 }
 
 /// Runs a verb that speaks to the API.
@@ -97,5 +109,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_again() {
+        let error = anyhow::anyhow!("in use")
+            .context("cannot listen: in use; try another")
+            .context("serve");
+        assert_eq!(told_once(&error), "serve: cannot listen: in use; try another");
+        let error = anyhow::anyhow!("in use").context("serve");
+        assert_eq!(told_once(&error), "serve: in use");
     }
 }
