@@ -213,6 +213,7 @@ impl Pen {
 
     /// What to try next, ready to be copied.
     pub fn suggestions(self, topology: &Topology, status: &Status, program: &str) -> String {
+        let is_default = status.name == crate::state::DEFAULT_NAME;
         let lab = match status.name.as_str() {
             crate::state::DEFAULT_NAME => format!("{program} lab"),
             name => format!("{program} lab --name {name}"),
@@ -241,8 +242,14 @@ impl Pen {
                 .collect::<Vec<_>>()
                 .join(" ");
             let group = crate::cloud::RESOURCE_GROUP;
+            // The command finds the default lab by itself.
+            let server = if is_default {
+                String::new()
+            } else {
+                format!(" --server {url}")
+            };
             let command = format!(
-                "{program} vnet update -g {group} -n {} --address-prefixes {prefixes} 10.77.0.0/16 --server {url}",
+                "{program} vnet update -g {group} -n {} --address-prefixes {prefixes} 10.77.0.0/16{server}",
                 vnet.name
             );
             lines.push((command, "every NVA learns it"));

@@ -118,6 +118,9 @@ pub enum LabError {
         /// What is wrong.
         message: String,
     },
+    /// A signal came.
+    #[error("interrupted; what was made is taken away again")]
+    Interrupted,
     /// Some probes got no answer.
     #[error("the lab is up, but packets do not arrive: {}", .0.join("; "))]
     Probes(Vec<String>),

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -30,6 +31,8 @@ pub struct UpOptions {
     pub rootless: bool,
     /// Only namespaces and links.
     pub fabric_only: bool,
+    /// Set by a signal handler when somebody wants it to end: what was made is taken away again.
+    pub interrupted: Option<&'static AtomicBool>,
 }
 
 /// A lab.
@@ -37,6 +40,7 @@ pub struct UpOptions {
 pub struct Lab {
     pub(crate) directory: LabDirectory,
     pub(crate) state: LabState,
+    pub(crate) interrupted: Option<&'static AtomicBool>,
 }
 
 /// How long processes get to end by themselves in `lab down`. Nothing in a lab is worth more.
@@ -47,7 +51,11 @@ impl Lab {
     pub fn open(labs: &Path, name: &str) -> Result<Lab, LabError> {
         let directory = LabDirectory::new(labs, name)?;
         let state = directory.load()?;
-        Ok(Lab { directory, state })
+        Ok(Lab {
+            directory,
+            state,
+            interrupted: None,
+        })
     }
 
     /// Makes the namespaces and links of a topology.
@@ -66,6 +74,7 @@ impl Lab {
                 topology: topology.clone(),
                 holders: BTreeMap::new(),
                 processes: Vec::new(),
+                directories: Vec::new(),
                 announced: topology
                     .nvas
                     .iter()
@@ -73,6 +82,7 @@ impl Lab {
                     .collect(),
             },
             directory,
+            interrupted: options.interrupted,
         };
         lab.save()?;
         Ok(lab)
@@ -178,6 +188,10 @@ impl Lab {
             let _ = process::end_all(&found, grace);
         }
         let left = process::find_all(directory.path(), &BTreeSet::new());
+        for made in state.iter().flat_map(|s| &s.directories) {
+            // Not if somebody else has put something there.
+            let _ = fs::remove_dir(made);
+        }
         fs::remove_dir_all(directory.path())
             .map_err(LabError::system(format!("removing {}", directory.path().display())))?;
         Ok(Removed {

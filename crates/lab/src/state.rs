@@ -188,6 +188,8 @@ pub struct LabState {
     pub holders: BTreeMap<String, ProcessId>,
     /// The processes that can be killed, stopped and started, in the order of their start.
     pub processes: Vec<ManagedProcess>,
+    /// Directories outside the lab's own that were made for it.
+    pub directories: Vec<PathBuf>,
     /// What each NVA announces now.
     pub announced: BTreeMap<String, Vec<AnnouncedPath>>,
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,7 +38,7 @@ impl Lab {
     /// If it cannot be built, nothing is left of it; if only its routes don't come about, it stays for whoever wants to look.
     pub fn up(topology: &Topology, options: &UpOptions, progress: Progress<'_>) -> Result<Lab, LabError> {
         if !options.fabric_only {
-            software::check_installed(topology)?;
+            software::check_installed(topology, options.rootless)?;
         }
         let mut lab = Lab::make(topology, options)?;
         let lock = lab.directory.lock()?;
@@ -47,7 +49,12 @@ impl Lab {
         }
         if !options.fabric_only {
             progress("waiting for BGP sessions and routes");
-            lab.wait_converged(CONVERGENCE)?;
+            let done = lab.wait_converged(CONVERGENCE);
+            if matches!(done, Err(LabError::Interrupted)) {
+                drop(lock);
+                let _ = Lab::down(&options.labs, &options.name);
+            }
+            done?;
         }
         Ok(lab)
     }
@@ -63,6 +70,7 @@ impl Lab {
         progress("resources, through the API");
         for resource in cloud::resources(&self.state.topology) {
             api.provision(&resource)?;
+            self.check_interrupted()?;
         }
         progress("NVAs");
         self.start_nvas()?;
@@ -151,6 +159,8 @@ impl Lab {
 
     fn start_nvas(&mut self) -> Result<(), LabError> {
         for nva in self.state.topology.nvas.clone() {
+            let directory = self.appliance(&nva)?.needs_directory();
+            self.make_directory(directory)?;
             let appliance = self.appliance(&nva)?;
             appliance.configure()?;
             let processes = appliance.processes();
@@ -162,6 +172,16 @@ impl Lab {
             self.appliance(nva)?.after_start()?;
         }
         Ok(())
+    }
+
+    /// Makes a directory outside the lab's own, recorded first.
+    fn make_directory(&mut self, directory: Option<PathBuf>) -> Result<(), LabError> {
+        let Some(directory) = directory.filter(|d| !d.exists()) else {
+            return Ok(());
+        };
+        self.state.directories.push(directory.clone());
+        self.save()?;
+        fs::create_dir(&directory).map_err(LabError::system(format!("making {}", directory.display())))
     }
 
     /// An NVA with what its software needs to know.
@@ -246,6 +266,7 @@ impl Lab {
             if still.is_empty() {
                 return Ok(());
             }
+            self.check_interrupted()?;
             self.check_alive()?;
             if start.elapsed() > patience {
                 return Err(LabError::TimedOut {
@@ -255,6 +276,13 @@ impl Lab {
                 });
             }
             std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn check_interrupted(&self) -> Result<(), LabError> {
+        match self.interrupted {
+            Some(flag) if flag.load(Ordering::Relaxed) => Err(LabError::Interrupted),
+            _ => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -68,7 +69,9 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
         executable,
         rootless: lab::become_root()?,
         fabric_only,
+        interrupted: Some(&INTERRUPTED),
     };
+    catch_signals()?;
     let mut progress = Steps::new(output);
     let lab = match Lab::up(&topology, &options, &mut |step| progress.begin(step)) {
         Ok(lab) => lab,
@@ -97,6 +100,22 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
     } else {
         Err(LabError::Probes(silent).into())
     }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupt(_signal: i32) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Ctrl-C during `lab up` takes away what was made. Handlers, unlike a blocked signal, are not inherited by what is started.
+fn catch_signals() -> anyhow::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for caught in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler does nothing but store a flag.
+        unsafe { signal(caught, SigHandler::Handler(interrupt)) }?;
+    }
+    Ok(())
 }
 
 fn read_topology(file: Option<&Path>) -> Result<Topology, LabError> {

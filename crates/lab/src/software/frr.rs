@@ -92,8 +92,9 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
         let program = format!("/usr/lib/frr/{name}");
         let files = ["conf", "pid"].map(|suffix| appliance.file(&format!("{name}.{suffix}")));
         let socket = appliance.file("zserv.api");
+        // As root it needs to be in the group that may use its sockets; a user namespace knows no other user.
         let mut argv = vec![program.as_str(), "-f", &files[0], "-i", &files[1], "-z", &socket];
-        argv.extend(["--vty_socket", &directory, "-P", "0", "-u", "root", "-g", "root"]);
+        argv.extend(["--vty_socket", &directory, "-P", "0", "-u", "root", "-g", "frrvty"]);
         argv.extend(more);
         (name, appliance.process(name, &argv))
     };

@@ -81,6 +81,14 @@ impl Appliance<'_> {
         }
     }
 
+    /// A directory outside the lab's own that the software cannot do without.
+    pub(crate) fn needs_directory(&self) -> Option<PathBuf> {
+        match self.nva.software {
+            Software::Openbgpd => openbgpd::chroot_directory(),
+            _ => None,
+        }
+    }
+
     /// What is left to do when the processes have been started.
     pub(crate) fn after_start(&self) -> Result<(), LabError> {
         match self.nva.software {
@@ -173,8 +181,8 @@ fn words<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 /// What must be installed for a topology, or what is missing, with the package that has it.
-pub(crate) fn check_installed(topology: &Topology) -> Result<(), LabError> {
-    let missing: Vec<String> = topology.nvas.iter().filter_map(missing).collect();
+pub(crate) fn check_installed(topology: &Topology, rootless: bool) -> Result<(), LabError> {
+    let missing: Vec<String> = topology.nvas.iter().filter_map(|nva| missing(nva, rootless)).collect();
     if missing.is_empty() {
         Ok(())
     } else {
@@ -182,7 +190,13 @@ pub(crate) fn check_installed(topology: &Topology) -> Result<(), LabError> {
     }
 }
 
-fn missing(nva: &Nva) -> Option<String> {
+fn missing(nva: &Nva, rootless: bool) -> Option<String> {
+    if nva.software == Software::Openbgpd && rootless {
+        return Some(format!(
+            "NVA {} wants openbgpd, which drops its privileges to a user of its own: run this as root",
+            nva.name
+        ));
+    }
     let (programs, package): (&[&str], &str) = match nva.software {
         Software::Builtin | Software::External => return None,
         Software::Frr => (&["/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"], "frr"),

@@ -1,6 +1,7 @@
 //! OpenBGPD: drops its privileges to a user of its own, which a user namespace with one user does not have; so it needs root.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use super::{Appliance, ROUTE_SERVER_ASN, program};
 use crate::error::LabError;
@@ -51,6 +52,12 @@ fn attributes(path: &Path) -> String {
     } else {
         format!(" set {{ {} }}", set.join(" "))
     }
+}
+
+/// Where it locks itself in: its user's home, which Debian makes only when its service starts.
+pub(super) fn chroot_directory() -> Option<PathBuf> {
+    let user = nix::unistd::User::from_name("_openbgpd").ok().flatten();
+    user.map(|user| user.dir)
 }
 
 pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, ProcessSpec)> {

@@ -236,10 +236,10 @@ impl Checker {
                 let message = format!("{prefix} overlaps subnet {} ({})", other.name, other.prefix);
                 self.mistake(&subnet.prefix, message);
             }
-            if let Some(table) = &subnet.route_table {
-                if !route_tables.iter().any(|t| t.name == table.value) {
-                    self.mistake(table, format!("there is no route table named {}", table.value));
-                }
+            if let Some(table) = &subnet.route_table
+                && !route_tables.iter().any(|t| t.name == table.value)
+            {
+                self.mistake(table, format!("there is no route table named {}", table.value));
             }
             subnets.push(Subnet {
                 name: subnet.name.value.clone(),

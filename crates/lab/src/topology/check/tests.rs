@@ -133,3 +133,23 @@ fn the_reference_topology_is_right() {
     assert_eq!(topology.hosts().count(), 2);
     assert_eq!(topology.peers_of(&topology.nvas[0]).len(), 2);
 }
+
+/// `UPDATE_SCHEMA=1 cargo test -p routewright-lab` writes it.
+#[test]
+fn the_checked_in_schema_is_that_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/topology.schema.json");
+    let schema = format!("{:#}\n", crate::topology::json_schema());
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, &schema).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), schema);
+}
+
+#[test]
+fn every_topology_that_we_ship_is_right() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../topologies");
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        Topology::parse(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,135 @@
+//! The reference scenario, brought up as a user would, and disturbed.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use lab::harness::TestLab;
+use lab::{KernelRoute, Lab, Topology, network_id};
+use serde_json::json;
+
+use crate::{DEADLINE, labs};
+
+pub const TESTS: &[(&str, fn())] = &[
+    ("the_reference_scenario", the_reference_scenario),
+    (
+        "two_labs_at_once_do_not_disturb_each_other",
+        two_labs_at_once_do_not_disturb_each_other,
+    ),
+];
+
+const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 4);
+const FIREWALL: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
+const VMS: [&str; 2] = ["vm1", "vm2"];
+const NVAS: [&str; 2] = ["sdwan", "firewall"];
+
+fn the_reference_scenario() {
+    let labs = labs();
+    let mut lab = TestLab::up(&Topology::reference(), labs.path(), "reference", false).unwrap();
+
+    both_nvas_learn_the_virtual_network_from_both_instances(&lab);
+    every_vm_has(&lab, "10.250.0.0/16", SDWAN);
+    every_vm_has(&lab, "0.0.0.0/0", FIREWALL);
+    every_path_goes_through_its_nva(&lab);
+
+    let site = prefix("10.250.0.0/16");
+    lab.withdraw("sdwan", &[site]).unwrap();
+    no_vm_has(&lab, site);
+    lab.announce("sdwan", &[site]).unwrap();
+    every_vm_has(&lab, "10.250.0.0/16", SDWAN);
+
+    // Without the firewall the platform's own default route shows again.
+    lab.kill("firewall").unwrap();
+    lab.wait_for_peer("firewall", false, DEADLINE).unwrap();
+    for vm in VMS {
+        lab.wait_for_routes(vm, DEADLINE, |routes| !leads(routes, prefix("0.0.0.0/0"), FIREWALL))
+            .unwrap();
+    }
+    lab.start("firewall").unwrap();
+    every_vm_has(&lab, "0.0.0.0/0", FIREWALL);
+    every_path_goes_through_its_nva(&lab);
+
+    add_address_prefix(&lab, "10.77.0.0/16");
+    for nva in NVAS {
+        let learned = |routes: &[KernelRoute]| routes.iter().any(|r| r.prefix == prefix("10.77.0.0/16"));
+        lab.wait_for_routes(nva, DEADLINE, learned).unwrap();
+    }
+
+    // Each process alone may die, and traffic goes on.
+    for node in ["instance0", "manager", "vm1"] {
+        lab.kill(node).unwrap();
+        every_path_goes_through_its_nva(&lab);
+        if node != "instance0" {
+            lab.start(node).unwrap();
+        }
+    }
+    lab.wait_converged(DEADLINE).unwrap();
+}
+
+fn two_labs_at_once_do_not_disturb_each_other() {
+    let labs = labs();
+    let topology = Topology::reference();
+    let mut one = TestLab::up(&topology, labs.path(), "one", false).unwrap();
+    let other = TestLab::up(&topology, labs.path(), "other", false).unwrap();
+    assert_ne!(one.state().api_url, other.state().api_url);
+    one.kill("sdwan").unwrap();
+    no_vm_has(&one, prefix("10.250.0.0/16"));
+    drop(one);
+    every_path_goes_through_its_nva(&other);
+}
+
+fn both_nvas_learn_the_virtual_network_from_both_instances(lab: &Lab) {
+    let peers = lab.api().unwrap().peers().unwrap();
+    for nva in NVAS {
+        let advertised = peers
+            .iter()
+            .filter(|p| p.name == nva && p.state == "Established" && p.routes_advertised > 0);
+        assert_eq!(advertised.count(), 2, "{nva}: {peers:#?}");
+        let routes = lab.kernel_routes(nva).unwrap();
+        assert!(
+            leads(&routes, prefix("10.1.0.0/16"), Ipv4Addr::new(10, 1, 1, 1)),
+            "{nva}: {routes:#?}"
+        );
+    }
+}
+
+fn every_vm_has(lab: &Lab, to: &str, via: Ipv4Addr) {
+    for vm in VMS {
+        lab.wait_for_routes(vm, DEADLINE, |routes| leads(routes, prefix(to), via))
+            .unwrap();
+    }
+}
+
+fn no_vm_has(lab: &Lab, to: Ipv4Net) {
+    for vm in VMS {
+        lab.wait_for_routes(vm, DEADLINE, |routes| routes.iter().all(|r| r.prefix != to))
+            .unwrap();
+    }
+}
+
+fn every_path_goes_through_its_nva(lab: &Lab) {
+    let probes = lab.probe_all();
+    assert_eq!(probes.len(), 4);
+    for probe in probes {
+        let nva = if probe.to == "site" { "sdwan" } else { "firewall" };
+        assert!(probe.reached && probe.through == [nva], "{probe:?}");
+    }
+}
+
+/// As `az network vnet update --address-prefixes` does: GET, change, PUT.
+fn add_address_prefix(lab: &Lab, more: &str) {
+    let api = lab.api().unwrap();
+    let path = format!("{}?api-version=2024-05-01", network_id("virtualNetworks/hub"));
+    let mut vnet = api.get(&path).unwrap();
+    let prefixes = vnet.pointer_mut("/properties/addressSpace/addressPrefixes").unwrap();
+    prefixes.as_array_mut().unwrap().push(json!(more));
+    api.put(&path, &vnet).unwrap();
+}
+
+fn leads(routes: &[KernelRoute], to: Ipv4Net, via: Ipv4Addr) -> bool {
+    let best = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
+    best.is_some_and(|r| r.hops.iter().any(|h| h.via == Some(via.into())))
+}
+
+fn prefix(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
