@@ -1,0 +1,115 @@
+//! Ten thousand prefixes at once, in the way that each speaker has for many: its configuration, its tool in bunches, or a file.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use ipnet::Ipv4Net;
+use lab::topology::Software;
+
+use crate::world::{LEFT_ADDRESS, World, plain};
+
+/// As many as Azure allows in all (az §1.1).
+pub(crate) const MANY: usize = 10_000;
+/// Commands of one `vtysh`: its arguments must fit what the kernel takes.
+const BUNCH: usize = 2_000;
+const FIRST: u32 = 20 << 24;
+
+fn prefixes() -> impl Iterator<Item = Ipv4Net> {
+    (FIRST..).step_by(256).take(MANY).map(|address| Ipv4Net::new_assert(Ipv4Addr::from(address), 24))
+}
+
+/// Whether a prefix is one of them.
+pub(crate) fn is_one(prefix: Ipv4Net) -> bool {
+    let place = u32::from(prefix.network()).wrapping_sub(FIRST) as usize;
+    prefix.prefix_len() == 24 && place < MANY * 256
+}
+
+/// Announces all of them.
+pub(crate) fn announce(world: &mut World, node: &str) -> Result<()> {
+    match world.speaker.0 {
+        Software::Frr => {
+            // One entry for all, last but one in the lab's route map.
+            let policy = ["ip prefix-list MANY seq 5 permit 20.0.0.0/8 le 24", "route-map ANNOUNCE permit 65534", "match ip address prefix-list MANY"];
+            vtysh(world, node, &policy.map(str::to_owned))?;
+            frr_networks(world, node, "")
+        }
+        Software::Gobgp => {
+            let file = world.nva_file(node, "many.mrt");
+            fs::write(&file, table_dump())?;
+            let file = file.display().to_string();
+            world.tool(node, &["gobgp", "mrt", "inject", "global", &file, "--nexthop", &LEFT_ADDRESS.to_string()])?;
+            Ok(())
+        }
+        _ => Ok(world.lab.announce_paths(node, &prefixes().map(plain).collect::<Vec<_>>())?),
+    }
+}
+
+/// Withdraws all of them.
+pub(crate) fn withdraw(world: &mut World, node: &str) -> Result<()> {
+    match world.speaker.0 {
+        Software::Frr => frr_networks(world, node, "no "),
+        Software::Gobgp => {
+            world.tool(node, &["gobgp", "global", "rib", "del", "all"])?;
+            Ok(())
+        }
+        _ => Ok(world.lab.withdraw(node, &prefixes().collect::<Vec<_>>())?),
+    }
+}
+
+fn frr_networks(world: &World, node: &str, no: &str) -> Result<()> {
+    let all: Vec<String> = prefixes().map(|prefix| format!("{no}network {prefix}")).collect();
+    for bunch in all.chunks(BUNCH) {
+        let mut commands = vec!["router bgp 65001".to_owned(), "address-family ipv4 unicast".to_owned()];
+        commands.extend_from_slice(bunch);
+        vtysh(world, node, &commands)?;
+    }
+    Ok(())
+}
+
+fn vtysh(world: &World, node: &str, commands: &[String]) -> Result<()> {
+    let directory = world.nva_file(node, "").display().to_string();
+    let mut argv = vec!["vtysh", "--config_dir", &directory, "--vty_socket", &directory, "-d", "bgpd", "-c", "configure terminal"];
+    argv.extend(commands.iter().flat_map(|command| ["-c", command.as_str()]));
+    world.tool(node, &argv)?;
+    Ok(())
+}
+
+/// A RIB as MRT file (RFC 6396 §4.3), with one peer: all that `gobgp mrt inject` reads.
+fn table_dump() -> Vec<u8> {
+    const PEER_INDEX_TABLE: u16 = 1;
+    const RIB_IPV4_UNICAST: u16 = 2;
+    let own = LEFT_ADDRESS.octets();
+    let mut peers = Vec::new();
+    // Collector, empty view name, one peer: type 0 (IPv4, AS number of two octets), identifier, address, AS number.
+    peers.extend(own);
+    peers.extend([0, 0, 0, 1, 0]);
+    peers.extend(own);
+    peers.extend(own);
+    peers.extend([0xFD, 0xE9]);
+    let mut file = record(PEER_INDEX_TABLE, &peers);
+    for (number, prefix) in (0u32..).zip(prefixes()) {
+        // ORIGIN igp, an empty AS_PATH, NEXT_HOP.
+        let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4];
+        attributes.extend(own);
+        let mut rib = number.to_be_bytes().to_vec();
+        rib.push(prefix.prefix_len());
+        rib.extend(&prefix.network().octets()[..3]);
+        // One entry: peer 0, originated at 0.
+        rib.extend([0, 1, 0, 0, 0, 0, 0, 0, 0, 14]);
+        rib.extend(attributes);
+        file.extend(record(RIB_IPV4_UNICAST, &rib));
+    }
+    file
+}
+
+fn record(subtype: u16, body: &[u8]) -> Vec<u8> {
+    const TABLE_DUMP_V2: u16 = 13;
+    let length = u32::try_from(body.len()).expect("records are short");
+    let mut record = vec![0; 4];
+    record.extend(TABLE_DUMP_V2.to_be_bytes());
+    record.extend(subtype.to_be_bytes());
+    record.extend(length.to_be_bytes());
+    record.extend(body);
+    record
+}

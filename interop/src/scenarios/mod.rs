@@ -1,0 +1,49 @@
+//! The scenarios. Each opens with what it looks like and what it claims; [`World`] draws the lab that they all start from.
+
+use anyhow::Result;
+
+use crate::speaker::Speaker;
+use crate::world::World;
+
+mod paths;
+mod routes;
+mod sessions;
+
+/// A row of the matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// As in trial names: a sentence.
+    pub name: &'static str,
+    /// What it does.
+    pub(crate) run: fn(&mut World) -> Result<()>,
+    /// Why a speaker cannot do it, if so.
+    pub not_applicable: fn(Speaker) -> Option<&'static str>,
+}
+
+/// All of them, in the order in which a speaker goes through them.
+pub const SCENARIOS: [Scenario; 12] = [
+    everybody("session_comes_up_and_goes_down_with_the_nva", sessions::comes_up_and_goes_down),
+    everybody("announced_prefix_reaches_the_kernel_of_every_vm", routes::announced),
+    everybody("withdrawn_prefix_leaves_every_kernel", routes::withdrawn),
+    everybody("equal_paths_of_two_nvas_share_the_load", paths::equal_cost),
+    everybody("shorter_as_path_is_used_until_it_goes", paths::active_and_passive),
+    everybody("next_hop_may_be_another_than_the_peer", paths::third_party_next_hop),
+    everybody("no_advertise_programmes_vms_and_tells_no_nva", routes::no_advertise),
+    everybody("route_refresh_brings_the_routes_again", routes::refresh),
+    everybody("ten_thousand_routes_come_and_go", routes::ten_thousand),
+    everybody("too_many_prefixes_end_the_session", sessions::prefix_limit),
+    everybody("silence_ends_the_session_after_the_hold_time", sessions::hold_timer),
+    Scenario {
+        name: "md5_must_match_on_both_sides",
+        run: sessions::md5,
+        not_applicable: crate::password::not_applicable,
+    },
+];
+
+const fn everybody(name: &'static str, run: fn(&mut World) -> Result<()>) -> Scenario {
+    Scenario {
+        name,
+        run,
+        not_applicable: |_| None,
+    }
+}

@@ -1,0 +1,86 @@
+//! One lab per speaker, made when the first scenario wants it and kept for the next: scenarios of a speaker run one after another.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::scenarios::Scenario;
+use crate::speaker::Speaker;
+use crate::world::World;
+
+/// A speaker's place in the matrix.
+#[derive(Debug)]
+pub struct Station {
+    speaker: Speaker,
+    rootless: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// There only between scenarios, and only after one that went well.
+    world: Option<World>,
+    /// A lab that never came up will not with the next scenario either.
+    broken: Option<String>,
+}
+
+impl Station {
+    /// A station without a lab yet.
+    pub fn new(speaker: Speaker, rootless: bool) -> Station {
+        Station {
+            speaker,
+            rootless,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Runs a scenario from a quiet world.
+    pub fn run(&self, scenario: &Scenario) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A world is put back only when the scenario has gone well; otherwise the next one gets a fresh lab.
+        let mut world = match state.world.take() {
+            Some(world) => world,
+            None => self.build(&mut state)?,
+        };
+        world.calm_down().context("before the scenario")?;
+        (scenario.run)(&mut world).map_err(|error| anyhow!("{error:#}\n{}", world.last_words()))?;
+        state.world = Some(world);
+        Ok(())
+    }
+
+    /// Takes the lab away.
+    pub fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).world = None;
+    }
+
+    fn build(&self, state: &mut State) -> Result<World> {
+        if let Some(reason) = &state.broken {
+            bail!("{reason} (said before)");
+        }
+        let built = executable().and_then(|executable| World::up(self.speaker, executable, self.rootless));
+        built.inspect_err(|error| state.broken = Some(format!("{error:#}")))
+    }
+}
+
+/// The `routewright` of this build, brought up to date once.
+fn executable() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build_executable().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+fn build_executable() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let profile = own.ancestors().nth(2).context("a test program lies in TARGET/PROFILE/deps")?;
+    let target = profile.parent().context("a profile lies in the target directory")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "routewright", "--target-dir"]).arg(target);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("starting cargo")?;
+    ensure!(done.status.success(), "building routewright:\n{}", String::from_utf8_lossy(&done.stderr));
+    Ok(profile.join("routewright"))
+}
