@@ -16,7 +16,10 @@ const BUNCH: usize = 2_000;
 const FIRST: u32 = 20 << 24;
 
 fn prefixes() -> impl Iterator<Item = Ipv4Net> {
-    (FIRST..).step_by(256).take(MANY).map(|address| Ipv4Net::new_assert(Ipv4Addr::from(address), 24))
+    (FIRST..)
+        .step_by(256)
+        .take(MANY)
+        .map(|address| Ipv4Net::new_assert(Ipv4Addr::from(address), 24))
 }
 
 /// Whether a prefix is one of them.
@@ -30,7 +33,11 @@ pub(crate) fn announce(world: &mut World, node: &str) -> Result<()> {
     match world.speaker.0 {
         Software::Frr => {
             // One entry for all, last but one in the lab's route map.
-            let policy = ["ip prefix-list MANY seq 5 permit 20.0.0.0/8 le 24", "route-map ANNOUNCE permit 65534", "match ip address prefix-list MANY"];
+            let policy = [
+                "ip prefix-list MANY seq 5 permit 20.0.0.0/8 le 24",
+                "route-map ANNOUNCE permit 65534",
+                "match ip address prefix-list MANY",
+            ];
             vtysh(world, node, &policy.map(str::to_owned))?;
             frr_networks(world, node, "")
         }
@@ -38,10 +45,23 @@ pub(crate) fn announce(world: &mut World, node: &str) -> Result<()> {
             let file = world.nva_file(node, "many.mrt");
             fs::write(&file, table_dump())?;
             let file = file.display().to_string();
-            world.tool(node, &["gobgp", "mrt", "inject", "global", &file, "--nexthop", &LEFT_ADDRESS.to_string()])?;
+            world.tool(
+                node,
+                &[
+                    "gobgp",
+                    "mrt",
+                    "inject",
+                    "global",
+                    &file,
+                    "--nexthop",
+                    &LEFT_ADDRESS.to_string(),
+                ],
+            )?;
             Ok(())
         }
-        _ => Ok(world.lab.announce_paths(node, &prefixes().map(plain).collect::<Vec<_>>())?),
+        _ => Ok(world
+            .lab
+            .announce_paths(node, &prefixes().map(plain).collect::<Vec<_>>())?),
     }
 }
 
@@ -69,7 +89,17 @@ fn frr_networks(world: &World, node: &str, no: &str) -> Result<()> {
 
 fn vtysh(world: &World, node: &str, commands: &[String]) -> Result<()> {
     let directory = world.nva_file(node, "").display().to_string();
-    let mut argv = vec!["vtysh", "--config_dir", &directory, "--vty_socket", &directory, "-d", "bgpd", "-c", "configure terminal"];
+    let mut argv = vec![
+        "vtysh",
+        "--config_dir",
+        &directory,
+        "--vty_socket",
+        &directory,
+        "-d",
+        "bgpd",
+        "-c",
+        "configure terminal",
+    ];
     argv.extend(commands.iter().flat_map(|command| ["-c", command.as_str()]));
     world.tool(node, &argv)?;
     Ok(())

@@ -30,7 +30,10 @@ pub(crate) fn write(world: &mut World) -> Result<Plain> {
         .lines()
         .flat_map(|l| {
             let neighbour = l.split_whitespace().nth(1).unwrap_or_default();
-            let more = l.trim_start().contains(after).then(|| line.replace("NEIGHBOUR", neighbour));
+            let more = l
+                .trim_start()
+                .contains(after)
+                .then(|| line.replace("NEIGHBOUR", neighbour));
             [Some(l.to_owned()), more].into_iter().flatten().map(|l| l + "\n")
         })
         .collect();
@@ -57,7 +60,11 @@ fn restart_with(world: &mut World, file: &str, text: &str) -> Result<()> {
 /// The file, the words in whose line a neighbour begins or is described, and the line to put behind it.
 fn place(speaker: Speaker) -> (&'static str, &'static str, &'static str) {
     match speaker.0 {
-        Software::Frr => ("bgpd.conf", "remote-as 65515", " neighbor NEIGHBOUR password correct-horse"),
+        Software::Frr => (
+            "bgpd.conf",
+            "remote-as 65515",
+            " neighbor NEIGHBOUR password correct-horse",
+        ),
         Software::Bird => ("bird.conf", "multihop;", "  password \"correct-horse\";"),
         Software::Gobgp => ("gobgpd.toml", "peer-as = 65515", "auth-password = \"correct-horse\""),
         Software::Openbgpd => ("bgpd.conf", "remote-as 65515", "  tcp md5sig password correct-horse"),

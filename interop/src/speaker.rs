@@ -27,7 +27,9 @@ impl Speaker {
     /// Why no scenario can run with it here.
     pub fn cannot_run(self, rootless: bool) -> Option<String> {
         if self.0 == Software::Openbgpd && rootless {
-            return Some("OpenBGPD changes to a user of its own, which a user namespace does not have; run as root".to_owned());
+            return Some(
+                "OpenBGPD changes to a user of its own, which a user namespace does not have; run as root".to_owned(),
+            );
         }
         let (program, package) = match self.0 {
             Software::Frr => ("/usr/lib/frr/bgpd", "frr"),
@@ -40,21 +42,29 @@ impl Speaker {
         (!is_installed(program)).then(|| format!("{program} is not installed: apt-get install {package}"))
     }
 
-    /// What its own log says when it is told Cease/1, Maximum Number of Prefixes Reached (RFC 4486 §4).
-    pub(crate) fn words_for_prefix_limit(self) -> &'static str {
+    /// Whether it offers the capability (RFC 2918) as the lab configures it.
+    pub(crate) fn offers_route_refresh(self) -> bool {
+        self.0 != Software::Exabgp
+    }
+
+    /// What its own log says when it is told Cease/1, Maximum Number of Prefixes Reached (RFC 4486 §4); ExaBGP does not say.
+    pub(crate) fn words_for_prefix_limit(self) -> Option<&'static str> {
         match self.0 {
-            Software::Frr => "6/1 (Cease/Maximum Number of Prefixes Reached)",
-            Software::Bird => "Received: Maximum number of prefixes reached",
-            Software::Gobgp => "cease",
-            Software::Openbgpd => "Cease, max-prefix exceeded",
-            Software::Exabgp => "Maximum Number of Prefixes Reached",
-            Software::Builtin | Software::External => "Maximum Number of Prefixes Reached",
+            Software::Frr => Some("6/1 (Cease/Maximum Number of Prefixes Reached)"),
+            Software::Bird => Some("Received: Maximum number of prefixes reached"),
+            Software::Gobgp => Some("subcode 1(maximum number of prefixes reached)"),
+            Software::Openbgpd => Some("Cease, max-prefix"),
+            Software::Builtin => Some("code: 6, subcode: 1"),
+            Software::Exabgp | Software::External => None,
         }
     }
 }
 
 fn is_installed(program: &str) -> bool {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).env("PATH", path).output();
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$0\"", program])
+        .env("PATH", path)
+        .output();
     found.is_ok_and(|output| output.status.success())
 }

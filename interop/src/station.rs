@@ -73,14 +73,26 @@ fn executable() -> Result<&'static Path> {
 
 fn build_executable() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let profile = own.ancestors().nth(2).context("a test program lies in TARGET/PROFILE/deps")?;
+    let profile = own
+        .ancestors()
+        .nth(2)
+        .context("a test program lies in TARGET/PROFILE/deps")?;
     let target = profile.parent().context("a profile lies in the target directory")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "routewright", "--target-dir"]).arg(target);
+    cargo
+        .args(["build", "--quiet", "--package", "routewright", "--target-dir"])
+        .arg(target);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("starting cargo")?;
-    ensure!(done.status.success(), "building routewright:\n{}", String::from_utf8_lossy(&done.stderr));
+    let done = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .context("starting cargo")?;
+    ensure!(
+        done.status.success(),
+        "building routewright:\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     Ok(profile.join("routewright"))
 }

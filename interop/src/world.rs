@@ -89,7 +89,9 @@ impl World {
         self.eventually("a quiet world", |world| {
             let peers = world.api.peers()?;
             let talking = peers.iter().filter(|p| p.routes_received > 0);
-            let mut missing: Vec<String> = talking.map(|p| format!("{} still has {} routes", p.name, p.routes_received)).collect();
+            let mut missing: Vec<String> = talking
+                .map(|p| format!("{} still has {} routes", p.name, p.routes_received))
+                .collect();
             for vm in VMS {
                 missing.extend(world.learned(vm)?.iter().map(|r| format!("{vm} still has {r}")));
             }
@@ -125,20 +127,25 @@ impl World {
 
     /// Replaces the settings of a peering.
     pub(crate) fn set(&self, node: &str, settings: Value) -> Result<()> {
-        self.api.put(&format!("/routewright/v1{}/settings", peering_id(node)), &settings)?;
+        self.api
+            .put(&format!("/routewright/v1{}/settings", peering_id(node)), &settings)?;
         Ok(())
     }
 
     /// Resets the sessions of a peering, or asks for its routes again.
     pub(crate) fn reset(&self, node: &str, soft: bool) -> Result<()> {
-        self.api.post(&format!("/routewright/v1/peers{}/reset?soft={soft}", peering_id(node)))?;
+        self.api
+            .post(&format!("/routewright/v1/peers{}/reset?soft={soft}", peering_id(node)))?;
         Ok(())
     }
 
     /// Switches `allowBranchToBranchTraffic`.
     pub(crate) fn branch_to_branch(&self, allow: bool) -> Result<()> {
         let id = network_id("virtualHubs/rs");
-        let mut hub = lab::resources(self.lab.topology()).into_iter().find(|r| r.id == id).context("the lab has a route server")?;
+        let mut hub = lab::resources(self.lab.topology())
+            .into_iter()
+            .find(|r| r.id == id)
+            .context("the lab has a route server")?;
         hub.body["properties"]["allowBranchToBranchTraffic"] = json!(allow);
         let Resource { id, body } = hub;
         Ok(self.api.provision(&Resource { id, body })?)
@@ -146,12 +153,25 @@ impl World {
 
     /// The verdict of each instance on a peer's route, with the reason where there is one.
     pub(crate) fn verdicts(&self, node: &str, prefix: Ipv4Net) -> Result<Vec<String>> {
-        let path = format!("/routewright/v1/routes?routeServer={}&prefix={prefix}", network_id("virtualHubs/rs"));
+        let path = format!(
+            "/routewright/v1/routes?routeServer={}&prefix={prefix}",
+            network_id("virtualHubs/rs")
+        );
         let answer = self.api.get(&path)?;
         let rows = answer["value"].as_array().cloned().unwrap_or_default();
-        let own = rows.iter().filter(|r| r["peer"].as_str().is_some_and(|p| p.eq_ignore_ascii_case(&peering_id(node))));
+        let own = rows.iter().filter(|r| {
+            r["peer"]
+                .as_str()
+                .is_some_and(|p| p.eq_ignore_ascii_case(&peering_id(node)))
+        });
         Ok(own
-            .map(|r| [&r["verdict"], &r["reason"]].into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(": "))
+            .map(|r| {
+                [&r["verdict"], &r["reason"]]
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(": ")
+            })
             .collect())
     }
 
@@ -160,20 +180,27 @@ impl World {
         self.eventually(&format!("verdict {verdict} on {prefix} from {node}"), |world| {
             let found = world.verdicts(node, prefix)?;
             let agreed = found.len() == INSTANCES && found.iter().all(|v| v.starts_with(verdict));
-            Ok((!agreed).then(|| format!("the verdicts are {found:?}")).into_iter().collect())
+            Ok((!agreed)
+                .then(|| format!("the verdicts are {found:?}"))
+                .into_iter()
+                .collect())
         })
     }
 
     /// Neither instance has the route.
     pub(crate) fn expect_no_route(&self, node: &str, prefix: Ipv4Net) -> Result<()> {
-        self.eventually(&format!("{node}'s {prefix} to be gone"), |world| world.verdicts(node, prefix))
+        self.eventually(&format!("{node}'s {prefix} to be gone"), |world| {
+            world.verdicts(node, prefix)
+        })
     }
 
     /// What a VM's kernel has learned through BGP.
     pub(crate) fn learned(&self, vm: &str) -> Result<Vec<KernelRoute>> {
         let home: Ipv4Net = "10.1.0.0/16".parse()?;
         let mut routes = self.lab.kernel_routes(vm)?;
-        routes.retain(|r| r.protocol == OURS && r.prefix.prefix_len() > 8 && !home.contains(&r.prefix) && r.kind == "unicast");
+        routes.retain(|r| {
+            r.protocol == OURS && r.prefix.prefix_len() > 8 && !home.contains(&r.prefix) && r.kind == "unicast"
+        });
         Ok(routes)
     }
 
@@ -212,7 +239,9 @@ impl World {
 
     /// The prefixes that both instances tell a peer now.
     pub(crate) fn advertised(&self, node: &str) -> Result<Vec<(Ipv4Net, String)>> {
-        let answer = self.api.get(&format!("/routewright/v1/peers{}/advertised", peering_id(node)))?;
+        let answer = self
+            .api
+            .get(&format!("/routewright/v1/peers{}/advertised", peering_id(node)))?;
         let rows = answer["value"].as_array().cloned().unwrap_or_default();
         let row = |r: &Value| Some((r["network"].as_str()?.parse().ok()?, r["asPath"].as_str()?.to_owned()));
         Ok(rows.iter().filter_map(row).collect())
@@ -229,6 +258,22 @@ impl World {
             let answer = world.api.get(&format!("/routewright/v1/peers{}", peering_id(node)))?;
             let rows = answer["value"].as_array().cloned().unwrap_or_default();
             let fine = rows.len() == INSTANCES && rows.iter().all(&holds);
+            Ok((!fine).then(|| format!("{rows:?}")).into_iter().collect())
+        })
+    }
+
+    /// What one instance says of a peering.
+    pub(crate) fn expect_instance(
+        &self,
+        what: &str,
+        node: &str,
+        instance: usize,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        self.eventually(&format!("instance {instance}: {node} {what}"), |world| {
+            let answer = world.api.get(&format!("/routewright/v1/peers{}", peering_id(node)))?;
+            let rows = answer["value"].as_array().cloned().unwrap_or_default();
+            let fine = rows.iter().any(|r| r["instance"] == instance && holds(r));
             Ok((!fine).then(|| format!("{rows:?}")).into_iter().collect())
         })
     }
@@ -253,7 +298,11 @@ impl World {
         let output = self.lab.exec(node, argv)?;
         if !output.status.success() {
             let said = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
-            bail!("{}: {}", argv.join(" ").chars().take(200).collect::<String>(), said.join("\n"));
+            bail!(
+                "{}: {}",
+                argv.join(" ").chars().take(200).collect::<String>(),
+                said.join("\n")
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -261,7 +310,8 @@ impl World {
     /// All that the processes of a node have logged.
     pub(crate) fn log(&self, node: &str) -> String {
         let logs = self.lab.state().processes_of(node);
-        logs.map(|p| fs::read_to_string(&p.spec.log).unwrap_or_default()).collect()
+        logs.map(|p| fs::read_to_string(&p.spec.log).unwrap_or_default())
+            .collect()
     }
 
     /// The end of the speaker's log, for who reads of a failure.
@@ -269,7 +319,10 @@ impl World {
         const LINES: usize = 15;
         let log = self.log(LEFT);
         let lines: Vec<&str> = log.lines().collect();
-        format!("the last words of {LEFT}:\n  {}", lines[lines.len().saturating_sub(LINES)..].join("\n  "))
+        format!(
+            "the last words of {LEFT}:\n  {}",
+            lines[lines.len().saturating_sub(LINES)..].join("\n  ")
+        )
     }
 }
 

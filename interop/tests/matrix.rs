@@ -20,7 +20,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SPEAKERS_AT_ONCE);
     // Must come before there are threads.
-    let privilege = if arguments.list { Ok(false) } else { lab::become_root().map_err(|e| e.to_string()) };
+    let privilege = if arguments.list {
+        Ok(false)
+    } else {
+        lab::become_root().map_err(|e| e.to_string())
+    };
     let rootless = matches!(privilege, Ok(true));
     let stations = SPEAKERS.map(|speaker| (speaker, Arc::new(Station::new(speaker, rootless))));
 
@@ -50,11 +54,14 @@ fn obstacle(speaker: Speaker, scenario: &Scenario, rootless: bool) -> Option<Str
 }
 
 fn trial(speaker: Speaker, scenario: &'static Scenario, station: Arc<Station>, obstacle: Option<String>) -> Trial {
-    Trial::ignorable_test(format!("{}::{}", speaker.name(), scenario.name), move || match obstacle {
-        Some(reason) => Ok(Completion::ignored_with(reason)),
-        None => match station.run(scenario) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(error) => Err(format!("{error:#}").into()),
+    Trial::ignorable_test(
+        format!("{}::{}", speaker.name(), scenario.name),
+        move || match obstacle {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => match station.run(scenario) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(error) => Err(format!("{error:#}").into()),
+            },
         },
-    })
+    )
 }

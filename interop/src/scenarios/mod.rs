@@ -22,14 +22,24 @@ pub struct Scenario {
 
 /// All of them, in the order in which a speaker goes through them.
 pub const SCENARIOS: [Scenario; 12] = [
-    everybody("session_comes_up_and_goes_down_with_the_nva", sessions::comes_up_and_goes_down),
+    everybody(
+        "session_comes_up_and_goes_down_with_the_nva",
+        sessions::comes_up_and_goes_down,
+    ),
     everybody("announced_prefix_reaches_the_kernel_of_every_vm", routes::announced),
     everybody("withdrawn_prefix_leaves_every_kernel", routes::withdrawn),
     everybody("equal_paths_of_two_nvas_share_the_load", paths::equal_cost),
     everybody("shorter_as_path_is_used_until_it_goes", paths::active_and_passive),
     everybody("next_hop_may_be_another_than_the_peer", paths::third_party_next_hop),
     everybody("no_advertise_programmes_vms_and_tells_no_nva", routes::no_advertise),
-    everybody("route_refresh_brings_the_routes_again", routes::refresh),
+    Scenario {
+        name: "route_refresh_brings_the_routes_again",
+        run: routes::refresh,
+        not_applicable: |speaker| {
+            (!speaker.offers_route_refresh())
+                .then_some("ExaBGP offers route refresh only if told to, and the lab does not")
+        },
+    },
     everybody("ten_thousand_routes_come_and_go", routes::ten_thousand),
     everybody("too_many_prefixes_end_the_session", sessions::prefix_limit),
     everybody("silence_ends_the_session_after_the_hold_time", sessions::hold_timer),

@@ -24,7 +24,11 @@ pub(super) fn equal_cost(world: &mut World) -> Result<()> {
     world.expect_kernel(prefix, &both)?;
     let used = world.expect_packets(SITE, &both)?;
 
-    let (going, staying) = if used == LEFT_ADDRESS { (LEFT, RIGHT_ADDRESS) } else { (RIGHT, LEFT_ADDRESS) };
+    let (going, staying) = if used == LEFT_ADDRESS {
+        (LEFT, RIGHT_ADDRESS)
+    } else {
+        (RIGHT, LEFT_ADDRESS)
+    };
     world.lab.kill(going)?;
     world.expect_kernel(prefix, &[staying])?;
     world.expect_packets(SITE, &[staying])?;

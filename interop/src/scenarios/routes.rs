@@ -28,9 +28,14 @@ pub(super) fn announced(world: &mut World) -> Result<()> {
     world.expect_packets(SITE, &[LEFT_ADDRESS])?;
     for vm in VMS {
         let rows = world.api.effective_routes(vm)?;
-        let row = rows.iter().find(|row| row["addressPrefix"][0] == prefix.to_string().as_str());
+        let row = rows
+            .iter()
+            .find(|row| row["addressPrefix"][0] == prefix.to_string().as_str());
         let hops = row.map(|row| row["nextHopIpAddress"].clone());
-        ensure!(hops == Some(json!([LEFT_ADDRESS])), "the effective routes of {vm}: {rows:?}");
+        ensure!(
+            hops == Some(json!([LEFT_ADDRESS])),
+            "the effective routes of {vm}: {rows:?}"
+        );
     }
     Ok(())
 }
@@ -58,7 +63,10 @@ pub(super) fn withdrawn(world: &mut World) -> Result<()> {
 
     world.announce(LEFT, plain(going))?;
     world.expect_kernel(going, &[LEFT_ADDRESS])?;
-    ensure!(before == world.numbers(LEFT, "establishedCount")?, "the session was reset");
+    ensure!(
+        before == world.numbers(LEFT, "establishedCount")?,
+        "the session was reset"
+    );
     Ok(())
 }
 
@@ -80,21 +88,41 @@ pub(super) fn no_advertise(world: &mut World) -> Result<()> {
     world.announce(LEFT, path)?;
     world.expect_kernel(open, &[LEFT_ADDRESS])?;
     world.expect_kernel(quiet, &[LEFT_ADDRESS])?;
-    ensure!(!told(world, open)?, "branch-to-branch is off, and the observer was told {open}");
+    ensure!(
+        !told(world, open)?,
+        "branch-to-branch is off, and the observer was told {open}"
+    );
 
     world.branch_to_branch(true)?;
     world.eventually("the observer's kernel to have the open prefix", |world| {
-        Ok((!world.nva_has(OBSERVER, open)?).then(|| format!("{:?}", world.advertised(OBSERVER))).into_iter().collect())
+        Ok((!world.nva_has(OBSERVER, open)?)
+            .then(|| format!("{:?}", world.advertised(OBSERVER)))
+            .into_iter()
+            .collect())
     })?;
     let advertised = world.advertised(OBSERVER)?;
-    let paths: Vec<&str> = advertised.iter().filter(|(p, _)| *p == open).map(|(_, path)| path.as_str()).collect();
-    ensure!(paths == ["65515-65001"; INSTANCES], "AS paths towards the observer: {paths:?}");
-    ensure!(!told(world, quiet)?, "the observer was told {quiet} in spite of NO_ADVERTISE");
+    let paths: Vec<&str> = advertised
+        .iter()
+        .filter(|(p, _)| *p == open)
+        .map(|(_, path)| path.as_str())
+        .collect();
+    ensure!(
+        paths == ["65515-65001"; INSTANCES],
+        "AS paths towards the observer: {paths:?}"
+    );
+    ensure!(
+        !told(world, quiet)?,
+        "the observer was told {quiet} in spite of NO_ADVERTISE"
+    );
     world.expect_kernel(quiet, &[LEFT_ADDRESS])?;
 
     world.branch_to_branch(false)?;
     world.eventually("the observer's kernel to lose the prefix", |world| {
-        Ok(world.nva_has(OBSERVER, open)?.then(|| "it is there".to_owned()).into_iter().collect())
+        Ok(world
+            .nva_has(OBSERVER, open)?
+            .then(|| "it is there".to_owned())
+            .into_iter()
+            .collect())
     })
 }
 
@@ -120,12 +148,18 @@ pub(super) fn refresh(world: &mut World) -> Result<()> {
         world.eventually("the routes to come again", |world| {
             let after = world.numbers(LEFT, "messagesReceived")?;
             let silent = before.iter().zip(&after).any(|(b, a)| a <= b);
-            Ok(silent.then(|| format!("{before:?} messages, then {after:?}")).into_iter().collect())
+            Ok(silent
+                .then(|| format!("{before:?} messages, then {after:?}"))
+                .into_iter()
+                .collect())
         })?;
     }
     world.expect_verdict(LEFT, prefix, "best")?;
     world.expect_kernel(prefix, &[LEFT_ADDRESS])?;
-    ensure!(sessions == world.numbers(LEFT, "establishedCount")?, "the session was reset");
+    ensure!(
+        sessions == world.numbers(LEFT, "establishedCount")?,
+        "the session was reset"
+    );
     Ok(())
 }
 
@@ -143,13 +177,20 @@ pub(super) fn ten_thousand(world: &mut World) -> Result<()> {
     world.expect_peer("has told 10,000 routes", LEFT, |r| r["routesAccepted"] == MANY)?;
     for vm in VMS {
         let via_left = |r: &&lab::KernelRoute| r.hops.iter().any(|h| h.via == Some(LEFT_ADDRESS.into()));
-        world.lab.wait_for_routes(vm, PATIENCE, |all| all.iter().filter(|r| bulk::is_one(r.prefix)).filter(via_left).count() == MANY)?;
+        world.lab.wait_for_routes(vm, PATIENCE, |all| {
+            all.iter().filter(|r| bulk::is_one(r.prefix)).filter(via_left).count() == MANY
+        })?;
     }
     bulk::withdraw(world, LEFT)?;
     world.expect_peer("has withdrawn them", LEFT, |r| r["routesReceived"] == 0)?;
     for vm in VMS {
-        world.lab.wait_for_routes(vm, PATIENCE, |all| !all.iter().any(|r| bulk::is_one(r.prefix)))?;
+        world
+            .lab
+            .wait_for_routes(vm, PATIENCE, |all| !all.iter().any(|r| bulk::is_one(r.prefix)))?;
     }
-    ensure!(sessions == world.numbers(LEFT, "establishedCount")?, "the session was reset");
+    ensure!(
+        sessions == world.numbers(LEFT, "establishedCount")?,
+        "the session was reset"
+    );
     Ok(())
 }
