@@ -118,7 +118,8 @@ fn table_dump() -> Vec<u8> {
     peers.extend(own);
     peers.extend([0xFD, 0xE9]);
     let mut file = record(PEER_INDEX_TABLE, &peers);
-    for (number, prefix) in (0u32..).zip(prefixes()) {
+    // Twice: `gobgp mrt inject` ends before the last few hundred records have been taken.
+    for (number, prefix) in (0u32..).zip(prefixes().chain(prefixes())) {
         // ORIGIN igp, an empty AS_PATH, NEXT_HOP.
         let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4];
         attributes.extend(own);

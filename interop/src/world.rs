@@ -64,6 +64,7 @@ impl World {
             executable: executable.to_owned(),
             rootless,
             fabric_only: false,
+            interrupted: None,
         };
         let up = Lab::up(&topology, &options, &mut |_| {});
         let lab = up.inspect_err(|_| drop(Lab::down(&options.labs, &options.name)))?;

@@ -172,7 +172,7 @@ impl Layout {
                 via: host.address.addr(),
             }));
         }
-        if matches!(nva.software, Software::Gobgp | Software::Exabgp) {
+        if matches!(nva.software, Software::Gobgp | Software::Openbgpd | Software::Exabgp) {
             routes.extend(reachable(topology, &nva.vnet).map(|prefix| through_gateway(*prefix, subnet)));
         }
         self.add(

@@ -6,7 +6,7 @@
 //! | builtin | yes | its control socket |
 //! | frr | yes (zebra) | vtysh |
 //! | bird | yes (protocol kernel) | configuration, `birdc configure` |
-//! | openbgpd | yes (fib-update) | configuration, `bgpctl reload` |
+//! | openbgpd | no: its portable version has no kernel table on Linux | configuration, `bgpctl reload` |
 //! | gobgp, exabgp | no: the lab adds static routes to the virtual networks | `gobgp`; configuration, SIGUSR1 |
 //! | external | that is yours | that is yours |
 

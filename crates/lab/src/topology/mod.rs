@@ -207,7 +207,10 @@ impl Software {
 
     /// Whether it puts learned routes into the NVA's kernel by itself.
     pub fn installs_routes(self) -> bool {
-        !matches!(self, Software::Gobgp | Software::Exabgp | Software::External)
+        !matches!(
+            self,
+            Software::Gobgp | Software::Openbgpd | Software::Exabgp | Software::External
+        )
     }
 
     /// The software of that name.
