@@ -37,10 +37,10 @@ pub(crate) fn test(quick: bool, strict: bool) -> Result<()> {
     let outcome = step("tests", || tests(quick, &mut tally));
     tally.print(started.elapsed());
     outcome?;
-    if strict && tally.not_run > 0 {
+    if strict && tally.not_run() > 0 {
         bail!(
             "{} tests could not run, see above; with CI set that is a failure",
-            tally.not_run
+            tally.not_run()
         );
     }
     Ok(())

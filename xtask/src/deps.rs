@@ -14,8 +14,8 @@ const RULE: [(&str, &[&str]); 10] = [
     ("api", &["routeserver"]),
     ("daemon", &["bgp", "rib", "routeserver", "arm", "api"]),
     ("agent", &["api"]),
-    ("lab", &["bgp", "api", "daemon", "agent"]),
-    ("cli", &["api", "daemon", "agent", "lab"]),
+    ("lab", &["bgp", "routeserver", "api", "daemon", "agent"]),
+    ("cli", &["routeserver", "api", "daemon", "agent", "lab"]),
     ("sim", &["bgp", "rib", "routeserver", "arm", "api", "agent"]),
 ];
 
