@@ -66,12 +66,7 @@ impl Model {
 
         let mut table = Table::new();
         if !bgp_default {
-            table.insert(net("0.0.0.0/0"), gateway.clone());
-            for block in ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(net) {
-                if !self.address_space.iter().any(|prefix| block.contains(prefix)) {
-                    table.insert(block, Way::Blackhole);
-                }
-            }
+            table.extend(system_defaults(&self.address_space, gateway.clone()));
         }
         for prefix in &self.address_space {
             table.insert(*prefix, gateway.clone());
@@ -136,7 +131,10 @@ fn way(route: &KernelRoute) -> Way {
 }
 
 /// The kernel table that the API's rows of effective routes mean (`effectiveRouteTable`).
-pub fn from_api(rows: &[serde_json::Value], vm: &Vm) -> Table {
+///
+/// As in Azure a default route from BGP makes the system's default and blocks absent, and one for a block that block. Where the VM
+/// is itself such a route's next hop, the row says that it is not installed and that the system's stay: those are added here.
+pub fn from_api(rows: &[serde_json::Value], vm: &Vm, address_space: &[Ipv4Net]) -> Table {
     let text = |row: &serde_json::Value, member: &str| row[member].as_str().unwrap_or_default().to_owned();
     let installed = |row: &&serde_json::Value| text(row, "state") == "Active" && row["notInstalled"].is_null();
     let mut table = Table::new();
@@ -154,7 +152,29 @@ pub fn from_api(rows: &[serde_json::Value], vm: &Vm) -> Table {
             table.insert(prefix.as_str().unwrap().parse().unwrap(), way.clone());
         }
     }
+    let not_installed = rows
+        .iter()
+        .filter(|row| text(row, "state") == "Active" && !row["notInstalled"].is_null());
+    let not_installed: BTreeSet<Ipv4Net> = not_installed
+        .filter_map(|row| row["addressPrefix"][0].as_str()?.parse().ok())
+        .collect();
+    for (prefix, way) in system_defaults(address_space, Way::Gateway(first(vm.subnet))) {
+        if not_installed.contains(&prefix) || not_installed.contains(&net("0.0.0.0/0")) {
+            table.entry(prefix).or_insert(way);
+        }
+    }
     table.insert(vm.subnet, Way::OnLink);
+    table
+}
+
+/// The platform's default route, and the private blocks that it drops when they are outside the virtual network.
+fn system_defaults(address_space: &[Ipv4Net], gateway: Way) -> Table {
+    let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(net);
+    let outside = blocks
+        .into_iter()
+        .filter(|block| !address_space.iter().any(|prefix| block.contains(prefix)));
+    let mut table: Table = outside.map(|block| (block, Way::Blackhole)).collect();
+    table.insert(net("0.0.0.0/0"), gateway);
     table
 }
 

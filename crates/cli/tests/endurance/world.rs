@@ -192,7 +192,7 @@ impl World {
             let rows = world.api.effective_routes(vm.name)?;
             Ok(differences(
                 &format!("API, {}", vm.name),
-                &from_api(&rows, vm),
+                &from_api(&rows, vm, &self.model.address_space),
                 &world.model.table(vm),
             ))
         });
@@ -229,7 +229,7 @@ impl World {
                 let rows = self.api.effective_routes(vm.name).unwrap_or_default();
                 differences(
                     &format!("API, {}", vm.name),
-                    &from_api(&rows, vm),
+                    &from_api(&rows, vm, &self.model.address_space),
                     &self.model.table(vm),
                 )
             });
