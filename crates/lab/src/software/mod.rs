@@ -135,10 +135,12 @@ impl Appliance<'_> {
 
     /// Writes a file that nobody else can change or, having passwords one day, read.
     fn write(&self, name: &str, content: &str) -> Result<(), LabError> {
-        let path = self.directory.join(name);
+        // In one step: a daemon that has just started may be reading it.
+        let (path, temporary) = (self.directory.join(name), self.directory.join(format!(".{name}.part")));
         let write = || {
-            fs::write(&path, content)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            fs::write(&temporary, content)?;
+            fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&temporary, &path)
         };
         write().map_err(LabError::system(format!("writing {}", path.display())))
     }
