@@ -21,7 +21,7 @@ mod target;
 
 /// Routewright: an open Azure Route Server. BGP in, kernel routes out.
 #[derive(Debug, Parser)]
-#[command(name = "routewright", version, about, propagate_version = true)]
+#[command(name = "routewright", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -53,6 +53,9 @@ fn table(columns: &[Column], rows: &[&Value]) -> String {
     for row in rows {
         table.add_row(columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")

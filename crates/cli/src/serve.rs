@@ -25,10 +25,18 @@ pub(crate) struct ServeArgs {
     /// For trying things out: a temporary store unless --data-dir is given, a ready subscription, no sign-in.
     #[arg(long)]
     dev: bool,
+    /// Only read the configuration, tell every mistake in it, and end.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    if args.check {
+        daemon::manager::check(args.config.as_deref())?;
+        eprintln!("the configuration is fine");
+        return Ok(ExitCode::SUCCESS);
+    }
     crate::runtime::start_logging();
     crate::runtime::block_on(daemon::manager::run(ServeOptions {
         config: args.config,

@@ -101,7 +101,7 @@ pub(crate) struct Yes {
 
 /// What a `wait` waits for.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Wait {
+pub(crate) struct WaitFor {
     /// Until it is there and ready.
     #[arg(long, group = "condition")]
     created: bool,
@@ -231,7 +231,7 @@ impl Session {
     }
 
     /// Waits for a state.
-    pub(crate) async fn wait(&self, id: &str, wait: &Wait) -> Result<(), ClientError> {
+    pub(crate) async fn wait(&self, id: &str, wait: &WaitFor) -> Result<(), ClientError> {
         if !(wait.created || wait.updated || wait.exists || wait.deleted) {
             return Err(ClientError::Usage(
                 "say what to wait for: --created, --updated, --exists or --deleted".to_owned(),

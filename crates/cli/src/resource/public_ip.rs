@@ -52,7 +52,7 @@ enum Verb {
         #[arg(long, default_value = "Static")]
         allocation_method: String,
         /// IPv4 or IPv6.
-        #[arg(long, default_value = "IPv4")]
+        #[arg(long = "version", id = "address_family", default_value = "IPv4")]
         version: String,
         #[command(flatten)]
         tags: Tags,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::settings::{self, SettingsVerb};
-use super::{Group, Location, NoWait, Session, Tags, Wait, Yes, parse_bool, reference};
+use super::{Group, Location, NoWait, Session, Tags, WaitFor, Yes, parse_bool, reference};
 use crate::client::ClientError;
 use crate::output::{self, Column};
 use crate::target::{Output, Target};
@@ -126,7 +126,7 @@ enum Verb {
         #[command(flatten)]
         named: Named,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitFor,
     },
     /// What goes beyond Azure, for the route server.
     Settings {
@@ -208,7 +208,7 @@ enum PeeringVerb {
         #[command(flatten)]
         peering: Peering,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitFor,
     },
     /// Routes that both instances have learned from the NVA.
     ListLearnedRoutes {

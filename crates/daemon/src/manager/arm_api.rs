@@ -1,7 +1,6 @@
 //! ARM paths: from HTTP to [`arm::handle`] and back, with the headers that clients follow (Azure's long-running operations).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arm::{Answer, ArmError, Method, OperationStyle, Outcome, Request};
 use axum::response::Response;
@@ -13,8 +12,6 @@ use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 use super::{Manager, ask, keeper};
 use crate::store::Operation;
 
-/// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long.
-const IN_FORCE_PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -48,7 +45,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result
             operation,
         } => {
             if operation.is_some() {
-                keeper::in_force(&manager.statuses(), version, IN_FORCE_PATIENCE).await;
+                keeper::in_force(&manager.statuses(), version, keeper::IN_FORCE_PATIENCE).await;
             }
             let style = answer.operation;
             let location = answer.location.clone();

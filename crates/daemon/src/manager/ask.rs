@@ -8,13 +8,14 @@ use routeserver::report::{EffectiveRoute, PeerReport, RouteReport};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::Manager;
+use super::{Manager, keeper};
 use super::control::{Asked, Control, RoutesOf};
 
 /// An instance that takes longer counts as one that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers a question in ARM's shape.
+/// Answers a question in ARM's shape, about what was written before it.
 pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Value {
+    settled(manager).await;
     match question {
         Ask::LearnedRoutes(peer) => {
             let of = RoutesOf::Peer(peer.to_ascii_lowercase());
@@ -46,6 +47,12 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Value {
                 .read(|state| reports::hub_effective_routes(&state.resources, hub, &routes))
         }
     }
+}
+
+/// Who writes and then asks wants to hear of what was written, although only operations wait for the instances by themselves.
+pub(crate) async fn settled(manager: &Manager) {
+    let version = manager.core.read(|state| state.resources.version);
+    keeper::in_force(&manager.statuses(), version, keeper::IN_FORCE_PATIENCE).await;
 }
 
 /// Asks both instances at once; those that don't answer are left out.

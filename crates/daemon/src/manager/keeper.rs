@@ -15,6 +15,8 @@ use super::control::Control;
 use super::core::Core;
 use super::launch::Launcher;
 
+/// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long.
+pub(crate) const IN_FORCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often an instance that is up is asked how it is.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// An instance that says nothing for so long does not answer.
@@ -85,23 +87,27 @@ impl Keeper {
             Ok(report) => self.found(report),
             Err(error) => {
                 self.missing(&error);
-                if let Some(launcher) = &mut self.launcher {
-                    let started = launcher.see_to_it().await;
-                    self.status.send_if_modified(|status| match started {
-                        Ok(started) => {
-                            status.starts += u64::from(started);
-                            started
-                        }
-                        Err(error) => {
-                            let text = Some(error.to_string());
-                            let changed = status.last_error != text;
-                            status.last_error = text;
-                            changed
-                        }
-                    });
-                }
+                self.start().await;
             }
         }
+    }
+
+    async fn start(&mut self) {
+        let Some(launcher) = &mut self.launcher else {
+            return;
+        };
+        let (started, error) = match launcher.see_to_it().await {
+            Ok(started) => (started, launcher.last_end.clone()),
+            Err(error) => (false, Some(format!("it cannot be started: {error}"))),
+        };
+        self.status.send_if_modified(|status| {
+            let changed = started || (error.is_some() && status.last_error != error);
+            status.starts += u64::from(started);
+            if error.is_some() {
+                status.last_error = error;
+            }
+            changed
+        });
     }
 
     async fn ask_health(&self) -> Result<InstanceReport, ControlError> {
@@ -113,7 +119,7 @@ impl Keeper {
 
     fn found(&mut self, report: InstanceReport) {
         let agent_url = match &mut self.launcher {
-            Some(launcher) => launcher.agent_url(),
+            Some(launcher) => launcher.answers(),
             None => None,
         };
         let index = self.index;

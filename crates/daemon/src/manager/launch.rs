@@ -36,6 +36,10 @@ pub(crate) struct Launcher {
     pub(crate) quick_deaths: u32,
     /// The child and when it was started.
     pub(crate) child: Option<(Child, Instant)>,
+    /// The child has answered.
+    pub(crate) answered: bool,
+    /// How the last child ended.
+    pub(crate) last_end: Option<String>,
     /// Not to be started before.
     pub(crate) not_before: Option<Instant>,
 }
@@ -56,6 +60,7 @@ impl Launcher {
                 .min(LONGEST_BACK_OFF);
             tracing::warn!(instance = self.index, %status, ?wait, "instance has ended; starting it again");
             self.not_before = Some(Instant::now() + wait);
+            self.last_end = Some(format!("it ended with {status}"));
             self.child = None;
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
@@ -64,11 +69,13 @@ impl Launcher {
         let child = self.command()?.spawn()?;
         tracing::info!(instance = self.index, pid = child.id(), "instance started");
         self.child = Some((child, Instant::now()));
+        self.answered = false;
         Ok(true)
     }
 
-    /// Where agents reach the instance, as it wrote itself.
-    pub(crate) fn agent_url(&self) -> Option<String> {
+    /// The instance answers: tells where agents reach it, as it wrote itself.
+    pub(crate) fn answers(&mut self) -> Option<String> {
+        self.answered = true;
         Some(format!("http://{}", self.written_agent_address()?))
     }
 
@@ -101,10 +108,12 @@ impl Launcher {
         std::fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
-    /// A free port was taken once: agents know it, so the next life asks for the same, unless that is why it dies.
+    /// A free port was taken once: agents know it, so the next life asks for the same, unless the last one died before it answered,
+    /// perhaps because somebody else has that port now.
     fn agent_address(&self) -> SocketAddr {
+        let may_reuse = self.agent_listen.port() == 0 && (self.answered || self.last_end.is_none());
         match self.written_agent_address() {
-            Some(written) if self.agent_listen.port() == 0 && self.quick_deaths.is_multiple_of(2) => written,
+            Some(written) if may_reuse => written,
             _ => self.agent_listen,
         }
     }

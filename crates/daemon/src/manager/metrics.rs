@@ -36,10 +36,10 @@ impl Default for Metrics {
         let seconds = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0]);
         registry.register(
             "http_requests",
-            "HTTP requests answered, by method and status.",
+            "HTTP requests answered, by method and status",
             requests.clone(),
         );
-        registry.register("http_request_seconds", "How long HTTP requests took.", seconds.clone());
+        registry.register("http_request_seconds", "How long HTTP requests took", seconds.clone());
         Metrics {
             registry,
             requests,

@@ -80,6 +80,7 @@ async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, A
         Some(id) => Some(known(manager, &id.to_ascii_lowercase())?),
         None => None,
     };
+    ask::settled(manager).await;
     let answers = ask::both(manager, |control| control.peers(route_server.as_deref())).await;
     Ok(list(answers))
 }
@@ -136,6 +137,7 @@ async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Valu
         .parameter("nic")
         .ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
     let nic = known(manager, &nic.to_ascii_lowercase())?;
+    ask::settled(manager).await;
     let tables = ask::effective_routes(manager, &nic).await;
     let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
     // One shape for both ways to ask, so that nobody has to learn two.

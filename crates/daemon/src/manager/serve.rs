@@ -151,6 +151,8 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             die_with_parent: place.temporary.is_some(),
             quick_deaths: 0,
             child: None,
+            answered: false,
+            last_end: None,
             not_before: None,
         };
         let control = Arc::new(ControlClient::new(socket_path(&place.run_dir(), index)));

@@ -1,0 +1,192 @@
+//! Real processes: the manager may die and come back, the instances go on; an orderly stop ends all of them.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// No step takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn instances_outlive_a_killed_manager_and_the_next_one_finds_them() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = Manager::start(data.path());
+    let epochs = first.epochs().await;
+    first.process.kill().unwrap();
+    first.process.wait().unwrap();
+
+    let mut second = Manager::start(data.path());
+    assert_eq!(second.epochs().await, epochs);
+    let health = second.health().await.unwrap();
+    assert!(
+        health["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|instance| instance["starts"] == 0),
+        "{health}"
+    );
+    second.stop();
+    for index in 0..2 {
+        let socket = data.path().join(format!("run/instance-{index}.sock"));
+        assert!(
+            std::os::unix::net::UnixStream::connect(socket).is_err(),
+            "instance {index} is still there"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_killed_instance_is_started_again_where_agents_know_it() {
+    let data = tempfile::tempdir().unwrap();
+    let mut manager = Manager::start(data.path());
+    let epochs = manager.epochs().await;
+    let before = manager.health().await.unwrap();
+    let victim = instance_process(data.path(), 1).unwrap();
+    kill(victim, Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let health = manager.health().await.unwrap();
+        let instance = &health["instances"][1];
+        if instance["state"] == "up" && instance["epoch"] != epochs[1] {
+            assert_eq!(instance["agentUrl"], before["instances"][1]["agentUrl"]);
+            assert_eq!(instance["starts"], 2);
+            assert_eq!(health["instances"][0]["epoch"], epochs[0]);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{health}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    manager.stop();
+}
+
+#[tokio::test]
+async fn a_second_manager_is_refused_whether_by_directory_or_by_port() {
+    let data = tempfile::tempdir().unwrap();
+    let mut manager = Manager::start(data.path());
+    let directory = data.path().to_str().unwrap();
+    let refused = serve(&["--data-dir", directory, "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && words.contains("--data-dir"), "{words}");
+
+    let port = manager.url.trim_start_matches("http://").to_owned();
+    let refused = serve(&["--dev", "--listen", &port]).output().unwrap();
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && words.contains("--listen"), "{words}");
+    manager.stop();
+}
+
+#[test]
+fn every_mistake_in_the_configuration_is_told_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routewright.toml");
+    std::fs::write(&file, "[limits]\npeers = -1\nvm = 3\n[store]\nkind = \"paper\"\n").unwrap();
+    let refused = serve(&["--check", "--config", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let words = String::from_utf8(refused.stderr).unwrap();
+    for place in [":2:9: ", ":3:1: ", ":5:8: "] {
+        assert!(words.contains(&format!("routewright.toml{place}")), "{words}");
+    }
+    assert!(!refused.status.success());
+}
+
+struct Manager {
+    process: Child,
+    url: String,
+}
+
+impl Manager {
+    fn start(data: &Path) -> Manager {
+        let mut process = serve(&["--dev", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let url = line
+            .trim()
+            .strip_prefix("routewright API ")
+            .expect("the one line on stdout")
+            .to_owned();
+        Manager { process, url }
+    }
+
+    async fn health(&self) -> Option<Value> {
+        let answer = reqwest::get(format!("{}/routewright/v1/health", self.url)).await.ok()?;
+        answer.json().await.ok()
+    }
+
+    /// Of both instances, once they are up.
+    async fn epochs(&self) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health = self.health().await.unwrap_or_default();
+            let instances = health["instances"].as_array().cloned().unwrap_or_default();
+            if instances.len() == 2 && instances.iter().all(|instance| instance["state"] == "up") {
+                return instances.iter().map(|instance| instance["epoch"].clone()).collect();
+            }
+            assert!(Instant::now() < deadline, "{health}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn stop(&mut self) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Manager {
+    /// A failed test must leave no processes behind.
+    fn drop(&mut self) {
+        if let Ok(None) = self.process.try_wait() {
+            let pid = i32::try_from(self.process.id()).unwrap();
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn serve(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
+    command
+        .arg("serve")
+        .args(arguments)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The process that runs this index for this data directory.
+fn instance_process(data: &Path, index: usize) -> Option<Pid> {
+    let run_dir = data.join("run");
+    let mut processes = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let mut line = Vec::new();
+        std::fs::File::open(entry.path().join("cmdline"))
+            .ok()?
+            .read_to_end(&mut line)
+            .ok()?;
+        let words: Vec<&str> = line
+            .split(|byte| *byte == 0)
+            .filter_map(|word| std::str::from_utf8(word).ok())
+            .collect();
+        let index = index.to_string();
+        let ours =
+            words.contains(&run_dir.to_str()?) && words.windows(2).any(|pair| pair == ["--index", index.as_str()]);
+        ours.then_some(Pid::from_raw(pid))
+    });
+    processes.next()
+}
