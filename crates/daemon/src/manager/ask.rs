@@ -8,8 +8,8 @@ use routeserver::report::{EffectiveRoute, PeerReport, RouteReport};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Manager, keeper};
 use super::control::{Asked, Control, RoutesOf};
+use super::{Manager, keeper};
 
 /// An instance that takes longer counts as one that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(10);
