@@ -46,7 +46,6 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
     }];
     all.extend(topology.route_tables.iter().map(route_table));
     all.extend(topology.vnets.iter().map(vnet));
-    all.extend(topology.vnets.iter().flat_map(peerings));
     let vms = topology
         .vms
         .iter()
@@ -75,6 +74,9 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
             }),
         ));
     }
+    // Who wants to use another's route server can only say so when that is there and has been offered.
+    let (remote, local): (Vec<_>, Vec<_>) = topology.vnets.iter().flat_map(peerings).partition(uses_remote_gateways);
+    all.extend(local.into_iter().chain(remote));
     all.extend(topology.nvas.iter().filter_map(peering_of));
     all
 }
@@ -130,6 +132,10 @@ fn peerings(vnet: &Vnet) -> impl Iterator<Item = Resource> {
             }),
         )
     })
+}
+
+fn uses_remote_gateways(peering: &Resource) -> bool {
+    peering.body["properties"]["useRemoteGateways"] == json!(true)
 }
 
 fn route_table(table: &crate::topology::RouteTable) -> Resource {
@@ -325,5 +331,34 @@ fn failed(method: &'static str, path: &str, error: impl std::fmt::Display) -> La
         method,
         path: path.to_owned(),
         message: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn position(resources: &[Resource], end: &str) -> usize {
+        resources.iter().position(|r| r.id.ends_with(end)).unwrap()
+    }
+
+    #[test]
+    fn each_resource_comes_after_those_it_refers_to() {
+        let text = include_str!("../../../topologies/active-active.yaml");
+        let all = resources(&Topology::parse("t", text).unwrap());
+        let order = [
+            "/resourceGroups/lab",
+            "/virtualNetworks/hub",
+            "/networkInterfaces/vm1-nic",
+            "/publicIPAddresses/rs-ip",
+            "/virtualHubs/rs",
+            "/virtualHubs/rs/ipConfigurations/default",
+            "/virtualNetworks/hub/virtualNetworkPeerings/hub-to-spoke",
+            "/virtualNetworks/spoke/virtualNetworkPeerings/spoke-to-hub",
+            "/virtualHubs/rs/bgpConnections/sdwan1",
+        ];
+        let positions: Vec<usize> = order.iter().map(|end| position(&all, end)).collect();
+        assert!(positions.is_sorted(), "{positions:?}");
     }
 }

@@ -45,7 +45,9 @@ impl Lab {
     /// Waits until every NVA's sessions are Established, its routes heard, and each VM's kernel as the API says.
     pub fn wait_converged(&self, patience: Duration) -> Result<(), LabError> {
         let api = self.api()?;
-        self.wait_until("BGP sessions and routes", patience, |lab| lab.missing(&api))
+        self.wait_until("BGP sessions and routes", patience, |lab| {
+            lab.missing(&api).or_else(not_yet)
+        })
     }
 
     /// Waits until an NVA's sessions with all instances are (or are no longer) Established.
@@ -53,7 +55,10 @@ impl Lab {
         let api = self.api()?;
         let wanted = usize::from(self.state.topology.instances);
         self.wait_until(&format!("the sessions of {node}"), patience, |_| {
-            let peers = api.peers()?;
+            let peers = match api.peers() {
+                Ok(peers) => peers,
+                Err(error) => return not_yet(error),
+            };
             let up = peers
                 .iter()
                 .filter(|p| p.name == node && p.state == "Established")
@@ -158,6 +163,14 @@ impl Lab {
         let prefixes = vnet.into_iter().flat_map(|v| &v.address_prefixes);
         let missing = prefixes.filter(|p| !kernel.contains(p));
         Ok(missing.map(|p| format!("{}: no route to {p}", nva.name)).collect())
+    }
+}
+
+/// A manager that is just starting does not answer; that is for waiting too.
+fn not_yet(error: LabError) -> Result<Vec<String>, LabError> {
+    match error {
+        LabError::Api { .. } => Ok(vec![error.to_string()]),
+        other => Err(other),
     }
 }
 

@@ -172,7 +172,7 @@ impl Layout {
                 via: host.address.addr(),
             }));
         }
-        if matches!(nva.software, Software::Gobgp | Software::Openbgpd | Software::Exabgp) {
+        if !nva.software.installs_routes() && nva.software != Software::External {
             routes.extend(reachable(topology, &nva.vnet).map(|prefix| through_gateway(*prefix, subnet)));
         }
         self.add(
@@ -296,3 +296,6 @@ fn end(node: &str, interface: &str) -> LinkEnd {
         interface: interface.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,10 +151,8 @@ fn status(lab: &Lab, output: Output) -> anyhow::Result<ExitCode> {
 fn show(lab: &Lab, status: &lab::Status) -> anyhow::Result<()> {
     let pen = pen();
     let mut text = pen.topology(lab.topology(), status);
-    if let Some(why) = &status.peers_unknown {
-        if status.phase == Phase::Up {
-            text += &format!("BGP sessions are not known: {why}\n");
-        }
+    if let Some(why) = status.peers_unknown.as_ref().filter(|_| status.phase == Phase::Up) {
+        text += &format!("BGP sessions are not known: {why}\n");
     }
     for vm in &lab.topology().vms {
         let routes = status.routes.get(&vm.name).map(Vec::as_slice).unwrap_or_default();

@@ -6,8 +6,9 @@
 //! | builtin | yes | its control socket |
 //! | frr | yes (zebra) | vtysh |
 //! | bird | yes (protocol kernel) | configuration, `birdc configure` |
-//! | openbgpd | no: its portable version has no kernel table on Linux | configuration, `bgpctl reload` |
-//! | gobgp, exabgp | no: the lab adds static routes to the virtual networks | `gobgp`; configuration, SIGUSR1 |
+//! | openbgpd | no, not on Linux: the lab adds static routes to the virtual networks | configuration, `bgpctl reload` |
+//! | gobgp | no, likewise | `gobgp global rib` |
+//! | exabgp | no, likewise | configuration, SIGUSR1 |
 //! | external | that is yours | that is yours |
 
 use std::fs;

@@ -11,7 +11,7 @@ use crate::topology::Path;
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = format!(
-        "AS {}\nrouter-id {}\nlisten on {}\nsocket \"{}\"\nfib-update yes\n",
+        "AS {}\nrouter-id {}\nlisten on {}\nsocket \"{}\"\n",
         nva.asn,
         nva.address,
         nva.address,
