@@ -75,8 +75,12 @@ impl World {
             executable: env!("CARGO_BIN_EXE_routewright").into(),
             rootless,
             fabric_only: false,
+            interrupted: None,
         };
-        let lab = Lab::up(&topology, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let lab = Lab::up(&topology, &options, &mut |_| {}).unwrap_or_else(|e| {
+            let _ = Lab::down(labs.path(), NAME);
+            panic!("{e}")
+        });
         let nvas = topology.nvas.iter().map(|nva| Nva {
             name: nva.name.clone(),
             address: nva.address,
