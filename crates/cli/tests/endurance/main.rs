@@ -29,6 +29,9 @@ mod world;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// A name, and what to do; the argument says whether we are root only in a user namespace.
+type Test = (&'static str, fn(bool));
+
 fn main() {
     let mut arguments = Arguments::from_args();
     // Each test is a lab with many processes; one after the other they disturb each other's timing least.
@@ -38,7 +41,7 @@ fn main() {
         eprintln!("endurance tests NOT RUN: {reason}");
     }
     let rootless = *privileged.as_ref().unwrap_or(&false);
-    let tests: [(&str, fn(bool)); 3] = [
+    let tests: [Test; 3] = [
         (
             "after_random_events_kernels_equal_the_effective_routes",
             events::random_events,
