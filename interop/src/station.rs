@@ -1,10 +1,9 @@
 //! One lab per speaker, made when the first scenario wants it and kept for the next: scenarios of a speaker run one after another.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::scenarios::Scenario;
 use crate::speaker::Speaker;
@@ -67,32 +66,6 @@ impl Station {
 /// The `routewright` of this build, brought up to date once.
 fn executable() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build_executable().map_err(|error| format!("{error:#}")));
+    let built = BUILT.get_or_init(|| lab::harness::executable().map_err(|error| error.to_string()));
     built.as_deref().map_err(|error| anyhow!("{error}"))
-}
-
-fn build_executable() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let profile = own
-        .ancestors()
-        .nth(2)
-        .context("a test program lies in TARGET/PROFILE/deps")?;
-    let target = profile.parent().context("a profile lies in the target directory")?;
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--quiet", "--package", "routewright", "--target-dir"])
-        .arg(target);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let done = cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .context("starting cargo")?;
-    ensure!(
-        done.status.success(),
-        "building routewright:\n{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(profile.join("routewright"))
 }

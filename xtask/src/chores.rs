@@ -1,9 +1,11 @@
 //! Running cargo, step by step, loudly when something fails and quietly otherwise.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::MetadataCommand;
 
 use crate::report::Tally;
 use crate::{deps, packages};
@@ -51,7 +53,17 @@ fn tests(quick: bool, tally: &mut Tally) -> Result<()> {
     if quick {
         arguments.extend(["--exclude", "routewright-interop"]);
     }
-    tally.run(Command::new(env!("CARGO")).args(arguments))
+    // Labs start the binary that was just built, instead of building one of their own.
+    let mut command = Command::new(env!("CARGO"));
+    tally.run(command.args(arguments).env("ROUTEWRIGHT_BIN", binary()?))
+}
+
+fn binary() -> Result<PathBuf> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("cannot run cargo metadata")?;
+    Ok(metadata.target_directory.join("debug/routewright").into_std_path_buf())
 }
 
 /// `cargo xtask bench`.
