@@ -11,6 +11,9 @@ use routeserver::intent::{Intent, SubnetIntent, UserNextHop, VirtualNetworkInten
 use crate::kernel::Way;
 use crate::nva::Nva;
 
+/// Where packets go nowhere while nothing better is known (az §2.7).
+const PRIVATE_SPACE: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
+
 /// What a VM's kernel should hold.
 pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet, Way> {
     let Some((network, subnet, own)) = find_nic(intent, nic) else {
@@ -31,7 +34,7 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
     let mut table = BTreeMap::new();
     if !bgp_default {
         table.insert(default, Way::Gateway(gateway));
-        for block in ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(net) {
+        for block in PRIVATE_SPACE.map(net) {
             if !network.address_space.iter().any(|prefix| block.contains(prefix)) {
                 table.insert(block, Way::Blackhole);
             }
@@ -44,6 +47,11 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
         for (prefix, hops) in &learned {
             if !own_is_hop(hops) {
                 table.insert(*prefix, Way::Via(hops.clone()));
+            } else if PRIVATE_SPACE.contains(&prefix.to_string().as_str())
+                && !network.address_space.iter().any(|space| prefix.contains(space))
+            {
+                // The NIC itself is the next hop: the system route below stays.
+                table.insert(*prefix, Way::Blackhole);
             }
         }
     }

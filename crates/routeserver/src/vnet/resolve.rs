@@ -113,18 +113,17 @@ fn resolved(hop: Hop, own_subnet: bool) -> Resolved {
 
 fn hop(scope: Scope<'_>, prefix: &IpNet) -> Option<Hop> {
     if let Some(user) = scope.view.user.get(prefix) {
-        return user_hop(scope, prefix, &user.next_hop).or_else(|| visible_system_hop(scope, prefix));
+        return user_hop(scope, prefix, &user.next_hop).or_else(|| system_hop(scope, prefix));
     }
-    learned(scope, prefix)
-        .and_then(|next_hops| without_own(scope, next_hops))
-        .map(Hop::NextHops)
-        .or_else(|| visible_system_hop(scope, prefix))
-}
-
-/// The system route, unless a default route from BGP hides it (az §2.10, 2).
-fn visible_system_hop(scope: Scope<'_>, prefix: &IpNet) -> Option<Hop> {
-    let hidden = scope.view.system.get(prefix)?.yields_to_bgp() && default_from_bgp(scope, prefix);
-    if hidden { None } else { system_hop(scope, prefix) }
+    if let Some(next_hops) = learned(scope, prefix) {
+        return without_own(scope, next_hops)
+            .map(Hop::NextHops)
+            .or_else(|| system_hop(scope, prefix));
+    }
+    match scope.view.system.get(prefix)? {
+        hop if hop.yields_to_bgp() && default_from_bgp(scope, prefix) => None,
+        _ => system_hop(scope, prefix),
+    }
 }
 
 /// `None`: the NIC itself is the next hop.
