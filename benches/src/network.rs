@@ -1,76 +1,78 @@
-//! Two network namespaces joined by a veth pair: the device under test in one, the load in the other.
+//! Network namespaces joined by a bridge: the speaker under test in one, the load in another, a VM in the third if there is one.
 
+use std::fmt::Write as _;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
-use crate::workload::{DEVICE, address_of};
+use crate::api::NIC_ADDRESS;
+use crate::workload::{DEVICE, SECOND, address_of};
 
 /// The namespaces; removed when dropped.
 pub(crate) struct Network {
     device: String,
     load: String,
+    vm: Option<String>,
 }
 
 impl Network {
-    /// Makes the namespaces with addresses for `peers` load peers.
+    /// The namespaces of speaker and load, with addresses for `peers` load peers, joined by a veth pair.
     pub(crate) fn new(peers: u32) -> Result<Network> {
         let id = std::process::id();
         let network = Network {
             device: format!("rwb{id}d"),
             load: format!("rwb{id}l"),
+            vm: None,
         };
-        ip(&["netns", "add", &network.device])?;
-        ip(&["netns", "add", &network.load])?;
-        ip(&[
-            "-n",
-            &network.device,
-            "link",
-            "add",
-            "eth0",
-            "type",
-            "veth",
-            "peer",
-            "eth0",
-            "netns",
-            &network.load,
-        ])?;
-        for name in [&network.device, &network.load] {
-            ip(&["-n", name, "link", "set", "lo", "up"])?;
-            ip(&["-n", name, "link", "set", "eth0", "up"])?;
-        }
-        ip(&[
-            "-n",
-            &network.device,
-            "address",
-            "add",
-            &format!("{DEVICE}/16"),
-            "dev",
-            "eth0",
-        ])?;
+        let (device, load) = (&network.device, &network.load);
+        let mut batch = format!(
+            "netns add {device}\nnetns add {load}\nlink add eth0 netns {device} type veth peer name eth0 netns {load}\n"
+        );
+        batch_ip(&batch)?;
+        batch = format!(
+            "link set lo up\nlink set eth0 up\naddress add {DEVICE}/16 dev eth0\naddress add {SECOND}/16 dev eth0\n"
+        );
+        batch_ip_in(device, &batch)?;
+        batch = "link set lo up\nlink set eth0 up\n".to_owned();
         for peer in 0..peers {
-            ip(&[
-                "-n",
-                &network.load,
-                "address",
-                "add",
-                &format!("{}/16", address_of(peer)),
-                "dev",
-                "eth0",
-            ])?;
+            let _ = writeln!(batch, "address add {}/16 dev eth0", address_of(peer));
         }
+        batch_ip_in(load, &batch)?;
         Ok(network)
     }
 
-    /// Path of the device's namespace.
-    pub(crate) fn device_path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.device)
+    /// The same with a VM, on a link to the load's namespace. Its neighbours are never asked for, so the link need not lead on.
+    pub(crate) fn with_vm(peers: u32) -> Result<Network> {
+        let mut network = Network::new(peers)?;
+        let vm = format!("rwb{}v", std::process::id());
+        network.vm = Some(vm.clone());
+        batch_ip(&format!(
+            "netns add {vm}\nlink add eth0 netns {vm} type veth peer name vm netns {}\n",
+            network.load
+        ))?;
+        batch_ip_in(&network.load, "link set vm up\n")?;
+        batch_ip_in(
+            &vm,
+            &format!("link set lo up\nlink set eth0 up\naddress add {NIC_ADDRESS}/17 dev eth0 noprefixroute\n"),
+        )?;
+        Ok(network)
     }
 
-    /// A command that runs in the device's namespace.
+    /// Path of the speaker's namespace.
+    pub(crate) fn device_path(&self) -> PathBuf {
+        path(&self.device)
+    }
+
+    /// Path of the VM's namespace.
+    pub(crate) fn vm_path(&self) -> Option<PathBuf> {
+        self.vm.as_deref().map(path)
+    }
+
+    /// A command that runs in the speaker's namespace.
     pub(crate) fn device_command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.device, program]);
@@ -79,29 +81,54 @@ impl Network {
 
     /// Moves the calling thread into the load's namespace.
     pub(crate) fn enter_load(&self) -> Result<()> {
-        let file = File::open(PathBuf::from("/run/netns").join(&self.load)).context("no load namespace")?;
-        setns(file, CloneFlags::CLONE_NEWNET).context("cannot enter the load namespace")
+        enter(&path(&self.load))
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let _ = ip(&["netns", "delete", &self.device]);
-        let _ = ip(&["netns", "delete", &self.load]);
+        for name in [Some(&self.device), Some(&self.load), self.vm.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let _ = Command::new("ip")
+                .args(["netns", "delete", name])
+                .stderr(Stdio::null())
+                .status();
+        }
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip")
-        .args(arguments)
-        .output()
+/// Moves the calling thread into a namespace.
+pub(crate) fn enter(namespace: &Path) -> Result<()> {
+    let file = File::open(namespace).with_context(|| format!("no namespace {}", namespace.display()))?;
+    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", namespace.display()))
+}
+
+/// Runs `ip -batch` in the calling thread's namespace.
+pub(crate) fn batch_ip(batch: &str) -> Result<()> {
+    run_batch(Command::new("ip"), batch)
+}
+
+fn batch_ip_in(namespace: &str, batch: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["-n", namespace]);
+    run_batch(command, batch)
+}
+
+fn run_batch(mut command: Command, batch: &str) -> Result<()> {
+    let mut child = command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
         .context("cannot start ip (package iproute2)")?;
-    if !output.status.success() {
-        bail!(
-            "ip {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+    child.stdin.take().context("no input")?.write_all(batch.as_bytes())?;
+    if !child.wait()?.success() {
+        bail!("ip -batch failed");
     }
     Ok(())
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
 }

@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,22 +14,30 @@ use bgp::wire::{Capability, Decoder, Message, Open};
 use bgp::{Asn, BgpIdentifier, Family};
 use bytes::BytesMut;
 
-use crate::workload::{address_of, asn_of, number_of, peer_of};
+use crate::workload::{DEVICE, NOBODY, address_of, asn_of, number_of, peer_of};
 
-/// No path held.
-const NONE: u32 = u32::MAX;
-
-/// What a peer holds, as others may watch it: the right routes, and all routes.
+/// What a peer holds, as others may watch it. The counts are brought up to date once per read.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
-    /// Prefixes held through the peer that is expected.
+    /// Prefixes held through the peer that is expected while all live.
     pub(crate) right: AtomicU32,
+    /// Prefixes held through the peer that is expected when peer 0 is dead.
+    pub(crate) right_without_0: AtomicU32,
     /// Prefixes held.
     pub(crate) held: AtomicU32,
-    /// The last prefix number seen beyond the table (latency probes).
+    /// The last prefix number seen beyond the table (latency probes); 0 when it was withdrawn.
     pub(crate) probe: AtomicU32,
+    /// Prefixes announced to it so far, with repetitions.
+    pub(crate) announced: AtomicU64,
     /// The connection is gone.
     pub(crate) closed: AtomicBool,
+}
+
+/// Who should be best for each prefix, for all receivers.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) all_live: Vec<u32>,
+    pub(crate) without_0: Vec<u32>,
 }
 
 /// Establishes a session: OPENs and KEEPALIVEs, hold time 0 is not asked for, so that all behave as usual.
@@ -74,31 +82,65 @@ pub(crate) fn establish(stream: &mut TcpStream, peer: u32) -> Result<()> {
     }
 }
 
+/// The other side of [`establish`], for the floor: takes whatever is offered.
+pub(crate) fn accept(stream: &mut TcpStream) -> Result<()> {
+    let mut out = BytesMut::new();
+    let open = Open {
+        asn: Asn(65515),
+        hold_time_secs: 180,
+        identifier: BgpIdentifier(DEVICE),
+        capabilities: vec![
+            Capability::MultiProtocol(Family::Ipv4Unicast),
+            Capability::FourOctetAs(Asn(65515)),
+        ],
+    };
+    Message::Open(open).encode(&mut out);
+    Message::Keepalive.encode(&mut out);
+    stream.write_all(&out)?;
+    // The OPEN, then the KEEPALIVE.
+    for _ in 0..2 {
+        let mut header = [0; 19];
+        stream.read_exact(&mut header)?;
+        let mut body = vec![0; usize::from(u16::from_be_bytes([header[16], header[17]])).saturating_sub(19)];
+        stream.read_exact(&mut body)?;
+    }
+    Ok(())
+}
+
 /// Reads until the connection ends and keeps `holding` current.
 pub(crate) struct Receiver {
     stream: TcpStream,
     holding: Arc<Holding>,
     /// Neighbour peer per prefix.
     table: Vec<u32>,
-    /// Expected peer per prefix, and which prefixes count (not our own).
-    expected: Vec<u32>,
+    expected: Arc<Expected>,
     own: u32,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    right: u32,
+    right_without_0: u32,
+    held: u32,
+    announced: u64,
 }
 
 impl Receiver {
-    pub(crate) fn new(stream: TcpStream, holding: Arc<Holding>, own: u32, expected: Vec<u32>) -> Receiver {
+    pub(crate) fn new(stream: TcpStream, holding: Arc<Holding>, own: u32, expected: Arc<Expected>) -> Receiver {
         Receiver {
             stream,
             holding,
-            table: vec![NONE; expected.len()],
+            table: vec![NOBODY; expected.all_live.len()],
             expected,
             own,
+            counts: Counts::default(),
         }
     }
 
     /// Runs to the end of the connection.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
-        let _ = self.stream.set_read_timeout(Some(Duration::from_millis(200)));
+        let _ = self.stream.set_read_timeout(Some(Duration::from_secs(5)));
         let mut buffer = vec![0u8; 1 << 20];
         let mut filled = 0;
         while !stop.load(Ordering::Relaxed) {
@@ -109,6 +151,7 @@ impl Receiver {
                     let used = self.scan(&buffer[..filled]);
                     buffer.copy_within(used..filled, 0);
                     filled -= used;
+                    self.publish();
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.keepalive(),
                 Err(_) => break,
@@ -117,8 +160,21 @@ impl Receiver {
         self.holding.closed.store(true, Ordering::Release);
     }
 
+    fn publish(&self) {
+        let Counts {
+            right,
+            right_without_0,
+            held,
+            announced,
+        } = self.counts;
+        self.holding.right.store(right, Ordering::Relaxed);
+        self.holding.right_without_0.store(right_without_0, Ordering::Relaxed);
+        self.holding.announced.store(announced, Ordering::Relaxed);
+        self.holding.held.store(held, Ordering::Release);
+    }
+
     fn keepalive(&mut self) {
-        // Every 200 ms of silence: far more than needed, and next to free.
+        // Every 5 s of silence: far more than needed, and next to free.
         let mut out = BytesMut::new();
         Message::Keepalive.encode(&mut out);
         let _ = (&self.stream).write_all(&out);
@@ -141,34 +197,33 @@ impl Receiver {
 
     fn update(&mut self, body: &[u8]) {
         let withdrawn_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
-        for_each_prefix(&body[2..withdrawn_end], |number| self.set(number, NONE));
+        for_each_prefix(&body[2..withdrawn_end], |number| self.set(number, NOBODY));
         let attributes = usize::from(u16::from_be_bytes([body[withdrawn_end], body[withdrawn_end + 1]]));
         let attributes_end = withdrawn_end + 2 + attributes;
         if attributes_end < body.len() {
-            let neighbour = neighbour(&body[withdrawn_end + 2..attributes_end]).unwrap_or(NONE - 1);
-            for_each_prefix(&body[attributes_end..], |number| self.set(number, neighbour));
+            // A path without a neighbour counts as a wrong one.
+            let neighbour = neighbour(&body[withdrawn_end + 2..attributes_end]).unwrap_or(NOBODY - 1);
+            for_each_prefix(&body[attributes_end..], |number| {
+                self.counts.announced += 1;
+                self.set(number, neighbour);
+            });
         }
-        self.holding.held.fetch_add(0, Ordering::Release);
     }
 
     fn set(&mut self, number: u32, through: u32) {
         let index = number as usize;
         if index >= self.table.len() {
-            self.holding
-                .probe
-                .store(if through == NONE { 0 } else { number }, Ordering::Release);
+            let seen = if through == NOBODY { 0 } else { number };
+            self.holding.probe.store(seen, Ordering::Release);
             return;
         }
         let before = std::mem::replace(&mut self.table[index], through);
-        let counts = self.expected[index] != self.own;
-        let right = |held: u32| counts && held == self.expected[index];
-        let add = |counter: &AtomicU32, was: bool, is: bool| match (was, is) {
-            (false, true) => drop(counter.fetch_add(1, Ordering::Release)),
-            (true, false) => drop(counter.fetch_sub(1, Ordering::Release)),
-            _ => {}
-        };
-        add(&self.holding.right, right(before), right(through));
-        add(&self.holding.held, before != NONE, through != NONE);
+        let right = |held: u32, expected: u32| u32::from(held != NOBODY && held == expected && expected != self.own);
+        let (all_live, without_0) = (self.expected.all_live[index], self.expected.without_0[index]);
+        let counts = &mut self.counts;
+        counts.right = counts.right + right(through, all_live) - right(before, all_live);
+        counts.right_without_0 = counts.right_without_0 + right(through, without_0) - right(before, without_0);
+        counts.held = counts.held + u32::from(through != NOBODY) - u32::from(before != NOBODY);
     }
 }
 

@@ -1,7 +1,7 @@
-//! Workload A: peers that announce the same prefixes, one of them best for each.
+//! What the peers announce.
 //!
-//! Everything follows from the prefix's number, so that every receiver can tell at once whether a route is the right one:
-//! prefixes come in runs that share attributes; run `r` is best through peer `r mod n`, second best through the next peer.
+//! Everything follows from the prefix's number, so that every receiver can tell at once whether a route is the right one. Prefixes come
+//! in runs that share attributes.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,60 +16,133 @@ pub(crate) const ENCODE: EncodeContext = EncodeContext {
     extended_message: false,
 };
 
+/// The speaker under test.
+pub(crate) const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 9, 255, 4);
+
+/// The second address of a route server.
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 9, 255, 5);
+
 /// Prefixes that share a set of attributes.
 const RUN: u32 = 5;
 
 /// The first announced prefix, a /24; the others follow.
 const BASE: u32 = u32::from_be_bytes([16, 0, 0, 0]);
 
+/// Who announces what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// All announce the same prefixes; run `r` is best through peer `r mod n`, second best through the next peer.
+    Overlap,
+    /// Each announces prefixes of its own.
+    FanOut,
+}
+
 /// The size of the workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
-    /// Peers; all announce all prefixes.
+    pub(crate) shape: Shape,
+    /// Peers that announce.
     pub(crate) peers: u32,
-    /// Prefixes.
+    /// Prefixes of each of them.
     pub(crate) prefixes: u32,
 }
 
 impl Workload {
-    /// The peer whose path to the prefix is best once `dead` peers are gone.
-    pub(crate) fn winner(&self, prefix: u32, dead: Option<u32>) -> u32 {
-        let first = (prefix / RUN) % self.peers;
-        if dead == Some(first) {
-            (first + 1) % self.peers
-        } else {
-            first
+    /// One peer more than announce: it joins when the table is full.
+    pub(crate) fn configured_peers(&self) -> u32 {
+        self.peers + 1
+    }
+
+    /// Distinct prefixes.
+    pub(crate) fn total(&self) -> u32 {
+        match self.shape {
+            Shape::Overlap => self.prefixes,
+            Shape::FanOut => self.peers * self.prefixes,
         }
     }
 
-    /// How many prefixes are best through `peer`.
-    pub(crate) fn best_through(&self, peer: u32) -> u32 {
-        (0..self.prefixes)
-            .filter(|prefix| self.winner(*prefix, None) == peer)
-            .count() as u32
+    /// The peer whose path to the prefix is best while `dead` is gone, if anybody has one.
+    pub(crate) fn winner(&self, prefix: u32, dead: Option<u32>) -> Option<u32> {
+        match self.shape {
+            Shape::Overlap => {
+                let first = (prefix / RUN) % self.peers;
+                Some(if dead == Some(first) {
+                    (first + 1) % self.peers
+                } else {
+                    first
+                })
+            }
+            Shape::FanOut => Some(prefix / self.prefixes).filter(|owner| dead != Some(*owner)),
+        }
+    }
+
+    /// The best peer of each prefix; [`NOBODY`] where there is none.
+    pub(crate) fn winners(&self, dead: Option<u32>) -> Vec<u32> {
+        (0..self.total())
+            .map(|number| self.winner(number, dead).unwrap_or(NOBODY))
+            .collect()
     }
 
     /// The whole table of a peer as UPDATE messages.
     pub(crate) fn encode_table(&self, peer: u32) -> Vec<u8> {
         let mut out = BytesMut::new();
-        for run in 0..self.prefixes.div_ceil(RUN) {
-            let attributes = self.attributes(peer, run);
-            let prefixes = (run * RUN..(run * RUN + RUN).min(self.prefixes)).map(prefix);
-            pack_announcement(&mut out, ENCODE, &attributes, Family::Ipv4Unicast, prefixes);
+        self.runs(peer, |run, prefixes| {
+            let attributes = self.attributes(peer, run).build();
+            pack_announcement(&mut out, ENCODE, &attributes, Family::Ipv4Unicast, prefixes.map(prefix));
+        });
+        out.to_vec()
+    }
+
+    /// What a route server would tell `peer`, all of it.
+    pub(crate) fn encode_answer(&self, peer: u32) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        for other in (0..self.peers).filter(|other| *other != peer) {
+            self.runs(other, |run, prefixes| {
+                let best = prefixes
+                    .filter(|number| self.winner(*number, None) == Some(other))
+                    .map(prefix);
+                let attributes = self
+                    .attributes(other, run)
+                    .prepend(Asn(65515), 1)
+                    .next_hop(DEVICE.into())
+                    .build();
+                pack_announcement(&mut out, ENCODE, &attributes, Family::Ipv4Unicast, best);
+            });
         }
         out.to_vec()
     }
 
-    /// Everything withdrawn again.
-    pub(crate) fn encode_withdrawal(&self) -> Vec<u8> {
+    /// Everything of a peer withdrawn again.
+    pub(crate) fn encode_withdrawal(&self, peer: u32) -> Vec<u8> {
         let mut out = BytesMut::new();
-        pack_withdrawal(&mut out, ENCODE, Family::Ipv4Unicast, (0..self.prefixes).map(prefix));
+        let prefixes = self.range(peer).map(prefix);
+        pack_withdrawal(&mut out, ENCODE, Family::Ipv4Unicast, prefixes);
         out.to_vec()
     }
 
-    fn attributes(&self, peer: u32, run: u32) -> PathAttributes {
+    fn range(&self, peer: u32) -> std::ops::Range<u32> {
+        match self.shape {
+            Shape::Overlap => 0..self.prefixes,
+            Shape::FanOut => peer * self.prefixes..(peer + 1) * self.prefixes,
+        }
+    }
+
+    fn runs(&self, peer: u32, mut each: impl FnMut(u32, std::ops::Range<u32>)) {
+        let range = self.range(peer);
+        let mut start = range.start;
+        while start < range.end {
+            let end = ((start / RUN + 1) * RUN).min(range.end);
+            each(start / RUN, start..end);
+            start = end;
+        }
+    }
+
+    fn attributes(&self, peer: u32, run: u32) -> bgp::wire::PathAttributesBuilder {
         let noise = mix(u64::from(run) << 32 | u64::from(peer));
-        let place = (peer + self.peers - run % self.peers) % self.peers;
+        let place = match self.shape {
+            Shape::Overlap => (peer + self.peers - run % self.peers) % self.peers,
+            Shape::FanOut => 0,
+        };
         let base = 2 + mix(u64::from(run)) as u32 % 3;
         let length = (base + place.min(3)).min(7);
         let mut path = vec![Asn(asn_of(peer))];
@@ -80,8 +153,24 @@ impl Workload {
         PathAttributes::builder(address_of(peer).into())
             .as_sequence(&path)
             .communities(&communities)
-            .build()
     }
+}
+
+/// Stands for no peer.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// One announcement, or one withdrawal, of a single prefix.
+pub(crate) fn encode_one(peer: u32, number: u32, announce: bool) -> BytesMut {
+    let mut out = BytesMut::new();
+    if announce {
+        let attributes = PathAttributes::builder(address_of(peer).into())
+            .as_sequence(&[Asn(asn_of(peer))])
+            .build();
+        pack_announcement(&mut out, ENCODE, &attributes, Family::Ipv4Unicast, [prefix(number)]);
+    } else {
+        pack_withdrawal(&mut out, ENCODE, Family::Ipv4Unicast, [prefix(number)]);
+    }
+    out
 }
 
 /// The n-th prefix.
@@ -111,9 +200,6 @@ pub(crate) fn address_of(peer: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from_be_bytes([10, 9, 0, 11]) + peer)
 }
 
-/// The device under test.
-pub(crate) const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 9, 255, 4);
-
 /// As [`DEVICE`], for code that wants an [`IpAddr`].
 pub(crate) fn device() -> IpAddr {
     DEVICE.into()
@@ -133,17 +219,18 @@ mod tests {
     #[test]
     fn winner_has_the_shortest_path_and_the_runner_up_the_next() {
         let workload = Workload {
+            shape: Shape::Overlap,
             peers: 8,
             prefixes: 1_000,
         };
         for number in 0..workload.prefixes {
             let run = number / RUN;
             let mut lengths: Vec<(u16, u32)> = (0..8)
-                .map(|peer| (workload.attributes(peer, run).as_path_len(), peer))
+                .map(|peer| (workload.attributes(peer, run).build().as_path_len(), peer))
                 .collect();
             lengths.sort_unstable();
-            assert_eq!(lengths[0].1, workload.winner(number, None));
-            assert_eq!(lengths[1].1, workload.winner(number, Some(lengths[0].1)));
+            assert_eq!(Some(lengths[0].1), workload.winner(number, None));
+            assert_eq!(Some(lengths[1].1), workload.winner(number, Some(lengths[0].1)));
             assert!(lengths[0].0 < lengths[1].0 && lengths[1].0 < lengths[2].0);
         }
     }

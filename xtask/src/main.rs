@@ -32,9 +32,9 @@ enum Chore {
     Deps,
     /// Install the Debian packages that the tests want, or say which are missing.
     Install,
-    /// Measure, side by side with BIRD in the same run. Arguments go to the bench program.
+    /// Measure, side by side with other speakers in the same run. Arguments go to the bench program.
     Bench {
-        /// For example `a --peers 8 --prefixes 200000`, `kernel`, `rate`, `lab`; nothing: all.
+        /// For example `a --speakers routewright,bird`, `b`, `c`, `kernel`, `rate`, `lab`; nothing: all but `c`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -16,7 +16,7 @@ const PACKAGES: [Package; 6] = [
     Package {
         name: "frr",
         proof: "/usr/lib/frr/bgpd",
-        why: "interop with FRR",
+        why: "interop and benchmarks with FRR",
     },
     Package {
         name: "bird2",
@@ -26,12 +26,12 @@ const PACKAGES: [Package; 6] = [
     Package {
         name: "gobgpd",
         proof: "/usr/bin/gobgpd",
-        why: "interop with GoBGP",
+        why: "interop and benchmarks with GoBGP",
     },
     Package {
         name: "openbgpd",
         proof: "/usr/sbin/bgpctl",
-        why: "interop with OpenBGPD",
+        why: "interop and benchmarks with OpenBGPD",
     },
     Package {
         name: "exabgp",
