@@ -23,6 +23,7 @@ mod client;
 mod confirm;
 mod discover;
 mod namespace;
+mod neighbours;
 mod nic;
 mod options;
 mod permission;

@@ -16,8 +16,11 @@ pub(crate) fn enter(path: &Path) -> io::Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
 }
 
-/// What two paths of one namespace have in common.
-pub(crate) fn identity(path: Option<&Path>) -> io::Result<(u64, u64)> {
+/// What all paths to one namespace have in common: device and inode.
+pub(crate) type Identity = (u64, u64);
+
+/// The namespace that a path leads to; `None`: the one that the calling thread is in.
+pub(crate) fn identity(path: Option<&Path>) -> io::Result<Identity> {
     let metadata = std::fs::metadata(path.unwrap_or(Path::new(OWN)))?;
     Ok((metadata.dev(), metadata.ino()))
 }

@@ -5,6 +5,7 @@
 //! reported and tried later.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use api::agent::Installed as Confirmation;
 use crate::confirm::Confirmations;
 use crate::merge::{Merge, Said};
 use crate::namespace;
+use crate::neighbours::Neighbours;
 use crate::netlink::{Kernel, Link, Monitor, News, Target};
 use crate::options::NicSpec;
 use crate::ours::NEXTHOP_IDS;
@@ -31,6 +33,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Problems told per confirmation; a table with a mistake in each route needs no more.
 const MAX_PROBLEMS: usize = 20;
+
+/// How often it is looked whether the namespace's path still leads to the namespace that we are in.
+const LOOK_AT_NAMESPACE: Duration = Duration::from_secs(5);
 
 /// So many more groups than the planner has ids for are worth a look at all routes.
 const SPARE_GROUPS: usize = 1024;
@@ -78,7 +83,12 @@ struct NicTask {
     /// Per instance: the latest table and generation, and the ones that were confirmed.
     latest: Vec<Option<(u64, u64)>>,
     confirmed: Vec<Option<(u64, u64)>>,
-    entered: bool,
+    neighbours: Neighbours,
+    /// Next hops have come or gone since their neighbours were looked for.
+    nexthops_changed: bool,
+    /// The namespace that the thread is in, once it is in the right one.
+    entered: Option<namespace::Identity>,
+    look_at_namespace_at: Instant,
     /// Settings of the namespace that could not be made.
     setting_problems: Vec<String>,
     sockets: Option<(Kernel, Monitor)>,
@@ -108,7 +118,7 @@ enum Look {
 enum Wake {
     Input(Option<Input>),
     Kernel(io::Result<Vec<News>>),
-    Retry,
+    Time,
 }
 
 impl NicTask {
@@ -120,7 +130,10 @@ impl NicTask {
             options,
             inputs,
             merge,
-            entered: false,
+            neighbours: Neighbours::default(),
+            nexthops_changed: true,
+            entered: None,
+            look_at_namespace_at: Instant::now() + LOOK_AT_NAMESPACE,
             setting_problems: Vec::new(),
             sockets: None,
             link: None,
@@ -149,10 +162,7 @@ impl NicTask {
                     self.sockets = None;
                     self.look = Look::AtLink;
                 }
-                Wake::Retry => {
-                    self.retry_at = None;
-                    self.look = self.look.max(Look::AtTable);
-                }
+                Wake::Time => self.timeout(Instant::now()),
             }
             while self.merge.is_known() {
                 self.work();
@@ -164,7 +174,14 @@ impl NicTask {
     }
 
     async fn wait(&mut self) -> Wake {
-        let retry = async |at: Option<Instant>| match at {
+        let look_at_namespace = self
+            .options
+            .spec
+            .namespace
+            .is_some()
+            .then_some(self.look_at_namespace_at);
+        let deadlines = [self.retry_at, self.neighbours.again_at(), look_at_namespace];
+        let time = async |deadline: Option<Instant>| match deadline {
             Some(at) => tokio::time::sleep_until(at.into()).await,
             None => std::future::pending().await,
         };
@@ -180,7 +197,44 @@ impl NicTask {
             biased;
             input = self.inputs.recv() => Wake::Input(input),
             news = kernel(&mut self.sockets) => Wake::Kernel(news),
-            () = retry(self.retry_at) => Wake::Retry,
+            () = time(deadlines.into_iter().flatten().min()) => Wake::Time,
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.look = self.look.max(Look::AtTable);
+        }
+        let silent = self.neighbours.due(now);
+        self.resolve(&silent);
+        if self.look_at_namespace_at <= now {
+            self.look_at_namespace_at = now + LOOK_AT_NAMESPACE;
+            self.follow_namespace();
+        }
+    }
+
+    /// A namespace that was made anew under its old name is another one, and ours hears nothing of it.
+    fn follow_namespace(&mut self) {
+        let Some(entered) = self.entered else { return };
+        let now = namespace::identity(self.options.spec.namespace.as_deref());
+        if now.is_ok_and(|now| now != entered) {
+            tracing::info!("the network namespace was made anew; going there");
+            self.entered = None;
+            self.sockets = None;
+            self.link = None;
+            self.table = None;
+            self.neighbours.forget();
+            self.look = Look::AtLink;
+        }
+    }
+
+    fn resolve(&mut self, neighbours: &[IpAddr]) {
+        let (Some(link), Some((kernel, _))) = (&self.link, &mut self.sockets) else {
+            return;
+        };
+        if let Err(error) = kernel.resolve(link.index, neighbours) {
+            tracing::debug!(%error, "next hops could not be looked for");
         }
     }
 
@@ -226,6 +280,14 @@ impl NicTask {
             News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => Look::AtTable,
             News::ForeignRoute(_) => Look::No,
             News::Nexthop(_) => Look::AtTable,
+            News::Neighbour(neighbour) => {
+                let here = self.link.as_ref().is_some_and(|ours| ours.index == neighbour.link);
+                if here {
+                    self.neighbours
+                        .heard(neighbour.address, neighbour.answers, Instant::now());
+                }
+                Look::No
+            }
         };
         tracing::trace!(?news, ?look, "heard from the kernel");
         self.look = self.look.max(look);
@@ -279,13 +341,14 @@ impl NicTask {
     }
 
     fn enter(&mut self) -> Result<(), String> {
-        if self.entered {
+        if self.entered.is_some() {
             return Ok(());
         }
         if let Some(path) = &self.options.spec.namespace {
             namespace::enter(path).map_err(|error| format!("network namespace {}: {error}", path.display()))?;
         }
-        self.entered = true;
+        let entered = namespace::identity(None).map_err(|error| format!("network namespace: {error}"))?;
+        self.entered = Some(entered);
         self.setting_problems = namespace::set_sysctls();
         Ok(())
     }
@@ -298,6 +361,7 @@ impl NicTask {
         };
         if !link.running {
             self.table = None;
+            self.neighbours.forget();
             self.look = Look::No;
             problems.push(format!("link {} is down or has no carrier", link.name));
             return Ok((problems, false));
@@ -339,9 +403,22 @@ impl NicTask {
                     .map(|problem| problem.to_string()),
             );
         }
+        self.look_for_neighbours();
+        problems.extend(self.neighbours.problems());
         let failed = !failures.is_empty();
         problems.append(&mut failures);
         Ok((problems, failed))
+    }
+
+    /// Has the kernel resolve the next hops that have come into use.
+    fn look_for_neighbours(&mut self) {
+        let Some(state) = self.table.as_ref().filter(|_| self.nexthops_changed) else {
+            return;
+        };
+        self.nexthops_changed = false;
+        let used = state.installed.nexthops().values().copied().flatten().collect();
+        let new = self.neighbours.note_used(used);
+        self.resolve(&new);
     }
 
     /// Reading is limited to a share of the time, so that a quarrel with somebody who removes our routes can't eat the machine.
@@ -363,6 +440,7 @@ impl NicTask {
         let installed = kernel.read(target)?;
         self.last_read = Some((Instant::now(), begin.elapsed()));
         self.look = Look::No;
+        self.nexthops_changed = true;
         match &mut self.table {
             Some(state) => {
                 state.installed = installed;
@@ -395,6 +473,9 @@ impl NicTask {
                 return Ok(any);
             }
             any = true;
+            self.nexthops_changed |= ops
+                .iter()
+                .any(|op| matches!(op, Op::AddNexthop { .. } | Op::DeleteNexthop { .. }));
             let refused = kernel
                 .apply(state.target, &ops)
                 .inspect_err(|_| self.look = Look::AtTable)?;

@@ -103,16 +103,6 @@ impl LabDirectory {
         fs::create_dir(&logs).map_err(LabError::system(format!("making {}", logs.display())))
     }
 
-    /// Keeps other labs from choosing ports as long as the answer lives.
-    pub(crate) fn lock_ports(&self) -> Result<Flock<File>, LabError> {
-        let path = self.path.with_file_name(".ports.lock");
-        let locked = || {
-            let file = OpenOptions::new().create(true).append(true).open(&path)?;
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))
-        };
-        locked().map_err(LabError::system(format!("locking {}", path.display())))
-    }
-
     /// Whether there is such a lab, whole or in part.
     pub fn exists(&self) -> bool {
         self.path.is_dir()

@@ -21,6 +21,8 @@ use crate::topology::{Nva, Topology};
 const FAVOURITE_PORT: u16 = 8080;
 /// API, agents of instance 0, agents of instance 1.
 const PORTS: u16 = 3;
+/// How many ports the manager may find taken.
+const PORT_ATTEMPTS: usize = 5;
 /// How long the manager may take until it answers.
 const MANAGER_START: Duration = Duration::from_secs(15);
 /// How long the instances may take until agents can reach them.
@@ -104,43 +106,61 @@ impl Lab {
         self.save()
     }
 
+    /// Starts the manager on a port of its own. Another lab, or anybody, may take the port between our look and its start; so whoever
+    /// answers there is asked who it is.
     fn start_manager(&mut self) -> Result<Api, LabError> {
-        // Held until the manager listens, so that two labs don't choose the same ports.
-        let _lock = self.directory.lock_ports()?;
-        let port = free_port().map_err(LabError::system("looking for a free port"))?;
-        let listen = format!("127.0.0.1:{port}");
         self.directory.write("serve.toml", self.serve_config().as_bytes())?;
+        let mut attempts = PORT_ATTEMPTS;
+        loop {
+            let port = free_port().map_err(LabError::system("looking for a free port"))?;
+            let url = format!("http://127.0.0.1:{port}");
+            self.start_process(MANAGER, MANAGER, self.manager_process(port))?;
+            let api = Api::new(&url)?;
+            attempts -= 1;
+            match self.wait_for_manager(&api) {
+                Err(LabError::Died { .. }) if attempts > 0 && !is_free(port) => {
+                    self.state.processes.retain(|process| process.name != MANAGER);
+                }
+                answered => {
+                    answered?;
+                    self.state.api_url = Some(url.clone());
+                    self.save()?;
+                    self.directory.write("api-url", format!("{url}\n").as_bytes())?;
+                    return Ok(api);
+                }
+            }
+        }
+    }
+
+    fn manager_process(&self, port: u16) -> ProcessSpec {
         let path = |name: &str| self.directory.file(name).display().to_string();
         let mut argv: Vec<String> = vec![self.state.executable.display().to_string(), "serve".to_owned()];
-        argv.extend(["--dev", "--listen", &listen].map(str::to_owned));
-        argv.extend([
-            "--config".to_owned(),
-            path("serve.toml"),
-            "--data-dir".to_owned(),
-            path("data"),
-        ]);
+        argv.extend(["--dev", "--listen"].map(str::to_owned));
+        argv.push(format!("127.0.0.1:{port}"));
+        argv.extend(["--config".to_owned(), path("serve.toml")]);
+        argv.extend(["--data-dir".to_owned(), path("data")]);
         if self.state.topology.instances == 1 {
             argv.extend(["--instance", "0"].map(str::to_owned));
         }
-        let spec = ProcessSpec {
+        ProcessSpec {
             argv,
             log: self.directory.log(MANAGER),
             ..ProcessSpec::default()
-        };
-        let url = format!("http://{listen}");
-        self.state.api_url = Some(url.clone());
-        self.start_process(MANAGER, MANAGER, spec)?;
-        let api = Api::new(&url)?;
+        }
+    }
+
+    /// Waits until the manager that we started answers; a stranger's answer counts for nothing.
+    fn wait_for_manager(&self, api: &Api) -> Result<(), LabError> {
+        let ours = self.state.processes.iter().find(|process| process.name == MANAGER);
+        let ours = ours.and_then(|process| process.id).map(|id| i64::from(id.pid));
         self.wait_until("the manager's API", MANAGER_START, |_| {
-            Ok(api
-                .get("/routewright/v1/health")
-                .err()
-                .map(|e| e.to_string())
-                .into_iter()
-                .collect())
-        })?;
-        self.directory.write("api-url", format!("{url}\n").as_bytes())?;
-        Ok(api)
+            let missing = match api.get("/routewright/v1/health") {
+                Ok(health) if health.get("pid").and_then(Value::as_i64) == ours => None,
+                Ok(_) => Some("another program answers on its port".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            Ok(missing.into_iter().collect())
+        })
     }
 
     /// Where each instance finds its addresses.
@@ -312,10 +332,13 @@ fn last_lines(text: &str) -> String {
         .join("\n")
 }
 
-/// A port on loopback that is free together with the next two.
+/// Whether a port on loopback is free together with the next two.
+fn is_free(port: u16) -> bool {
+    (port..port + PORTS).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok())
+}
+
 fn free_port() -> std::io::Result<u16> {
     const ATTEMPTS: usize = 100;
-    let is_free = |port: u16| (port..port + PORTS).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok());
     if is_free(FAVOURITE_PORT) {
         return Ok(FAVOURITE_PORT);
     }

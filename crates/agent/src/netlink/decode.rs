@@ -200,6 +200,35 @@ pub(super) fn interface_address(payload: &[u8]) -> Option<(u32, IpAddr)> {
     Some((number(&header[4..8])?, found?))
 }
 
+/// Whether a neighbour answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Interface index of the link that it was looked for on.
+    pub link: u32,
+    /// Its address.
+    pub address: IpAddr,
+    /// It has answered, or somebody says that it need not.
+    pub answers: bool,
+}
+
+// struct ndmsg: family: u8, padding: 3; ifindex: i32; state: u16; flags, type: u8.
+pub(super) fn neighbour(payload: &[u8]) -> Option<Neighbour> {
+    let header = payload.get(..12)?;
+    let state = u16::from_ne_bytes(header[8..10].try_into().ok()?);
+    let answers = match state {
+        libc::NUD_FAILED => false,
+        // Not known yet.
+        libc::NUD_NONE | libc::NUD_INCOMPLETE | libc::NUD_PROBE => return None,
+        _ => true,
+    };
+    let (_, destination) = attributes(&payload[12..]).find(|(kind, _)| *kind == libc::NDA_DST)?;
+    Some(Neighbour {
+        link: number(&header[4..8])?,
+        address: address(destination)?,
+        answers,
+    })
+}
+
 /// Attributes with their types; ends at the first that is cut short.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(|attribute: Result<NlaBuffer<&[u8]>, _>| {

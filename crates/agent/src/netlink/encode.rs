@@ -55,6 +55,22 @@ impl Buffer {
         self.bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
     }
 
+    /// About one neighbour. With `NTF_USE` the kernel resolves it, as if there were a packet for it.
+    // struct ndmsg: family: u8, padding: 3; ifindex: i32; state: u16; flags, type: u8.
+    pub(super) fn neighbour(&mut self, kind: u16, flags: u8, address: IpAddr, link: u32, seq: u32) {
+        let create = if kind == libc::RTM_NEWNEIGH {
+            libc::NLM_F_CREATE
+        } else {
+            0
+        };
+        self.begin(kind, create, seq);
+        self.put(&[family(address), 0, 0, 0]);
+        self.put(&link.to_ne_bytes());
+        self.put(&[0, 0, flags, 0]);
+        self.address(libc::NDA_DST, address);
+        self.end();
+    }
+
     pub(super) fn begin(&mut self, kind: u16, flags: i32, seq: u32) {
         self.last = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);

@@ -10,7 +10,7 @@ mod socket;
 use std::io;
 use std::net::IpAddr;
 
-pub use decode::Link;
+pub use decode::{Link, Neighbour};
 pub use encode::Target;
 pub use monitor::{Monitor, News};
 
@@ -93,6 +93,37 @@ impl Kernel {
             begin = end;
         }
         Ok(failures)
+    }
+
+    /// Has the kernel find out which neighbours answer on a link; [`News::Neighbour`] tells what it finds.
+    ///
+    /// Only those that it knows nothing of: the request would take the permanence from an entry that an operator has made.
+    pub fn resolve(&mut self, link: u32, neighbours: &[IpAddr]) -> io::Result<()> {
+        for address in neighbours {
+            if self.is_known_neighbour(link, *address)? {
+                continue;
+            }
+            self.buffer.clear();
+            let seq = self.requests.next_seq();
+            self.buffer
+                .neighbour(libc::RTM_NEWNEIGH, libc::NTF_USE, *address, link, seq);
+            self.buffer.ask_ack();
+            self.requests.send(&self.buffer, 1, |_, answer| {
+                tracing::debug!(%address, answer.errno, "the kernel does not look for a neighbour");
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_known_neighbour(&mut self, link: u32, address: IpAddr) -> io::Result<bool> {
+        self.buffer.clear();
+        let seq = self.requests.next_seq();
+        self.buffer.neighbour(libc::RTM_GETNEIGH, 0, address, link, seq);
+        let mut known = false;
+        self.requests.ask(&self.buffer, |message| {
+            known = decode::neighbour(message.payload).is_some_and(|neighbour| neighbour.answers);
+        })?;
+        Ok(known)
     }
 
     /// The link that has an address.
@@ -226,8 +257,6 @@ impl Kernel {
             });
             match found {
                 Ok(mut routes) => all.append(&mut routes),
-                // The table doesn't exist before its first route.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 // No IPv6 here.
                 Err(error) if family == libc::AF_INET6 && error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(error) => return Err(error),

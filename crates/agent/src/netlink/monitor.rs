@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::unix::AsyncFd;
 
-use super::decode::{self, Link};
+use super::decode::{self, Link, Neighbour};
 use super::encode::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use super::socket::enlarge_receive_buffer;
 use crate::ours::{NEXTHOP_IDS, PRIORITY, PROTOCOL};
@@ -15,14 +15,16 @@ use ipnet::IpNet;
 
 // linux/rtnetlink.h, enum rtnetlink_groups.
 const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
 const RTNLGRP_NEXTHOP: u32 = 32;
 
-const GROUPS: [u32; 6] = [
+const GROUPS: [u32; 7] = [
     RTNLGRP_LINK,
+    RTNLGRP_NEIGH,
     RTNLGRP_IPV4_IFADDR,
     RTNLGRP_IPV6_IFADDR,
     RTNLGRP_IPV4_ROUTE,
@@ -49,6 +51,8 @@ pub enum News {
     ForeignRoute(IpNet),
     /// A nexthop object with an id of our range.
     Nexthop(NexthopId),
+    /// A neighbour answers, or does not.
+    Neighbour(Neighbour),
     /// Announcements were lost.
     Lost,
 }
@@ -127,6 +131,7 @@ fn news(message: &decode::Message<'_>, table: u32) -> Option<News> {
             let nexthop = decode::nexthop(message.payload)?;
             NEXTHOP_IDS.contains(&nexthop.id).then_some(News::Nexthop(nexthop.id))
         }
+        libc::RTM_NEWNEIGH => decode::neighbour(message.payload).map(News::Neighbour),
         _ => None,
     }
 }

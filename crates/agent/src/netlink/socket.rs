@@ -93,16 +93,8 @@ impl Requests {
                 }
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
-                    NLMSG_ERROR => match decode::answer(message).map_or(libc::EBADMSG, |answer| answer.errno) {
-                        0 => Ok(true),
-                        // A question about one thing that isn't there has an answer: nothing.
-                        libc::ENODEV => Ok(true),
-                        errno => Err(io::Error::from_raw_os_error(errno)),
-                    },
-                    NLMSG_DONE => match done_errno(message.payload) {
-                        0 => Ok(true),
-                        errno => Err(io::Error::from_raw_os_error(errno)),
-                    },
+                    NLMSG_ERROR => ended(decode::answer(message).map_or(libc::EBADMSG, |answer| answer.errno)),
+                    NLMSG_DONE => ended(done_errno(message.payload)),
                     _ => {
                         each(message);
                         Ok(message.flags & NLM_F_MULTI == 0)
@@ -150,6 +142,14 @@ impl Requests {
             last |= each(&message)?;
         }
         Ok(last)
+    }
+}
+
+/// The end of an answer. A question about what isn't there (a link, a neighbour, a table before its first route) has one too: nothing.
+fn ended(errno: i32) -> io::Result<bool> {
+    match errno {
+        0 | libc::ENODEV | libc::ENOENT => Ok(true),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 

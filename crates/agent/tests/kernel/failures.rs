@@ -17,6 +17,14 @@ pub const TESTS: &[(&str, fn())] = &[
         killed_while_it_installs,
     ),
     ("a_restarted_agent_moves_no_route", a_restarted_agent_moves_no_route),
+    (
+        "a_next_hop_that_answers_no_arp_is_reported_until_it_does",
+        a_next_hop_that_answers_no_arp_is_reported_until_it_does,
+    ),
+    (
+        "a_namespace_that_is_made_anew_gets_the_table",
+        a_namespace_that_is_made_anew_gets_the_table,
+    ),
 ];
 
 fn meddling_is_repaired() {
@@ -158,4 +166,38 @@ fn a_restarted_agent_moves_no_route() {
         before.0,
         "a changed group moves its routes without touching them"
     );
+}
+
+fn a_next_hop_that_answers_no_arp_is_reported_until_it_does() {
+    let mut world = World::new();
+    std::fs::write("/proc/sys/net/ipv4/neigh/eth0/retrans_time_ms", "20").unwrap();
+    let table = update(
+        1,
+        vec![group(1, &["10.1.1.4", "10.1.1.99"])],
+        vec![via_group("10.250.0.0/16", 1)],
+    );
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    let silent = "next hop 10.1.1.99 does not answer on this link (ARP, neighbour discovery): packets to it are lost";
+    assert_eq!(
+        instance.confirmation(|installed| !installed.problems.is_empty()),
+        [silent]
+    );
+    // It stays installed: the appliance may be starting.
+    assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4", "10.1.1.99"]);
+    world.ip("neighbour replace 10.1.1.99 lladdr 02:00:00:00:00:02 dev eth0 nud reachable");
+    instance.confirmation(|installed| installed.problems.is_empty());
+}
+
+fn a_namespace_that_is_made_anew_gets_the_table() {
+    let mut world = World::new();
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    world.make_namespace_anew();
+    assert_eq!(world.gateways("10.250.0.0/16"), Vec::<String>::new());
+    world.wait_until("the new namespace has the route", || {
+        world.gateways("10.250.0.0/16") == ["10.1.1.4"]
+    });
 }

@@ -13,6 +13,9 @@ use super::fake::{self, FakeInstance};
 
 pub const NIC: &str = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networkinterfaces/vm1";
 
+/// The next hops that tests use; they count as answering.
+const NEXT_HOPS: [&str; 4] = ["10.1.1.4", "10.1.1.5", "10.1.1.6", "10.1.1.7"];
+
 /// Set for a process that is to be the agent: namespace and URL.
 pub const AGENT_PROCESS: &str = "ROUTEWRIGHT_TEST_AGENT";
 
@@ -39,12 +42,28 @@ impl World {
             namespace,
             agent: None,
         };
-        world.ip("link set lo up");
-        world.ip("link add eth0 type veth peer name peer0");
-        world.ip("address add 10.1.0.5/24 dev eth0 noprefixroute");
-        world.ip("link set eth0 up");
-        world.ip("link set peer0 up");
+        world.make_links();
         world
+    }
+
+    fn make_links(&self) {
+        self.ip("link set lo up");
+        self.ip("link add eth0 type veth peer name peer0");
+        self.ip("address add 10.1.0.5/24 dev eth0 noprefixroute");
+        self.ip("link set eth0 up");
+        self.ip("link set peer0 up");
+        // Nobody is there behind the link; tests that care about it use others.
+        for next_hop in NEXT_HOPS {
+            self.ip(&format!(
+                "neighbour add {next_hop} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"
+            ));
+        }
+    }
+
+    /// Another namespace under the old path, as when a container is made anew.
+    pub fn make_namespace_anew(&self) {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        self.make_links();
     }
 
     /// What an instance says first: the NIC, a table, and that it has converged.

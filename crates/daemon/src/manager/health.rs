@@ -14,6 +14,8 @@ struct Health {
     problems: Vec<String>,
     version: &'static str,
     dev: bool,
+    /// The manager's process id.
+    pid: u32,
     subscription: Option<&'static str>,
     uptime_secs: u64,
     store: String,
@@ -56,6 +58,7 @@ pub(crate) fn report(manager: &Manager) -> Value {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
         dev: manager.dev,
         subscription: manager.dev.then_some(super::DEV_SUBSCRIPTION),
         uptime_secs: manager.started.elapsed().as_secs(),

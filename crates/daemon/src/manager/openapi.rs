@@ -147,6 +147,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("version", "string", "Release of the manager."),
             ("dev", "boolean", "Started with --dev."),
             ("subscription", "string?", "The subscription that --dev offers."),
+            ("pid", "integer", "Process id of the manager."),
             ("uptimeSecs", "integer", "Seconds since the manager started."),
             ("store", "string", "Kind and place of the store."),
             ("intentVersion", "integer", "Version of what is stored."),

@@ -15,6 +15,10 @@ pub const TESTS: &[(&str, fn())] = &[
         "two_labs_at_once_do_not_disturb_each_other",
         two_labs_at_once_do_not_disturb_each_other,
     ),
+    (
+        "labs_of_two_directories_may_come_up_at_the_same_moment",
+        labs_of_two_directories_may_come_up_at_the_same_moment,
+    ),
 ];
 
 const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 4);
@@ -75,6 +79,22 @@ fn two_labs_at_once_do_not_disturb_each_other() {
     no_vm_has(&one, prefix("10.250.0.0/16"));
     drop(one);
     every_path_goes_through_its_nva(&other);
+}
+
+/// Neither knows of the other's directory, and both want the same port.
+fn labs_of_two_directories_may_come_up_at_the_same_moment() {
+    let topology = Topology::reference();
+    let directories = [labs(), labs()];
+    let both: Vec<TestLab> = std::thread::scope(|scope| {
+        let coming = directories
+            .each_ref()
+            .map(|labs| scope.spawn(|| TestLab::up(&topology, labs.path(), "lab", false).unwrap()));
+        coming.map(|lab| lab.join().unwrap()).into()
+    });
+    assert_ne!(both[0].state().api_url, both[1].state().api_url);
+    for lab in &both {
+        every_path_goes_through_its_nva(lab);
+    }
 }
 
 fn both_nvas_learn_the_virtual_network_from_both_instances(lab: &Lab) {
