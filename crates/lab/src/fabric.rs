@@ -98,7 +98,7 @@ where
     let answer = namespace.run_async(|| async move {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(work(handle).await.map_err(|e| e.to_string()))
+        Ok(work(handle).await.map_err(|error| explain(&error)))
     });
     let answer = answer.map_err(LabError::system(format!("{node}: {what}")))?;
     answer.map_err(|message| LabError::Netlink {
@@ -106,6 +106,22 @@ where
         what: what.to_owned(),
         message,
     })
+}
+
+/// The kernel's words, and what they mean when it lacks a feature.
+fn explain(error: &rtnetlink::Error) -> String {
+    let unsupported = match error {
+        rtnetlink::Error::NetlinkError(message) => message.raw_code() == -libc::EOPNOTSUPP,
+        _ => false,
+    };
+    if unsupported {
+        format!(
+            "{error}: this kernel lacks what a lab is made of, bridges and veth pairs; load them (`modprobe bridge veth`) or use a \
+             kernel with CONFIG_BRIDGE and CONFIG_VETH"
+        )
+    } else {
+        error.to_string()
+    }
 }
 
 fn set_switches(node: &Node) -> io::Result<()> {
@@ -228,4 +244,20 @@ fn name_of(message: &LinkMessage) -> Option<String> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_bridges_is_told_in_words_that_help() {
+        let mut refusal = netlink_packet_core::ErrorMessage::default();
+        refusal.code = std::num::NonZeroI32::new(-libc::EOPNOTSUPP);
+        let told = explain(&rtnetlink::Error::NetlinkError(refusal.clone()));
+        assert!(told.contains("CONFIG_BRIDGE"), "{told}");
+        refusal.code = std::num::NonZeroI32::new(-libc::EEXIST);
+        let told = explain(&rtnetlink::Error::NetlinkError(refusal));
+        assert!(!told.contains("CONFIG_BRIDGE"), "{told}");
+    }
 }

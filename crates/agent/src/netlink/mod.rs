@@ -47,6 +47,14 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// The kernel's refusal, in words that say what to do, if it is that a feature is missing.
+fn explain(error: io::Error, feature: &str) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => io::Error::new(io::ErrorKind::Unsupported, format!("this kernel lacks {feature}")),
+        _ => error,
+    }
+}
+
 /// The routing tables of one namespace.
 #[derive(Debug)]
 pub struct Kernel {
@@ -237,6 +245,7 @@ impl Kernel {
             },
             |message| decode::nexthop(message.payload).filter(|_| message.kind == RTM_NEWNEXTHOP),
         )
+        .map_err(|error| explain(error, "nexthop objects: Linux 5.3 or later is needed"))
     }
 
     /// Routes of one table, or of all (0).
@@ -286,5 +295,17 @@ impl Kernel {
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_nexthop_objects_is_told_in_words_that_help() {
+        let explained = |errno| explain(io::Error::from_raw_os_error(errno), "nexthop objects").to_string();
+        assert_eq!(explained(libc::EOPNOTSUPP), "this kernel lacks nexthop objects");
+        assert!(!explained(libc::EPERM).contains("lacks"));
     }
 }

@@ -53,6 +53,28 @@ pub(super) fn set_key(socket: &Socket, remote: IpAddr, password: Option<&str>) -
     };
     match result {
         0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+        _ => Err(explain(io::Error::last_os_error())),
+    }
+}
+
+fn explain(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel lacks TCP MD5 signatures (CONFIG_TCP_MD5SIG): use one that has them, or remove the peering's md5Password",
+        ),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_signatures_is_told_in_words_that_help() {
+        let explained = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(explained(libc::ENOPROTOOPT).contains("CONFIG_TCP_MD5SIG"));
+        assert!(!explained(libc::EPERM).contains("CONFIG"));
     }
 }
