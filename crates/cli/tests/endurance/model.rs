@@ -64,15 +64,21 @@ impl Model {
         let bgp_default = learned.get(&net("0.0.0.0/0"));
         let bgp_default = takes_bgp && bgp_default.is_some_and(|hops| has_user_default || !is_own(hops));
 
+        let system = system_defaults(&self.address_space, gateway.clone());
         let mut table = Table::new();
         if !bgp_default {
-            table.extend(system_defaults(&self.address_space, gateway.clone()));
+            table.extend(system.clone());
         }
         for prefix in &self.address_space {
             table.insert(*prefix, gateway.clone());
         }
-        for (prefix, hops) in learned.into_iter().filter(|(_, hops)| takes_bgp && !is_own(hops)) {
-            table.insert(prefix, Way::Via(hops));
+        for (prefix, hops) in learned.into_iter().filter(|_| takes_bgp) {
+            if !is_own(&hops) {
+                table.insert(prefix, Way::Via(hops));
+            } else if let Some(block) = system.get(&prefix).filter(|_| prefix != net("0.0.0.0/0")) {
+                // The system route below stays, also under a default route from BGP.
+                table.insert(prefix, block.clone());
+            }
         }
         for (prefix, appliance) in user_routes {
             let way = appliance.map_or(Way::Blackhole, |address| Way::Via([address].into()));
