@@ -1,4 +1,4 @@
-//! Ten thousand prefixes at once, in the way that each speaker has for many: its configuration, its tool in bunches, or a file.
+//! Ten thousand prefixes at once: through the lab, but for GoBGP, whose tool takes them one by one and reads many from a file only.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,8 +11,6 @@ use crate::world::{LEFT_ADDRESS, World, plain};
 
 /// As many as Azure allows in all (az §1.1).
 pub(crate) const MANY: usize = 10_000;
-/// Commands of one `vtysh`: its arguments must fit what the kernel takes.
-const BUNCH: usize = 2_000;
 const FIRST: u32 = 20 << 24;
 
 fn prefixes() -> impl Iterator<Item = Ipv4Net> {
@@ -31,16 +29,6 @@ pub(crate) fn is_one(prefix: Ipv4Net) -> bool {
 /// Announces all of them.
 pub(crate) fn announce(world: &mut World, node: &str) -> Result<()> {
     match world.speaker.0 {
-        Software::Frr => {
-            // One entry for all, last but one in the lab's route map.
-            let policy = [
-                "ip prefix-list MANY seq 5 permit 20.0.0.0/8 le 24",
-                "route-map ANNOUNCE permit 65534",
-                "match ip address prefix-list MANY",
-            ];
-            vtysh(world, node, &policy.map(str::to_owned))?;
-            frr_networks(world, node, "")
-        }
         Software::Gobgp => {
             let file = world.nva_file(node, "many.mrt");
             fs::write(&file, table_dump())?;
@@ -68,41 +56,12 @@ pub(crate) fn announce(world: &mut World, node: &str) -> Result<()> {
 /// Withdraws all of them.
 pub(crate) fn withdraw(world: &mut World, node: &str) -> Result<()> {
     match world.speaker.0 {
-        Software::Frr => frr_networks(world, node, "no "),
         Software::Gobgp => {
             world.tool(node, &["gobgp", "global", "rib", "del", "all"])?;
             Ok(())
         }
         _ => Ok(world.lab.withdraw(node, &prefixes().collect::<Vec<_>>())?),
     }
-}
-
-fn frr_networks(world: &World, node: &str, no: &str) -> Result<()> {
-    let all: Vec<String> = prefixes().map(|prefix| format!("{no}network {prefix}")).collect();
-    for bunch in all.chunks(BUNCH) {
-        let mut commands = vec!["router bgp 65001".to_owned(), "address-family ipv4 unicast".to_owned()];
-        commands.extend_from_slice(bunch);
-        vtysh(world, node, &commands)?;
-    }
-    Ok(())
-}
-
-fn vtysh(world: &World, node: &str, commands: &[String]) -> Result<()> {
-    let directory = world.nva_file(node, "").display().to_string();
-    let mut argv = vec![
-        "vtysh",
-        "--config_dir",
-        &directory,
-        "--vty_socket",
-        &directory,
-        "-d",
-        "bgpd",
-        "-c",
-        "configure terminal",
-    ];
-    argv.extend(commands.iter().flat_map(|command| ["-c", command.as_str()]));
-    world.tool(node, &argv)?;
-    Ok(())
 }
 
 /// A RIB as MRT file (RFC 6396 §4.3), with one peer: all that `gobgp mrt inject` reads.

@@ -47,17 +47,36 @@ impl Speaker {
         self.0 != Software::Exabgp
     }
 
+    /// Why it sends nothing again when it is asked to, if so.
+    pub(crate) fn ignores_route_refresh(self) -> Option<&'static str> {
+        match self.0 {
+            Software::Exabgp => Some("ExaBGP offers route refresh only if told to, and the lab does not"),
+            Software::Openbgpd if openbgpd_version().is_some_and(|version| version < (7, 8)) => {
+                Some("OpenBGPD before 7.8 drops a ROUTE-REFRESH with \"AID IPv4 unicast not negotiated\" in its log")
+            }
+            _ => None,
+        }
+    }
+
     /// What its own log says when it is told Cease/1, Maximum Number of Prefixes Reached (RFC 4486 §4); ExaBGP does not say.
     pub(crate) fn words_for_prefix_limit(self) -> Option<&'static str> {
         match self.0 {
             Software::Frr => Some("6/1 (Cease/Maximum Number of Prefixes Reached)"),
             Software::Bird => Some("Received: Maximum number of prefixes reached"),
             Software::Gobgp => Some("subcode 1(maximum number of prefixes reached)"),
-            Software::Openbgpd => Some("Cease, max-prefix"),
+            Software::Openbgpd => Some("Cease, received max-prefix exceeded"),
             Software::Builtin => Some("code: 6, subcode: 1"),
             Software::Exabgp | Software::External => None,
         }
     }
+}
+
+/// Such as (7, 7), from "OpenBGPD 7.7".
+fn openbgpd_version() -> Option<(u32, u32)> {
+    let output = Command::new("/usr/sbin/bgpd").arg("-V").output().ok()?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).ok()?;
+    let (major, minor) = text.trim().strip_prefix("OpenBGPD ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn is_installed(program: &str) -> bool {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::Ipv4Net;
-use lab::topology::Path;
+use lab::topology::{Path, Software};
 use lab::{Api, KernelRoute, Lab, Resource, Topology, UpOptions, network_id};
 use serde_json::{Value, json};
 
@@ -43,7 +43,8 @@ pub(crate) const RIGHT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
 pub(crate) const SITE: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 10);
 pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 252, 0, 10);
 /// Instances per route server.
-pub(crate) const INSTANCES: usize = 2;
+pub(crate) const INSTANCES: usize = INSTANCE_ADDRESSES.len();
+const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
 /// The agents' protocol in kernel tables.
 const OURS: &str = "routewright";
 
@@ -77,15 +78,19 @@ impl World {
         for node in [LEFT, RIGHT, OBSERVER] {
             self.lab.set_link(node, true)?;
             self.lab.start(node)?;
-            let announced: Vec<Ipv4Net> = self.lab.state().announced[node].iter().map(|p| p.prefix).collect();
-            if !announced.is_empty() {
-                self.lab.withdraw(node, &announced)?;
-            }
             self.set(node, json!({}))?;
         }
         self.branch_to_branch(false)?;
         for node in [LEFT, RIGHT, OBSERVER] {
-            self.lab.wait_for_peer(node, true, PATIENCE)?;
+            self.expect_sessions(node)?;
+            let announced: Vec<Ipv4Net> = self.lab.state().announced[node].iter().map(|p| p.prefix).collect();
+            // ExaBGP forgets to withdraw from a neighbour that it has not told yet.
+            self.expect_peer("has told all that it announces", node, |report| {
+                report["routesReceived"] == announced.len()
+            })?;
+            if !announced.is_empty() {
+                self.lab.withdraw(node, &announced)?;
+            }
         }
         self.eventually("a quiet world", |world| {
             let peers = world.api.peers()?;
@@ -113,6 +118,34 @@ impl World {
         match trouble {
             Some(error) => Err(error.context(format!("waiting for {what}"))),
             None => Ok(waited?),
+        }
+    }
+
+    /// Both sessions of an NVA come up.
+    pub(crate) fn expect_sessions(&self, node: &str) -> Result<()> {
+        self.eventually(&format!("the sessions of {node}"), |world| {
+            let mut peers = world.api.peers()?;
+            peers.retain(|p| p.name == node && p.state != "Established");
+            if !peers.is_empty() && node != OBSERVER {
+                world.hurry(node);
+            }
+            let down = peers
+                .iter()
+                .map(|p| format!("{} with instance {}: {:?}", p.state, p.instance, p.last_error));
+            Ok(down.collect())
+        })
+    }
+
+    /// OpenBGPD lets a session that failed rest for half a minute, and longer each time, unless somebody tells it to try now. It may
+    /// not be listening yet; then it has nothing to rest from.
+    fn hurry(&self, node: &str) {
+        if self.speaker.0 == Software::Openbgpd {
+            let socket = self.nva_file(node, "bgpd.sock").display().to_string();
+            for instance in INSTANCE_ADDRESSES {
+                let _ = self
+                    .lab
+                    .exec(node, &["bgpctl", "-s", &socket, "neighbor", instance, "up"]);
+            }
         }
     }
 

@@ -97,7 +97,7 @@ const fn member(name: &'static str, kind: Kind) -> Member {
 }
 
 /// Settings of a bgpConnection.
-const PEER: [Member; 9] = [
+const PEER: [Member; 10] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
@@ -107,6 +107,7 @@ const PEER: [Member; 9] = [
     member("ttlSecurityHops", Kind::Whole(1, 254)),
     member("routeLimit", Kind::Whole(0, u32::MAX as u64)),
     member("routeLimitWarningPercent", Kind::Whole(1, 100)),
+    member("enhancedRouteRefresh", Kind::Flag),
     member("importPreference", Kind::Whole(0, u32::MAX as u64)),
     member("adminDown", Kind::Flag),
 ];

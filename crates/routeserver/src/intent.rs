@@ -73,6 +73,10 @@ pub struct PeerIntent {
     pub route_limit: u32,
     /// Warn at this percentage of the limit; default 80.
     pub route_limit_warning_percent: u8,
+    /// Offer enhanced route refresh (RFC 7313); off by default, as in Azure (az §2.1). FRR 8 and 9 never answer a ROUTE-REFRESH of a
+    /// speaker that offers it without graceful restart (FRR issue 16126).
+    #[serde(default)]
+    pub enhanced_route_refresh: bool,
     /// Higher wins before anything else; default 0.
     pub import_preference: u32,
     /// The session is held down by the operator.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig};
+use bgp::wire::CapabilitySet;
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo, RouteSource};
 
@@ -32,6 +33,7 @@ pub(crate) struct Peer {
     pub(crate) heard_out: bool,
     /// The warning threshold was crossed and told.
     pub(crate) warned: bool,
+    pub(crate) updates_received: u64,
     pub(crate) mended_updates: u64,
     /// The last failure told as an event: a peer that is away for a day makes one, not a thousand.
     pub(crate) last_failure: Option<String>,
@@ -67,6 +69,7 @@ impl Peer {
             up: None,
             heard_out: false,
             warned: false,
+            updates_received: 0,
             mended_updates: 0,
             last_failure: None,
             deadline: None,
@@ -128,7 +131,7 @@ pub(crate) fn endpoint(intent: &PeerIntent, route_server: &RouteServer) -> Endpo
 }
 
 fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer, seed: u64) -> SessionConfig {
-    let identifier = bgp_identifier(route_server.address);
+    let azure = SessionConfig::azure(bgp_identifier(route_server.address), intent.address, intent.asn);
     SessionConfig {
         local_asn: route_server.intent.asn,
         //= https://www.rfc-editor.org/rfc/rfc4271#section-4.2
@@ -140,7 +143,11 @@ fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer,
         dial: intent.dial,
         connect_retry: Duration::from_secs(intent.connect_retry_secs.clamp(1, MAX_CONNECT_RETRY_SECS)),
         jitter_seed: seed ^ (u64::from(key.0) << 32),
-        ..SessionConfig::azure(identifier, intent.address, intent.asn)
+        capabilities: CapabilitySet {
+            enhanced_route_refresh: intent.enhanced_route_refresh,
+            ..azure.capabilities
+        },
+        ..azure
     }
 }
 

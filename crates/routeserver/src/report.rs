@@ -48,6 +48,8 @@ pub struct PeerReport {
     pub routes_advertised: usize,
     /// The limit; 0: none.
     pub route_limit: u32,
+    /// UPDATE messages received (RFC 4273 bgpPeerInUpdates), over all sessions.
+    pub updates_received: u64,
     /// UPDATE messages that RFC 7606 had to mend.
     pub mended_updates: u64,
     /// Messages received.

@@ -91,6 +91,7 @@ fn peer(number: usize) -> PeerIntent {
         ttl_security_hops: None,
         route_limit: 4_000,
         route_limit_warning_percent: 80,
+        enhanced_route_refresh: false,
         import_preference: 0,
         admin_down: false,
     }

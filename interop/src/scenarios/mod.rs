@@ -35,10 +35,7 @@ pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "route_refresh_brings_the_routes_again",
         run: routes::refresh,
-        not_applicable: |speaker| {
-            (!speaker.offers_route_refresh())
-                .then_some("ExaBGP offers route refresh only if told to, and the lab does not")
-        },
+        not_applicable: Speaker::ignores_route_refresh,
     },
     everybody("ten_thousand_routes_come_and_go", routes::ten_thousand),
     everybody("too_many_prefixes_end_the_session", sessions::prefix_limit),

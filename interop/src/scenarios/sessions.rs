@@ -39,7 +39,7 @@ pub(super) fn comes_up_and_goes_down(world: &mut World) -> Result<()> {
     world.expect_peer("says why it is down", LEFT, |report| report["lastError"].is_string())?;
 
     world.lab.start(LEFT)?;
-    world.lab.wait_for_peer(LEFT, true, PATIENCE)?;
+    world.expect_sessions(LEFT)?;
     let after = world.numbers(LEFT, "establishedCount")?;
     ensure!(
         before.iter().zip(&after).all(|(b, a)| a > b),
@@ -74,7 +74,7 @@ pub(super) fn hold_timer(world: &mut World) -> Result<()> {
     world.expect_kernel(prefix, &[])?;
 
     world.lab.set_link(LEFT, true)?;
-    world.lab.wait_for_peer(LEFT, true, PATIENCE)?;
+    world.expect_sessions(LEFT)?;
     world.expect_kernel(prefix, &[LEFT_ADDRESS])
 }
 
@@ -110,7 +110,7 @@ pub(super) fn prefix_limit(world: &mut World) -> Result<()> {
     })?;
 
     world.set(LEFT, json!({ "routeLimit": 5 }))?;
-    world.lab.wait_for_peer(LEFT, true, PATIENCE)?;
+    world.expect_sessions(LEFT)?;
     prefixes
         .clone()
         .try_for_each(|prefix| world.expect_kernel(prefix, &[LEFT_ADDRESS]))
@@ -134,7 +134,7 @@ pub(super) fn md5(world: &mut World) -> Result<()> {
 
 fn md5_with_password(world: &World, prefix: ipnet::Ipv4Net) -> Result<()> {
     world.set(LEFT, json!({ "md5Password": password::AS_TYPED }))?;
-    world.lab.wait_for_peer(LEFT, true, PATIENCE)?;
+    world.expect_sessions(LEFT)?;
     world.expect_kernel(prefix, &[LEFT_ADDRESS])?;
 
     world.set(LEFT, json!({ "md5Password": "another" }))?;
@@ -144,7 +144,7 @@ fn md5_with_password(world: &World, prefix: ipnet::Ipv4Net) -> Result<()> {
     stays_down(world, Duration::from_secs(5))?;
 
     world.set(LEFT, json!({ "md5Password": password::AS_TYPED }))?;
-    world.lab.wait_for_peer(LEFT, true, PATIENCE)?;
+    world.expect_sessions(LEFT)?;
     world.expect_kernel(prefix, &[LEFT_ADDRESS])
 }
 

@@ -45,7 +45,7 @@ impl SessionConfig {
             capabilities: CapabilitySet {
                 families: FamilySet::BOTH,
                 route_refresh: true,
-                enhanced_route_refresh: true,
+                enhanced_route_refresh: false,
                 extended_message: true,
                 four_octet_as: true,
             },

@@ -128,13 +128,14 @@ fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
         }
         registry.register(name, help, family);
     }
-    let counters: [(&str, &str, Value); 4] = [
+    let counters: [(&str, &str, Value); 5] = [
         ("bgp_messages_received", "BGP messages received", |peer| {
             peer.messages_received
         }),
         ("bgp_messages_sent", "BGP messages sent, UPDATEs not included", |peer| {
             peer.messages_sent
         }),
+        ("bgp_updates_received", "UPDATEs received", |peer| peer.updates_received),
         ("bgp_updates_mended", "UPDATEs that RFC 7606 had to mend", |peer| {
             peer.mended_updates
         }),

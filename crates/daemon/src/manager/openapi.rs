@@ -220,6 +220,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("routesAccepted", "integer", "Of those, accepted."),
             ("routesAdvertised", "integer", "Prefixes told to the peer."),
             ("routeLimit", "integer", "0: none."),
+            (
+                "updatesReceived",
+                "integer",
+                "UPDATE messages received, over all sessions.",
+            ),
             ("mendedUpdates", "integer", "UPDATE messages that RFC 7606 had to mend."),
             ("messagesReceived", "integer", "Messages received."),
             ("messagesSent", "integer", "Messages sent, UPDATEs not included."),

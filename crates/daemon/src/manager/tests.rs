@@ -660,6 +660,7 @@ fn peer_report(id: &str, instance: usize) -> PeerReport {
         routes_accepted: 1,
         routes_advertised: 1,
         route_limit: 4000,
+        updates_received: 0,
         mended_updates: 0,
         messages_received: 1,
         messages_sent: 1,

@@ -51,6 +51,7 @@ fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         ttl_security_hops: None,
         route_limit: 0,
         route_limit_warning_percent: 80,
+        enhanced_route_refresh: false,
         import_preference: 0,
         admin_down: false,
     }

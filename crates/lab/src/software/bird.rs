@@ -73,12 +73,10 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 }
 
 pub(super) fn reload(appliance: &Appliance<'_>) -> Result<(), LabError> {
-    let answer = appliance.run_tool(&[&program("birdc"), "-s", &appliance.file("bird.ctl"), "configure"])?;
-    if answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress") {
-        return Ok(());
-    }
-    Err(LabError::NotPossible {
-        node: appliance.nva.name.clone(),
-        reason: format!("birdc configure says: {answer}"),
-    })
+    let socket = appliance.file("bird.ctl");
+    appliance
+        .run_tool_until(&[&program("birdc"), "-s", &socket, "configure"], |answer| {
+            answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress")
+        })
+        .map(|_| ())
 }

@@ -9,6 +9,9 @@ use crate::error::LabError;
 use crate::process::ProcessSpec;
 use crate::topology::Path;
 
+/// The highest sequence number of a route map.
+const LAST_ENTRY: u32 = 65_535;
+
 pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
     let name = &appliance.nva.name;
     appliance.write("zebra.conf", &format!("hostname {name}\nlog stdout informational\n"))?;
@@ -45,13 +48,19 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
             line(format_args!("{command}"));
         }
     }
-    // What instances tell us is not for the other instance.
-    line(format_args!("route-map ANNOUNCE deny 65535"));
+    // Our own networks have an empty AS path here. What instances tell us is not for the other instance.
+    line(format_args!("bgp as-path access-list OWN permit ^$"));
+    line(format_args!(
+        "route-map ANNOUNCE permit {LAST_ENTRY}\n match as-path OWN\nexit"
+    ));
     text
 }
 
-/// A route map entry of its own for each prefix.
+/// A route map entry of its own for each prefix with options.
 fn policy(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
+    if *path == Path::plain(path.prefix) {
+        return Vec::new();
+    }
     let name = list_name(path.prefix);
     let mut commands = vec![
         format!("ip prefix-list {name} seq 5 permit {}", path.prefix),
@@ -80,10 +89,10 @@ fn list_name(prefix: Ipv4Net) -> String {
     format!("P-{}-{}", prefix.network(), prefix.prefix_len())
 }
 
-/// A place in the route map (1 to 65534) that depends on the prefix alone, so that announcing twice changes nothing.
+/// A place in the route map that depends on the prefix alone, so that announcing twice changes nothing.
 fn sequence(prefix: Ipv4Net) -> u32 {
     let mixed = u32::from(prefix.network()).wrapping_mul(0x9E37_79B1) ^ u32::from(prefix.prefix_len());
-    (mixed >> 8) % 65_533 + 1
+    (mixed >> 8) % (LAST_ENTRY - 1) + 1
 }
 
 pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, ProcessSpec)> {
@@ -129,23 +138,14 @@ fn network_commands(appliance: &Appliance<'_>, commands: impl Iterator<Item = St
     all
 }
 
+/// Through a file: the arguments of a process have a bound, what is announced at once has none.
 fn vtysh(appliance: &Appliance<'_>, commands: &[String]) -> Result<(), LabError> {
-    let directory = appliance.directory.display().to_string();
-    let program = program("vtysh");
-    let mut argv = vec![
-        program.as_str(),
-        "--config_dir",
-        &directory,
-        "--vty_socket",
-        &directory,
-        "-d",
-        "bgpd",
-    ];
-    for command in ["configure terminal"]
-        .into_iter()
-        .chain(commands.iter().map(String::as_str))
-    {
-        argv.extend(["-c", command]);
-    }
-    appliance.run_tool(&argv).map(|_| ())
+    appliance.write("commands.vty", &(commands.join("\n") + "\n"))?;
+    let (program, directory) = (program("vtysh"), appliance.directory.display().to_string());
+    let (sockets, file) = (
+        ["--config_dir", &directory, "--vty_socket", &directory],
+        appliance.file("commands.vty"),
+    );
+    let argv = [[program.as_str()].as_slice(), &sockets, &["-d", "bgpd", "-f", &file]].concat();
+    appliance.run_tool_until(&argv, |_| true).map(|_| ())
 }

@@ -1,7 +1,6 @@
 //! GoBGP: what it announces lives in its RIB and is told by its own command over gRPC.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
@@ -9,10 +8,6 @@ use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
 use crate::topology::Path;
-
-/// How long the daemon may take until it answers.
-const START: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
@@ -48,19 +43,10 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 }
 
 pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {
-    let deadline = Instant::now() + START;
     for path in more {
-        while let Err(error) = appliance.run_tool(
-            &arguments(appliance, path)
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
-        ) {
-            if Instant::now() > deadline {
-                return Err(error);
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        let arguments = arguments(appliance, path);
+        let argv: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        appliance.run_tool_until(&argv, |_| true)?;
     }
     Ok(())
 }

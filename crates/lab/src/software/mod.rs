@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
@@ -51,6 +52,9 @@ pub(crate) struct Appliance<'a> {
     pub(crate) log: PathBuf,
 }
 
+/// How long a daemon may take until it does what its tool asks.
+const START: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Azure Route Server's AS number (az §2.1).
 const ROUTE_SERVER_ASN: u32 = bgp::Asn::AZURE_ROUTE_SERVER.0;
 
@@ -153,6 +157,25 @@ impl Appliance<'_> {
             environment: Default::default(),
             namespace: Some(self.namespace.path().to_owned()),
             log: PathBuf::from(format!("{}.{name}.log", self.log.display())),
+        }
+    }
+
+    /// Runs a daemon's own tool until it says what one wants to hear: a daemon that has just started may not listen yet, or still
+    /// be busy with its start.
+    fn run_tool_until(&self, argv: &[&str], content: impl Fn(&str) -> bool) -> Result<String, LabError> {
+        let deadline = Instant::now() + START;
+        loop {
+            let outcome = self.run_tool(argv).and_then(|answer| match content(&answer) {
+                true => Ok(answer),
+                false => Err(LabError::NotPossible {
+                    node: self.nva.name.clone(),
+                    reason: format!("{} says: {answer}", argv.join(" ")),
+                }),
+            });
+            if outcome.is_ok() || Instant::now() > deadline {
+                return outcome;
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 

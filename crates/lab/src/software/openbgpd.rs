@@ -18,9 +18,12 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         appliance.file("bgpd.sock"),
     );
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
+    // A set is searched as a tree; ten thousand rules would be gone through for each of ten thousand prefixes.
+    line(format_args!("prefix-set announced {{"));
     for path in appliance.paths {
-        line(format_args!("network {}{}", path.prefix, attributes(path)));
+        line(format_args!("  {}", path.prefix));
     }
+    line(format_args!("}}\nnetwork prefix-set announced"));
     for peer in &appliance.peers {
         line(format_args!(
             "neighbor {peer} {{\n  remote-as {ROUTE_SERVER_ASN}\n  local-address {}",
@@ -28,30 +31,35 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         ));
         line(format_args!("  multihop 8\n  announce IPv4 unicast\n}}"));
     }
-    line(format_args!("deny to any\nallow from any"));
+    line(format_args!(
+        "deny to any\nallow from any\nallow to any prefix-set announced"
+    ));
     for path in appliance.paths {
-        line(format_args!("allow to any prefix {}", path.prefix));
+        for change in changes(path) {
+            line(format_args!("match to any prefix {} set {change}", path.prefix));
+        }
     }
     text
 }
 
-fn attributes(path: &Path) -> String {
-    let mut set = Vec::new();
+/// What is set on the way out. On the network itself, NO_ADVERTISE would keep the route from everybody.
+fn changes(path: &Path) -> Vec<String> {
+    let mut changes = Vec::new();
     if path.as_path_prepend > 0 {
-        set.push(format!("prepend-self {}", path.as_path_prepend));
+        changes.push(format!("prepend-self {}", path.as_path_prepend));
     }
-    set.extend(
+    changes.extend(
         path.communities
             .iter()
             .map(|(high, low)| format!("community {high}:{low}")),
     );
-    set.extend(path.med.map(|med| format!("metric {med}")));
-    set.extend(path.next_hop.map(|next_hop| format!("nexthop {next_hop}")));
-    if set.is_empty() {
-        String::new()
-    } else {
-        format!(" set {{ {} }}", set.join(" "))
+    changes.extend(path.med.map(|med| format!("metric {med}")));
+    if let Some(next_hop) = path.next_hop {
+        changes.push(format!("nexthop {next_hop}"));
+        // Else a peer that is more than one hop away is told our own address.
+        changes.push("nexthop no-modify".to_owned());
     }
+    changes
 }
 
 /// Where it locks itself in: its user's home, which Debian makes only when its service starts.
@@ -67,7 +75,11 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
 }
 
 pub(super) fn reload(appliance: &Appliance<'_>) -> Result<(), LabError> {
+    let socket = appliance.file("bgpd.sock");
+    // While it still takes in one configuration it refuses the next, and bgpctl calls that a success.
     appliance
-        .run_tool(&[&program("bgpctl"), "-s", &appliance.file("bgpd.sock"), "reload"])
+        .run_tool_until(&[&program("bgpctl"), "-s", &socket, "reload"], |answer| {
+            answer.contains("request processed")
+        })
         .map(|_| ())
 }

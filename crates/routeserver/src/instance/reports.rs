@@ -156,6 +156,7 @@ impl Instance {
             routes_accepted: counts.accepted,
             routes_advertised: counts.advertised,
             route_limit: peer.intent.route_limit,
+            updates_received: peer.updates_received,
             mended_updates: peer.mended_updates,
             messages_received,
             messages_sent,

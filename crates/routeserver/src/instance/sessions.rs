@@ -245,6 +245,7 @@ impl Instance {
             return;
         };
         up.last_update = now;
+        peer.updates_received += 1;
         if let Some(family) = update.end_of_rib {
             match family {
                 bgp::Family::Ipv4Unicast => up.end_of_rib.ipv4_unicast = true,

@@ -53,6 +53,19 @@ fn a_peer_held_down_stays_down_until_it_is_released() {
 }
 
 #[test]
+fn enhanced_route_refresh_is_offered_only_where_it_is_asked_for() {
+    let mut world = world();
+    let offers = |world: &World| {
+        let report = world.instance.peers(world.now, None).remove(0);
+        ["route-refresh", "enhanced-route-refresh"].map(|name| report.capabilities.iter().any(|c| c == name))
+    };
+    assert_eq!(offers(&world), [true, false]);
+    world.edit(|intent| intent.route_servers[0].peers[0].enhanced_route_refresh = true);
+    world.advance_secs(10);
+    assert_eq!(offers(&world), [true, true]);
+}
+
+#[test]
 fn an_older_intent_is_ignored() {
     let mut world = world();
     world.edit(|intent| intent.version = 10);
@@ -197,6 +210,7 @@ fn a_peer_report_tells_what_azure_does_not() {
         (report.routes_received, report.routes_accepted, report.routes_advertised),
         (2, 1, 2)
     );
+    assert_eq!(report.updates_received, 1);
     assert!(report.capabilities.contains(&"four-octet-as".to_owned()));
     assert!(world.instance.peers(world.now, Some("other")).is_empty());
 }

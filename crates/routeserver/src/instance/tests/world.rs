@@ -67,6 +67,7 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         ttl_security_hops: None,
         route_limit: 4000,
         route_limit_warning_percent: 80,
+        enhanced_route_refresh: false,
         import_preference: 0,
         admin_down: false,
     }
@@ -118,6 +119,7 @@ impl World {
         config.peer_asn = None;
         config.dial = false;
         config.capabilities.families = families;
+        config.capabilities.enhanced_route_refresh = true;
         let mut session = Session::new(config);
         session.handle(self.now, session::Input::Start);
         let nva = Nva {
