@@ -78,8 +78,10 @@ impl World {
         for node in [LEFT, RIGHT, OBSERVER] {
             self.lab.set_link(node, true)?;
             self.lab.start(node)?;
-            self.set(node, json!({}))?;
+            // A password that is left out stays.
+            self.set(node, json!({ "md5Password": null }))?;
         }
+        self.set_route_server(json!({}))?;
         self.branch_to_branch(false)?;
         for node in [LEFT, RIGHT, OBSERVER] {
             self.expect_sessions(node)?;
@@ -163,6 +165,13 @@ impl World {
     pub(crate) fn set(&self, node: &str, settings: Value) -> Result<()> {
         self.api
             .put(&format!("/routewright/v1{}/settings", peering_id(node)), &settings)?;
+        Ok(())
+    }
+
+    /// Replaces the settings of the route server.
+    pub(crate) fn set_route_server(&self, settings: Value) -> Result<()> {
+        let id = network_id("virtualHubs/rs");
+        self.api.put(&format!("/routewright/v1{id}/settings"), &settings)?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 
 use std::net::IpAddr;
 
+use api::best_next_hops;
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -477,18 +478,10 @@ impl<'a> Words<'a> {
 
     /// Next hops of the best rank among the words that count, sorted, each once.
     fn members(&self, key: &GroupKey) -> Vec<IpAddr> {
-        let counted = || {
-            (0..SLOTS)
-                .filter(|slot| self.counts[*slot])
-                .filter_map(|slot| self.group(key, slot))
-        };
-        let best = counted().map(|(_, rank)| rank).min();
-        let mut members: Vec<IpAddr> = counted()
-            .filter(|(_, rank)| Some(*rank) == best)
-            .flat_map(|(members, _)| members.iter().copied())
-            .collect();
-        members.sort_unstable();
-        members.dedup();
+        let counted = (0..SLOTS)
+            .filter(|slot| self.counts[*slot])
+            .filter_map(|slot| self.group(key, slot));
+        let mut members = best_next_hops(counted);
         members.truncate(MAX_GROUP_MEMBERS);
         members
     }

@@ -4,6 +4,9 @@ pub mod control;
 pub mod convert;
 pub mod follow;
 
+/// How the next hops that two instances name for a route become one list.
+pub use routeserver::best_next_hops;
+
 /// The agent protocol, generated from `proto/agent.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod agent {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::error::ArmError;
 use crate::group;
 use crate::id::ResourceId;
+use crate::limits;
 use crate::names;
 use crate::resource::{Resource, Resources};
 use crate::route::{self, InGroup, InSubscription, NAMESPACE, Target};
@@ -306,6 +307,7 @@ fn put(
     }
     kind.put(world, draft, mint)?;
     kind.settled(world, &id)?;
+    limits::check(world, kind.kind())?;
     world.touch_parents(mint);
     let mut answer = show(world, status, &id.key());
     answer.operation = kind.long_running().then_some(OperationStyle::Put);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bgp::{Asn, IpNet};
+use bgp::{Asn, IpNet, Password};
 use rib::Preference;
 use routeserver::Intent;
 use routeserver::intent::{
@@ -66,6 +66,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
             .filter_map(|connection| peer(settings, &own, connection))
             .collect(),
         ipv6: own.flag("ipv6").unwrap_or(false),
+        total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
         id,
     })
 }
@@ -81,7 +82,7 @@ fn peer(settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Opt
         hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
         dial: own.flag("dial").unwrap_or(true),
         connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
-        md5_password: own.get("md5Password").and_then(Value::as_str).map(str::to_owned),
+        md5_password: own.get("md5Password").and_then(Value::as_str).map(Password::from),
         ttl_security_hops: own.whole("ttlSecurityHops"),
         route_limit: route_limit.unwrap_or(settings.limits.routes_per_peer),
         route_limit_warning_percent: own

@@ -22,6 +22,7 @@ pub mod settings;
 
 mod address;
 mod group;
+mod limits;
 mod names;
 mod read;
 mod route;

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use routeserver::best_next_hops;
 use routeserver::report::{AdvertisedReport, EffectiveRoute, RouteReport};
 use serde_json::{Map, Value, json};
 
 use crate::id::parent_key;
-use crate::resource::{Resource, Resources};
+use crate::limits::served_networks;
+use crate::resource::Resources;
+use crate::settings::Settings;
 use crate::types;
+use crate::world::World;
 
 /// The weight that Azure shows on learned routes.
 const LEARNED_WEIGHT: u32 = 32768;
@@ -88,26 +92,30 @@ fn instance_addresses(resources: &Resources, connection: &str) -> [Option<IpAddr
     }
 }
 
-/// `effectiveRouteTable` of a NIC, from the tables of the instances that answered: rows that agree are one, with the next hops of
-/// all. Pass only the instances that an agent would believe.
+/// `effectiveRouteTable` of a NIC, from the tables of the instances that answered: rows that agree are one, with the next hops that
+/// an agent would take, those of the best rank. Pass only the instances that an agent would believe.
 pub fn effective_route_table(tables: &[&[EffectiveRoute]]) -> Value {
-    let mut rows: Vec<EffectiveRoute> = Vec::new();
+    let mut rows: Vec<Vec<&EffectiveRoute>> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for row in tables.iter().flat_map(|table| table.iter()) {
         let place = *places.entry(row_key(row)).or_insert_with(|| {
-            rows.push(EffectiveRoute {
-                next_hop_ip_address: Vec::new(),
-                ..row.clone()
-            });
+            rows.push(Vec::new());
             rows.len() - 1
         });
-        for address in &row.next_hop_ip_address {
-            if !rows[place].next_hop_ip_address.contains(address) {
-                rows[place].next_hop_ip_address.push(*address);
-            }
-        }
+        rows[place].push(row);
     }
-    json!({ "value": rows.iter().map(effective_row).collect::<Vec<Value>>() })
+    let shown = rows.iter().filter_map(|same| one_row(same));
+    json!({ "value": shown.map(|row| effective_row(&row)).collect::<Vec<Value>>() })
+}
+
+/// What instances say of one row, as one.
+fn one_row(same: &[&EffectiveRoute]) -> Option<EffectiveRoute> {
+    let best = same.iter().min_by_key(|row| row.rank)?;
+    let next_hops = same.iter().map(|row| (row.next_hop_ip_address.as_slice(), row.rank));
+    Some(EffectiveRoute {
+        next_hop_ip_address: best_next_hops(next_hops),
+        ..EffectiveRoute::clone(best)
+    })
 }
 
 /// What two instances' rows must share to be one row.
@@ -147,7 +155,8 @@ fn effective_row(row: &EffectiveRoute) -> Value {
 pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteReport]) -> Value {
     let hub = hub.to_ascii_lowercase();
     let hub_id = resources.get(&hub).map_or(hub.as_str(), |found| found.id.as_str());
-    let mut shown: Vec<Value> = served_networks(resources, &hub)
+    let settings = Settings::default();
+    let mut shown: Vec<Value> = served_networks(&World::new(resources, &settings), &hub)
         .into_iter()
         .flat_map(types::address_space)
         .map(|prefix| {
@@ -188,30 +197,6 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
         })
     }));
     json!({ "value": shown })
-}
-
-/// The route server's virtual network and those that use it as their gateway.
-fn served_networks<'r>(resources: &'r Resources, hub: &str) -> Vec<&'r Resource> {
-    let subnet = resources
-        .children(hub, "ipConfigurations")
-        .next()
-        .and_then(types::hub_subnet_of);
-    let Some(own) = subnet.as_deref().and_then(parent_key) else {
-        return Vec::new();
-    };
-    let peering_to = |from: &str, to: &str| {
-        let mut peerings = resources.children(from, "virtualNetworkPeerings");
-        peerings.find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
-    };
-    let spokes = resources.children(own, "virtualNetworkPeerings").filter_map(|peering| {
-        let remote = peering.reference_key("remoteVirtualNetwork")?;
-        let back = peering_to(&remote, own)?;
-        let uses = peering.property("allowGatewayTransit") == &json!(true)
-            && back.property("useRemoteGateways") == &json!(true)
-            && types::is_connected(peering, || Some(back));
-        if uses { resources.by_key.get(&remote) } else { None }
-    });
-    resources.by_key.get(own).into_iter().chain(spokes).collect()
 }
 
 /// Fills `connectionState` of bgpConnections in an answer's body, be it one resource or a list. `state` is asked by key and says

@@ -113,11 +113,12 @@ const PEER: [Member; 10] = [
 ];
 
 /// Settings of a route server.
-const HUB: [Member; 4] = [
+const HUB: [Member; 5] = [
     member("asn", Kind::Whole(1, u32::MAX as u64 - 1)),
     member("convergeSecs", Kind::Whole(0, 3600)),
     member("ipv6", Kind::Flag),
     member("routesPerPeer", Kind::Whole(0, u32::MAX as u64)),
+    member("totalRoutes", Kind::Whole(0, u32::MAX as u64)),
 ];
 
 /// Checks a settings object for the resource with this id before it is stored: all mistakes at once, in `details`. `null`
@@ -158,6 +159,43 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
                 format!("{many} settings are wrong; see details. Nothing was changed."),
             )
         }),
+    }
+}
+
+/// The members that are taken and never told, each with the flag that is shown in its place.
+const SECRETS: [(&str, &str); 1] = [("md5Password", "md5PasswordSet")];
+
+/// Stored settings as they are shown: of a secret only whether it is set.
+pub fn show_settings(stored: &Value) -> Value {
+    let mut shown = stored.clone();
+    if let Some(members) = shown.as_object_mut() {
+        for (secret, flag) in SECRETS {
+            if members.remove(secret).is_some() {
+                members.insert(flag.to_owned(), Value::Bool(true));
+            }
+        }
+    }
+    shown
+}
+
+/// What a client sends to replace the stored settings. It cannot send back a secret that it was never told, so one that is left out
+/// stays; `null` removes it.
+pub fn keep_secrets(stored: Option<&Value>, given: &mut Value) {
+    forget_flags(given);
+    let Some(members) = given.as_object_mut() else {
+        return;
+    };
+    for (secret, _) in SECRETS {
+        if let Some(kept) = stored.and_then(|stored| stored.get(secret)) {
+            members.entry(secret).or_insert_with(|| kept.clone());
+        }
+    }
+}
+
+/// The flags that stand for secrets come back with what clients send; they say nothing.
+pub fn forget_flags(given: &mut Value) {
+    if let Some(members) = given.as_object_mut() {
+        members.retain(|name, _| SECRETS.iter().all(|(_, flag)| flag != name));
     }
 }
 

@@ -59,6 +59,19 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The world as it was before the request.
+    pub(crate) fn before(&self) -> World<'a> {
+        World::new(self.base, self.settings)
+    }
+
+    /// How many resources of a type there are, at most: what the request removes still counts.
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        let fresh = self.changed.values().flatten();
+        let fresh = fresh.filter(|resource| !self.base.by_key.contains_key(&resource.key()));
+        let all = self.base.by_key.values().chain(fresh);
+        all.filter(|resource| resource.kind == kind).count()
+    }
+
     /// The resource with this key.
     pub(crate) fn get(&self, key: &str) -> Option<&Resource> {
         match self.changed.get(key) {

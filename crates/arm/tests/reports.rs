@@ -85,6 +85,25 @@ fn rows_that_two_instances_agree_on_are_one() {
 }
 
 #[test]
+fn of_two_instances_the_next_hops_of_the_better_rank_are_shown() {
+    let row = |hops: &[&str], rank: u64| -> EffectiveRoute {
+        serde_json::from_value(json!({ "source": "VirtualNetworkGateway", "state": "Active",
+            "addressPrefix": "10.250.0.0/16", "nextHopType": "VirtualNetworkGateway", "nextHopIpAddress": hops,
+            "rank": rank, "disableBgpRoutePropagation": false }))
+        .unwrap()
+    };
+    let shown = |first: EffectiveRoute, second: EffectiveRoute| {
+        let table = effective_route_table(&[&[first], &[second]]);
+        assert_eq!(table["value"].as_array().unwrap().len(), 1);
+        table["value"][0]["nextHopIpAddress"].clone()
+    };
+    let active = || row(&["10.1.1.4"], 1);
+    assert_eq!(shown(active(), row(&["10.1.1.5"], 2)), json!(["10.1.1.4"]));
+    assert_eq!(shown(row(&["10.1.1.5"], 2), active()), json!(["10.1.1.4"]));
+    assert_eq!(shown(active(), row(&["10.1.1.5"], 1)), json!(["10.1.1.4", "10.1.1.5"]));
+}
+
+#[test]
 fn a_hub_shows_its_networks_and_the_best_routes() {
     let mut lab = Lab::with_route_server();
     lab.put_net("virtualNetworks/spoke", vnet(&["10.2.0.0/16"], &[]));

@@ -263,6 +263,22 @@ fn every_notification_comes_back_as_it_was_and_has_words() {
 }
 
 #[test]
+fn only_administrative_shutdown_and_reset_carry_a_shutdown_communication() {
+    for subcode in [
+        CeaseSubcode::MaximumNumberOfPrefixesReached,
+        CeaseSubcode::PeerDeconfigured,
+        CeaseSubcode::OtherConfigurationChange,
+    ] {
+        let sent = Notification::cease_with_communication(subcode, "hello");
+        assert_eq!(sent, Notification::cease(subcode));
+    }
+    for subcode in [CeaseSubcode::AdministrativeShutdown, CeaseSubcode::AdministrativeReset] {
+        let sent = Notification::cease_with_communication(subcode, "hello");
+        assert_eq!(sent.shutdown_communication(), Some("hello"));
+    }
+}
+
+#[test]
 fn shutdown_communication_is_read_and_anything_else_in_its_place_is_not() {
     let sent = Notification::cease_with_communication(CeaseSubcode::AdministrativeShutdown, "back at 12 – see T-1");
     assert_eq!(sent.shutdown_communication(), Some("back at 12 – see T-1"));

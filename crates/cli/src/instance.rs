@@ -22,7 +22,7 @@ pub(crate) struct InstanceArgs {
     /// Agents no longer count an instance that is silent for so many seconds.
     #[arg(long, default_value_t = 10)]
     silence_secs: u64,
-    /// End when the parent process ends.
+    /// End when the parent process ends: when the other end of standard input is closed.
     #[arg(long)]
     die_with_parent: bool,
 }

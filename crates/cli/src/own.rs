@@ -19,7 +19,9 @@ pub(crate) const PEER_COLUMNS: &[Column] = &[
     ("Received", "/routesReceived"),
     ("Accepted", "/routesAccepted"),
     ("Advertised", "/routesAdvertised"),
-    ("LastError", "/lastError"),
+    ("DownReason", "/lastDown/reason"),
+    ("DownSecsAgo", "/lastDown/agoSecs"),
+    ("AttemptError", "/lastAttemptError"),
 ];
 const ROUTE_COLUMNS: &[Column] = &[
     ("Instance", "/instance"),

@@ -31,8 +31,8 @@ pub enum RejectRule {
     InsideVirtualNetwork,
     /// The next hop is no usable unicast address.
     UnusableNextHop,
-    /// More routes than the limit allows, in a limit mode that discards.
-    OverLimit,
+    /// The limit on prefixes in total is reached.
+    OverTotalLimit,
     /// A family that is not enabled (IPv6 by default).
     FamilyDisabled,
 }
@@ -46,7 +46,7 @@ impl RejectRule {
         RejectRule::OwnNextHop,
         RejectRule::InsideVirtualNetwork,
         RejectRule::UnusableNextHop,
-        RejectRule::OverLimit,
+        RejectRule::OverTotalLimit,
         RejectRule::FamilyDisabled,
     ];
 

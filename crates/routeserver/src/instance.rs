@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bgp::Password;
 use bgp::session::{ConnectionId, Direction};
 use bgp::wire::{DecodeContext, Message, MessageError};
 use bytes::Bytes;
@@ -147,7 +148,7 @@ pub struct Endpoint {
     /// Network namespace path of our address; `None`: the process's own.
     pub namespace: Option<String>,
     /// TCP MD5 password.
-    pub md5_password: Option<String>,
+    pub md5_password: Option<Password>,
     /// TTL security: hops.
     pub ttl_security_hops: Option<u8>,
 }

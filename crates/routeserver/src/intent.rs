@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use bgp::{Asn, IpNet};
+use bgp::{Asn, IpNet, Password};
 use rib::Preference;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct RouteServerIntent {
     pub peers: Vec<PeerIntent>,
     /// Beyond Azure: exchange IPv6 routes.
     pub ipv6: bool,
+    /// Prefixes in all: those originated and those learned (az §1.1); 0: no limit.
+    #[serde(default)]
+    pub total_routes: u32,
 }
 
 /// One peering (bgpConnection) with our settings for it.
@@ -66,7 +69,7 @@ pub struct PeerIntent {
     /// Seconds between dials; default 4.
     pub connect_retry_secs: u64,
     /// TCP MD5 password (RFC 2385).
-    pub md5_password: Option<String>,
+    pub md5_password: Option<Password>,
     /// TTL security (RFC 5082): the largest number of hops the peer may be away; `None`: off.
     pub ttl_security_hops: Option<u8>,
     /// Distinct prefixes allowed; 0: no limit. Azure 4,000 (az §1.1).

@@ -17,7 +17,10 @@ pub mod report;
 mod route_server;
 #[cfg(test)]
 mod testing;
+mod total_limit;
+mod two_instances;
 mod vnet;
 
 pub use instance::{Input, Instance, Output};
 pub use intent::Intent;
+pub use two_instances::best_next_hops;

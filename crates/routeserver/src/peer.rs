@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig};
+use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig, SessionHistory};
 use bgp::wire::CapabilitySet;
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo, RouteSource};
@@ -41,6 +41,14 @@ pub(crate) struct Peer {
     pub(crate) deadline: Option<Instant>,
 }
 
+/// What outlives a peering's session when a change of settings makes another one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerHistory {
+    pub(crate) session: SessionHistory,
+    pub(crate) updates_received: u64,
+    pub(crate) mended_updates: u64,
+}
+
 /// An Established session.
 #[derive(Debug)]
 pub(crate) struct Up {
@@ -60,8 +68,10 @@ impl Peer {
         route_server: &RouteServer,
         index: PeerIndex,
         seed: u64,
+        history: PeerHistory,
     ) -> Peer {
-        let session = Session::new(session_config(key, &intent, route_server, seed));
+        let config = session_config(key, &intent, route_server, seed);
+        let session = Session::with_history(config, history.session);
         Peer {
             route_server: route_server.intent.id.clone(),
             index,
@@ -69,11 +79,19 @@ impl Peer {
             up: None,
             heard_out: false,
             warned: false,
-            updates_received: 0,
-            mended_updates: 0,
+            updates_received: history.updates_received,
+            mended_updates: history.mended_updates,
             last_failure: None,
             deadline: None,
             intent,
+        }
+    }
+
+    pub(crate) fn into_history(self) -> PeerHistory {
+        PeerHistory {
+            session: self.session.status().history,
+            updates_received: self.updates_received,
+            mended_updates: self.mended_updates,
         }
     }
 

@@ -30,8 +30,14 @@ pub struct PeerReport {
     pub since_secs: Option<u64>,
     /// How often it became Established.
     pub established_count: u64,
-    /// Why it last failed, for people.
+    /// Both of the following in one sentence.
     pub last_error: Option<String>,
+    /// How the last session that was Established ended.
+    #[serde(default)]
+    pub last_down: Option<LastDownReport>,
+    /// Why the last attempt to become Established failed; absent once one succeeds.
+    #[serde(default)]
+    pub last_attempt_error: Option<String>,
     /// Negotiated hold time, while Established.
     pub hold_time_secs: Option<u16>,
     /// The peer's BGP Identifier, while Established.
@@ -56,6 +62,16 @@ pub struct PeerReport {
     pub messages_received: u64,
     /// Messages sent, keepalives and such; UPDATEs not included.
     pub messages_sent: u64,
+}
+
+/// The end of a session that was Established.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDownReport {
+    /// For people.
+    pub reason: String,
+    /// How long ago.
+    pub ago_secs: u64,
 }
 
 /// One received route with its verdict.
@@ -115,6 +131,9 @@ pub struct EffectiveRoute {
     pub next_hop_type: String,
     /// Next hop addresses.
     pub next_hop_ip_address: Vec<IpAddr>,
+    /// How good the next hops are, comparable between instances: the lower the better. Absent where rows have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u64>,
     /// The subnet's route table refuses BGP routes.
     pub disable_bgp_route_propagation: bool,
     /// Why the kernel of this NIC does not hold the row although it is Active (for example the NIC is its own next hop).
@@ -158,6 +177,9 @@ pub struct InstanceReport {
     pub peers_established: usize,
     /// Peerings configured.
     pub peers: usize,
+    /// Those that should be Established and are not (bgpConnection ids).
+    #[serde(default)]
+    pub peers_down: Vec<String>,
     /// Agents connected.
     pub agents: usize,
     /// Per route server: why its address cannot be bound ("address not present"), if so.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bgp::IpNet;
 use bgp::session::ConnectionId;
-use bgp::wire::PathAttributes;
-use rib::{PeerIndex, Rib, RouteSource};
+use bgp::wire::{Announcement, PathAttributes};
+use rib::{Change, PeerIndex, Rib, RouteSource, Standing};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::instance::PeerKey;
 use crate::intent::RouteServerIntent;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
+use crate::total_limit::{Import, TotalLimit};
 use crate::vnet::{Changed, LocRib, Topology};
 
 /// An instance that only adds routes for longer than a day has not converged late, it has a wrong setting.
@@ -25,7 +26,8 @@ pub(crate) struct RouteServer {
     /// This instance's address.
     pub(crate) address: IpAddr,
     pub(crate) rib: Rib,
-    pub(crate) import: ImportRules,
+    import: ImportRules,
+    total: TotalLimit,
     pub(crate) export: ExportRules,
     /// In the order of the intent.
     pub(crate) peers: Vec<PeerKey>,
@@ -53,6 +55,7 @@ impl RouteServer {
             address,
             rib: Rib::new(intent.preference),
             import: import_rules(&intent, address, topology),
+            total: TotalLimit::default(),
             export: export_rules(&intent, address),
             peers: Vec::new(),
             connections: FxHashMap::default(),
@@ -66,6 +69,9 @@ impl RouteServer {
             intent,
         };
         route_server.set_local(topology);
+        route_server
+            .total
+            .set(route_server.intent.total_routes, route_server.local.len());
         route_server
     }
 
@@ -81,19 +87,38 @@ impl RouteServer {
         if self.intent.preference != intent.preference {
             self.rib.set_preference(intent.preference);
         }
-        let import = import_rules(&intent, self.address, topology);
-        if self.import != import {
-            self.import = import;
-            self.rib.reconsider(&self.import);
-        }
         let export = export_rules(&intent, self.address);
         if self.export != export {
             self.export = export;
             self.rib.export_policy_changed();
         }
+        let import = import_rules(&intent, self.address, topology);
+        let other_rules = self.import != import;
+        self.import = import;
         self.intent = intent;
         self.set_local(topology);
+        let other_limit = self.total.set(self.intent.total_routes, self.local.len());
+        if other_rules || other_limit {
+            self.reconsider();
+        }
         self.unsettled = true;
+    }
+
+    /// Stores what a peer announces, with verdicts.
+    pub(crate) fn announce(&mut self, peer: PeerIndex, announcement: &Announcement) {
+        let import = Import {
+            rules: &self.import,
+            total: &self.total,
+        };
+        self.rib.announce(peer, announcement, &import);
+    }
+
+    fn reconsider(&mut self) {
+        let import = Import {
+            rules: &self.import,
+            total: &self.total,
+        };
+        self.rib.reconsider(&import);
     }
 
     /// Originates the prefixes of the virtual network and of peered ones that use its gateways (az §2.4).
@@ -132,7 +157,7 @@ impl RouteServer {
     /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables.
     pub(crate) fn decide(&mut self, with_agents: bool) {
         self.changed = Changed::default();
-        let changes = self.rib.decide();
+        let changes = self.decide_within_limit();
         match &mut self.loc_rib {
             _ if !with_agents => self.loc_rib = None,
             None => {
@@ -143,6 +168,24 @@ impl RouteServer {
                 self.changed = loc_rib.apply(changes);
             }
         }
+    }
+
+    fn decide_within_limit(&mut self) -> Vec<Change> {
+        let mut changes = self.rib.decide();
+        let rib = &self.rib;
+        let holds = |prefix: &IpNet| {
+            let mut paths = rib.explain(prefix).into_iter();
+            paths.any(|path| !matches!(path.standing, Standing::Rejected(_)))
+        };
+        if self.total.decided(&changes, holds) {
+            self.reconsider();
+            let more = self.rib.decide();
+            self.total.decided(&more, |_| true);
+            let later: FxHashSet<IpNet> = more.iter().map(|change| change.prefix).collect();
+            changes.retain(|change| !later.contains(&change.prefix));
+            changes.extend(more);
+        }
+        changes
     }
 
     pub(crate) fn loc_rib(&self) -> Option<&LocRib> {

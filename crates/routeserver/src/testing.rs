@@ -71,6 +71,7 @@ fn route_server() -> RouteServerIntent {
         converge_secs: 120,
         peers: Vec::new(),
         ipv6: false,
+        total_routes: 0,
     }
 }
 

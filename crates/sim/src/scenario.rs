@@ -57,6 +57,7 @@ pub fn intent() -> Intent {
             converge_secs: 120,
             peers: (0..NVAS).map(peer).collect(),
             ipv6: false,
+            total_routes: 0,
         }],
         virtual_networks: vec![VirtualNetworkIntent {
             id: "/vnets/hub".to_owned(),

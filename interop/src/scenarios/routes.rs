@@ -161,7 +161,7 @@ pub(super) fn refresh(world: &mut World) -> Result<()> {
 }
 
 /// ```text
-///   left ── 10,000 × 20.x.y.0/24 ──► rs (routeLimit 0) ──► vm1, vm2
+///   left ── 10,000 × 20.x.y.0/24 ──► rs (no limits) ──► vm1, vm2
 /// ```
 ///
 /// 1. Both instances accept every one.
@@ -169,6 +169,7 @@ pub(super) fn refresh(world: &mut World) -> Result<()> {
 /// 3. Withdrawn, they are gone everywhere, and the session has stayed.
 pub(super) fn ten_thousand(world: &mut World) -> Result<()> {
     world.set(LEFT, json!({ "routeLimit": 0 }))?;
+    world.set_route_server(json!({ "totalRoutes": 0 }))?;
     let sessions = world.numbers(LEFT, "establishedCount")?;
     bulk::announce(world, LEFT)?;
     world.expect_peer("has told 10,000 routes", LEFT, |r| r["routesAccepted"] == MANY)?;

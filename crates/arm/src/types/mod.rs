@@ -26,13 +26,13 @@ use crate::resource::Resource;
 use crate::world::{Index, World};
 
 pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
-pub(crate) use hub_ip_configurations::subnet_of as hub_subnet_of;
+pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
 pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
 pub(crate) use subnets::prefixes as subnet_prefixes;
 pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
-pub(crate) use virtual_network_peerings::is_connected;
+pub(crate) use virtual_network_peerings::{KIND as VIRTUAL_NETWORK_PEERING, is_connected};
 pub(crate) use virtual_networks::{KIND as VIRTUAL_NETWORK, address_space};
 
 /// Every type that is served.

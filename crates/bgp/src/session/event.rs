@@ -1,10 +1,10 @@
 //! What comes into a session, and what goes out.
 
 use std::fmt;
-use std::time::Instant;
 
 use serde::Serialize;
 
+use super::history::SessionHistory;
 use crate::wire::{
     CapabilitySet, CeaseSubcode, DecodeContext, EncodeContext, Message, MessageError, Notification, RouteRefresh,
     Update,
@@ -46,12 +46,12 @@ pub enum State {
 pub enum Input {
     /// ManualStart / AutomaticStart.
     Start,
-    /// ManualStop: Cease with this subcode (RFC 4486) and text (RFC 9003).
+    /// ManualStop: Cease with this subcode (RFC 4486).
     Stop {
         /// Why.
         subcode: CeaseSubcode,
-        /// Shutdown communication, at most 255 bytes are sent.
-        communication: String,
+        /// For people; the peer's as well where the subcode allows a Shutdown Communication (RFC 9003).
+        reason: String,
     },
     /// A connection is there, dialled or accepted.
     Connected {
@@ -102,11 +102,22 @@ pub enum Input {
         notification: Notification,
         /// For people.
         reason: String,
-        /// Whether the peer caused it, so that repeated resets are spaced out.
-        caused_by_peer: bool,
+        /// What the peer did, if it caused it: repeated resets are spaced out.
+        offence: Option<Offence>,
     },
+    /// Whoever runs us has done something about what the peer was held off for: let it in, its record is clean.
+    Pardon,
     /// Ask the peer to send everything again, if it can (RFC 2918).
     RequestRefresh,
+}
+
+/// What a peer did to be reset; each kind has its own back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// It sent what it must not, or closed, or went deaf.
+    Error,
+    /// It announced more prefixes than it may, and will again as soon as it is back.
+    PrefixLimit,
 }
 
 /// What a session wants done, in this order.
@@ -195,16 +206,8 @@ impl fmt::Display for DownReason {
 pub struct SessionStatus {
     /// The state of the furthest connection.
     pub state: State,
-    /// When it entered Established, or last left it.
-    pub since: Option<Instant>,
     /// What was agreed on, while Established.
     pub negotiated: Option<Negotiated>,
-    /// How often it became Established.
-    pub established_count: u64,
-    /// Why it last went down or could not come up, for people.
-    pub last_error: Option<String>,
-    /// Messages received and sent by this state machine (UPDATEs written by the owner are not counted here).
-    pub messages_received: u64,
-    /// See `messages_received`.
-    pub messages_sent: u64,
+    /// What was before.
+    pub history: SessionHistory,
 }

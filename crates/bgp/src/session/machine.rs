@@ -10,7 +10,8 @@ use super::backoff::Backoff;
 use super::collision::{Speaker, surviving_direction};
 use super::config::SessionConfig;
 use super::connection::{Connection, Progress, Slot};
-use super::event::{ConnectionId, Direction, DownReason, Input, Negotiated, Output, SessionStatus, State};
+use super::event::{ConnectionId, Direction, DownReason, Input, Negotiated, Offence, Output, SessionStatus, State};
+use super::history::SessionHistory;
 use super::timer::{Jitter, Timer, TimerTable};
 use crate::wire::{CeaseSubcode, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RouteRefresh};
 use crate::{Family, FamilySet};
@@ -46,17 +47,13 @@ pub struct Session {
     backoff: Backoff,
     negotiated: Option<Negotiated>,
     outputs: VecDeque<Output>,
-    since: Option<Instant>,
-    established_count: u64,
-    last_error: Option<String>,
-    messages_received: u64,
-    messages_sent: u64,
+    history: SessionHistory,
 }
 
 /// What ends a connection, and what that means for the peer's record.
 enum End {
-    /// We say why and close; `true`: the peer caused it.
-    Notify(Notification, String, bool),
+    /// We say why and close; what the peer did, if it caused it.
+    Notify(Notification, String, Option<Offence>),
     /// The peer has already closed, or said farewell.
     Gone(DownReason),
     /// The peer takes no bytes: saying anything is useless.
@@ -66,6 +63,11 @@ enum End {
 impl Session {
     /// Idle until [`Input::Start`].
     pub fn new(config: SessionConfig) -> Session {
+        Session::with_history(config, SessionHistory::default())
+    }
+
+    /// The same, for a peer that had a session before.
+    pub fn with_history(config: SessionConfig, history: SessionHistory) -> Session {
         Session {
             jitter: Jitter::new(config.jitter_seed),
             config,
@@ -76,11 +78,7 @@ impl Session {
             backoff: Backoff::default(),
             negotiated: None,
             outputs: VecDeque::new(),
-            since: None,
-            established_count: 0,
-            last_error: None,
-            messages_received: 0,
-            messages_sent: 0,
+            history,
         }
     }
 
@@ -88,18 +86,22 @@ impl Session {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Start => self.start(now),
-            Input::Stop { subcode, communication } => self.stop(now, subcode, &communication),
+            Input::Stop { subcode, reason } => self.stop(now, subcode, reason),
             Input::Connected { connection, direction } => self.connected(now, connection, direction),
             Input::DialFailed { reason } => self.dial_failed(now, reason),
             Input::Received { connection, message } => {
                 if let Some(slot) = self.slot_of(connection) {
-                    self.messages_received += 1;
+                    self.history.messages_received += 1;
                     self.received(now, slot, message);
                 }
             }
             Input::Malformed { connection, error } => {
                 if let Some(slot) = self.slot_of(connection) {
-                    self.end(now, slot, End::Notify(error.notification, error.what, true));
+                    self.end(
+                        now,
+                        slot,
+                        End::Notify(error.notification, error.what, Some(Offence::Error)),
+                    );
                 }
             }
             Input::Closed { connection, reason } => {
@@ -116,10 +118,9 @@ impl Session {
             Input::Reset {
                 notification,
                 reason,
-                caused_by_peer,
-            } => {
-                self.reset(now, notification, reason, caused_by_peer);
-            }
+                offence,
+            } => self.close_all(now, &notification, &reason, offence),
+            Input::Pardon => self.pardon(now),
             Input::RequestRefresh => self.request_refresh(),
         }
     }
@@ -168,12 +169,8 @@ impl Session {
     pub fn status(&self) -> SessionStatus {
         SessionStatus {
             state: self.state(),
-            since: self.since,
             negotiated: self.negotiated.clone(),
-            established_count: self.established_count,
-            last_error: self.last_error.clone(),
-            messages_received: self.messages_received,
-            messages_sent: self.messages_sent,
+            history: self.history.clone(),
         }
     }
 
@@ -186,16 +183,10 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, now: Instant, subcode: CeaseSubcode, communication: &str) {
+    fn stop(&mut self, now: Instant, subcode: CeaseSubcode, reason: String) {
         self.started = false;
-        let notification = Notification::cease_with_communication(subcode, communication);
-        for slot in Slot::BOTH {
-            self.end(
-                now,
-                slot,
-                End::Notify(notification.clone(), "administrative stop".to_owned(), false),
-            );
-        }
+        let notification = Notification::cease_with_communication(subcode, &reason);
+        self.close_all(now, &notification, &reason, None);
         self.rest();
     }
 
@@ -211,6 +202,13 @@ impl Session {
         self.dial();
         for slot in Slot::BOTH {
             self.unpark(now, slot);
+        }
+    }
+
+    fn pardon(&mut self, now: Instant) {
+        self.backoff = Backoff::default();
+        if self.is_held_off() {
+            self.idle_hold_ends(now);
         }
     }
 
@@ -252,7 +250,7 @@ impl Session {
         if self.dialling != Dialling::Connect {
             return;
         }
-        self.last_error = Some(format!("cannot connect: {reason}"));
+        self.history.attempt_failed(format!("cannot connect: {reason}"));
         self.dialling = Dialling::Active;
         self.retry_later(now);
     }
@@ -396,13 +394,13 @@ impl Session {
         self.end(
             now,
             slot,
-            End::Notify(notification, format!("unexpected {name} {state}"), true),
+            End::Notify(notification, format!("unexpected {name} {state}"), Some(Offence::Error)),
         );
     }
 
     fn open_received(&mut self, now: Instant, slot: Slot, open: Open) {
         if let Err((notification, why)) = self.check_open(&open) {
-            self.end(now, slot, End::Notify(notification, why, true));
+            self.end(now, slot, End::Notify(notification, why, Some(Offence::Error)));
             return;
         }
         if self.loses_collision(slot, &open) {
@@ -540,8 +538,7 @@ impl Session {
         };
         self.rest();
         self.dialling = Dialling::Active;
-        self.since = Some(now);
-        self.established_count += 1;
+        self.history.established(now);
         self.negotiated = Some(negotiated.clone());
         self.outputs.push_back(Output::Established(negotiated));
         self.heard(now, slot);
@@ -582,7 +579,7 @@ impl Session {
         self.end(
             now,
             slot,
-            End::Notify(notification, format!("nothing heard for {secs} s (hold timer)"), false),
+            End::Notify(notification, format!("nothing heard for {secs} s (hold timer)"), None),
         );
     }
 
@@ -608,13 +605,10 @@ impl Session {
 
     // Ending.
 
-    fn reset(&mut self, now: Instant, notification: Notification, reason: String, caused_by_peer: bool) {
+    fn close_all(&mut self, now: Instant, notification: &Notification, reason: &str, offence: Option<Offence>) {
         for slot in Slot::BOTH {
-            self.end(
-                now,
-                slot,
-                End::Notify(notification.clone(), reason.clone(), caused_by_peer),
-            );
+            let end = End::Notify(notification.clone(), reason.to_owned(), offence);
+            self.end(now, slot, end);
         }
     }
 
@@ -623,43 +617,44 @@ impl Session {
         let Some(connection) = self.at(slot).cloned() else {
             return;
         };
-        let (reason, caused_by_peer) = match end {
-            End::Notify(notification, why, caused_by_peer) => {
+        let (reason, offence) = match end {
+            End::Notify(notification, why, offence) => {
                 if !matches!(connection.progress, Progress::Parked { .. }) {
                     self.send(slot, Message::Notification(notification.clone()));
                 }
-                (DownReason::NotificationSent(notification, why), caused_by_peer)
+                (DownReason::NotificationSent(notification, why), offence)
             }
-            End::Gone(reason) => (reason, connection.progress == Progress::Established),
-            End::Deaf => (DownReason::SendHoldTimerExpired, true),
+            End::Gone(reason) => {
+                let was_established = connection.progress == Progress::Established;
+                (reason, was_established.then_some(Offence::Error))
+            }
+            End::Deaf => (DownReason::SendHoldTimerExpired, Some(Offence::Error)),
         };
         self.timers.stop_connection(slot);
         self.connections[slot as usize] = None;
         self.outputs.push_back(Output::Close {
             connection: connection.id,
         });
-        self.last_error = Some(reason.to_string());
         let was_established = connection.progress == Progress::Established;
         if was_established {
             self.negotiated = None;
-            self.since = Some(now);
+            self.history.down(now, &reason);
             self.outputs.push_back(Output::Down(reason));
         } else {
+            self.history.attempt_failed(reason.to_string());
             self.outputs.push_back(Output::AttemptFailed(reason));
         }
-        self.try_again(now, was_established, caused_by_peer);
+        self.try_again(now, was_established, offence);
     }
 
     /// After an Established session: at once, or when the peer has been held off long enough. After a mere attempt: later.
-    fn try_again(&mut self, now: Instant, was_established: bool, caused_by_peer: bool) {
+    fn try_again(&mut self, now: Instant, was_established: bool, offence: Option<Offence>) {
         if !self.started || self.has_live_connection() {
             return;
         }
-        let hold = if caused_by_peer {
-            self.backoff.on_reset(now, self.config.max_idle_hold)
-        } else {
-            Duration::ZERO
-        };
+        let hold = offence.map_or(Duration::ZERO, |offence| {
+            self.backoff.on_reset(now, offence, self.config.max_idle_hold)
+        });
         if hold.is_zero() && self.is_held_off() {
             // The IdleHoldTimer runs on.
         } else if !hold.is_zero() {
@@ -695,7 +690,7 @@ impl Session {
         let Some(connection) = self.at(slot).map(|c| c.id) else {
             return;
         };
-        self.messages_sent += 1;
+        self.history.messages_sent += 1;
         self.outputs.push_back(Output::Send { connection, message });
     }
 }

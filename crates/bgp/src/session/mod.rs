@@ -16,6 +16,7 @@ mod connection;
 mod event;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod machine;
 mod timer;
 
@@ -23,5 +24,6 @@ mod timer;
 mod tests;
 
 pub use config::SessionConfig;
-pub use event::{ConnectionId, Direction, DownReason, Input, Negotiated, Output, SessionStatus, State};
+pub use event::{ConnectionId, Direction, DownReason, Input, Negotiated, Offence, Output, SessionStatus, State};
+pub use history::{LastDown, SessionHistory};
 pub use machine::Session;

@@ -135,7 +135,7 @@ fn every_state_meets_every_event_as_the_grid_says() {
         ("Idle", |b| {
             b.input(Input::Stop {
                 subcode: CeaseSubcode::AdministrativeShutdown,
-                communication: String::new(),
+                reason: String::new(),
             });
             ConnectionId(99)
         }),
@@ -200,7 +200,7 @@ fn events() -> Vec<(&'static str, MakeEvent)> {
         ("Stop", |_| {
             Some(Input::Stop {
                 subcode: CeaseSubcode::AdministrativeShutdown,
-                communication: "bye".to_owned(),
+                reason: "bye".to_owned(),
             })
         }),
         ("Connected (dialled)", |_| {
@@ -282,9 +282,10 @@ fn events() -> Vec<(&'static str, MakeEvent)> {
             Some(Input::Reset {
                 notification: notification(6, 1),
                 reason: "limit".to_owned(),
-                caused_by_peer: true,
+                offence: Some(Offence::Error),
             })
         }),
+        ("Pardon", |_| Some(Input::Pardon)),
         ("RequestRefresh", |_| Some(Input::RequestRefresh)),
         ("241 s of silence", |_| None),
     ]
@@ -531,7 +532,7 @@ fn shutdown_communication_is_cut_at_a_character_boundary() {
     bench.establish();
     bench.input(Input::Stop {
         subcode: CeaseSubcode::AdministrativeShutdown,
-        communication: "ü".repeat(200),
+        reason: "ü".repeat(200),
     });
     let Some(Output::Send {
         message: Message::Notification(n),
@@ -542,6 +543,118 @@ fn shutdown_communication_is_cut_at_a_character_boundary() {
     };
     assert_eq!((n.code, n.subcode, n.data[0], n.data.len()), (6, 2, 254, 255));
     assert!(std::str::from_utf8(&n.data[1..]).is_ok());
+}
+
+#[test]
+fn cease_for_a_changed_configuration_carries_no_text() {
+    let mut bench = Bench::started();
+    bench.establish();
+    bench.input(Input::Stop {
+        subcode: CeaseSubcode::OtherConfigurationChange,
+        reason: "the peering's configuration changed".to_owned(),
+    });
+    let expected = Message::Notification(notification(6, 6));
+    assert!(
+        bench
+            .outputs()
+            .iter()
+            .any(|output| matches!(output, Output::Send { message, .. } if *message == expected))
+    );
+    let down = bench.session.status().history.last_down.unwrap();
+    assert_eq!(
+        down.reason,
+        "we sent NOTIFICATION 6/6: the peering's configuration changed"
+    );
+}
+
+fn over_limit() -> Input {
+    Input::Reset {
+        notification: notification(6, 1),
+        reason: "too many".to_owned(),
+        offence: Some(Offence::PrefixLimit),
+    }
+}
+
+#[test]
+fn the_reason_of_the_last_down_outlives_failed_attempts_and_those_end_with_the_next_session() {
+    let mut bench = Bench::started();
+    bench.input(Input::DialFailed {
+        reason: "refused".to_owned(),
+    });
+    bench.establish();
+    assert_eq!(bench.session.status().history.last_error(), None);
+
+    let ended = bench.now;
+    bench.input(over_limit());
+    bench.pass(Duration::from_secs(1)).input(Input::DialFailed {
+        reason: "refused".to_owned(),
+    });
+    let history = bench.session.status().history;
+    let down = history.last_down.clone().unwrap();
+    assert_eq!(
+        (down.at, down.reason.as_str()),
+        (ended, "we sent NOTIFICATION 6/1: too many")
+    );
+    assert_eq!(history.last_attempt_error.as_deref(), Some("cannot connect: refused"));
+    assert_eq!(
+        history.last_error().unwrap(),
+        "we sent NOTIFICATION 6/1: too many; since then: cannot connect: refused"
+    );
+
+    bench.establish();
+    let history = bench.session.status().history;
+    assert_eq!((history.last_attempt_error, history.last_down), (None, Some(down)));
+}
+
+#[test]
+fn peer_over_its_prefix_limit_is_back_within_5_s_once_and_then_waits_longer_each_time() {
+    let mut bench = Bench::started();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        bench.establish();
+        bench.input(over_limit());
+        let before = bench.now;
+        while !bench.outputs().contains(&Output::Dial) {
+            bench.now = bench.session.poll_timeout().unwrap();
+            bench.session.handle_timeout(bench.now);
+        }
+        waits.push((bench.now - before).as_secs());
+    }
+    assert_eq!(waits, [1, 5, 10, 20, 40, 60, 60, 60]);
+}
+
+#[test]
+fn a_pardoned_peer_is_let_in_at_once_with_a_clean_record() {
+    let mut bench = Bench::started();
+    for _ in 0..4 {
+        bench.establish();
+        bench.input(over_limit());
+        bench.pass(Duration::from_secs(60));
+    }
+    bench.establish();
+    bench.input(over_limit());
+    bench.outputs();
+    bench.input(Input::Pardon);
+    assert_eq!(bench.said(), "dial");
+    bench.establish();
+    bench.input(over_limit());
+    bench.outputs();
+    assert_eq!(bench.pass(Duration::from_secs(1)).said(), "dial");
+}
+
+#[test]
+fn a_session_that_follows_another_keeps_its_history() {
+    let mut bench = Bench::started();
+    bench.establish();
+    bench.input(over_limit());
+    let history = bench.session.status().history;
+    let mut next = Bench::started();
+    next.session = Session::with_history(config(), history.clone());
+    assert_eq!(next.session.status().history, history);
+    next.input(Input::Start);
+    next.establish();
+    let after = next.session.status().history;
+    assert_eq!((after.established_count, after.last_down), (2, history.last_down));
 }
 
 #[test]
@@ -638,7 +751,7 @@ fn pair_settles(seed: u64) {
     }
     for bench in &sides {
         assert_eq!(bench.session.state(), State::Established, "seed {seed}");
-        let flaps = bench.session.status().established_count;
+        let flaps = bench.session.status().history.established_count;
         assert!(flaps <= 3, "seed {seed}: {flaps} times Established");
     }
 }

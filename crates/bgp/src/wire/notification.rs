@@ -162,10 +162,10 @@ impl Notification {
         Notification::new(CEASE, CeaseSubcode::MaximumNumberOfPrefixesReached as u8, &data)
     }
 
-    /// Cease, Administrative Shutdown or Reset, with a text for the peer's operator. What is longer than 255 octets is cut at a
-    /// character.
+    /// Cease with a text for the peer's operator, if the subcode has room for one: only Administrative Shutdown and
+    /// Administrative Reset do (RFC 9003 §2). What is longer than 255 octets is cut at a character.
     pub fn cease_with_communication(subcode: CeaseSubcode, communication: &str) -> Notification {
-        if communication.is_empty() {
+        if communication.is_empty() || !has_communication(subcode as u8) {
             return Notification::cease(subcode);
         }
         let mut end = communication.len().min(MAX_SHUTDOWN_COMMUNICATION);
@@ -181,11 +181,7 @@ impl Notification {
 
     /// The text of an Administrative Shutdown or Reset, if there is one that can be read.
     pub fn shutdown_communication(&self) -> Option<&str> {
-        let carries_text = [
-            CeaseSubcode::AdministrativeShutdown as u8,
-            CeaseSubcode::AdministrativeReset as u8,
-        ];
-        if self.code != CEASE || !carries_text.contains(&self.subcode) {
+        if self.code != CEASE || !has_communication(self.subcode) {
             return None;
         }
         //= https://www.rfc-editor.org/rfc/rfc9003#section-2
@@ -195,6 +191,11 @@ impl Notification {
         let text = text.get(..usize::from(*length))?;
         std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
     }
+}
+
+/// Which subcodes of Cease carry a Shutdown Communication (RFC 9003 §2).
+fn has_communication(subcode: u8) -> bool {
+    subcode == CeaseSubcode::AdministrativeShutdown as u8 || subcode == CeaseSubcode::AdministrativeReset as u8
 }
 
 impl fmt::Display for Notification {

@@ -142,6 +142,7 @@ pub fn agent_amid_many_routes(rootless: bool) {
     let mut world = World::up(rootless);
     let mut dice = Dice::new();
     world.put_settings("virtualHubs/rs/bgpConnections/nva2", &json!({ "routeLimit": 0 }));
+    world.put_settings("virtualHubs/rs", &json!({ "totalRoutes": 0 }));
     world.announce(0, &(0..STABLE).map(|i| Path::plain(prefix(20, i))).collect::<Vec<_>>());
     wait_for_sessions(&world, "before anything is killed");
     world.settle("the routes that stay");

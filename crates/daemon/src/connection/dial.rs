@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bgp::Password;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::socket::{SocketError, bound};
@@ -23,7 +24,7 @@ pub struct DialOptions {
     /// Path of the network namespace that has our address; `None`: the process's own.
     pub namespace: Option<PathBuf>,
     /// TCP MD5 password (RFC 2385).
-    pub md5_password: Option<String>,
+    pub md5_password: Option<Password>,
     /// TTL security (RFC 5082): the largest number of hops the peer may be away, 1 on the link; `None`: off.
     pub ttl_security_hops: Option<u8>,
 }
@@ -50,7 +51,7 @@ fn prepare(options: &DialOptions) -> Result<TcpSocket, SocketError> {
         ttl::set_least_ttl(&socket, options.local, ttl::least_ttl(hops)).map_err(SocketError::option("IP_MINTTL"))?;
     }
     if options.md5_password.is_some() {
-        md5::set_key(&socket, options.remote.ip(), options.md5_password.as_deref())
+        md5::set_key(&socket, options.remote.ip(), options.md5_password.as_ref())
             .map_err(SocketError::option("TCP_MD5SIG"))?;
     }
     Ok(TcpSocket::from_std_stream(socket.into()))

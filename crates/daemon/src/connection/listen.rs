@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bgp::Password;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -41,7 +42,7 @@ pub struct PeerSecurity {
     /// The peer's address.
     pub address: IpAddr,
     /// TCP MD5 password (RFC 2385).
-    pub md5_password: Option<String>,
+    pub md5_password: Option<Password>,
     /// TTL security (RFC 5082): the largest number of hops the peer may be away, 1 on the link; `None`: off.
     pub ttl_security_hops: Option<u8>,
 }
@@ -289,7 +290,7 @@ fn set_keys(socket: &Socket, before: &[PeerSecurity], wanted: &[PeerSecurity]) -
         }
     }
     for peer in wanted.iter().filter(has_key) {
-        md5::set_key(socket, peer.address, peer.md5_password.as_deref()).map_err(SocketError::option("TCP_MD5SIG"))?;
+        md5::set_key(socket, peer.address, peer.md5_password.as_ref()).map_err(SocketError::option("TCP_MD5SIG"))?;
     }
     Ok(())
 }

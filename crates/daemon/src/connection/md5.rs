@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use bgp::Password;
 use socket2::{SockAddr, Socket};
 
 /// The longest key that Linux takes (`TCP_MD5SIG_MAXKEYLEN`).
@@ -23,8 +24,8 @@ struct TcpMd5Sig {
 }
 
 /// Sets the key for a remote address; without a password removes it.
-pub(super) fn set_key(socket: &Socket, remote: IpAddr, password: Option<&str>) -> io::Result<()> {
-    let password = password.unwrap_or_default().as_bytes();
+pub(super) fn set_key(socket: &Socket, remote: IpAddr, password: Option<&Password>) -> io::Result<()> {
+    let password = password.map_or("", Password::expose).as_bytes();
     if password.len() > MAX_KEY_BYTES {
         let text = format!("an MD5 password has at most {MAX_KEY_BYTES} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

@@ -126,6 +126,13 @@ async fn reset_peer(State(control): State<Arc<Control>>, Query(query): Query<Res
     if !control.owner.ask(known).await? {
         return Err(unknown("peer", &query.peer));
     }
+    if query.soft {
+        let peer = query.peer.clone();
+        let problem = control.owner.ask(move |instance, _| instance.soft_reset_problem(&peer));
+        if let Some(problem) = problem.await? {
+            return Err(Refusal(StatusCode::CONFLICT, problem));
+        }
+    }
     control
         .owner
         .input(Input::ResetPeer {

@@ -210,6 +210,7 @@ mod tests {
             converging: true,
             peers_established: 0,
             peers: 0,
+            peers_down: vec![],
             agents: 0,
             address_problems: vec![],
         };

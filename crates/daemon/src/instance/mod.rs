@@ -31,7 +31,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use events::{CHANNEL_CAPACITY, Owner};
 
@@ -94,14 +94,7 @@ pub enum InstanceError {
 
 /// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and 5 s later all has ended.
 pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
-    if options.die_with_parent {
-        // SIGTERM, so that peers are told also then.
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(|error| InstanceError::Process {
-            what: "PR_SET_PDEATHSIG",
-            source: error.into(),
-        })?;
-    }
-    let mut terminate = Terminate::new()?;
+    let mut terminate = Terminate::new(options.die_with_parent)?;
     let files = run_dir::RunDir::claim(&options.run_dir, options.index)?;
     let intent = intent_file::load(&files.intent);
     let epoch = epoch();
@@ -155,10 +148,11 @@ struct Terminate {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     _hangup: tokio::signal::unix::Signal,
+    parent_gone: Option<oneshot::Receiver<()>>,
 }
 
 impl Terminate {
-    fn new() -> Result<Terminate, InstanceError> {
+    fn new(die_with_parent: bool) -> Result<Terminate, InstanceError> {
         let on = |kind| {
             signal(kind).map_err(|source| InstanceError::Process {
                 what: "signal handler",
@@ -169,6 +163,7 @@ impl Terminate {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
             _hangup: on(SignalKind::hangup())?,
+            parent_gone: die_with_parent.then(parent_gone),
         })
     }
 
@@ -176,8 +171,26 @@ impl Terminate {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = async {
+                match self.parent_gone.as_mut() {
+                    Some(gone) => drop(gone.await),
+                    None => std::future::pending().await,
+                }
+            } => {}
         }
     }
+}
+
+/// Resolves when nobody holds the other end of our standard input any more. The parent holds it as long as it lives and never
+/// writes. (PR_SET_PDEATHSIG would follow the thread that started us, not its process, and miss a death before it is set.)
+fn parent_gone() -> oneshot::Receiver<()> {
+    let (gone, wait) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An error means as much as the end: nothing more will be heard of the parent.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = gone.send(());
+    });
+    wait
 }
 
 /// Tells this life from all before: later ones are greater unless the clock was set back, and different even then.

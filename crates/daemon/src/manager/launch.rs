@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 /// After a death the next start waits this long; twice as long after each that follows soon.
@@ -36,6 +36,8 @@ pub(crate) struct Launcher {
     pub(crate) quick_deaths: u32,
     /// The child and when it was started.
     pub(crate) child: Option<(Child, Instant)>,
+    /// The other end of the child's standard input, if it is to end with us: it ends when this is closed, by whatever death.
+    pub(crate) lifeline: Option<ChildStdin>,
     /// The child has answered.
     pub(crate) answered: bool,
     /// How the last child ended.
@@ -66,7 +68,9 @@ impl Launcher {
         if self.not_before.is_some_and(|at| Instant::now() < at) {
             return Ok(false);
         }
-        let child = self.command()?.spawn()?;
+        let mut child = self.command()?.spawn()?;
+        // Waiting for a child closes what it still has of this.
+        self.lifeline = child.stdin.take();
         tracing::info!(instance = self.index, pid = child.id(), "instance started");
         self.child = Some((child, Instant::now()));
         self.answered = false;
@@ -127,11 +131,11 @@ impl Launcher {
             .arg(&self.run_dir)
             .args(["--agent-listen", &self.agent_address().to_string()])
             .args(["--silence-secs", &self.silence_secs.to_string()])
-            .stdin(Stdio::null())
             .stdout(Stdio::null());
         if self.die_with_parent {
-            command.arg("--die-with-parent");
+            command.arg("--die-with-parent").stdin(Stdio::piped());
         } else {
+            command.stdin(Stdio::null());
             let log = self.run_dir.join(format!("instance-{}.log", self.index));
             let log = OpenOptions::new().append(true).create(true).open(log)?;
             command.stderr(log);

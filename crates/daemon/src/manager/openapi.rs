@@ -169,6 +169,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("converging", "boolean", "Not every peer has sent End-of-RIB yet."),
             ("peers", "integer", "Peerings configured."),
             ("peersEstablished", "integer", "Sessions Established."),
+            (
+                "peersDown",
+                "string[]",
+                "bgpConnections that should be Established and are not.",
+            ),
             ("agents", "integer", "Agents connected."),
             (
                 "addressProblems",
@@ -207,7 +212,17 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "Seconds in or out of Established; absent when it never was.",
             ),
             ("establishedCount", "integer", "How often it became Established."),
-            ("lastError", "string?", "Why it last failed."),
+            ("lastError", "string?", "The following two in one sentence."),
+            (
+                "lastDown",
+                "LastDownReport?",
+                "How the last session that was Established ended.",
+            ),
+            (
+                "lastAttemptError",
+                "string?",
+                "Why the last attempt to become Established failed; absent once one succeeds.",
+            ),
             ("holdTimeSecs", "integer?", "Negotiated, while Established."),
             ("peerIdentifier", "string?", "BGP Identifier, while Established."),
             ("capabilities", "string[]", "Those both sides have, while Established."),
@@ -228,6 +243,13 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("mendedUpdates", "integer", "UPDATE messages that RFC 7606 had to mend."),
             ("messagesReceived", "integer", "Messages received."),
             ("messagesSent", "integer", "Messages sent, UPDATEs not included."),
+        ],
+    ),
+    (
+        "LastDownReport",
+        &[
+            ("reason", "string", "For people."),
+            ("agoSecs", "integer", "How long ago."),
         ],
     ),
     (

@@ -170,13 +170,23 @@ async fn reset(manager: &Manager, incoming: &Incoming, peer: &str) -> Result<Res
 }
 
 fn not_reset(answers: Vec<Result<(), ControlError>>) -> ArmError {
-    let reasons: Vec<String> = answers
+    let is_refusal = |error: &ControlError| matches!(error, ControlError::Refused { status: 409, .. });
+    let errors: Vec<ControlError> = answers.into_iter().filter_map(Result::err).collect();
+    let refused = errors.iter().any(is_refusal);
+    // Both instances mostly say the same.
+    let mut reasons: Vec<String> = errors
         .into_iter()
-        .filter_map(Result::err)
-        .map(|error| error.to_string())
+        .map(|error| match error {
+            ControlError::Refused { status: 409, reason } => reason,
+            error => error.to_string(),
+        })
         .collect();
+    reasons.dedup();
     let message = format!("No instance could reset the session: {}.", reasons.join("; "));
-    ArmError::new(503, "InstanceUnavailable", message)
+    match refused {
+        true => ArmError::new(409, "SoftResetNotPossible", message),
+        false => ArmError::new(503, "InstanceUnavailable", message),
+    }
 }
 
 /// Settings of ours by ARM id: an object; PATCH merges as RFC 7396 says.
@@ -184,8 +194,7 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
     known(manager, &key)?;
     let patch = match incoming.method {
         Method::GET => {
-            let settings = manager.core.read(|state| state.settings.by_key.get(&key).cloned());
-            return Ok(json_response(StatusCode::OK, &settings.unwrap_or(json!({}))));
+            return Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)));
         }
         Method::PUT => false,
         Method::PATCH => true,
@@ -195,7 +204,7 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
         }
         _ => return Err(method_not_allowed("GET, PUT, PATCH, DELETE")),
     };
-    let body = incoming.json()?.filter(Value::is_object).ok_or_else(|| {
+    let mut body = incoming.json()?.filter(Value::is_object).ok_or_else(|| {
         ArmError::new(
             400,
             "InvalidRequestContent",
@@ -206,19 +215,30 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
     manager
         .core
         .write_settings(key.clone(), move |state| {
+            let stored = state.settings.by_key.get(&wanted);
             let settings = match patch {
                 true => {
-                    let mut settings = state.settings.by_key.get(&wanted).cloned();
-                    merge(settings.get_or_insert(json!({})), body);
-                    settings.unwrap_or_default()
+                    let mut settings = stored.cloned().unwrap_or(json!({}));
+                    arm::settings::forget_flags(&mut body);
+                    merge(&mut settings, body);
+                    settings
                 }
-                false => body,
+                false => {
+                    arm::settings::keep_secrets(stored, &mut body);
+                    body
+                }
             };
             arm::check_settings(&state.resources, &wanted, &settings).map(Some)
         })
         .await?;
-    let stored = manager.core.read(|state| state.settings.by_key.get(&key).cloned());
-    Ok(json_response(StatusCode::OK, &stored.unwrap_or(json!({}))))
+    Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)))
+}
+
+fn shown_settings(manager: &Manager, key: &str) -> Value {
+    manager.core.read(|state| {
+        let stored = state.settings.by_key.get(key);
+        stored.map_or(json!({}), arm::settings::show_settings)
+    })
 }
 
 //= https://www.rfc-editor.org/rfc/rfc7396#section-2
@@ -315,7 +335,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         query: &[(
             "soft",
             false,
-            "true: ask for the routes again (route refresh) and keep the session.",
+            "true: ask for the routes again (route refresh) and keep the session; 409 if the peer cannot be asked.",
         )],
         gives: (204, None),
         ..endpoint(
@@ -362,7 +382,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         ..endpoint(
             "put",
             "/routewright/v1/{resourceId}/settings",
-            "Replaces the settings.",
+            "Replaces the settings. Passwords are never shown: one that is left out stays, null removes it.",
             "Settings",
         )
     },

@@ -151,6 +151,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             die_with_parent: place.temporary.is_some(),
             quick_deaths: 0,
             child: None,
+            lifeline: None,
             answered: false,
             last_end: None,
             not_before: None,
@@ -278,6 +279,9 @@ fn executable(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     }
 }
 
+/// Begins the names of directories of `--dev`; the process id follows.
+const DEV_PREFIX: &str = "routewright-dev-";
+
 /// Where things are kept.
 #[derive(Debug)]
 struct DataDir {
@@ -294,8 +298,9 @@ impl DataDir {
                 temporary: None,
             },
             None if options.dev => {
+                remove_leftovers(&std::env::temp_dir());
                 let temporary = tempfile::Builder::new()
-                    .prefix("routewright-dev-")
+                    .prefix(&format!("{DEV_PREFIX}{}-", std::process::id()))
                     .tempdir()
                     .map_err(io("temporary directory", &std::env::temp_dir()))?;
                 DataDir {
@@ -326,7 +331,54 @@ impl DataDir {
     }
 }
 
+/// Removes what `--dev` processes have left that were killed: their directories carry their process ids. One whose id belongs to
+/// another process by now stays for the next time.
+fn remove_leftovers(temporary: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let own = nix::unistd::geteuid().as_raw();
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(DEV_PREFIX)?.split_once('-'));
+        let Some(Ok(pid)) = pid.map(|(pid, _)| pid.parse::<u32>()) else {
+            continue;
+        };
+        let ours = entry
+            .metadata()
+            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
+        if ours && !Path::new("/proc").join(pid.to_string()).exists() {
+            match std::fs::remove_dir_all(entry.path()) {
+                Ok(()) => {
+                    tracing::info!(path = %entry.path().display(), "removed what a killed --dev process has left")
+                }
+                Err(error) => tracing::warn!(path = %entry.path().display(), %error, "a leftover cannot be removed"),
+            }
+        }
+    }
+}
+
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
     let path = path.to_owned();
     move |source| ServeError::Io { what, path, source }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_killed_dev_processes_are_removed_and_no_others() {
+        let place = tempfile::tempdir().unwrap();
+        // Above the kernel's highest process id (PID_MAX_LIMIT, 2^22).
+        let dead = place.path().join("routewright-dev-4194305-abc");
+        let alive = place.path().join(format!("routewright-dev-{}-abc", std::process::id()));
+        let foreign = place.path().join("routewright-dev-notes");
+        for directory in [&dead, &alive, &foreign] {
+            std::fs::create_dir_all(directory.join("run")).unwrap();
+        }
+        remove_leftovers(place.path());
+        assert!(!dead.exists() && alive.exists() && foreign.exists());
+    }
 }

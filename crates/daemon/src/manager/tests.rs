@@ -300,7 +300,13 @@ async fn health_names_what_is_wrong() {
     world
         .until(|| world.manager.statuses().iter().all(|status| status.borrow().is_up()))
         .await;
-    assert_eq!(world.get("/routewright/v1/health").await.body["status"], "ok");
+    let health = world.get("/routewright/v1/health").await.body;
+    assert_eq!((&health["status"], &health["problems"]), (&json!("ok"), &json!([])));
+    assert_eq!(
+        health["instances"][0]["peersDown"],
+        json!(["/subscriptions/s/bgpconnections/away"]),
+        "a peer that is away is told, and makes nothing degraded"
+    );
     world.fakes[1].down.store(true, Ordering::Relaxed);
     world.until(|| !world.manager.statuses()[1].borrow().is_up()).await;
     let health = world.get("/routewright/v1/health").await.body;
@@ -319,6 +325,69 @@ async fn health_names_what_is_wrong() {
         "{metrics}"
     );
     assert!(metrics.contains("fake_up{instance=\"0\"} 1"), "{metrics}");
+    let doubled: Vec<&str> = metrics.lines().filter(|line| line.ends_with("..")).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+}
+
+#[tokio::test]
+async fn a_soft_reset_that_no_instance_can_do_is_a_conflict_that_says_what_to_do() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let peer = hub("/bgpConnections/sdwan");
+    let body = json!({"properties": {"peerIp": "10.1.1.4", "peerAsn": 65001}});
+    world.put(&peer, body).await;
+    let reset = format!("/routewright/v1/peers{peer}/reset");
+    assert_eq!(world.request("POST", &reset, None).await.status, 204);
+    let refused = world.request("POST", &format!("{reset}?soft=true"), None).await;
+    assert_eq!(refused.status, 409);
+    assert_eq!(refused.body["error"]["code"], "SoftResetNotPossible");
+    let message = refused.body["error"]["message"].as_str().unwrap();
+    assert_eq!(message.matches("hard reset").count(), 1, "{message}");
+}
+
+#[tokio::test]
+async fn a_password_is_taken_kept_and_never_told() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let peer = hub("/bgpConnections/sdwan");
+    let body = json!({"properties": {"peerIp": "10.1.1.4", "peerAsn": 65001}});
+    world.put(&peer, body).await;
+    let settings = format!("/routewright/v1{peer}/settings");
+    let stored = || {
+        world
+            .manager
+            .core
+            .read(|state| state.settings.by_key[&peer.to_ascii_lowercase()].clone())
+    };
+
+    let answer = world
+        .put(&settings, json!({"md5Password": "hunter2", "dial": false}))
+        .await;
+    let shown = json!({"dial": false, "md5PasswordSet": true});
+    assert_eq!((answer.status, &answer.body), (200, &shown));
+    assert_eq!(world.get(&settings).await.body, shown);
+
+    // GET, change, PUT, as clients do: the password stays although it was never told.
+    let mut changed = shown.clone();
+    changed["dial"] = json!(true);
+    assert_eq!(world.put(&settings, changed).await.status, 200);
+    assert_eq!(stored(), json!({"dial": true, "md5Password": "hunter2"}));
+    let patched = world
+        .request("PATCH", &settings, Some(json!({"holdTimeSecs": 9})))
+        .await;
+    assert_eq!(
+        patched.body,
+        json!({"dial": true, "holdTimeSecs": 9, "md5PasswordSet": true})
+    );
+
+    assert_eq!(world.put(&settings, json!({"md5Password": null})).await.body, json!({}));
+    assert_eq!(stored(), json!({}));
+    let patch = json!({"md5Password": "again"});
+    world.request("PATCH", &settings, Some(patch)).await;
+    let gone = world
+        .request("PATCH", &settings, Some(json!({"md5Password": null})))
+        .await;
+    assert_eq!(gone.body, json!({}));
 }
 
 #[test]
@@ -592,7 +661,8 @@ impl Control for Fake {
             intent_version: self.intent().version,
             converging: false,
             peers_established: 0,
-            peers: 0,
+            peers: 1,
+            peers_down: vec!["/subscriptions/s/bgpconnections/away".to_owned()],
             agents: 0,
             address_problems: Vec::new(),
         })
@@ -603,7 +673,11 @@ impl Control for Fake {
         self.say(vec![peer_report(&id, self.index)])
     }
 
-    fn reset(&self, _peer: &str, _soft: bool) -> Asked<'_, ()> {
+    fn reset(&self, _peer: &str, soft: bool) -> Asked<'_, ()> {
+        if soft {
+            let reason = "the peer cannot be asked; use a hard reset".to_owned();
+            return std::future::ready(Err(ControlError::Refused { status: 409, reason })).boxed();
+        }
         self.say(())
     }
 
@@ -652,6 +726,8 @@ fn peer_report(id: &str, instance: usize) -> PeerReport {
         since_secs: Some(1),
         established_count: 1,
         last_error: None,
+        last_down: None,
+        last_attempt_error: None,
         hold_time_secs: Some(180),
         peer_identifier: None,
         capabilities: Vec::new(),

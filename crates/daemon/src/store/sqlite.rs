@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file, to be looked at with `sqlite3`. WAL with `synchronous=FULL`, so that a commit is on disk;
 //! a lock file beside it, so that a second daemon refuses instead of writing in between.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,6 +48,13 @@ const MIGRATIONS: [&str; 1] = ["
     INSERT INTO meta VALUES ('version', '0');
 "];
 
+/// Makes the file, if it isn't there, so that only we can read it: settings hold passwords of peers. SQLite gives the files
+/// beside it (WAL) the same mode.
+fn private(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
 /// A store in a data directory.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
@@ -67,6 +75,7 @@ impl SqliteStore {
         std::fs::create_dir_all(directory).map_err(|source| io(directory, source))?;
         let lock = lock(directory)?;
         let path = directory.join(FILE_NAME);
+        private(&path).map_err(|source| io(&path, source))?;
         let mut connection = Connection::open(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;

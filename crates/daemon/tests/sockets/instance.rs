@@ -27,6 +27,8 @@ crate::tests![
     a_peer_that_never_reads_does_not_disturb_another,
     a_reset_by_the_operator_ends_the_session_and_it_comes_back,
     metrics_tell_of_peers,
+    an_instance_outlives_the_thread_that_started_it_but_not_the_process,
+    a_soft_reset_of_a_peer_without_route_refresh_is_refused_with_a_reason,
 ];
 
 const OURS: &str = "10.1.1.4";
@@ -79,6 +81,7 @@ fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
             converge_secs: 120,
             peers,
             ipv6: false,
+            total_routes: 0,
         }],
         virtual_networks: vec![VirtualNetworkIntent {
             id: "hub".into(),
@@ -414,6 +417,8 @@ fn metrics_tell_of_peers() {
         let _nva = Nva::start(NVA1, 65001, OURS, None);
         world.established(1).await;
         let text = world.control.metrics().await.unwrap();
+        let doubled: Vec<&str> = text.lines().filter(|line| line.ends_with("..")).collect();
+        assert!(doubled.is_empty(), "{doubled:?}");
         let line = text
             .lines()
             .find(|line| line.starts_with("routewright_bgp_peer_up{"))
@@ -422,5 +427,37 @@ fn metrics_tell_of_peers() {
             line.ends_with("} 1") && line.contains("peer=\"nva1\"") && line.contains("instance=\"0\""),
             "{line}"
         );
+    });
+}
+
+fn an_instance_outlives_the_thread_that_started_it_but_not_the_process() {
+    with_addresses(ADDRESSES, || async {
+        let directory = tempfile::tempdir().unwrap();
+        let run_dir = directory.path().to_owned();
+        let mut process = std::thread::scope(|scope| scope.spawn(|| Process::start(&run_dir)).join().unwrap());
+        let control = ControlClient::new(socket_path(directory.path(), 0));
+        until("the instance answers", || async { control.health().await.is_ok() }).await;
+        // What the kernel does for us when this process dies, however it dies.
+        drop(process.0.stdin.take());
+        assert!(process.ended().await.success());
+    });
+}
+
+fn a_soft_reset_of_a_peer_without_route_refresh_is_refused_with_a_reason() {
+    with_addresses(ADDRESSES, || async {
+        let world = World::with(intent(1, vec![peer("nva1", NVA1, 65001)])).await;
+        let refused = world.control.reset_peer("nva1", true).await;
+        let Err(ControlError::Refused { status: 409, reason }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains("not Established"), "{reason}");
+        let _nva = Nva::start_without_route_refresh(NVA1, 65001, OURS);
+        world.established(1).await;
+        let refused = world.control.reset_peer("nva1", true).await;
+        let Err(ControlError::Refused { status: 409, reason }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains("hard reset"), "{reason}");
+        assert_eq!(world.control.peers(None).await.unwrap()[0].established_count, 1);
     });
 }

@@ -53,6 +53,22 @@ impl Drop for Nva {
 impl Nva {
     /// Dials an instance from this address, until it answers.
     pub(crate) fn start(local: &str, asn: u32, instance: &str, md5_password: Option<&str>) -> Nva {
+        Nva::start_with(local, asn, instance, md5_password, |_| {})
+    }
+
+    pub(crate) fn start_without_route_refresh(local: &str, asn: u32, instance: &str) -> Nva {
+        Nva::start_with(local, asn, instance, None, |config| {
+            config.capabilities.route_refresh = false;
+        })
+    }
+
+    fn start_with(
+        local: &str,
+        asn: u32,
+        instance: &str,
+        md5_password: Option<&str>,
+        edit: impl FnOnce(&mut SessionConfig),
+    ) -> Nva {
         let local: IpAddr = local.parse().unwrap();
         let IpAddr::V4(identifier) = local else {
             panic!("IPv4 only")
@@ -60,13 +76,14 @@ impl Nva {
         let mut config = SessionConfig::azure(BgpIdentifier(identifier), instance.parse().unwrap(), Asn(65515));
         config.local_asn = Asn(asn);
         config.connect_retry = std::time::Duration::from_millis(200);
+        edit(&mut config);
         let (events, inbox) = mpsc::channel(64);
         let (seen_sender, seen) = watch::channel(Seen::default());
         let dial = DialOptions {
             local,
             remote: SocketAddr::new(instance.parse().unwrap(), BGP_PORT),
             namespace: None,
-            md5_password: md5_password.map(str::to_owned),
+            md5_password: md5_password.map(bgp::Password::from),
             ttl_security_hops: None,
         };
         let speaker = Speaker {

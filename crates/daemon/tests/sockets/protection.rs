@@ -40,7 +40,7 @@ fn peer() -> PeerSecurity {
 
 fn with_password(password: &str) -> PeerSecurity {
     PeerSecurity {
-        md5_password: Some(password.to_owned()),
+        md5_password: Some(password.into()),
         ..peer()
     }
 }
@@ -188,7 +188,7 @@ fn equal_md5_passwords_connect_and_others_do_not() {
     with_addresses(&[OURS, PEER], || async {
         let (_listener, mut events) = listening(vec![with_password("secret")]).await;
         let with = |password: Option<&str>| DialOptions {
-            md5_password: password.map(str::to_owned),
+            md5_password: password.map(bgp::Password::from),
             ..calling()
         };
         is_refused(with(None)).await;
@@ -202,7 +202,7 @@ fn md5_passwords_change_while_listening() {
     with_addresses(&[OURS, PEER], || async {
         let (listener, mut events) = listening(vec![with_password("old")]).await;
         let with = |password: Option<&str>| DialOptions {
-            md5_password: password.map(str::to_owned),
+            md5_password: password.map(bgp::Password::from),
             ..calling()
         };
         for (peers, right, wrong) in [

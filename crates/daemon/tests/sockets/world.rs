@@ -115,6 +115,7 @@ impl Process {
         Process(
             Command::new(std::env::current_exe().unwrap())
                 .env(RUN_DIR, run_dir)
+                .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap(),
         )

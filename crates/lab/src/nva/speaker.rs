@@ -274,7 +274,7 @@ impl Speaker {
         for index in 0..self.peers.len() {
             let stop = Input::Stop {
                 subcode: CeaseSubcode::AdministrativeShutdown,
-                communication: "the NVA stops".to_owned(),
+                reason: "the NVA stops".to_owned(),
             };
             self.handle(index, Some(stop)).await?;
         }

@@ -9,10 +9,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::instance::{Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent, RouteServerIntent};
-use crate::peer::{Peer, endpoint, needs_reset, peer_info};
+use crate::peer::{Peer, PeerHistory, endpoint, needs_reset, peer_info};
 use crate::route_server::RouteServer;
 use crate::vnet::Topology;
 use bgp::wire::CeaseSubcode;
+
+/// Histories of peers that were removed to come back with another session, by id.
+type Histories = FxHashMap<String, PeerHistory>;
 
 impl Instance {
     pub(super) fn apply_intent(&mut self, now: Instant, intent: Arc<Intent>) {
@@ -22,10 +25,11 @@ impl Instance {
         self.intent_version = intent.version;
         self.topology = Topology::new(intent.clone());
         self.topology_changed = true;
-        self.remove_route_servers(now, &intent);
+        let mut histories = Histories::default();
+        self.remove_route_servers(now, &intent, &mut histories);
         let mut fresh = Vec::new();
         for route_server in &intent.route_servers {
-            self.apply_route_server(now, route_server, &mut fresh);
+            self.apply_route_server(now, route_server, &mut histories, &mut fresh);
         }
         self.listen();
         for key in fresh {
@@ -34,7 +38,7 @@ impl Instance {
     }
 
     /// Removes route servers that are no more, and those that change so much that no session survives it.
-    fn remove_route_servers(&mut self, now: Instant, intent: &Intent) {
+    fn remove_route_servers(&mut self, now: Instant, intent: &Intent, histories: &mut Histories) {
         let wanted: FxHashMap<&String, &RouteServerIntent> = intent
             .route_servers
             .iter()
@@ -54,13 +58,19 @@ impl Instance {
                 .get(&id)
                 .map(|route_server| route_server.peers.clone());
             for key in keys.into_iter().flatten() {
-                self.remove_peer(now, key, subcode);
+                histories.extend(self.remove_peer(now, key, subcode));
             }
             self.route_servers.remove(&id);
         }
     }
 
-    fn apply_route_server(&mut self, now: Instant, intent: &RouteServerIntent, fresh: &mut Vec<PeerKey>) {
+    fn apply_route_server(
+        &mut self,
+        now: Instant,
+        intent: &RouteServerIntent,
+        histories: &mut Histories,
+        fresh: &mut Vec<PeerKey>,
+    ) {
         match self.route_servers.get_mut(&intent.id) {
             Some(route_server) => {
                 self.topology_changed = true;
@@ -71,7 +81,7 @@ impl Instance {
                 self.route_servers.insert(intent.id.clone(), route_server);
             }
         }
-        self.remove_peers(now, intent);
+        self.remove_peers(now, intent, histories);
         let mut keys = Vec::with_capacity(intent.peers.len());
         let mut seen = FxHashSet::default();
         for peer in intent.peers.iter().filter(|peer| seen.insert(&peer.id)) {
@@ -81,7 +91,8 @@ impl Instance {
                     keys.push(key);
                 }
                 None => {
-                    let Some(key) = self.add_peer(&intent.id, peer) else {
+                    let history = histories.remove(&peer.id).unwrap_or_default();
+                    let Some(key) = self.add_peer(&intent.id, peer, history) else {
                         continue;
                     };
                     keys.push(key);
@@ -95,7 +106,7 @@ impl Instance {
     }
 
     /// Removes peers that are no more, and those that need another session; these come back as others.
-    fn remove_peers(&mut self, now: Instant, intent: &RouteServerIntent) {
+    fn remove_peers(&mut self, now: Instant, intent: &RouteServerIntent, histories: &mut Histories) {
         let wanted: FxHashMap<&String, &PeerIntent> = intent.peers.iter().map(|peer| (&peer.id, peer)).collect();
         let keys = self
             .route_servers
@@ -106,20 +117,21 @@ impl Instance {
                 continue;
             };
             match wanted.get(&peer.intent.id) {
-                None => self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured),
+                None => {
+                    self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured);
+                }
                 Some(after) if needs_reset(&peer.intent, after) => {
-                    self.remove_peer(now, key, CeaseSubcode::OtherConfigurationChange);
+                    histories.extend(self.remove_peer(now, key, CeaseSubcode::OtherConfigurationChange));
                 }
                 Some(_) => {}
             }
         }
     }
 
-    fn remove_peer(&mut self, now: Instant, key: PeerKey, subcode: CeaseSubcode) {
+    /// Its id and history, in case it comes back.
+    fn remove_peer(&mut self, now: Instant, key: PeerKey, subcode: CeaseSubcode) -> Option<(String, PeerHistory)> {
         self.drive(now, key, stop(subcode, "the peering's configuration changed"));
-        let Some(peer) = self.peers.remove(&key) else {
-            return;
-        };
+        let peer = self.peers.remove(&key)?;
         self.peer_ids.remove(&peer.intent.id);
         if let Some(at) = peer.deadline {
             self.timers.remove(&(at, key));
@@ -138,14 +150,15 @@ impl Instance {
             }
             *owner != key
         });
+        Some((peer.intent.id.clone(), peer.into_history()))
     }
 
-    fn add_peer(&mut self, route_server: &str, intent: &PeerIntent) -> Option<PeerKey> {
+    fn add_peer(&mut self, route_server: &str, intent: &PeerIntent, history: PeerHistory) -> Option<PeerKey> {
         let route_server = self.route_servers.get_mut(route_server)?;
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         let index = route_server.rib.add_peer(peer_info(intent, None));
-        let peer = Peer::new(key, intent.clone(), route_server, index, self.seed);
+        let peer = Peer::new(key, intent.clone(), route_server, index, self.seed, history);
         self.peer_ids.insert(intent.id.clone(), key);
         self.peers.insert(key, peer);
         Some(key)
@@ -170,6 +183,7 @@ impl Instance {
             != (intent.route_limit, intent.route_limit_warning_percent)
         {
             peer.warned = false;
+            self.drive(now, key, session::Input::Pardon);
             self.check_limit(now, key);
         }
         match (before.admin_down, intent.admin_down) {
@@ -212,9 +226,9 @@ impl Instance {
     }
 }
 
-fn stop(subcode: CeaseSubcode, communication: &str) -> session::Input {
+fn stop(subcode: CeaseSubcode, reason: &str) -> session::Input {
     session::Input::Stop {
         subcode,
-        communication: communication.to_owned(),
+        reason: reason.to_owned(),
     }
 }

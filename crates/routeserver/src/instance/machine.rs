@@ -161,6 +161,20 @@ impl Instance {
         self.intent_version
     }
 
+    /// Why a peer (bgpConnection id) cannot be asked for its routes again, for people; `None`: it can, or there is no such peer.
+    pub fn soft_reset_problem(&self, peer: &str) -> Option<String> {
+        let peer = self.peers.get(self.peer_ids.get(peer)?)?;
+        match &peer.up {
+            Some(up) if up.negotiated.capabilities.route_refresh => None,
+            Some(_) => Some(
+                "the peer did not offer the route refresh capability (RFC 2918), so it cannot be asked for its routes again; \
+                 use a hard reset (without soft)"
+                    .to_owned(),
+            ),
+            None => Some("the session is not Established; the peer sends all its routes when it is".to_owned()),
+        }
+    }
+
     pub(super) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
@@ -174,10 +188,13 @@ impl Instance {
             false => session::Input::Reset {
                 notification: Notification::cease(CeaseSubcode::AdministrativeReset),
                 reason: "reset by the operator".to_owned(),
-                caused_by_peer: false,
+                offence: None,
             },
         };
         self.drive(now, key, input);
+        if !soft {
+            self.drive(now, key, session::Input::Pardon);
+        }
     }
 
     /// Says farewell. From here on agents hear nothing: their routes stay until the other instance or our next life speaks.
@@ -187,7 +204,7 @@ impl Instance {
         for key in keys {
             let stop = session::Input::Stop {
                 subcode: CeaseSubcode::AdministrativeShutdown,
-                communication: "the route server instance is leaving".to_owned(),
+                reason: "the route server instance is leaving".to_owned(),
             };
             self.drive(now, key, stop);
         }

@@ -9,7 +9,9 @@ use rib::{DecisionStep, PathReport, RejectRule, Standing};
 
 use crate::instance::Instance;
 use crate::peer::Peer;
-use crate::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+use crate::report::{
+    AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport, RouteReport,
+};
 use crate::route_server::RouteServer;
 use crate::vnet::{LocRib, Scope, rows};
 
@@ -27,6 +29,12 @@ impl Instance {
             converging: !self.converged,
             peers_established: self.peers.values().filter(|peer| peer.up.is_some()).count(),
             peers: self.peers.len(),
+            peers_down: self
+                .peers
+                .values()
+                .filter(|peer| peer.up.is_none() && !peer.intent.admin_down)
+                .map(|peer| peer.intent.id.clone())
+                .collect(),
             agents: self.delivery.agent_count(),
             address_problems: self.route_servers.values().filter_map(problem).collect(),
         }
@@ -125,15 +133,8 @@ impl Instance {
     }
 
     fn peer_report(&self, now: Instant, route_server: &RouteServer, peer: &Peer) -> PeerReport {
-        let SessionStatus {
-            state,
-            since,
-            established_count,
-            last_error,
-            messages_received,
-            messages_sent,
-            ..
-        } = peer.session.status();
+        let SessionStatus { state, history, .. } = peer.session.status();
+        let ago_secs = |at: Instant| now.saturating_duration_since(at).as_secs();
         let negotiated = peer.up.as_ref().map(|up| &up.negotiated);
         let counts = route_server.rib.counts(peer.index);
         PeerReport {
@@ -145,9 +146,14 @@ impl Instance {
             peer_address: peer.intent.address,
             peer_asn: peer.intent.asn.0,
             state: format!("{state:?}"),
-            since_secs: since.map(|since| now.saturating_duration_since(since).as_secs()),
-            established_count,
-            last_error,
+            since_secs: history.since.map(ago_secs),
+            established_count: history.established_count,
+            last_error: history.last_error(),
+            last_down: history.last_down.map(|down| LastDownReport {
+                ago_secs: ago_secs(down.at),
+                reason: down.reason,
+            }),
+            last_attempt_error: history.last_attempt_error,
             hold_time_secs: negotiated.map(|negotiated| negotiated.hold_time_secs),
             peer_identifier: negotiated.map(|negotiated| negotiated.peer_identifier.to_string()),
             capabilities: negotiated.map_or(Vec::new(), |negotiated| capability_names(negotiated.capabilities)),
@@ -158,8 +164,8 @@ impl Instance {
             route_limit: peer.intent.route_limit,
             updates_received: peer.updates_received,
             mended_updates: peer.mended_updates,
-            messages_received,
-            messages_sent,
+            messages_received: history.messages_received,
+            messages_sent: history.messages_sent,
         }
     }
 
@@ -253,7 +259,7 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::OwnNextHop => "own-next-hop",
         RejectRule::InsideVirtualNetwork => "inside-virtual-network",
         RejectRule::UnusableNextHop => "unusable-next-hop",
-        RejectRule::OverLimit => "over-limit",
+        RejectRule::OverTotalLimit => "over-total-limit",
         RejectRule::FamilyDisabled => "family-disabled",
     }
 }

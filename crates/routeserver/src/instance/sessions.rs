@@ -258,9 +258,7 @@ impl Instance {
             route_server.rib.withdraw(peer.index, &update.withdrawn);
         }
         for announcement in &update.announced {
-            route_server
-                .rib
-                .announce(peer.index, announcement, &route_server.import);
+            route_server.announce(peer.index, announcement);
         }
         route_server.unsettled = true;
         if let Some(first) = update.mended.first() {
@@ -289,7 +287,7 @@ impl Instance {
             let reset = session::Input::Reset {
                 notification: Notification::cease(CeaseSubcode::MaximumNumberOfPrefixesReached),
                 reason: format!("{held} prefixes are more than the limit of {limit}"),
-                caused_by_peer: true,
+                offence: Some(session::Offence::PrefixLimit),
             };
             self.drive(now, key, reset);
         } else if near && !warned && held > 0 {

@@ -22,7 +22,8 @@ fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRo
     let user_row = user.map(|route| user_row(scope, prefix, route));
     let bgp_row = bgp.map(|next_hops| {
         let row = row(scope, prefix, "VirtualNetworkGateway", "VirtualNetworkGateway");
-        let row = with_next_hops(scope, row, &next_hops.next_hops);
+        let mut row = with_next_hops(scope, row, &next_hops.next_hops);
+        row.rank = Some(next_hops.rank.0);
         if user.is_some() { invalid(row) } else { row }
     });
     let system_row = scope.view.system.get(prefix).and_then(|hop| {
@@ -37,6 +38,10 @@ fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRo
 }
 
 fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRoute {
+    let gateway = match route.next_hop {
+        UserNextHop::VirtualNetworkGateway => gateway_hops(scope.view, scope.loc_rib, prefix),
+        _ => None,
+    };
     let (next_hop_type, next_hops): (_, &[IpAddr]) = match &route.next_hop {
         UserNextHop::VirtualAppliance(addresses) if addresses.len() > 1 => ("VirtualApplianceEcmp", addresses),
         UserNextHop::VirtualAppliance(addresses) => ("VirtualAppliance", addresses),
@@ -45,11 +50,12 @@ fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRou
         UserNextHop::None => ("None", &[]),
         UserNextHop::VirtualNetworkGateway => (
             "VirtualNetworkGateway",
-            gateway_hops(scope.view, scope.loc_rib, prefix).map_or(&[], |next_hops| &next_hops.next_hops),
+            gateway.map_or(&[], |next_hops| &next_hops.next_hops),
         ),
     };
     let mut row = with_next_hops(scope, row(scope, prefix, "User", next_hop_type), next_hops);
     row.name = Some(route.name.clone());
+    row.rank = gateway.map(|next_hops| next_hops.rank.0);
     row
 }
 
@@ -61,6 +67,7 @@ fn row(scope: Scope<'_>, prefix: &IpNet, source: &str, next_hop_type: &str) -> E
         address_prefix: *prefix,
         next_hop_type: next_hop_type.to_owned(),
         next_hop_ip_address: Vec::new(),
+        rank: None,
         disable_bgp_route_propagation: scope.view.propagation_disabled,
         not_installed: None,
     }

@@ -214,3 +214,33 @@ fn a_peer_report_tells_what_azure_does_not() {
     assert!(report.capabilities.contains(&"four-octet-as".to_owned()));
     assert!(world.instance.peers(world.now, Some("other")).is_empty());
 }
+
+#[test]
+fn counters_and_the_last_end_survive_a_change_that_makes_another_session() {
+    let mut world = world();
+    let before = world.instance.peers(world.now, Some("rs1"))[0].clone();
+    world.edit(|intent| intent.route_servers[0].peers[0].hold_time_secs = 30);
+    world.advance_secs(10);
+    let after = &world.instance.peers(world.now, Some("rs1"))[0];
+    assert_eq!((before.established_count, after.established_count), (1, 2));
+    assert!(after.messages_received > before.messages_received);
+    let down = after.last_down.as_ref().unwrap();
+    assert_eq!(
+        down.reason,
+        "we sent NOTIFICATION 6/6: the peering's configuration changed"
+    );
+    assert_eq!(world.nvas["nva1"].notifications.last().unwrap().data.len(), 0);
+
+    world.edit(|intent| intent.route_servers[0].asn = bgp::Asn(65010));
+    world.advance_secs(10);
+    assert!(world.instance.peers(world.now, Some("rs1"))[0].established_count >= 2);
+}
+
+#[test]
+fn a_peer_that_cannot_be_asked_again_has_a_reason_to_say_so() {
+    let mut world = world();
+    assert_eq!(world.instance.soft_reset_problem("nva1"), None);
+    world.edit(|intent| intent.route_servers[0].peers[0].admin_down = true);
+    let problem = world.instance.soft_reset_problem("nva1").unwrap();
+    assert!(problem.contains("not Established"), "{problem}");
+}

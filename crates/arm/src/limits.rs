@@ -1,0 +1,134 @@
+//! How many virtual networks and VMs a route server serves: its own network and those that use it as their gateway (az §1.1).
+//!
+//! Looked at when all that a request writes is there. Only growth is refused: a limit that was set below what there is stands in
+//! nobody's way to less.
+
+use std::collections::BTreeSet;
+
+use crate::error::ArmError;
+use crate::id::parent_key;
+use crate::resource::Resource;
+use crate::types;
+use crate::world::World;
+
+/// Writing one of these can make a route server serve more.
+const GROWING: [&str; 4] = [
+    types::VIRTUAL_NETWORK,
+    types::VIRTUAL_NETWORK_PEERING,
+    types::NETWORK_INTERFACE,
+    types::HUB_IP_CONFIGURATION,
+];
+
+/// One limit: what is counted, how it is called, what to do about it.
+struct Limit {
+    max: u32,
+    kind: &'static str,
+    count: fn(&World<'_>, &str) -> usize,
+    code: &'static str,
+    what: &'static str,
+    remedy: &'static str,
+}
+
+/// Refuses what would make a route server serve more than its limits allow; `kind` is what is written.
+pub(crate) fn check(world: &World<'_>, kind: &str) -> Result<(), ArmError> {
+    if !GROWING.contains(&kind) {
+        return Ok(());
+    }
+    let limits = &world.settings.limits;
+    let all = [
+        Limit {
+            max: limits.vnets,
+            kind: types::VIRTUAL_NETWORK,
+            count: networks,
+            code: "VnetCountLimitReached",
+            what: "virtual networks",
+            remedy: "Remove the peering of one of them, or raise [limits] vnets in the configuration.",
+        },
+        Limit {
+            max: limits.vms,
+            kind: types::NETWORK_INTERFACE,
+            count: virtual_machines,
+            code: "NetworkInterfaceCountLimitReached",
+            what: "VMs (network interfaces)",
+            remedy: "Delete one of them, or raise [limits] vms in the configuration.",
+        },
+    ];
+    all.iter().try_for_each(|limit| check_one(world, limit))
+}
+
+fn check_one(world: &World<'_>, limit: &Limit) -> Result<(), ArmError> {
+    let max = limit.max as usize;
+    // Counting what is served takes its time; mostly there are too few in all.
+    if max == 0 || world.count(limit.kind) <= max {
+        return Ok(());
+    }
+    let before = world.before();
+    for hub in world
+        .under("")
+        .into_iter()
+        .filter(|each| each.kind == types::VIRTUAL_HUB)
+    {
+        let key = hub.key();
+        let now = (limit.count)(world, &key);
+        if now <= max {
+            continue;
+        }
+        let current = (limit.count)(&before, &key);
+        if now > current {
+            return Err(ArmError::bad(
+                limit.code,
+                format!(
+                    "The number of {} has reached the limit of route server '{}'. Current {}: {current}, max limit: {max}. {}",
+                    limit.what,
+                    hub.name(),
+                    limit.what,
+                    limit.remedy
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn networks(world: &World<'_>, hub: &str) -> usize {
+    served_networks(world, hub).len()
+}
+
+fn virtual_machines(world: &World<'_>, hub: &str) -> usize {
+    let mut nics = BTreeSet::new();
+    for network in served_networks(world, hub) {
+        for subnet in world.children(&network.key(), "subnets") {
+            let holders = world.index().allocations_of(&subnet.key());
+            let holders = holders.iter().map(|allocation| allocation.holder.to_ascii_lowercase());
+            nics.extend(
+                holders
+                    .filter(|holder| holder.contains("/networkinterfaces/"))
+                    .filter_map(|holder| parent_key(&holder).map(str::to_owned)),
+            );
+        }
+    }
+    nics.len()
+}
+
+/// The route server's virtual network and those that use it as their gateway.
+pub(crate) fn served_networks<'w>(world: &'w World<'_>, hub: &str) -> Vec<&'w Resource> {
+    let configurations = world.children(hub, "ipConfigurations");
+    let subnet = configurations.first().and_then(|first| types::hub_subnet_of(first));
+    let Some(own) = subnet.as_deref().and_then(parent_key) else {
+        return Vec::new();
+    };
+    let peering_to = |from: &str, to: &str| {
+        let mut peerings = world.children(from, "virtualNetworkPeerings").into_iter();
+        peerings.find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
+    };
+    let peerings = world.children(own, "virtualNetworkPeerings").into_iter();
+    let spokes = peerings.filter_map(|peering| {
+        let remote = peering.reference_key("remoteVirtualNetwork")?;
+        let back = peering_to(&remote, own)?;
+        let uses = peering.property("allowGatewayTransit") == &serde_json::json!(true)
+            && back.property("useRemoteGateways") == &serde_json::json!(true)
+            && types::is_connected(peering, || Some(back));
+        if uses { world.get(&remote) } else { None }
+    });
+    world.get(own).into_iter().chain(spokes).collect()
+}

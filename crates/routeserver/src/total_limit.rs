@@ -1,0 +1,106 @@
+//! The limit on prefixes in total: those of the virtual networks and those learned, whoever sent them, per route server (az §1.1).
+//!
+//! A prefix that is in stays in; one that would be too many is refused with a verdict of its own and the session goes on. When
+//! there is room again everything refused is asked about anew. A prefix counts once, however many peers announce it.
+
+use std::cell::RefCell;
+
+use bgp::IpNet;
+use bgp::wire::PathAttributes;
+use rib::{Change, ImportPolicy, PeerIndex, RejectRule};
+use rustc_hash::FxHashSet;
+
+use crate::policy::ImportRules;
+
+/// What is in. Not used at all while there is no limit.
+#[derive(Debug, Default)]
+pub(crate) struct TotalLimit {
+    /// Learned prefixes that may be in; `None`: any number.
+    room: Option<usize>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    admitted: FxHashSet<IpNet>,
+    /// Those of `admitted` that the Loc-RIB did not have when it was last decided.
+    fresh: FxHashSet<IpNet>,
+    /// Something was refused since everything was last asked about.
+    refused: bool,
+}
+
+impl TotalLimit {
+    /// `limit` prefixes in all (0: no limit), of which the virtual networks take `local`. True if every verdict must be asked
+    /// for anew.
+    pub(crate) fn set(&mut self, limit: u32, local: usize) -> bool {
+        let room = (limit > 0).then(|| (limit as usize).saturating_sub(local));
+        if self.room == room {
+            return false;
+        }
+        self.room = room;
+        let state = self.state.get_mut();
+        let anew = state.refused || room.is_none_or(|room| state.admitted.len() > room) || state.admitted.is_empty();
+        if anew {
+            *state = State::default();
+        }
+        anew
+    }
+
+    fn admit(&self, prefix: &IpNet) -> bool {
+        let Some(room) = self.room else {
+            return true;
+        };
+        let mut state = self.state.borrow_mut();
+        if state.admitted.contains(prefix) {
+            return true;
+        }
+        if state.admitted.len() >= room {
+            state.refused = true;
+            return false;
+        }
+        state.admitted.insert(*prefix);
+        state.fresh.insert(*prefix);
+        true
+    }
+
+    /// Follows what was decided: prefixes that nobody's accepted path holds any more make room. `holds` tells whether the Loc-RIB
+    /// has a prefix. True if there is room again for something that was refused.
+    pub(crate) fn decided(&mut self, changes: &[Change], holds: impl Fn(&IpNet) -> bool) -> bool {
+        let Some(room) = self.room else {
+            return false;
+        };
+        let state = self.state.get_mut();
+        for change in changes {
+            state.fresh.remove(&change.prefix);
+            if change.choice.is_none() {
+                state.admitted.remove(&change.prefix);
+            }
+        }
+        // One that came and went between two decisions shows in no change; nor does one that was asked about anew and stayed.
+        for prefix in state.fresh.drain() {
+            if !holds(&prefix) {
+                state.admitted.remove(&prefix);
+            }
+        }
+        let again = state.refused && state.admitted.len() < room;
+        state.refused &= !again;
+        again
+    }
+}
+
+/// A route server's own rules, then the limit.
+pub(crate) struct Import<'a> {
+    pub(crate) rules: &'a ImportRules,
+    pub(crate) total: &'a TotalLimit,
+}
+
+impl ImportPolicy for Import<'_> {
+    fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
+        self.rules.refuse_attributes(peer, attributes)
+    }
+
+    fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
+        let refused = self.rules.refuse_prefix(peer, prefix);
+        refused.or_else(|| (!self.total.admit(prefix)).then_some(RejectRule::OverTotalLimit))
+    }
+}
