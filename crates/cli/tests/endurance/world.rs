@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path as FilePath;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use lab::topology::{Path, Topology};
@@ -14,6 +14,8 @@ use crate::model::{Model, Nva, Vm, differences, from_api, from_kernel, net};
 
 /// Far more than anything here takes.
 pub const DEADLINE: Duration = Duration::from_secs(90);
+/// A batch that takes longer to settle says meanwhile what it waits for.
+const SLOW: Duration = Duration::from_secs(5);
 pub const NVAS: usize = 3;
 const NAME: &str = "endurance";
 /// vm1's subnet has the route table; vm2's address is also somebody's third-party next hop.
@@ -208,6 +210,7 @@ impl World {
     }
 
     fn settle_unless(&self, what: &str, more: impl Fn(&World, &Vm) -> Result<Vec<String>, LabError>) {
+        let (begin, mut told) = (Instant::now(), false);
         let settled = self.lab.wait_until(what, DEADLINE, |lab| {
             for vm in &VMS {
                 let kernel = from_kernel(&lab.kernel_routes(vm.name)?);
@@ -216,30 +219,37 @@ impl World {
                     still = more(self, vm)?;
                 }
                 if !still.is_empty() {
+                    if begin.elapsed() > SLOW && !std::mem::replace(&mut told, true) {
+                        eprintln!("slow: {what}\n{}\n{}", still.join("\n"), self.why());
+                    }
                     return Ok(still);
                 }
             }
             Ok(Vec::new())
         });
         if let Err(error) = settled {
-            let peers = self.api.peers().unwrap_or_default();
-            let peers = peers.iter().map(|p| {
-                format!(
-                    "{} with instance {}: {} {:?}",
-                    p.name, p.instance, p.state, p.last_error
-                )
-            });
-            let api = VMS.iter().flat_map(|vm| {
-                let rows = self.api.effective_routes(vm.name).unwrap_or_default();
-                differences(
-                    &format!("API, {}", vm.name),
-                    &from_api(&rows, vm, &self.model.address_space),
-                    &self.model.table(vm),
-                )
-            });
-            let why: Vec<String> = peers.chain(api).collect();
-            panic!("{error}\n{}\n{:#?}", why.join("\n"), self.model.nvas);
+            panic!("{error}\n{}\n{:#?}", self.why(), self.model.nvas);
         }
+    }
+
+    /// What instances and API say, for whoever has to find out what it waits for.
+    fn why(&self) -> String {
+        let peers = self.api.peers().unwrap_or_default();
+        let peers = peers.iter().map(|p| {
+            format!(
+                "{} with instance {}: {} {:?}",
+                p.name, p.instance, p.state, p.last_error
+            )
+        });
+        let api = VMS.iter().flat_map(|vm| {
+            let rows = self.api.effective_routes(vm.name).unwrap_or_default();
+            differences(
+                &format!("API, {}", vm.name),
+                &from_api(&rows, vm, &self.model.address_space),
+                &self.model.table(vm),
+            )
+        });
+        peers.chain(api).collect::<Vec<_>>().join("\n")
     }
 }
 
