@@ -2,7 +2,8 @@
 //!
 //! An offence costs a point, half a minute of peace takes one away; the time that a peer is held off is no peace. The first
 //! resets cost next to nothing, because a peer that was restarted, or sent one bad message, should be back within seconds; a
-//! peer that goes on and on waits longer and longer. A peer over its prefix limit would send the same flood again each time
+//! peer that goes on and on waits longer and longer. One that only leaves and comes back never waits long: an appliance that is
+//! restarted often is wanted back each time, and the short wait bounds what its flapping costs. A peer over its prefix limit would send the same flood again each time
 //! it is let in, so there the wait grows from the second time on.
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ const DECAY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backoff {
     errors: Record,
+    departures: Record,
     prefix_limit: Record,
 }
 
@@ -38,6 +40,9 @@ impl Backoff {
     pub(super) fn on_reset(&mut self, now: Instant, offence: Offence, max: Duration) -> Duration {
         match offence {
             Offence::Error => self.errors.add(now, |points| error_hold(points).min(max)),
+            Offence::Departure => self
+                .departures
+                .add(now, |points| error_hold(points).min(SHORT_HOLD).min(max)),
             Offence::PrefixLimit => self.prefix_limit.add(now, |points| prefix_limit_hold(points).min(max)),
         }
     }
@@ -100,6 +105,13 @@ mod tests {
             waits(Offence::Error, 16, Duration::ZERO),
             [0, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 60, 60, 60]
         );
+    }
+
+    #[test]
+    fn a_peer_that_only_leaves_and_comes_back_never_waits_long() {
+        let waits = waits(Offence::Departure, 100, Duration::ZERO);
+        assert_eq!(waits[0], 0);
+        assert!(waits[1..].iter().all(|wait| *wait == 1), "{waits:?}");
     }
 
     #[test]

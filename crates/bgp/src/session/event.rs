@@ -114,8 +114,10 @@ pub enum Input {
 /// What a peer did to be reset; each kind has its own back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offence {
-    /// It sent what it must not, or closed, or went deaf.
+    /// It sent what it must not, or went deaf.
     Error,
+    /// It left: closed the connection, or said farewell with a NOTIFICATION. What is restarted again and again is no attacker.
+    Departure,
     /// It announced more prefixes than it may, and will again as soon as it is back.
     PrefixLimit,
 }

@@ -626,7 +626,7 @@ impl Session {
             }
             End::Gone(reason) => {
                 let was_established = connection.progress == Progress::Established;
-                (reason, was_established.then_some(Offence::Error))
+                (reason, was_established.then_some(Offence::Departure))
             }
             End::Deaf => (DownReason::SendHoldTimerExpired, Some(Offence::Error)),
         };
