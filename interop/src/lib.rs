@@ -2,14 +2,12 @@
 //! [`World`] and fails with the first claim that does not hold. `tests/matrix.rs` runs each against each.
 
 mod bulk;
-mod gaps;
 mod password;
 pub mod scenarios;
 mod speaker;
 mod station;
 mod world;
 
-pub use gaps::known_gap;
 pub use scenarios::{SCENARIOS, Scenario};
 pub use speaker::{SPEAKERS, Speaker};
 pub use station::Station;

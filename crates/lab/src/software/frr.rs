@@ -9,6 +9,9 @@ use crate::error::LabError;
 use crate::process::ProcessSpec;
 use crate::topology::Path;
 
+/// How long FRR waits for more peers of the same kind before it sends its table, in milliseconds.
+const COALESCE_MS: u32 = 1;
+
 /// The highest sequence number of a route map.
 const LAST_ENTRY: u32 = 65_535;
 
@@ -29,6 +32,9 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     line(format_args!(
         " bgp log-neighbor-changes\n no bgp ebgp-requires-policy\n no bgp network import-check"
     ));
+    // FRR waits a second before it tells a new peer its table, and forgets to withdraw what a changed route map made it tell
+    // within that second (8.4.4).
+    line(format_args!(" coalesce-time {COALESCE_MS}"));
     for peer in &appliance.peers {
         line(format_args!(" neighbor {peer} remote-as {ROUTE_SERVER_ASN}"));
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
