@@ -128,7 +128,7 @@ impl World {
         self.eventually(&format!("the sessions of {node}"), |world| {
             let mut peers = world.api.peers()?;
             peers.retain(|p| p.name == node && p.state != "Established");
-            if !peers.is_empty() && node != OBSERVER {
+            if !peers.is_empty() {
                 world.hurry(node);
             }
             let down = peers
@@ -141,7 +141,7 @@ impl World {
     /// OpenBGPD lets a session that failed rest for half a minute, and longer each time, unless somebody tells it to try now. It may
     /// not be listening yet; then it has nothing to rest from.
     fn hurry(&self, node: &str) {
-        if self.speaker.0 == Software::Openbgpd {
+        if self.speaker.0 == Software::Openbgpd && node != OBSERVER {
             let socket = self.nva_file(node, "bgpd.sock").display().to_string();
             for instance in INSTANCE_ADDRESSES {
                 let _ = self
@@ -301,6 +301,9 @@ impl World {
             let answer = world.api.get(&format!("/routewright/v1/peers{}", peering_id(node)))?;
             let rows = answer["value"].as_array().cloned().unwrap_or_default();
             let fine = rows.len() == INSTANCES && rows.iter().all(&holds);
+            if rows.iter().any(|row| row["state"] != "Established") {
+                world.hurry(node);
+            }
             Ok((!fine).then(|| format!("{rows:?}")).into_iter().collect())
         })
     }
