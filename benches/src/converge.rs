@@ -32,6 +32,8 @@ const REST: Duration = Duration::from_millis(500);
 pub(crate) struct Figures {
     converged: Option<f64>,
     cpu: Option<f64>,
+    /// Routes told, of those that had to be.
+    told: Option<f64>,
     idle_mib: f64,
     rss_mib: Option<f64>,
     peak_mib: Option<f64>,
@@ -106,6 +108,12 @@ fn measure(kind: Kind, workload: Workload, patience: Duration, figures: &mut Fig
         holding.right.load(Ordering::Acquire) == wanted.all_live[peer as usize]
     })?;
     figures.converged = Some(started.elapsed().as_secs_f64());
+    let told: u64 = load
+        .holdings
+        .iter()
+        .map(|holding| holding.announced.load(Ordering::Acquire))
+        .sum();
+    figures.told = Some(told as f64 / sizes(workload).1 as f64);
     thread::sleep(REST);
     figures.cpu = Some(speaker.cpu_secs()? - cpu_before);
     if kind == Kind::Floor {
@@ -246,6 +254,9 @@ fn print(rows: &[(Kind, Figures)]) {
     let columns: Vec<Column<'_, Figures>> = vec![
         Column::new("converged s", secs(|f| f.converged)),
         Column::new("CPU s", secs(|f| f.cpu)),
+        Column::new("told / needed", |f: &Figures| {
+            f.told.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
+        }),
         Column::new("RSS MiB", whole(|f| f.rss_mib)),
         Column::new("peak", whole(|f| f.peak_mib)),
         Column::new("B/path", whole(|f| f.bytes_per_path)),

@@ -203,6 +203,8 @@ impl Receiver {
         if attributes_end < body.len() {
             // A path without a neighbour counts as a wrong one.
             let neighbour = neighbour(&body[withdrawn_end + 2..attributes_end]).unwrap_or(NOBODY - 1);
+            // FRR tells a peer its own routes too; whoever hears his own AS drops the path (RFC 4271 §9.1.2).
+            let neighbour = if neighbour == self.own { NOBODY } else { neighbour };
             for_each_prefix(&body[attributes_end..], |number| {
                 self.counts.announced += 1;
                 self.set(number, neighbour);

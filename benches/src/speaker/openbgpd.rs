@@ -1,4 +1,4 @@
-//! OpenBGPD. Three processes: the session engine, the route decision engine, and their parent; all count.
+//! OpenBGPD. Its processes all count.
 
 use std::fmt::Write as _;
 use std::fs::Permissions;
@@ -13,6 +13,9 @@ use super::{Speaker, children_of};
 use crate::network::Network;
 use crate::workload::{DEVICE, address_of, asn_of};
 
+/// Parent, session engine, route decision engine, RTR engine.
+const PROCESSES: usize = 4;
+
 pub(super) fn start(network: &Network, peers: u32) -> Result<Speaker> {
     let directory = TempDir::new()?;
     let mut config = format!(
@@ -23,8 +26,12 @@ pub(super) fn start(network: &Network, peers: u32) -> Result<Speaker> {
         let (address, asn) = (address_of(peer), asn_of(peer));
         let _ = writeln!(
             config,
-            "neighbor {address} {{ remote-as {asn}\n passive\n multihop 2\n set nexthop self }}"
+            "neighbor {address} {{\n remote-as {asn}\n passive\n multihop 8\n announce IPv4 unicast\n set nexthop self\n}}"
         );
+    }
+    // It locks itself into its user's home, which Debian makes only when its service starts.
+    if let Some(user) = nix::unistd::User::from_name("_openbgpd")? {
+        std::fs::create_dir_all(user.dir)?;
     }
     config.push_str("allow from any\nallow to any\n");
     let path = directory.path().join("bgpd.conf");
@@ -42,7 +49,7 @@ pub(super) fn start(network: &Network, peers: u32) -> Result<Speaker> {
     let mut speaker = Speaker::of_child(child, directory);
     let parent = speaker.measured[0];
     let deadline = Instant::now() + Duration::from_secs(10);
-    while speaker.measured.len() < 3 {
+    while speaker.measured.len() < PROCESSES {
         if Instant::now() > deadline {
             bail!("OpenBGPD does not start its processes");
         }

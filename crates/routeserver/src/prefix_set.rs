@@ -1,34 +1,69 @@
 //! A set of prefixes that answers whether it covers another prefix: equal to or inside a member. Members are never merged:
 //! 10.0.0.0/16 and 10.1.0.0/16 do not cover 10.0.0.0/15.
 
-use std::net::IpAddr;
-
 use bgp::IpNet;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Members that no other member covers, in order of family and address; such prefixes are disjoint.
+/// Members that no other member covers, by family; such prefixes are disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PrefixSet(Vec<IpNet>);
+pub(crate) struct PrefixSet {
+    ipv4: Vec<Range<u32>>,
+    ipv6: Vec<Range<u128>>,
+}
+
+/// The addresses of a prefix, first and last, as numbers: asked for every route that comes in.
+type Range<A> = (A, A);
 
 impl PrefixSet {
     /// Whether `prefix` equals a member or lies inside one.
+    #[inline]
     pub(crate) fn covers(&self, prefix: &IpNet) -> bool {
-        let after = self.0.partition_point(|member| start(member) <= start(prefix));
-        after > 0 && self.0[after - 1].contains(prefix)
+        match prefix {
+            IpNet::V4(prefix) => covers(&self.ipv4, range_v4(prefix)),
+            IpNet::V6(prefix) => covers(&self.ipv6, range_v6(prefix)),
+        }
     }
+}
+
+#[inline]
+fn covers<A: Ord>(members: &[Range<A>], (first, last): Range<A>) -> bool {
+    let after = members.partition_point(|member| member.0 <= first);
+    after > 0 && last <= members[after - 1].1
 }
 
 impl FromIterator<IpNet> for PrefixSet {
     fn from_iter<I: IntoIterator<Item = IpNet>>(prefixes: I) -> PrefixSet {
-        let mut prefixes: Vec<IpNet> = prefixes.into_iter().map(|prefix| prefix.trunc()).collect();
-        // Wider prefixes come before those that they contain.
-        prefixes.sort_unstable_by_key(|prefix| (start(prefix), prefix.prefix_len()));
-        prefixes.dedup_by(|inner, outer| outer.contains(&*inner));
-        PrefixSet(prefixes)
+        let mut set = PrefixSet::default();
+        for prefix in prefixes {
+            match prefix {
+                IpNet::V4(prefix) => set.ipv4.push(range_v4(&prefix)),
+                IpNet::V6(prefix) => set.ipv6.push(range_v6(&prefix)),
+            }
+        }
+        keep_outermost(&mut set.ipv4);
+        keep_outermost(&mut set.ipv6);
+        set
     }
 }
 
-fn start(prefix: &IpNet) -> IpAddr {
-    prefix.network()
+fn keep_outermost<A: Ord + Copy>(ranges: &mut Vec<Range<A>>) {
+    // Wider prefixes come before those that they contain.
+    ranges.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+    ranges.dedup_by(|inner, outer| inner.1 <= outer.1);
+}
+
+#[inline]
+fn range_v4(prefix: &Ipv4Net) -> Range<u32> {
+    let host = u32::MAX.checked_shr(prefix.prefix_len().into()).unwrap_or(0);
+    let first = prefix.addr().to_bits() & !host;
+    (first, first | host)
+}
+
+#[inline]
+fn range_v6(prefix: &Ipv6Net) -> Range<u128> {
+    let host = u128::MAX.checked_shr(prefix.prefix_len().into()).unwrap_or(0);
+    let first = prefix.addr().to_bits() & !host;
+    (first, first | host)
 }
 
 #[cfg(test)]

@@ -365,6 +365,35 @@ fn updates_count_as_signs_of_life() {
 }
 
 #[test]
+fn an_update_that_is_heard_leaves_the_session_as_one_that_is_handled() {
+    let (mut heard, mut handled) = (Bench::started(), Bench::started());
+    let connections = [heard.establish(), handled.establish()];
+    for bench in [&mut heard, &mut handled] {
+        bench.outputs();
+        bench.pass(Duration::from_secs(100));
+        bench.outputs();
+    }
+    assert!(heard.session.hears_update(heard.now, connections[0]));
+    handled.receive(connections[1], Message::Update(Update::default()));
+    assert_eq!(handled.outputs(), [Output::Update(Update::default())]);
+    assert_eq!(heard.outputs(), []);
+    let left = |bench: &Bench| bench.session.poll_timeout().map(|at| at - bench.now);
+    assert_eq!(left(&heard), left(&handled));
+    let received = |bench: &Bench| bench.session.status().history.messages_received;
+    assert_eq!(received(&heard), received(&handled));
+}
+
+#[test]
+fn an_update_is_not_heard_before_the_session_is_established_nor_on_another_connection() {
+    let mut bench = Bench::started();
+    let connection = bench.connect(Direction::Dialled);
+    assert!(!bench.session.hears_update(bench.now, connection));
+    let mut bench = Bench::started();
+    bench.establish();
+    assert!(!bench.session.hears_update(bench.now, ConnectionId(99)));
+}
+
+#[test]
 fn deaf_peer_is_dropped_by_the_send_hold_timer() {
     let mut bench = Bench::started();
     let connection = bench.establish();

@@ -28,18 +28,28 @@ pub(super) struct AttributeCache {
 /// The path attributes of an UPDATE as they came, and what they mean.
 #[derive(Clone, Default)]
 struct RawSlot {
-    hash: u64,
+    /// Of what is kept, or of what was met once since and is kept when it comes again: a table whose sets all differ costs no copies.
+    met: u64,
     raw: Vec<u8>,
     attributes: Option<Arc<PathAttributes>>,
+}
+
+/// The hash of an UPDATE's raw path attributes.
+#[derive(Clone, Copy)]
+pub(super) struct RawHash(u64);
+
+impl RawHash {
+    pub(super) fn of(raw: &[u8]) -> RawHash {
+        RawHash(hash(raw))
+    }
 }
 
 impl AttributeCache {
     /// What `raw` meant the last time.
     #[inline]
-    pub(super) fn by_raw(&self, raw: &[u8]) -> Option<Arc<PathAttributes>> {
-        let hash = hash(raw);
-        let slot = self.by_raw.get(index(hash))?;
-        if slot.hash == hash && slot.raw == raw {
+    pub(super) fn by_raw(&self, raw: &[u8], hash: RawHash) -> Option<Arc<PathAttributes>> {
+        let slot = self.by_raw.get(index(hash.0))?;
+        if slot.met == hash.0 && slot.raw == raw {
             slot.attributes.clone()
         } else {
             None
@@ -47,16 +57,17 @@ impl AttributeCache {
     }
 
     /// Remembers what `raw` means. Only for attributes without prefixes and without faults.
-    pub(super) fn insert_raw(&mut self, raw: &[u8], attributes: &Arc<PathAttributes>) {
+    pub(super) fn insert_raw(&mut self, raw: &[u8], hash: RawHash, attributes: &Arc<PathAttributes>) {
         if raw.len() > MAX_KEPT {
             return;
         }
         if self.by_raw.is_empty() {
             self.by_raw.resize(SLOTS, RawSlot::default());
         }
-        let hash = hash(raw);
-        if let Some(slot) = self.by_raw.get_mut(index(hash)) {
-            slot.hash = hash;
+        if let Some(slot) = self.by_raw.get_mut(index(hash.0)) {
+            if std::mem::replace(&mut slot.met, hash.0) != hash.0 {
+                return;
+            }
             slot.raw.clear();
             slot.raw.extend_from_slice(raw);
             slot.attributes = Some(Arc::clone(attributes));

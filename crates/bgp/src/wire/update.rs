@@ -23,7 +23,7 @@ use super::as_path::{self, AsnWidth};
 use super::attribute_check::{self, Fault, Verdict};
 use super::attribute_type::{self as code, Attribute};
 use super::attributes::{CanonicalBytes, PathAttributes};
-use super::cache::AttributeCache;
+use super::cache::{AttributeCache, RawHash};
 use super::decoder::DecodeContext;
 use super::error::{Mended, MessageError};
 use super::message::{Announcement, Notification, Update};
@@ -46,7 +46,8 @@ pub(super) fn decode(body: &[u8], context: DecodeContext, cache: &mut AttributeC
     if ipv4 && !nlri.is_empty() {
         nlri::decode(Family::Ipv4Unicast, nlri, &mut announced).map_err(invalid_network_field)?;
     }
-    if let Some(attributes) = cache.by_raw(raw_attributes) {
+    let hash = RawHash::of(raw_attributes);
+    if let Some(attributes) = cache.by_raw(raw_attributes, hash) {
         update.announce(attributes, announced);
         return Ok(update);
     }
@@ -58,6 +59,7 @@ pub(super) fn decode(body: &[u8], context: DecodeContext, cache: &mut AttributeC
         Parts {
             withdrawn,
             raw_attributes,
+            hash,
             nlri,
         },
         announced,
@@ -72,6 +74,7 @@ pub(super) fn decode(body: &[u8], context: DecodeContext, cache: &mut AttributeC
 struct Parts<'a> {
     withdrawn: &'a [u8],
     raw_attributes: &'a [u8],
+    hash: RawHash,
     nlri: &'a [u8],
 }
 
@@ -126,7 +129,7 @@ fn decode_slowly(
         if let Some(next_hop) = attributes.next_hop.filter(|_| !announced.is_empty()) {
             let set = Arc::new(PathAttributes::from_canonical(next_hop.into(), bytes));
             if attributes.repeatable() {
-                cache.insert_raw(parts.raw_attributes, &set);
+                cache.insert_raw(parts.raw_attributes, parts.hash, &set);
             }
             update.announce(set, announced);
         }
@@ -240,7 +243,7 @@ impl<'a> Collected<'a> {
     }
 
     //= https://www.rfc-editor.org/rfc/rfc7606#section-3
-    //# If the MP_REACH_NLRI attribute or the MP_UNREACH_NLRI [RFC4760] attribute
+    //# If the MP_REACH_NLRI attribute or the MP_UNREACH_NLRI attribute
     //# appears more than once in the UPDATE message, then a NOTIFICATION message MUST be sent
     //# with the Error Subcode "Malformed Attribute List". If any other attribute (whether
     //# recognized or unrecognized) appears more than once in an UPDATE

@@ -12,9 +12,13 @@ use super::events::{Happening, Owner};
 use super::log;
 use super::peers::Peers;
 
-/// While inputs keep coming they are taken for this long before routes are decided: a table that is still arriving costs few decisions,
-/// and nobody waits long for his.
-const TURN: Duration = Duration::from_millis(20);
+/// While inputs keep coming they are taken for this long before routes are decided. A table that is still arriving from several peers
+/// costs few decisions then, and is told to others once and not once per peer; whoever says something else meanwhile waits this long.
+const TURN: Duration = Duration::from_millis(250);
+/// A turn that has brought so many messages is part of a table,
+const TABLE_MESSAGES: usize = 512;
+/// and the next of it is waited for: this long, when the readers have fallen behind.
+const LINGER: Duration = Duration::from_millis(2);
 /// What was said in farewell has this long to leave; each connection gives up after 1 s by itself.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -42,11 +46,8 @@ impl Driver {
     /// Runs until the state machine has said farewell.
     pub(super) async fn run(mut self) {
         while !self.finished {
-            match self.wait().await {
-                Some(happening) => self.take(happening),
-                None => self.instance.handle_timeout(Instant::now()),
-            }
-            self.take_what_waits();
+            let first = self.wait().await;
+            self.take_turn(first).await;
             self.instance.settle(Instant::now());
             self.carry_out();
         }
@@ -72,13 +73,22 @@ impl Driver {
         }
     }
 
-    fn take_what_waits(&mut self) {
+    /// Takes what has happened, and all that waits behind it.
+    async fn take_turn(&mut self, first: Option<Happening>) {
         let until = Instant::now() + TURN;
-        while let Ok(happening) = self.inbox.try_recv() {
+        let mut messages = 0;
+        let mut next = first;
+        while let Some(happening) = next {
+            messages += happening.messages();
             self.take(happening);
             if Instant::now() >= until {
                 break;
             }
+            next = match self.inbox.try_recv() {
+                Ok(happening) => Some(happening),
+                Err(_) if messages < TABLE_MESSAGES => None,
+                Err(_) => timeout(LINGER, self.inbox.recv()).await.ok().flatten(),
+            };
         }
         // Timers have their turn also when inputs never pause.
         let now = Instant::now();

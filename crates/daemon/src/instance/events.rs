@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::agents::AgentEvent;
 use crate::connection::{ConnectionEvent, ListenEvent, SocketError};
 
-/// How much may wait for the driver. Each read of a connection is one entry of at most 256 KiB on the wire; a full channel makes
+/// How much may wait for the driver. Each read of a connection is one entry of at most 32 KiB on the wire; a full channel makes
 /// connections stop reading, so that TCP slows the peers down.
-pub(super) const CHANNEL_CAPACITY: usize = 256;
+pub(super) const CHANNEL_CAPACITY: usize = 64;
 
 /// A question: reads the state machine, and answers by itself.
 pub(super) type Ask = Box<dyn FnOnce(&Instance, Instant) + Send>;
@@ -28,6 +28,16 @@ pub(super) enum Happening {
     Agent(AgentEvent),
     Input(Input),
     Ask(Ask),
+}
+
+impl Happening {
+    /// How many BGP messages came with it.
+    pub(super) fn messages(&self) -> usize {
+        match self {
+            Happening::Connection(ConnectionEvent::Received { messages, .. }) => messages.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl From<ConnectionEvent> for Happening {

@@ -53,11 +53,17 @@ impl Instance {
             if self.connections.get(&connection) != Some(&key) {
                 break;
             }
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.session
-                    .handle(now, session::Input::Received { connection, message });
+            let Some(peer) = self.peers.get_mut(&key) else {
+                break;
+            };
+            match message {
+                Message::Update(update) if peer.session.hears_update(now, connection) => self.update(now, key, update),
+                message => {
+                    peer.session
+                        .handle(now, session::Input::Received { connection, message });
+                    self.carry_out_all(now, key);
+                }
             }
-            self.carry_out_all(now, key);
         }
         self.reschedule(key);
     }
