@@ -77,8 +77,10 @@ fn main() -> ExitCode {
         Command::Agents(args) => ask(own::agents(args)),
         Command::Health(args) => ask(own::health(args)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "routewright", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "routewright", &mut script);
+            let printed = output::print_text(&String::from_utf8_lossy(&script));
+            printed.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
     };
     match done {

@@ -30,9 +30,16 @@ pub(crate) fn print(output: Output, columns: &[Column], result: &Value) -> io::R
 
 /// Prints JSON as it is.
 pub(crate) fn print_json(value: &Value) -> io::Result<()> {
+    print_text(&format!("{value:#}\n"))
+}
+
+/// Prints text as it is. A closed pipe (`| head`) is no mistake: whoever read has seen enough.
+pub(crate) fn print_text(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut stdout, value)?;
-    writeln!(stdout)
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
 }
 
 /// Prints rows; no rows, no heading, as `az` does.
@@ -40,7 +47,7 @@ pub(crate) fn print_table(columns: &[Column], rows: &[&Value]) -> io::Result<()>
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(io::stdout().lock(), "{}", table(columns, rows))
+    print_text(&format!("{}\n", table(columns, rows)))
 }
 
 fn table(columns: &[Column], rows: &[&Value]) -> String {

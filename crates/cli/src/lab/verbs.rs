@@ -1,6 +1,6 @@
 //! Each lab verb: which namespaces it needs, what it does, what it prints.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, stderr, stdout};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use lab::{Lab, LabError, Pen, Phase, Topology, UpOptions};
 use serde_json::json;
 
 use super::{LabArgs, LinkState, Output, Verb};
+use crate::output::{print_json, print_text};
 
 pub(super) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     // In a user namespace everybody is root, so who we are must be asked first.
@@ -84,7 +85,7 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
         start.elapsed().as_secs_f64()
     ));
     if output == Output::Json {
-        println!("{:#}", serde_json::to_value(&status)?);
+        print_json(&serde_json::to_value(&status)?)?;
     } else {
         show(&lab, &status)?;
         eprintln!("Try:\n{}", pen().suggestions(lab.topology(), &status, &program()));
@@ -141,7 +142,7 @@ fn expects_answer(lab: &Lab, host: &str) -> bool {
 fn status(lab: &Lab, output: Output) -> anyhow::Result<ExitCode> {
     let status = lab.status()?;
     if output == Output::Json {
-        println!("{:#}", serde_json::to_value(&status)?);
+        print_json(&serde_json::to_value(&status)?)?;
     } else {
         show(lab, &status)?;
     }
@@ -164,7 +165,7 @@ fn show(lab: &Lab, status: &lab::Status) -> anyhow::Result<()> {
     if status.phase == Phase::Building {
         text += "\nThis lab was never finished; `routewright lab down` removes it.\n";
     }
-    stdout().write_all(text.as_bytes())?;
+    print_text(&text)?;
     Ok(())
 }
 
@@ -195,7 +196,7 @@ fn exec(lab: &Lab, node: &str, command: &[String], output: Output) -> anyhow::Re
         "stdout": String::from_utf8_lossy(&done.stdout),
         "stderr": String::from_utf8_lossy(&done.stderr),
     });
-    println!("{answer:#}");
+    print_json(&answer)?;
     let code = done.status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }
@@ -232,7 +233,7 @@ fn announced(output: Output, lab: &Lab, node: &str) -> anyhow::Result<ExitCode> 
 fn say(output: Output, text: &str, value: serde_json::Value) -> anyhow::Result<ExitCode> {
     match output {
         Output::Text => eprintln!("{text}"),
-        Output::Json => println!("{value:#}"),
+        Output::Json => print_json(&value)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -263,14 +263,9 @@ impl Session {
     }
 }
 
-/// A closed pipe (`| head`) is no mistake.
+/// What came of printing.
 pub(crate) fn printed(result: io::Result<()>) -> Result<(), ClientError> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(ClientError::Usage(format!("stdout cannot be written: {error}")))
-        }
-        _ => Ok(()),
-    }
+    result.map_err(|error| ClientError::Usage(format!("stdout cannot be written: {error}")))
 }
 
 impl Tags {
