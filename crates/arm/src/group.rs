@@ -4,10 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ArmError;
 use crate::handle::{Answer, Mint, OperationStyle};
+use crate::metrics;
 use crate::names;
 use crate::read::without_nulls;
 use crate::resource::Resource;
-use crate::route::NAMESPACE;
+use crate::route::{NAMESPACE, RESOURCES};
 use crate::settings::Settings;
 use crate::types;
 use crate::world::World;
@@ -20,6 +21,9 @@ const COMMON_LOCATIONS: [&str; 4] = ["eastus", "westus2", "westeurope", "northeu
 
 /// The api-versions that clients are told of; any is served.
 const API_VERSIONS: [&str; 4] = ["2025-09-01", "2024-05-01", "2023-11-01", "2022-01-01"];
+
+/// The namespaces of what is served here.
+const PROVIDERS: [&str; 4] = [NAMESPACE, RESOURCES, metrics::NAMESPACE, "Microsoft.Authorization"];
 
 pub(crate) fn id_of(subscription: &str, group: &str) -> String {
     format!("/subscriptions/{subscription}/resourceGroups/{group}")
@@ -143,6 +147,19 @@ pub(crate) fn show_subscription(settings: &Settings, subscription: &str) -> Valu
     })
 }
 
+/// The one tenant as clients see it.
+pub(crate) fn show_tenant(settings: &Settings) -> Value {
+    let tenant = settings.tenant();
+    json!({
+        "id": format!("/tenants/{tenant}"),
+        "tenantId": tenant,
+        "displayName": "Routewright",
+        "tenantCategory": "Home",
+        "countryCode": "",
+        "domains": [],
+    })
+}
+
 /// The locations of a subscription.
 pub(crate) fn show_locations(settings: &Settings, subscription: &str) -> Value {
     let locations = locations(settings);
@@ -164,11 +181,14 @@ pub(crate) fn show_locations(settings: &Settings, subscription: &str) -> Value {
 
 /// The provider's registration, from which clients choose api-versions.
 pub(crate) fn show_provider(settings: &Settings, subscription: &str, namespace: &str) -> Option<Value> {
-    let known = [NAMESPACE, "Microsoft.Resources"];
-    let namespace = known.into_iter().find(|known| known.eq_ignore_ascii_case(namespace))?;
+    let namespace = PROVIDERS
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(namespace))?;
     let kinds: Vec<&str> = match namespace {
         NAMESPACE => types::names_without_namespace().collect(),
-        _ => vec!["resourceGroups"],
+        RESOURCES => vec!["resourceGroups", "deployments", "subscriptions", "tenants"],
+        metrics::NAMESPACE => vec!["metrics", "metricDefinitions", "eventTypes"],
+        _ => vec!["roleAssignments", "roleDefinitions"],
     };
     let kinds: Vec<Value> = kinds
         .iter()
@@ -191,9 +211,9 @@ pub(crate) fn show_provider(settings: &Settings, subscription: &str, namespace: 
     }))
 }
 
-/// Both providers.
+/// All providers.
 pub(crate) fn show_providers(settings: &Settings, subscription: &str) -> Value {
-    let shown: Vec<Value> = [NAMESPACE, "Microsoft.Resources"]
+    let shown: Vec<Value> = PROVIDERS
         .iter()
         .filter_map(|namespace| show_provider(settings, subscription, namespace))
         .collect();

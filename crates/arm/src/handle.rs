@@ -5,10 +5,12 @@
 
 use serde_json::{Value, json};
 
+use crate::deployments;
 use crate::error::ArmError;
 use crate::group;
 use crate::id::ResourceId;
 use crate::limits;
+use crate::metrics::{self, MetricsQuery};
 use crate::names;
 use crate::resource::{Resource, Resources};
 use crate::route::{self, InGroup, InSubscription, NAMESPACE, Target};
@@ -86,6 +88,8 @@ pub enum OperationStyle {
     Action,
     /// DELETE of a resource group: 202 with `Location: /subscriptions/{s}/operationresults/{op}` only.
     DeleteGroup,
+    /// PUT of a deployment: as `Put`, with `…/deployments/{name}/operationStatuses/{op}` to follow.
+    Deployment,
 }
 
 /// A question only the instances can answer.
@@ -99,6 +103,10 @@ pub enum Ask {
     NicEffectiveRoutes(String),
     /// effectiveRoutes of a route server (key).
     HubEffectiveRoutes(String),
+    /// BGP diagnostics of a virtual network gateway (key): getBgpPeerStatus and such.
+    GatewayDiagnostics(String),
+    /// Metrics of a route server. A plain answer, no operation.
+    Metrics(MetricsQuery),
 }
 
 /// What comes of a request.
@@ -142,6 +150,7 @@ pub fn handle(
     names::check_api_version(&request.query)?;
     let mut world = World::new(resources, settings);
     let answered = match route::parse(&request.path, request.method == Method::Post)? {
+        Target::Tenants => only_get(request, || json!({ "value": [group::show_tenant(settings)] })),
         Target::Subscriptions => only_get(request, || {
             let all = settings.subscriptions();
             json!({ "value": all.iter().map(|id| group::show_subscription(settings, id)).collect::<Value>() })
@@ -154,6 +163,9 @@ pub fn handle(
             match inside {
                 InSubscription::InGroup(group, InGroup::Action(kind, names, action)) => {
                     return ask(&world, subscription, group, kind, &names, action);
+                }
+                InSubscription::InGroup(group, InGroup::Insights(kind, names, what)) => {
+                    return insights(&world, subscription, group, kind, &names, what, request);
                 }
                 inside => in_subscription(&mut world, subscription, inside, request, mint),
             }
@@ -189,32 +201,40 @@ fn in_subscription(
         },
         InSubscription::Resources(None) => {
             let prefix = group::key_of(subscription, "");
-            only_get(request, || list_all(world, &prefix, query(request, "$filter")))
+            paged(
+                request,
+                list_all(world, &prefix, query(request, "$filter")),
+                show_briefly,
+            )
         }
         InSubscription::Resources(Some(name)) => {
             let prefix = format!("{}/", group::find(world, subscription, name)?.key());
-            only_get(request, || list_all(world, &prefix, query(request, "$filter")))
+            paged(
+                request,
+                list_all(world, &prefix, query(request, "$filter")),
+                show_briefly,
+            )
         }
-        InSubscription::Groups => only_get(request, || {
-            let groups = group::list(world, subscription);
-            json!({ "value": groups.into_iter().map(group::show).collect::<Value>() })
-        }),
+        InSubscription::Groups => paged(request, group::list(world, subscription), group::show),
         InSubscription::Group(name) => on_group(world, subscription, name, request, mint),
         InSubscription::All(kind) => {
             let prefix = group::key_of(subscription, "");
-            only_get(request, || list_kind(world, kind, &prefix))
+            paged(request, list_kind(world, kind, &prefix), |one| types::show(world, one))
         }
         InSubscription::InGroup(name, InGroup::List(kind, names)) => {
             let prefix = match locate(world, subscription, name, kind, &names)? {
                 Some(parent) => format!("{}/", parent.key()),
                 None => format!("{}/", group::key_of(subscription, name)),
             };
-            only_get(request, || list_kind(world, kind, &prefix))
+            paged(request, list_kind(world, kind, &prefix), |one| types::show(world, one))
         }
         InSubscription::InGroup(name, InGroup::Resource(kind, names)) => {
             on_resource(world, subscription, name, kind, &names, request, mint)
         }
-        InSubscription::InGroup(_, InGroup::Action(..)) => Err(not_allowed(request)),
+        InSubscription::InGroup(_, InGroup::Action(..) | InGroup::Insights(..)) => Err(not_allowed(request)),
+        InSubscription::Deployments(name, inside) => {
+            deployments::on_deployments(world, subscription, name, inside, request, mint)
+        }
     }
 }
 
@@ -268,7 +288,7 @@ fn on_resource(
         Method::Head => existing.map(|_| Answer::new(204, None)).ok_or_else(missing),
         Method::Put => {
             check_preconditions(request, existing.as_ref())?;
-            put(world, kind, id, existing, request, mint)
+            put(world, kind, id, request.body.clone().unwrap_or(Value::Null), mint)
         }
         Method::Patch => {
             let existing = existing.ok_or_else(missing)?;
@@ -284,14 +304,15 @@ fn on_resource(
     }
 }
 
-fn put(
+/// Creates or replaces a resource; whether its parent is there was looked at before.
+pub(crate) fn put(
     world: &mut World<'_>,
     kind: &'static dyn ResourceType,
     id: ResourceId,
-    existing: Option<Resource>,
-    request: &Request,
+    body: Value,
     mint: &mut dyn Mint,
 ) -> Result<Answer, ArmError> {
+    let existing = world.get(&id.key()).cloned();
     if existing.is_none() {
         names::check_resource_name(id.name())?;
     }
@@ -299,7 +320,6 @@ fn put(
         Some(existing) => resource_id(&existing.id)?,
         None => id,
     };
-    let body = request.body.clone().unwrap_or(Value::Null);
     let status = if existing.is_some() { 200 } else { 201 };
     let mut draft = Draft::new(kind, id.clone(), existing, body)?;
     if types::is_tracked(kind) {
@@ -417,6 +437,50 @@ fn ask(
     Ok(Outcome::Ask(question, location_of(world, resource)))
 }
 
+/// `…/providers/Microsoft.Insights/…` of a resource: route servers have metrics, the others have none.
+fn insights(
+    world: &World<'_>,
+    subscription: &str,
+    group: &str,
+    kind: &'static dyn ResourceType,
+    names: &[&str],
+    what: &str,
+    request: &Request,
+) -> Result<Outcome, ArmError> {
+    if request.method != Method::Get {
+        return Err(not_allowed(request));
+    }
+    let key = key_of(subscription, group, kind, names);
+    self::group::find(world, subscription, group)?;
+    let Some(resource) = world.get(&key) else {
+        return Err(ArmError::not_found(&resource_id(&key)?, kind.kind()));
+    };
+    let is_hub = kind.kind() == types::VIRTUAL_HUB;
+    let body = match what.to_ascii_lowercase().as_str() {
+        "metrics" if is_hub => {
+            let query = metrics::read_query(request, resource)?;
+            return Ok(Outcome::Ask(Ask::Metrics(query), resource.location().to_owned()));
+        }
+        "metrics" => {
+            return Err(ArmError::bad(
+                "BadRequest",
+                format!(
+                    "{} has no metrics. Those there are belong to {}.",
+                    kind.kind(),
+                    types::VIRTUAL_HUB
+                ),
+            ));
+        }
+        "metricdefinitions" if is_hub => metrics::definitions(resource),
+        "metricdefinitions" => json!({ "value": [] }),
+        _ => return Err(ArmError::no_such_type(&request.path)),
+    };
+    Ok(Outcome::Done {
+        changes: Vec::new(),
+        answer: Answer::new(200, Some(body)),
+    })
+}
+
 fn show(world: &World<'_>, status: u16, key: &str) -> Answer {
     match world.get(key) {
         Some(resource) => {
@@ -441,7 +505,7 @@ fn location_of(world: &World<'_>, resource: &Resource) -> String {
 }
 
 /// The parent that the names lead to, if the type has one: it and the group must be there.
-fn locate(
+pub(crate) fn locate(
     world: &World<'_>,
     subscription: &str,
     group: &str,
@@ -474,63 +538,108 @@ fn key_of(subscription: &str, group: &str, kind: &dyn ResourceType, names: &[&st
     key.to_ascii_lowercase()
 }
 
-fn resource_id(text: &str) -> Result<ResourceId, ArmError> {
+pub(crate) fn resource_id(text: &str) -> Result<ResourceId, ArmError> {
     ResourceId::parse(text).ok_or_else(|| ArmError::no_such_type(text))
 }
 
-fn list_kind(world: &World<'_>, kind: &dyn ResourceType, prefix: &str) -> Value {
-    let found: Vec<Value> = world
-        .under(prefix)
-        .into_iter()
-        .filter(|resource| resource.kind == kind.kind())
-        .map(|resource| types::show(world, resource))
-        .collect();
-    json!({ "value": found })
+fn list_kind<'w>(world: &'w World<'_>, kind: &dyn ResourceType, prefix: &str) -> Vec<&'w Resource> {
+    let mut found = world.under(prefix);
+    found.retain(|resource| resource.kind == kind.kind());
+    found
 }
 
-/// The generic list: top-level resources without their properties. Of `$filter`, `resourceGroup eq` and `resourceType eq` count.
-fn list_all(world: &World<'_>, prefix: &str, filter: Option<&str>) -> Value {
+/// The generic list: top-level resources. Of `$filter`, `resourceGroup eq`, `resourceType eq` and `name eq` count.
+fn list_all<'w>(world: &'w World<'_>, prefix: &str, filter: Option<&str>) -> Vec<&'w Resource> {
     let wanted = |name: &str| -> Option<String> {
         let filter = filter?;
         let start = filter.find(&format!("{name} eq '"))? + name.len() + 5;
         let text = filter.get(start..)?;
         Some(text.split('\'').next()?.to_ascii_lowercase())
     };
-    let (group, kind) = (wanted("resourceGroup"), wanted("resourceType"));
-    let found: Vec<Value> = world
-        .under(prefix)
-        .into_iter()
-        .filter(|resource| types::find(&resource.kind).is_some_and(types::is_tracked))
-        .filter(|resource| {
-            kind.as_ref()
-                .is_none_or(|kind| resource.kind.to_ascii_lowercase() == *kind)
-        })
-        .filter(|resource| {
-            group
-                .as_ref()
-                .is_none_or(|group| resource.key().split('/').nth(4) == Some(group))
-        })
-        .map(|resource| {
-            let mut shown = json!({ "id": resource.id, "name": resource.name(), "type": resource.kind });
-            for name in ["location", "tags", "sku"] {
-                if !resource.body[name].is_null() {
-                    shown[name] = resource.body[name].clone();
-                }
-            }
-            shown
-        })
-        .collect();
-    json!({ "value": found })
+    let (group, kind, name) = (wanted("resourceGroup"), wanted("resourceType"), wanted("name"));
+    let fits =
+        |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| text.eq_ignore_ascii_case(wanted));
+    let mut found = world.under(prefix);
+    found.retain(|resource| {
+        types::find(&resource.kind).is_some_and(types::is_tracked)
+            && fits(&kind, &resource.kind)
+            && fits(&name, resource.name())
+            && fits(&group, resource.id.split('/').nth(4).unwrap_or_default())
+    });
+    found
 }
 
-fn only_get(request: &Request, shown: impl FnOnce() -> Value) -> Result<Answer, ArmError> {
+/// A resource without its properties.
+fn show_briefly(resource: &Resource) -> Value {
+    let mut shown = json!({ "id": resource.id, "name": resource.name(), "type": resource.kind });
+    for name in ["location", "tags", "sku"] {
+        if !resource.body[name].is_null() {
+            shown[name] = resource.body[name].clone();
+        }
+    }
+    shown
+}
+
+/// Resources of one answer to a list; more come with `nextLink`. Azure's pages of `resources` are as long.
+const PAGE: usize = 1000;
+
+/// A list, from after the resource that `$skiptoken` names, with at most `$top` resources. `nextLink` begins with the path: the
+/// server puts its own address before it.
+fn paged(request: &Request, all: Vec<&Resource>, show: impl Fn(&Resource) -> Value) -> Result<Answer, ArmError> {
+    if request.method != Method::Get {
+        return Err(not_allowed(request));
+    }
+    let after = query(request, "$skiptoken").map(from_hex).unwrap_or_default();
+    let top = query(request, "$top")
+        .and_then(|text| text.parse().ok())
+        .filter(|top| *top > 0);
+    let top = top.unwrap_or(PAGE).min(PAGE);
+    let mut rest = all
+        .into_iter()
+        .filter(|resource| after.is_empty() || resource.key().into_bytes() > after);
+    let page: Vec<&Resource> = rest.by_ref().take(top).collect();
+    let mut body = json!({ "value": page.iter().map(|resource| show(resource)).collect::<Value>() });
+    if let (Some(last), Some(_)) = (page.last(), rest.next()) {
+        let kept = request
+            .query
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("$skiptoken"));
+        let mut link = format!("{}?", request.path);
+        for (name, value) in kept {
+            link.push_str(&format!("{name}={}&", percent_encoded(value)));
+        }
+        let token: String = last.key().bytes().map(|byte| format!("{byte:02x}")).collect();
+        body["nextLink"] = json!(format!("{link}$skiptoken={token}"));
+    }
+    Ok(Answer::new(200, Some(body)))
+}
+
+/// Pairs of hexadecimal digits; what is none ends it.
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().map_while(|c| c.to_digit(16)).collect();
+    digits
+        .chunks_exact(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect()
+}
+
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = text.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+pub(crate) fn only_get(request: &Request, shown: impl FnOnce() -> Value) -> Result<Answer, ArmError> {
     match request.method {
         Method::Get => Ok(Answer::new(200, Some(shown()))),
         _ => Err(not_allowed(request)),
     }
 }
 
-fn not_allowed(request: &Request) -> ArmError {
+pub(crate) fn not_allowed(request: &Request) -> ArmError {
     ArmError::new(
         405,
         "MethodNotAllowed",

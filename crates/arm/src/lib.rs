@@ -16,16 +16,19 @@ pub mod error;
 pub mod handle;
 pub mod id;
 pub mod intent;
+pub mod metrics;
 pub mod reports;
 pub mod resource;
 pub mod settings;
 
 mod address;
+mod deployments;
 mod group;
 mod limits;
 mod names;
 mod read;
 mod route;
+mod template;
 mod types;
 mod world;
 
@@ -36,3 +39,4 @@ pub use intent::intent;
 pub use reports::fill_connection_states;
 pub use resource::{Resource, Resources};
 pub use settings::{Limits, Settings, check_settings};
+pub use template::read_loose_json;

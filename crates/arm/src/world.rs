@@ -45,6 +45,10 @@ pub(crate) struct Index {
     pub(crate) security_group_nics: HashMap<String, Vec<String>>,
     /// Virtual network → ip configurations of route servers in it.
     pub(crate) route_servers: HashMap<String, Vec<String>>,
+    /// Virtual network → virtual network gateways in it.
+    pub(crate) gateways: HashMap<String, Vec<String>>,
+    /// Virtual network gateway or local network gateway → connections.
+    pub(crate) connections: HashMap<String, Vec<String>>,
     /// Virtual network → peerings of others to it.
     pub(crate) peerings_to: HashMap<String, Vec<String>>,
 }
@@ -59,6 +63,7 @@ impl<'a> World<'a> {
         }
     }
 
+<<<<<<< HEAD
     /// The world as it was before the request.
     pub(crate) fn before(&self) -> World<'a> {
         World::new(self.base, self.settings)
@@ -72,6 +77,13 @@ impl<'a> World<'a> {
         all.filter(|resource| resource.kind == kind).count()
     }
 
+=======
+    /// The same world, as it was before this request.
+    pub(crate) fn trial(&self) -> World<'a> {
+        World::new(self.base, self.settings)
+    }
+
+>>>>>>> 28ac64f (The ARM surface: gateways, connections, metrics, deployments of templates, tenants, pages of lists)
     /// The resource with this key.
     pub(crate) fn get(&self, key: &str) -> Option<&Resource> {
         match self.changed.get(key) {
@@ -189,5 +201,15 @@ impl Index {
     /// What holds addresses of the subnet.
     pub(crate) fn allocations_of(&self, subnet: &str) -> &[Allocation] {
         self.allocations.get(subnet).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A connection of the gateway, if it has any.
+    pub(crate) fn connections_of(&self, gateway: &str) -> Option<&str> {
+        self.connections.get(gateway)?.first().map(String::as_str)
+    }
+
+    /// Whether the virtual network has something that others can use as their gateway (az §2.8): a route server counts.
+    pub(crate) fn has_gateway(&self, network: &str) -> bool {
+        self.route_servers.contains_key(network) || self.gateways.contains_key(network)
     }
 }

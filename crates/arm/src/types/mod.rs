@@ -4,7 +4,9 @@
 //! `properties`, says what it refers to, adds what is computed when it is shown, and refuses to go while it is in use.
 
 mod bgp_connections;
+mod connections;
 mod hub_ip_configurations;
+mod local_network_gateways;
 mod network_interfaces;
 mod network_security_groups;
 mod public_ip_addresses;
@@ -12,6 +14,7 @@ mod route_tables;
 mod routes;
 mod subnets;
 mod virtual_hubs;
+mod virtual_network_gateways;
 mod virtual_network_peerings;
 mod virtual_networks;
 
@@ -36,9 +39,11 @@ pub(crate) use virtual_network_peerings::{KIND as VIRTUAL_NETWORK_PEERING, is_co
 pub(crate) use virtual_networks::{KIND as VIRTUAL_NETWORK, address_space};
 
 /// Every type that is served.
-static TYPES: [&dyn ResourceType; 11] = [
+static TYPES: [&dyn ResourceType; 14] = [
     &bgp_connections::BgpConnections,
+    &connections::Connections,
     &hub_ip_configurations::HubIpConfigurations,
+    &local_network_gateways::LocalNetworkGateways,
     &network_interfaces::NetworkInterfaces,
     &network_security_groups::NetworkSecurityGroups,
     &public_ip_addresses::PublicIpAddresses,
@@ -46,6 +51,7 @@ static TYPES: [&dyn ResourceType; 11] = [
     &routes::Routes,
     &subnets::Subnets,
     &virtual_hubs::VirtualHubs,
+    &virtual_network_gateways::VirtualNetworkGateways,
     &virtual_network_peerings::VirtualNetworkPeerings,
     &virtual_networks::VirtualNetworks,
 ];

@@ -224,11 +224,11 @@ fn check_spaces(world: &World<'_>, draft: &Draft, local: &str, remote: &Resource
 fn check_remote_gateways(world: &World<'_>, draft: &Draft, local: &str, remote: &Resource) -> Result<(), ArmError> {
     let path = "properties.useRemoteGateways";
     let fail = |code: &str, message: String| Err(ArmError::bad(code, message).at(path));
-    if world.index().route_servers.contains_key(local) {
+    if world.index().has_gateway(local) {
         return fail(
             "VnetHasGateways",
             format!(
-                "Peering {} can't use remote gateways because its virtual network has a route server of its own. Set \
+                "Peering {} can't use remote gateways because its virtual network has a route server or gateway of its own. Set \
                  useRemoteGateways to false.",
                 draft.id
             ),
@@ -248,7 +248,7 @@ fn check_remote_gateways(world: &World<'_>, draft: &Draft, local: &str, remote: 
             ),
         );
     }
-    if !world.index().route_servers.contains_key(&remote.key()) {
+    if !world.index().has_gateway(&remote.key()) {
         return fail(
             "RemoteVnetHasNoGateways",
             format!(

@@ -22,15 +22,15 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result
     if matches!(request.method, Method::Get | Method::Head) {
         return match manager.core.get(&request)? {
             Outcome::Done { answer, .. } => {
-                let mut response = plain(manager, answer).await?;
+                let mut response = plain(manager, &links.base, answer).await?;
                 let left = HeaderValue::from_static("11999");
                 let name = "x-ms-ratelimit-remaining-subscription-reads";
                 response.headers_mut().insert(name, left);
                 Ok(response)
             }
-            Outcome::Ask(question, location) => {
+            Outcome::Ask(question, _) => {
                 let result = ask::answer(manager, &question).await;
-                Ok(links.action(manager, &location, result))
+                Ok(json_response(StatusCode::OK, &result))
             }
         };
     }
@@ -49,7 +49,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result
             }
             let style = answer.operation;
             let location = answer.location.clone();
-            let mut response = plain(manager, answer).await?;
+            let mut response = plain(manager, &links.base, answer).await?;
             if let (Some(style), Some(operation)) = (style, operation) {
                 links.operation(response.headers_mut(), style, &location, &operation);
             }
@@ -90,13 +90,17 @@ fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {
     })
 }
 
-async fn plain(manager: &Manager, answer: Answer) -> Result<Response, ArmError> {
+async fn plain(manager: &Manager, base: &str, answer: Answer) -> Result<Response, ArmError> {
     let status = StatusCode::from_u16(answer.status)
         .map_err(|_| ArmError::new(500, "InternalServerError", "An answer without a status."))?;
     let Some(mut body) = answer.body else {
         return Ok(empty_response(status));
     };
     ask::fill_connection_states(manager, &mut body).await;
+    // Clients follow it as it is, so it must be absolute.
+    if let Some(next) = body.get("nextLink").and_then(Value::as_str) {
+        body["nextLink"] = format!("{base}{next}").into();
+    }
     let mut response = json_response(status, &body);
     let etag = body.get("etag").and_then(Value::as_str);
     if let Some(Ok(etag)) = etag.map(HeaderValue::from_str) {
@@ -113,6 +117,8 @@ struct Links {
     api_version: String,
     /// A resource group's own operations live beside it, not under a provider.
     is_group: bool,
+    /// A deployment's operations live under it.
+    path: String,
 }
 
 impl Links {
@@ -127,6 +133,7 @@ impl Links {
             subscription: incoming.segments.get(1).cloned().unwrap_or_default(),
             api_version,
             is_group: request.path.matches('/').count() == 4,
+            path: request.path.clone(),
         }
     }
 
@@ -146,14 +153,33 @@ impl Links {
         HeaderValue::from_str(&url).ok()
     }
 
+    fn deployment_url(&self, id: &str) -> Option<HeaderValue> {
+        let Links {
+            base,
+            path,
+            api_version,
+            ..
+        } = self;
+        HeaderValue::from_str(&format!(
+            "{base}{path}/operationStatuses/{id}?api-version={api_version}"
+        ))
+        .ok()
+    }
+
     fn operation(&self, headers: &mut HeaderMap, style: OperationStyle, location: &str, operation: &Operation) {
         if style != OperationStyle::Action && !self.is_group {
-            let url = self.url(location, "operations", &operation.id);
+            let url = match style {
+                OperationStyle::Deployment => self.deployment_url(&operation.id),
+                _ => self.url(location, "operations", &operation.id),
+            };
             headers.extend(url.map(|url| (header::HeaderName::from_static("azure-asyncoperation"), url)));
             let name = header::HeaderName::from_static("azure-asyncnotification");
             headers.insert(name, HeaderValue::from_static("Enabled"));
         }
-        if style != OperationStyle::Put {
+        if matches!(
+            style,
+            OperationStyle::Delete | OperationStyle::DeleteGroup | OperationStyle::Action
+        ) {
             let url = self.url(location, "operationResults", &operation.id);
             headers.extend(url.map(|url| (header::LOCATION, url)));
         }

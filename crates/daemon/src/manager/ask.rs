@@ -46,6 +46,15 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Value {
                 .core
                 .read(|state| reports::hub_effective_routes(&state.resources, hub, &routes))
         }
+        Ask::GatewayDiagnostics(_) => reports::gateway_diagnostics(),
+        Ask::Metrics(query) => {
+            let answers = both(manager, |control| control.peers(Some(&query.route_server))).await;
+            let peers: Vec<PeerReport> = answers.into_iter().flat_map(|(_, peers)| peers).collect();
+            let now = jiff::Timestamp::now().to_string();
+            manager
+                .core
+                .read(|state| arm::metrics::metrics(&state.resources, query, &peers, &now))
+        }
     }
 }
 

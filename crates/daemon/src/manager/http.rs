@@ -56,13 +56,27 @@ impl Incoming {
         if self.body.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        serde_json::from_slice(&self.body).map(Some).map_err(|error| {
+        let read = serde_json::from_slice(&self.body).or_else(|error| match self.loose_json() {
+            Some(value) => Ok(value),
+            None => Err(error),
+        });
+        read.map(Some).map_err(|error| {
             ArmError::new(
                 400,
                 "InvalidRequestContent",
                 format!("The request content was invalid and could not be deserialized: '{error}'."),
             )
         })
+    }
+
+    /// What `az` sends with a deployment is not quite JSON.
+    fn loose_json(&self) -> Option<Value> {
+        let is_deployment = self
+            .segments
+            .iter()
+            .any(|segment| segment.eq_ignore_ascii_case("deployments"));
+        let text = std::str::from_utf8(&self.body).ok().filter(|_| is_deployment)?;
+        arm::read_loose_json(text).ok()
     }
 }
 

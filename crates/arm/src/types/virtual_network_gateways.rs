@@ -1,0 +1,354 @@
+//! `virtualNetworkGateways`: VPN and ExpressRoute gateways as resources. Their addresses, AS number and place are kept and checked;
+//! tunnels and circuits carry nothing here.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets};
+use crate::address::first_free;
+use crate::error::ArmError;
+use crate::handle::{Ask, Mint};
+use crate::id::last_segment;
+use crate::names;
+use crate::read::Reader;
+use crate::resource::{Resource, reference_key};
+use crate::world::{Allocation, Index, World};
+
+pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworkGateways";
+
+/// The subnet that gateways must be in.
+const GATEWAY_SUBNET: &str = "GatewaySubnet";
+/// A gateway has two instances and, for point-to-site, one address more.
+const MAX_CONFIGURATIONS: usize = 3;
+
+pub(super) struct VirtualNetworkGateways;
+
+impl ResourceType for VirtualNetworkGateways {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &["inboundDnsForwardingEndpoint"]
+    }
+
+    fn long_running(&self) -> bool {
+        true
+    }
+
+    fn read(&self, world: &World<'_>, draft: &mut Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let reader = draft.reader();
+        let kind = reader.one_of("gatewayType", &["Vpn", "ExpressRoute"])?.unwrap_or("Vpn");
+        let vpn_type = reader.one_of("vpnType", &["RouteBased", "PolicyBased"])?;
+        let active_active = reader.boolean("activeActive")?.unwrap_or(false);
+        let bgp = reader.boolean("enableBgp")?.unwrap_or(false);
+        let sku = read_sku(&reader, kind)?;
+        let configurations = read_configurations(world, draft, kind)?;
+        check_instances(draft, active_active, &configurations)?;
+        let settings = read_bgp_settings(draft, &configurations)?;
+        check_only_one(world, draft, kind, &configurations)?;
+        draft.set("gatewayType", kind);
+        if kind == "Vpn" {
+            draft.set("vpnType", vpn_type.unwrap_or("RouteBased"));
+            draft.set("bgpSettings", settings);
+        }
+        draft.set("activeActive", active_active);
+        draft.set("enableBgp", bgp);
+        draft.set("sku", sku);
+        draft.set("ipConfigurations", configurations);
+        draft.keep_or("resourceGuid", || json!(mint.guid()));
+        Ok(())
+    }
+
+    fn show(&self, _world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        let shown = configurations(resource).map(|stored| {
+            let mut shown = stored.clone();
+            shown["id"] = json!(configuration_id(resource, stored));
+            shown["properties"]["provisioningState"] = json!("Succeeded");
+            shown
+        });
+        properties.insert("ipConfigurations".to_owned(), shown.collect());
+        let Some(settings) = properties.get_mut("bgpSettings") else {
+            return;
+        };
+        let addresses: Vec<&str> = configurations(resource).filter_map(address_of).collect();
+        settings["bgpPeeringAddress"] = json!(addresses.join(","));
+        let peering_addresses = configurations(resource).map(|stored| {
+            json!({
+                "ipconfigurationId": configuration_id(resource, stored),
+                "defaultBgpIpAddresses": [stored["properties"]["privateIPAddress"]],
+                "customBgpIpAddresses": [],
+                "tunnelIpAddresses": [],
+            })
+        });
+        settings["bgpPeeringAddresses"] = peering_addresses.collect();
+    }
+
+    fn index(&self, resource: &Resource, index: &mut Index) {
+        for stored in configurations(resource) {
+            let holder = configuration_id(resource, stored);
+            if let Some(public) = reference_key(&stored["properties"]["publicIPAddress"]) {
+                index.public_ip_users.insert(public, holder.clone());
+            }
+            if let Some(subnet) = reference_key(&stored["properties"]["subnet"]) {
+                let network = subnets::network_key(&subnet).to_owned();
+                let gateways = index.gateways.entry(network).or_default();
+                if gateways.last() != Some(&resource.id) {
+                    gateways.push(resource.id.clone());
+                }
+                let address = address_of(stored).and_then(|text| text.parse().ok());
+                let held = Allocation { address, holder };
+                index.allocations.entry(subnet).or_default().push(held);
+            }
+        }
+    }
+
+    fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        match world.index().connections_of(&resource.key()) {
+            Some(connection) => Err(ArmError::in_use(
+                "VirtualNetworkGatewayCannotBeDeleted",
+                "Virtual network gateway",
+                &resource.id,
+                connection,
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn action(&self, name: &str, key: String) -> Option<Ask> {
+        let known = ["getBgpPeerStatus", "getLearnedRoutes", "getAdvertisedRoutes"];
+        let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_known.then_some(Ask::GatewayDiagnostics(key))
+    }
+}
+
+fn configurations(gateway: &Resource) -> impl Iterator<Item = &Value> {
+    gateway.property("ipConfigurations").as_array().into_iter().flatten()
+}
+
+fn configuration_id(gateway: &Resource, stored: &Value) -> String {
+    let name = stored["name"].as_str().unwrap_or_default();
+    format!("{}/ipConfigurations/{name}", gateway.id)
+}
+
+fn address_of(stored: &Value) -> Option<&str> {
+    stored["properties"]["privateIPAddress"].as_str()
+}
+
+/// Name and tier are equal in Azure's answers; any SKU is taken, since it changes nothing here.
+fn read_sku(reader: &Reader<'_>, kind: &str) -> Result<Value, ArmError> {
+    let by_default = if kind == "Vpn" { "VpnGw1AZ" } else { "ErGw1AZ" };
+    let sku = reader.object("sku")?;
+    let name = match &sku {
+        Some(sku) => sku.text("name")?.unwrap_or(by_default),
+        None => by_default,
+    };
+    let tier = match &sku {
+        Some(sku) => sku.text("tier")?.unwrap_or(name),
+        None => name,
+    };
+    Ok(json!({ "name": name, "tier": tier, "capacity": 2 }))
+}
+
+fn read_configurations(world: &World<'_>, draft: &Draft, kind: &str) -> Result<Vec<Value>, ArmError> {
+    let reader = draft.reader();
+    let items = reader.list("ipConfigurations")?.unwrap_or_default();
+    if items.is_empty() {
+        return Err(reader.missing(
+            "ipConfigurations",
+            "at least one with GatewaySubnet and a public IP address",
+        ));
+    }
+    if items.len() > MAX_CONFIGURATIONS {
+        return Err(reader.wrong("ipConfigurations", &format!("a list of at most {MAX_CONFIGURATIONS}")));
+    }
+    let mut read: Vec<Value> = Vec::new();
+    for (position, item) in items.iter().enumerate() {
+        let path = format!("{}[{position}]", reader.path_of("ipConfigurations"));
+        let outer = Reader::of(item, path)?;
+        let configuration = read_configuration(world, draft, kind, &outer, &read)?;
+        read.push(configuration);
+    }
+    Ok(read)
+}
+
+fn read_configuration(
+    world: &World<'_>,
+    draft: &Draft,
+    kind: &str,
+    outer: &Reader<'_>,
+    before: &[Value],
+) -> Result<Value, ArmError> {
+    let name = outer.required_text("name", "a name that no other has")?;
+    names::check_resource_name(name)?;
+    let same_name = |stored: &&Value| {
+        stored["name"]
+            .as_str()
+            .is_some_and(|other| other.eq_ignore_ascii_case(name))
+    };
+    if before.iter().any(|stored| same_name(&stored)) {
+        return Err(outer.wrong("name", "a name that no other ip configuration has"));
+    }
+    let Some(reader) = outer.object("properties")? else {
+        return Err(outer.missing("properties", "subnet, for example"));
+    };
+    let Some(subnet) = resolve(world, draft, &reader, "subnet", subnets::KIND)? else {
+        return Err(reader.missing("subnet", "the id of GatewaySubnet"));
+    };
+    check_subnet(world, draft, subnet, before)?;
+    let public = resolve(world, draft, &reader, "publicIPAddress", public_ip_addresses::KIND)?;
+    if public.is_none() && kind == "Vpn" {
+        return Err(reader.missing(
+            "publicIPAddress",
+            "the id of a public IP address, which a VPN gateway needs",
+        ));
+    }
+    if let Some(public) = public {
+        check_region(draft, draft.location(), public, public.location())?;
+        public_ip_addresses::check_free(world, public, &format!("{}/ipConfigurations/{name}", draft.id))?;
+        let is_same = |stored: &Value| reference_key(&stored["properties"]["publicIPAddress"]) == Some(public.key());
+        if before.iter().any(is_same) {
+            return Err(reader.wrong("publicIPAddress", "one that no other ip configuration has"));
+        }
+    }
+    let existing = draft.existing.as_ref();
+    let kept = existing.and_then(|gateway| configurations(gateway).find(same_name));
+    let address = match kept.and_then(address_of) {
+        Some(address) => address.to_owned(),
+        None => allocate(world, subnet, before)?,
+    };
+    let mut properties = json!({
+        "privateIPAllocationMethod": "Dynamic",
+        "privateIPAddress": address,
+        "subnet": { "id": subnet.id },
+    });
+    if let Some(public) = public {
+        properties["publicIPAddress"] = json!({ "id": public.id });
+    }
+    Ok(json!({ "name": name, "properties": properties }))
+}
+
+fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource, before: &[Value]) -> Result<(), ArmError> {
+    if subnet.name() != GATEWAY_SUBNET {
+        return Err(ArmError::bad(
+            "InvalidGatewaySubnetName",
+            format!(
+                "A virtual network gateway must be in a subnet with the name {GATEWAY_SUBNET}, not '{}'. Create one in the virtual network.",
+                subnet.name()
+            ),
+        )
+        .at(&subnet.id));
+    }
+    let key = subnet.key();
+    let elsewhere = |stored: &Value| reference_key(&stored["properties"]["subnet"]).is_some_and(|other| other != key);
+    let existing = draft
+        .existing
+        .as_ref()
+        .map(|gateway| gateway.property("ipConfigurations"));
+    let stored = existing.and_then(Value::as_array).into_iter().flatten();
+    if before.iter().chain(stored).any(elsewhere) {
+        return Err(ArmError::bad(
+            "VirtualNetworkGatewayCannotBeMoved",
+            "All ip configurations of a gateway are in one GatewaySubnet, and stay there. Delete the gateway to move it.",
+        )
+        .at(&subnet.id));
+    }
+    match world.get(subnets::network_key(&key)) {
+        Some(network) => check_region(draft, draft.location(), network, network.location()),
+        None => Ok(()),
+    }
+}
+
+fn allocate(world: &World<'_>, subnet: &Resource, before: &[Value]) -> Result<String, ArmError> {
+    let held = world
+        .index()
+        .allocations_of(&subnet.key())
+        .iter()
+        .filter_map(|held| held.address);
+    let ours = before.iter().filter_map(|stored| address_of(stored)?.parse().ok());
+    let used: HashSet<IpAddr> = held.chain(ours).collect();
+    match first_free(&subnets::prefixes(subnet), false, |address| used.contains(&address)) {
+        Some(address) => Ok(address.to_string()),
+        None => Err(ArmError::bad(
+            "SubnetIsFull",
+            format!(
+                "Subnet {} has no free IPv4 address left. Make it larger.",
+                subnet.name()
+            ),
+        )
+        .at(&subnet.id)),
+    }
+}
+
+fn check_instances(draft: &Draft, active_active: bool, configurations: &[Value]) -> Result<(), ArmError> {
+    if !active_active || configurations.len() >= 2 {
+        return Ok(());
+    }
+    Err(ArmError::bad(
+        "ActiveActiveGatewayNeedsTwoIpConfigurations",
+        format!(
+            "Gateway '{}' is active-active and has one ip configuration. Add a second one with a public IP address of its own.",
+            draft.id.name()
+        ),
+    )
+    .at("properties.ipConfigurations"))
+}
+
+/// A virtual network has one gateway of each type.
+fn check_only_one(world: &World<'_>, draft: &Draft, kind: &str, configurations: &[Value]) -> Result<(), ArmError> {
+    if draft.kept("gatewayType").is_some_and(|kept| kept != kind) {
+        return Err(ArmError::bad(
+            "PropertyChangeNotAllowed",
+            format!(
+                "Changing properties.gatewayType of {} is not allowed. Delete the gateway and create it again.",
+                draft.id
+            ),
+        )
+        .at("properties.gatewayType"));
+    }
+    let subnet = configurations
+        .first()
+        .and_then(|stored| reference_key(&stored["properties"]["subnet"]));
+    let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
+    let others = world
+        .index()
+        .gateways
+        .get(network)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let other = others
+        .iter()
+        .filter(|id| !id.eq_ignore_ascii_case(draft.id.as_str()))
+        .filter_map(|id| world.get(&id.to_ascii_lowercase()))
+        .find(|other| other.property("gatewayType") == kind);
+    match other {
+        Some(other) => Err(ArmError::bad(
+            "VirtualNetworkCanHaveOnlyOneGatewayOfAType",
+            format!(
+                "Virtual network '{}' already has a gateway of type {kind} ({}). Use that one, or delete it first.",
+                last_segment(network),
+                other.id
+            ),
+        )
+        .at(&other.id)),
+        None => Ok(()),
+    }
+}
+
+/// The AS number counts; addresses are the service's to give.
+fn read_bgp_settings(draft: &Draft, configurations: &[Value]) -> Result<Value, ArmError> {
+    let reader = draft.reader();
+    let settings = reader.object("bgpSettings")?;
+    let (asn, weight) = match &settings {
+        Some(settings) => (
+            settings.whole("asn", 1..=u64::from(u32::MAX))?,
+            settings.whole("peerWeight", 0..=100)?,
+        ),
+        None => (None, None),
+    };
+    let asn = asn.unwrap_or(u64::from(bgp::Asn::AZURE_ROUTE_SERVER.0));
+    let addresses: Vec<&str> = configurations.iter().filter_map(address_of).collect();
+    Ok(json!({ "asn": asn, "bgpPeeringAddress": addresses.join(","), "peerWeight": weight.unwrap_or(0) }))
+}

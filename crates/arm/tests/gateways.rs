@@ -1,0 +1,213 @@
+//! Gateways, local gateways and connections: kept, checked, tied to each other and to the networks.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use arm::{Ask, Method, Outcome};
+use common::*;
+use serde_json::{Value, json};
+
+fn lab() -> Lab {
+    let mut lab = Lab::with_route_server();
+    lab.put_net(
+        "virtualNetworks/hub/subnets/GatewaySubnet",
+        json!({ "properties": { "addressPrefix": "10.1.255.0/27" } }),
+    );
+    lab.put_net("publicIPAddresses/gw-pip0", public_ip());
+    lab.put_net("publicIPAddresses/gw-pip1", public_ip());
+    lab
+}
+
+fn gateway(pips: &[&str]) -> Value {
+    let configurations: Vec<Value> = pips
+        .iter()
+        .map(|pip| {
+            json!({ "name": format!("cfg-{pip}"), "properties": {
+                "subnet": { "id": subnet_id("hub", "GatewaySubnet") },
+                "publicIPAddress": { "id": format!("{NET}/publicIPAddresses/{pip}") },
+            } })
+        })
+        .collect();
+    json!({ "location": "westeurope", "properties": {
+        "gatewayType": "Vpn", "activeActive": pips.len() > 1, "enableBgp": true, "ipConfigurations": configurations,
+    } })
+}
+
+fn site() -> Value {
+    json!({ "location": "westeurope", "properties": {
+        "gatewayIpAddress": "198.51.100.7",
+        "localNetworkAddressSpace": { "addressPrefixes": ["192.168.0.0/16"] },
+        "bgpSettings": { "asn": 65010, "bgpPeeringAddress": "192.168.255.1" },
+    } })
+}
+
+fn connection() -> Value {
+    json!({ "location": "westeurope", "properties": {
+        "connectionType": "IPsec", "sharedKey": "s3cret",
+        "virtualNetworkGateway1": { "id": format!("{NET}/virtualNetworkGateways/gw") },
+        "localNetworkGateway2": { "id": format!("{NET}/localNetworkGateways/site") },
+    } })
+}
+
+#[test]
+fn an_active_active_gateway_has_two_addresses_in_its_subnet() {
+    let mut lab = lab();
+    let shown = lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0", "gw-pip1"]));
+    let settings = &shown["properties"]["bgpSettings"];
+    assert_eq!(settings["asn"], 65515);
+    assert_eq!(settings["bgpPeeringAddress"], "10.1.255.4,10.1.255.5");
+    assert_eq!(
+        settings["bgpPeeringAddresses"][1]["defaultBgpIpAddresses"],
+        json!(["10.1.255.5"])
+    );
+    // What a client reads and writes back changes nothing.
+    let path = format!("{NET}/virtualNetworkGateways/gw");
+    assert_eq!(lab.changes(Method::Put, &path, Some(shown)), []);
+    let subnet = lab.get_net("virtualNetworks/hub/subnets/GatewaySubnet");
+    assert_eq!(subnet["properties"]["ipConfigurations"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn gateways_are_refused_for() {
+    let mut lab = lab();
+    lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
+    let path = "virtualNetworkGateways/other";
+    let with = |change: fn(&mut Value)| {
+        let mut body = gateway(&["gw-pip1"]);
+        change(&mut body["properties"]);
+        body
+    };
+    let cases = [
+        (gateway(&["gw-pip1"]), "VirtualNetworkCanHaveOnlyOneGatewayOfAType"),
+        (gateway(&["gw-pip0"]), "PublicIPAddressInUse"),
+        (gateway(&[]), "MissingRequiredProperty"),
+        (with(|p| p["gatewayType"] = json!("Other")), "InvalidRequestFormat"),
+        (
+            with(|p| p["activeActive"] = json!(true)),
+            "ActiveActiveGatewayNeedsTwoIpConfigurations",
+        ),
+        (
+            with(|p| p["ipConfigurations"][0]["properties"]["subnet"]["id"] = json!(subnet_id("hub", "workload"))),
+            "InvalidGatewaySubnetName",
+        ),
+        (
+            with(|p| {
+                _ = p["ipConfigurations"][0]["properties"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("publicIPAddress")
+            }),
+            "MissingRequiredProperty",
+        ),
+        (with(|p| p["bgpSettings"] = json!({ "asn": 0 })), "InvalidRequestFormat"),
+    ];
+    for (body, code) in cases {
+        assert_eq!(lab.refusal(path, body.clone()), code, "{body}");
+    }
+    let mut other_type = gateway(&["gw-pip0"]);
+    other_type["properties"]["gatewayType"] = json!("ExpressRoute");
+    assert_eq!(
+        lab.refusal("virtualNetworkGateways/gw", other_type),
+        "PropertyChangeNotAllowed"
+    );
+}
+
+#[test]
+fn local_gateways_and_connections_are_refused_for() {
+    let mut lab = lab();
+    lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
+    lab.put_net("localNetworkGateways/site", site());
+    let local = |name: &str, value: Value| {
+        let mut body = site();
+        body["properties"][name] = value;
+        body
+    };
+    for (body, code) in [
+        (local("gatewayIpAddress", json!("x")), "InvalidRequestFormat"),
+        (local("gatewayIpAddress", json!("")), "MissingRequiredProperty"),
+        (local("fqdn", json!("site.example")), "MissingRequiredProperty"),
+        (
+            local("localNetworkAddressSpace", json!({ "addressPrefixes": ["10.0.0.1/8"] })),
+            "InvalidCIDRNotation",
+        ),
+        (
+            local("bgpSettings", json!({ "asn": 65010, "bgpPeeringAddress": "x" })),
+            "InvalidRequestFormat",
+        ),
+    ] {
+        assert_eq!(lab.refusal("localNetworkGateways/other", body.clone()), code, "{body}");
+    }
+    let wrong = |name: &str, value: Value| {
+        let mut body = connection();
+        body["properties"][name] = value;
+        body
+    };
+    let missing = json!({ "id": format!("{NET}/localNetworkGateways/none") });
+    for (body, code) in [
+        (wrong("connectionType", json!("Wire")), "InvalidRequestFormat"),
+        (wrong("connectionType", json!(null)), "MissingRequiredProperty"),
+        (wrong("connectionType", json!("Vnet2Vnet")), "MissingRequiredProperty"),
+        (wrong("localNetworkGateway2", json!(null)), "MissingRequiredProperty"),
+        (wrong("localNetworkGateway2", missing), "InvalidResourceReference"),
+    ] {
+        assert_eq!(lab.refusal("connections/c", body.clone()), code, "{body}");
+    }
+}
+
+#[test]
+fn a_connection_keeps_its_key_to_itself_and_its_gateways_from_being_deleted() {
+    let mut lab = lab();
+    lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
+    lab.put_net("localNetworkGateways/site", site());
+    let shown = lab.put_net("connections/c", connection());
+    assert_eq!(shown["properties"].get("sharedKey"), None);
+    let path = format!("{NET}/connections/c");
+    assert_eq!(lab.changes(Method::Put, &path, Some(shown)), []);
+    let stored = lab.resources.get(&path).unwrap();
+    assert_eq!(stored.property("sharedKey"), "s3cret");
+    let code = |lab: &mut Lab, path: &str| lab.delete_net(path).unwrap_err().code;
+    assert_eq!(
+        code(&mut lab, "virtualNetworkGateways/gw"),
+        "VirtualNetworkGatewayCannotBeDeleted"
+    );
+    assert_eq!(
+        code(&mut lab, "localNetworkGateways/site"),
+        "LocalNetworkGatewayCannotBeDeleted"
+    );
+    assert_eq!(
+        code(&mut lab, "virtualNetworks/hub/subnets/GatewaySubnet"),
+        "InUseSubnetCannotBeDeleted"
+    );
+    lab.delete_net("connections/c").unwrap();
+    lab.delete_net("virtualNetworkGateways/gw").unwrap();
+    lab.delete_net("localNetworkGateways/site").unwrap();
+}
+
+#[test]
+fn a_gateway_is_something_that_a_peered_network_can_use() {
+    let mut lab = lab();
+    lab.delete_net("virtualHubs/rs").unwrap();
+    lab.put_net("virtualNetworks/spoke", vnet(&["10.2.0.0/16"], &[]));
+    let path = "virtualNetworks/spoke/virtualNetworkPeerings/to-hub";
+    assert_eq!(
+        lab.refusal(path, peering("hub", &["useRemoteGateways"])),
+        "RemoteVnetHasNoGateways"
+    );
+    lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
+    lab.put_net(path, peering("hub", &["useRemoteGateways"]));
+}
+
+#[test]
+fn bgp_diagnostics_of_a_gateway_are_questions() {
+    let mut lab = lab();
+    lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
+    for action in ["getBgpPeerStatus", "getLearnedRoutes", "getadvertisedroutes"] {
+        let path = format!("{NET}/virtualNetworkGateways/GW/{action}");
+        let asked = lab.request(request(Method::Post, &path, None)).unwrap();
+        let key = format!("{NET}/virtualNetworkGateways/gw").to_lowercase();
+        assert_eq!(
+            asked,
+            Outcome::Ask(Ask::GatewayDiagnostics(key), "westeurope".to_owned())
+        );
+    }
+}
