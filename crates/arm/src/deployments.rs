@@ -63,7 +63,7 @@ pub(crate) fn on_deployments(
             check_name(name)?;
             let id = id(name)?;
             // Made in a world that is thrown away.
-            let deployed = deploy(&mut world.trial(), subscription, &group, &id, request, mint);
+            let deployed = deploy(&mut world.before(), subscription, &group, &id, request, mint);
             let properties = deployed.map_err(|error| refused(error, "InvalidTemplateDeployment", &id))?;
             let shown = json!({ "id": id.as_str(), "name": id.name(), "type": KIND, "properties": properties });
             Ok(Answer::new(200, Some(shown)))

@@ -94,7 +94,7 @@ fn networks(world: &World<'_>, hub: &str) -> usize {
     served_networks(world, hub).len()
 }
 
-fn virtual_machines(world: &World<'_>, hub: &str) -> usize {
+pub(crate) fn virtual_machines(world: &World<'_>, hub: &str) -> usize {
     let mut nics = BTreeSet::new();
     for network in served_networks(world, hub) {
         for subnet in world.children(&network.key(), "subnets") {

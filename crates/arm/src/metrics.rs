@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 
 use crate::error::ArmError;
 use crate::handle::Request;
+use crate::limits;
 use crate::resource::{Resource, Resources};
+use crate::settings::Settings;
 use crate::types;
+use crate::world::World;
 
 /// The namespace of these paths.
 pub(crate) const NAMESPACE: &str = "Microsoft.Insights";
@@ -297,11 +300,9 @@ fn samples(resources: &Resources, name: &str, hub: Option<&Resource>, peers: &[P
         "CountOfRoutesLearnedFromPeer" => of_peers(|peer| peer.routes_accepted as f64),
         "RoutingInfrastructureUnits" => one(units),
         _ => {
-            let nics = resources
-                .by_key
-                .values()
-                .filter(|resource| resource.kind == types::NETWORK_INTERFACE)
-                .count();
+            let settings = Settings::default();
+            let world = World::new(resources, &settings);
+            let nics = hub.map_or(0, |hub| limits::virtual_machines(&world, &hub.key()));
             one(100.0 * nics as f64 / capacity(units))
         }
     }

@@ -199,38 +199,11 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
     json!({ "value": shown })
 }
 
-<<<<<<< HEAD
-=======
 /// BGP diagnostics of a virtual network gateway: it has no sessions here, so there is nothing to tell.
 pub fn gateway_diagnostics() -> Value {
     json!({ "value": [] })
 }
 
-/// The route server's virtual network and those that use it as their gateway.
-fn served_networks<'r>(resources: &'r Resources, hub: &str) -> Vec<&'r Resource> {
-    let subnet = resources
-        .children(hub, "ipConfigurations")
-        .next()
-        .and_then(types::hub_subnet_of);
-    let Some(own) = subnet.as_deref().and_then(parent_key) else {
-        return Vec::new();
-    };
-    let peering_to = |from: &str, to: &str| {
-        let mut peerings = resources.children(from, "virtualNetworkPeerings");
-        peerings.find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
-    };
-    let spokes = resources.children(own, "virtualNetworkPeerings").filter_map(|peering| {
-        let remote = peering.reference_key("remoteVirtualNetwork")?;
-        let back = peering_to(&remote, own)?;
-        let uses = peering.property("allowGatewayTransit") == &json!(true)
-            && back.property("useRemoteGateways") == &json!(true)
-            && types::is_connected(peering, || Some(back));
-        if uses { resources.by_key.get(&remote) } else { None }
-    });
-    resources.by_key.get(own).into_iter().chain(spokes).collect()
-}
-
->>>>>>> 28ac64f (The ARM surface: gateways, connections, metrics, deployments of templates, tenants, pages of lists)
 /// Fills `connectionState` of bgpConnections in an answer's body, be it one resource or a list. `state` is asked by key and says
 /// Connected, Connecting, NotConnected or Unknown.
 pub fn fill_connection_states(body: &mut Value, state: impl Fn(&str) -> &'static str) {

@@ -63,7 +63,6 @@ impl<'a> World<'a> {
         }
     }
 
-<<<<<<< HEAD
     /// The world as it was before the request.
     pub(crate) fn before(&self) -> World<'a> {
         World::new(self.base, self.settings)
@@ -77,13 +76,6 @@ impl<'a> World<'a> {
         all.filter(|resource| resource.kind == kind).count()
     }
 
-=======
-    /// The same world, as it was before this request.
-    pub(crate) fn trial(&self) -> World<'a> {
-        World::new(self.base, self.settings)
-    }
-
->>>>>>> 28ac64f (The ARM surface: gateways, connections, metrics, deployments of templates, tenants, pages of lists)
     /// The resource with this key.
     pub(crate) fn get(&self, key: &str) -> Option<&Resource> {
         match self.changed.get(key) {
