@@ -89,6 +89,7 @@ fn peer(settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Opt
             .whole("routeLimitWarningPercent")
             .unwrap_or(ROUTE_LIMIT_WARNING_PERCENT),
         enhanced_route_refresh: own.flag("enhancedRouteRefresh").unwrap_or(false),
+        extended_messages: own.flag("extendedMessages").unwrap_or(false),
         import_preference: own.whole("importPreference").unwrap_or(0),
         admin_down: own.flag("adminDown").unwrap_or(false),
         id,

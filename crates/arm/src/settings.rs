@@ -97,7 +97,7 @@ const fn member(name: &'static str, kind: Kind) -> Member {
 }
 
 /// Settings of a bgpConnection.
-const PEER: [Member; 10] = [
+const PEER: [Member; 11] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
@@ -108,6 +108,7 @@ const PEER: [Member; 10] = [
     member("routeLimit", Kind::Whole(0, u32::MAX as u64)),
     member("routeLimitWarningPercent", Kind::Whole(1, 100)),
     member("enhancedRouteRefresh", Kind::Flag),
+    member("extendedMessages", Kind::Flag),
     member("importPreference", Kind::Whole(0, u32::MAX as u64)),
     member("adminDown", Kind::Flag),
 ];

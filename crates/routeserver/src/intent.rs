@@ -80,6 +80,9 @@ pub struct PeerIntent {
     /// speaker that offers it without graceful restart (FRR issue 16126).
     #[serde(default)]
     pub enhanced_route_refresh: bool,
+    /// Offer to receive messages of up to 65,535 octets (RFC 8654); off by default, as in Azure (az §2.1).
+    #[serde(default)]
+    pub extended_messages: bool,
     /// Higher wins before anything else; default 0.
     pub import_preference: u32,
     /// The session is held down by the operator.

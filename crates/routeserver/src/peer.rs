@@ -163,6 +163,7 @@ fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer,
         jitter_seed: seed ^ (u64::from(key.0) << 32),
         capabilities: CapabilitySet {
             enhanced_route_refresh: intent.enhanced_route_refresh,
+            extended_message: intent.extended_messages,
             ..azure.capabilities
         },
         ..azure

@@ -93,6 +93,7 @@ fn peer(number: usize) -> PeerIntent {
         route_limit: 4_000,
         route_limit_warning_percent: 80,
         enhanced_route_refresh: false,
+        extended_messages: false,
         import_preference: 0,
         admin_down: false,
     }

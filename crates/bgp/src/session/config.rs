@@ -46,7 +46,7 @@ impl SessionConfig {
                 families: FamilySet::BOTH,
                 route_refresh: true,
                 enhanced_route_refresh: false,
-                extended_message: true,
+                extended_message: false,
                 four_octet_as: true,
             },
             dial: true,

@@ -54,6 +54,7 @@ fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         route_limit: 0,
         route_limit_warning_percent: 80,
         enhanced_route_refresh: false,
+        extended_messages: false,
         import_preference: 0,
         admin_down: false,
     }

@@ -52,6 +52,7 @@ impl Peer {
         session.hold_time_secs = HOLD_TIME_SECS;
         session.capabilities.families = FamilySet::IPV4;
         session.capabilities.enhanced_route_refresh = true;
+        session.capabilities.extended_message = true;
         session.connect_retry = CONNECT_RETRY;
         session.max_idle_hold = MAX_IDLE_HOLD;
         session.jitter_seed = u64::from(u32::from(config.address) ^ u32::from(address));

@@ -68,6 +68,7 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         route_limit: 4000,
         route_limit_warning_percent: 80,
         enhanced_route_refresh: false,
+        extended_messages: false,
         import_preference: 0,
         admin_down: false,
     }
@@ -422,7 +423,8 @@ impl World {
 
 const ENCODE: EncodeContext = EncodeContext {
     four_octet_as: true,
-    extended_message: true,
+    // Instances do not offer it.
+    extended_message: false,
 };
 
 impl Nva {
