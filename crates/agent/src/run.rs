@@ -38,6 +38,9 @@ pub enum AgentError {
         /// The one that is missing.
         capability: &'static str,
     },
+    /// Nothing can be asked over HTTP.
+    #[error("no HTTP client: {0}")]
+    HttpClient(reqwest::Error),
     /// A NIC's thread could not be started.
     #[error("cannot start the thread of {nic}: {source}")]
     Thread {
@@ -63,7 +66,7 @@ pub enum AgentError {
 pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
     check(&options)?;
     permission::check(&options.nics)?;
-    let http = reqwest::Client::new();
+    let http = api::http::plain_client().build().map_err(AgentError::HttpClient)?;
     let sources = find_instances(&http, &options.servers).await;
     let confirmations: Vec<Confirmations> = sources.iter().map(|_| Confirmations::default()).collect();
     let mut nics = BTreeMap::new();

@@ -62,16 +62,32 @@ impl ClientError {
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// As it was given.
     server: String,
     origin: &'static str,
+    /// What paths are joined to.
+    base: String,
+    token: Option<String>,
 }
 
 impl Client {
     pub(crate) fn new(target: &Target) -> Result<Client, ClientError> {
         let (server, origin) = target.server();
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build();
+        let (http, base) = target.client(&server)?;
+        let http = http.timeout(TIMEOUT).build();
         let http = http.map_err(|error| ClientError::Usage(format!("no HTTP client: {error}")))?;
-        Ok(Client { http, server, origin })
+        Ok(Client {
+            http,
+            server,
+            origin,
+            base,
+            token: target.token.clone(),
+        })
+    }
+
+    /// The server, as it was given.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
@@ -88,6 +104,10 @@ impl Client {
 
     pub(crate) async fn post(&self, path: &str) -> Result<Value, ClientError> {
         self.send(Method::POST, path, None).await
+    }
+
+    pub(crate) async fn post_body(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(Method::POST, path, Some(body)).await
     }
 
     /// Sends, and follows a long-running operation to its end. The result of a PUT is the resource as it is then.
@@ -138,6 +158,9 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         if status.is_success() {
@@ -165,7 +188,7 @@ impl Client {
     }
 
     fn url(&self, path: &str) -> String {
-        let base = format!("{}{}", self.server, path);
+        let base = format!("{}{}", self.base, path);
         match (path.starts_with("/subscriptions/"), path.contains('?')) {
             (true, true) => format!("{base}&api-version={API_VERSION}"),
             (true, false) => format!("{base}?api-version={API_VERSION}"),

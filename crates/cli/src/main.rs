@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use client::ClientError;
 
 mod agent;
+mod az_env;
 mod client;
 mod instance;
 mod lab;
@@ -17,6 +18,7 @@ mod own;
 mod resource;
 mod runtime;
 mod serve;
+mod sp;
 mod target;
 
 /// Messages are decoded on one thread and end on another, by the hundred thousand: glibc's allocator takes a lock for each such end, and
@@ -53,6 +55,10 @@ enum Command {
     Agents(own::Plain),
     /// The manager and both instances.
     Health(own::Plain),
+    /// Service principals, what programs sign in as.
+    Sp(sp::SpArgs),
+    /// Print the lines that point an unmodified `az` at this server: eval "$(routewright az-env)".
+    AzEnv(az_env::AzEnvArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -76,6 +82,8 @@ fn main() -> ExitCode {
         Command::Routes(args) => ask(own::routes(args)),
         Command::Agents(args) => ask(own::agents(args)),
         Command::Health(args) => ask(own::health(args)),
+        Command::Sp(args) => ask(sp::run(args)),
+        Command::AzEnv(args) => ask(az_env::run(args)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "routewright", &mut script);

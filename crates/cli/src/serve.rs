@@ -19,6 +19,9 @@ pub(crate) struct ServeArgs {
     /// Address and port of the API; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Address and port of the API with TLS and sign-in, which may be any of this machine's; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tls_listen: Option<SocketAddr>,
     /// Run only this instance process on this machine: 0 or 1.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
     instance: Option<u8>,
@@ -42,6 +45,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         config: args.config,
         data_dir: args.data_dir,
         listen: args.listen,
+        tls_listen: args.tls_listen,
         instance: args.instance.map(usize::from),
         dev: args.dev,
         executable: None,

@@ -1,8 +1,12 @@
 //! Which server is meant, and under which subscription: options that every verb of the API takes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use api::http::{Trust, plain_client};
 use clap::{Args, ValueEnum};
+use reqwest::ClientBuilder;
+
+use crate::client::ClientError;
 
 /// Where `serve` listens unless told otherwise.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -20,7 +24,7 @@ pub(crate) enum Output {
 /// Options of every verb that speaks to the API.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Target {
-    /// The API's address. Default: the running lab's if there is exactly one, else http://127.0.0.1:8080.
+    /// The API's address, or unix:PATH for the socket in a data directory. Default: the running lab's if there is exactly one, else http://127.0.0.1:8080.
     #[arg(
         long,
         global = true,
@@ -29,6 +33,25 @@ pub(crate) struct Target {
         help_heading = "Global options"
     )]
     server: Option<String>,
+    /// PEM file of the certificate authorities to trust with https; by default the system's.
+    #[arg(
+        long,
+        global = true,
+        env = "ROUTEWRIGHT_CA",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    ca: Option<PathBuf>,
+    /// Bearer token, where the server wants one: for example from `az account get-access-token`.
+    #[arg(
+        long,
+        global = true,
+        env = "ROUTEWRIGHT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Global options"
+    )]
+    pub(crate) token: Option<String>,
     /// The subscription.
     #[arg(
         long,
@@ -52,6 +75,35 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// A client that trusts whom it should, and the URL to use with it; `server` as [`Target::server`] gives it.
+    pub(crate) fn client(&self, server: &str) -> Result<(ClientBuilder, String), ClientError> {
+        let failed = |error: reqwest::Error| ClientError::Usage(format!("no HTTP client: {error}"));
+        if let Some(socket) = server.strip_prefix("unix:") {
+            let socket = socket.strip_prefix("//").unwrap_or(socket);
+            return Ok((
+                plain_client().unix_socket(PathBuf::from(socket)),
+                "http://localhost".to_owned(),
+            ));
+        }
+        if server.starts_with("http:") {
+            return Ok((plain_client(), server.to_owned()));
+        }
+        let client = match &self.ca {
+            Some(path) => {
+                let pem = std::fs::read(path)
+                    .map_err(|error| ClientError::Usage(format!("--ca {}: {error}", path.display())))?;
+                api::http::client(Trust::Only(&pem))
+            }
+            None => api::http::client(Trust::System),
+        };
+        Ok((client.map_err(failed)?, server.to_owned()))
+    }
+
+    /// The authorities given on the command line.
+    pub(crate) fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
     /// The API's address, and where it comes from in words.
     pub(crate) fn server(&self) -> (String, &'static str) {
         if let Some(server) = &self.server {
@@ -66,7 +118,7 @@ impl Target {
 
 fn with_scheme(server: &str) -> String {
     let server = server.trim_end_matches('/');
-    if server.contains("://") {
+    if server.contains("://") || server.starts_with("unix:") {
         server.to_owned()
     } else {
         format!("http://{server}")
@@ -114,5 +166,6 @@ mod tests {
     fn a_server_may_be_given_without_scheme() {
         assert_eq!(with_scheme("127.0.0.1:8080"), "http://127.0.0.1:8080");
         assert_eq!(with_scheme("https://x/"), "https://x");
+        assert_eq!(with_scheme("unix:/d/run/manager.sock"), "unix:/d/run/manager.sock");
     }
 }

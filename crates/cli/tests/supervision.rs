@@ -122,7 +122,12 @@ impl Manager {
     }
 
     async fn health(&self) -> Option<Value> {
-        let answer = reqwest::get(format!("{}/routewright/v1/health", self.url)).await.ok()?;
+        let client = api::http::plain_client().build().ok()?;
+        let answer = client
+            .get(format!("{}/routewright/v1/health", self.url))
+            .send()
+            .await
+            .ok()?;
         answer.json().await.ok()
     }
 

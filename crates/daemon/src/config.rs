@@ -16,7 +16,19 @@
 //! listen = "127.0.0.1:8081"    # instance 0; instance 1 takes the next port
 //! [instances]
 //! silence_secs = 10            # an instance silent for so long no longer counts
+//! [tls]                        # without certificate and key, --tls-listen makes its own
+//! certificate = "/etc/routewright/tls.pem"
+//! key = "/etc/routewright/tls-key.pem"
+//! names = ["routes.example"]   # further names for the certificate that we make
+//! [auth]                       # tokens of another issuer are taken, too
+//! issuer = "https://login.example/v2.0"
+//! audience = "api://routewright"
+//! managed_identity = false     # anybody on this machine gets tokens of the managed identity
+//! [audit]
+//! days = 90                    # the activity log goes back so far
 //! ```
+
+mod door;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +39,14 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::manager::tls::TlsConfig;
+
 /// A longer configuration than this is a mistake.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// More mistakes than this are not listed.
 const MAX_MISTAKES: usize = 100;
+/// What the file may have.
+const SECTIONS: [&str; 8] = ["store", "limits", "bind", "agents", "instances", "tls", "auth", "audit"];
 
 /// What the file says, with defaults for what it doesn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +59,23 @@ pub struct Config {
     pub agents_listen: Option<SocketAddr>,
     /// `[instances] silence_secs`.
     pub silence_secs: u64,
+    /// `[tls]`.
+    pub tls: TlsConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// `[audit] days`: what is older is forgotten.
+    pub audit_days: u32,
+}
+
+/// `[auth]`: whose tokens are taken beside our own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// `iss` of its tokens; its discovery document is below it.
+    pub issuer: Option<String>,
+    /// `aud` of its tokens.
+    pub audience: Option<String>,
+    /// Whether whoever reaches loopback gets tokens of the managed identity.
+    pub managed_identity: bool,
 }
 
 impl Default for Config {
@@ -52,6 +85,9 @@ impl Default for Config {
             bind: BTreeMap::new(),
             agents_listen: None,
             silence_secs: 10,
+            tls: TlsConfig::default(),
+            auth: AuthConfig::default(),
+            audit_days: 90,
         }
     }
 }
@@ -104,12 +140,11 @@ impl Reader<'_> {
         let mut config = Config::default();
         for (key, value) in root {
             let name = key.get_ref().as_ref();
-            if !["store", "limits", "bind", "agents", "instances"].contains(&name) {
+            if !SECTIONS.contains(&name) {
+                let allowed = SECTIONS.map(|section| format!("[{section}]")).join(", ");
                 self.mistake(
                     key.span(),
-                    format!(
-                        "there is no section `{name}`; allowed are [store], [limits], [bind], [agents], [instances]"
-                    ),
+                    format!("there is no section `{name}`; allowed are {allowed}"),
                 );
                 continue;
             }
@@ -123,11 +158,32 @@ impl Reader<'_> {
                     "limits" => self.limits(entry, &mut config.limits),
                     "bind" => self.bind(entry, &mut config.bind),
                     "agents" => self.agents(entry, &mut config.agents_listen),
+                    "tls" => self.tls(entry, &mut config),
+                    "auth" => self.auth(entry, &mut config),
+                    "audit" => self.audit(entry, &mut config.audit_days),
                     _ => self.instances(entry, &mut config.silence_secs),
                 }
             }
+            self.both_or_none(name, key, &config);
         }
         config
+    }
+
+    /// Entries that mean nothing without each other.
+    fn both_or_none(&mut self, section: &str, key: &Spanned<toml::de::DeString<'_>>, config: &Config) {
+        let (first, second) = match section {
+            "tls" => (config.tls.certificate.is_some(), config.tls.key.is_some()),
+            "auth" => (config.auth.issuer.is_some(), config.auth.audience.is_some()),
+            _ => return,
+        };
+        if first != second {
+            let both = if section == "tls" {
+                "`certificate` and `key`"
+            } else {
+                "`issuer` and `audience`"
+            };
+            self.mistake(key.span(), format!("[{section}] needs {both}, or neither"));
+        }
     }
 
     fn store(&mut self, (key, value): Entry<'_, '_>) {
@@ -432,6 +488,22 @@ mod tests {
         check(
             "[instances]\nsilence_secs = 0",
             &["2:16: `instances.silence_secs` must be a whole number from 1 to 3600"],
+        );
+        check("[tls]\nkey = \"/k\"", &["1:2: [tls] needs `certificate` and `key`"]);
+        check(
+            "[tls]\nnames = [\"a b\"]\ncert = 1",
+            &[
+                "2:9: `tls.names` must be",
+                "3:1: [tls] knows no `cert` (did you mean `certificate`?)",
+            ],
+        );
+        check(
+            "[auth]\nissuer = \"http://login.example\"\naudience = \"a\"",
+            &["1:2: [auth] needs", "2:10: `auth.issuer` must be an https URL"],
+        );
+        check(
+            "[audit]\ndays = 0",
+            &["2:8: `audit.days` must be a whole number from 1"],
         );
     }
 

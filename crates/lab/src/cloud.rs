@@ -203,7 +203,7 @@ impl Api {
     /// The API at `http://ADDRESS:PORT`.
     pub fn new(base: &str) -> Result<Api, LabError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build();
+        let client = api::http::plain_client().no_proxy().timeout(REQUEST_TIMEOUT).build();
         Ok(Api {
             base: base.trim_end_matches('/').to_owned(),
             client: client.map_err(|e| failed("GET", base, e))?,

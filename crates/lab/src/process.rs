@@ -197,7 +197,7 @@ pub(crate) fn command_line(pid: i32) -> Vec<String> {
 pub(crate) fn end_all(processes: &[ProcessId], grace: Duration) -> Vec<ProcessId> {
     /// A killed process is gone at once, unless the kernel is busy tearing down what it held.
     const FORCE: Duration = Duration::from_secs(5);
-    let signal_and_wait = |signal, patience| {
+    let signal_and_wait = |signal, patience: Duration| {
         let deadline = Instant::now() + patience;
         for process in processes {
             let _ = process.signal(signal);

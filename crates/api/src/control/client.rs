@@ -61,12 +61,12 @@ impl ControlClient {
     /// For the instance that listens (now or later) on this socket.
     pub fn new(socket: impl Into<PathBuf>) -> ControlClient {
         let socket = socket.into();
-        let http = reqwest::Client::builder()
+        let http = crate::http::plain_client()
             .unix_socket(socket.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()
-            .expect("without TLS and proxies there is nothing that could fail");
+            .expect("without certificates and proxies there is nothing that could fail");
         ControlClient { socket, http }
     }
 

@@ -14,6 +14,7 @@ use routeserver::Intent;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
+use super::directory::Directory;
 use crate::config::Config;
 use crate::store::{Batch, Operation, Store, StoreError, Write};
 
@@ -22,6 +23,7 @@ use crate::store::{Batch, Operation, Store, StoreError, Write};
 pub(crate) struct State {
     pub(crate) resources: Resources,
     pub(crate) settings: Settings,
+    pub(crate) directory: Directory,
 }
 
 /// See the module's head.
@@ -59,6 +61,10 @@ impl Core {
         for resource in stored.resources {
             resources.by_key.insert(resource.id.to_ascii_lowercase(), resource);
         }
+        let mut directory = Directory::default();
+        for (collection, key, body) in stored.directory {
+            directory.put(collection, key, body)?;
+        }
         let fingerprint = fingerprint(config);
         if stored.config_fingerprint.as_deref() != Some(&fingerprint) {
             store
@@ -78,6 +84,7 @@ impl Core {
                 ..Settings::default()
             },
             resources,
+            directory,
         };
         Ok(Arc::new(Core {
             store,
@@ -156,6 +163,20 @@ impl Core {
             core.commit(vec![write]).await.map_err(|error| refused(&error))
         });
         done.await.unwrap_or_else(|_| Err(internal_error()))
+    }
+
+    /// Changes the directory. `decide` sees the state under the write lock and says what to store.
+    pub(crate) async fn write_directory(
+        self: &Arc<Core>,
+        decide: impl FnOnce(&State) -> Result<Vec<Write>, ArmError> + Send + 'static,
+    ) -> Result<(), ArmError> {
+        let core = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _writing = core.writing.lock().await;
+            let writes = core.read(decide)?;
+            core.commit(writes).await.map_err(|error| refused(&error))
+        });
+        done.await.unwrap_or_else(|_| Err(internal_error())).map(|_| ())
     }
 
     /// Makes a version above `above`: an instance follows a newer intent than this store knows of (a restored backup).
@@ -256,6 +277,12 @@ impl State {
             Write::DeleteSettings(key) => {
                 self.settings.by_key.remove(&key);
             }
+            Write::PutEntry(collection, key, body) => {
+                if let Err(error) = self.directory.put(collection, key, body) {
+                    tracing::error!(%error, "what was just written cannot be read");
+                }
+            }
+            Write::DeleteEntry(collection, key) => self.directory.delete(collection, &key),
             Write::Operation(_) | Write::ConfigFingerprint(_) => {}
         }
     }

@@ -13,8 +13,9 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::Value;
 
+use super::connections::Way;
 use super::path::{PathError, decode};
-use super::{Manager, arm_api, metrics, operations, own_api};
+use super::{Manager, arm_api, metrics, operations, own_api, sign_in};
 
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -29,8 +30,9 @@ pub(crate) struct Incoming {
     pub(crate) segments: Vec<String>,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
-    /// `http://HOST` as the client reached us.
+    /// `http://HOST` or `https://HOST` as the client reached us.
     pub(crate) base: String,
+    pub(crate) way: Way,
     pub(crate) body: axum::body::Bytes,
 }
 
@@ -108,8 +110,20 @@ pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::e
 async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
     let lower = incoming.lower();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    if let Some(response) = sign_in::answer(manager, &incoming, &lower).await {
+        return response;
+    }
+    if !is_open(&incoming, &lower)
+        && let Err(problem) = manager.sign_in.caller(manager, &incoming).await
+    {
+        tracing::debug!(%problem, "a request is refused");
+        return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
+    }
     let answered = match lower.as_slice() {
         ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
+        ["routewright", "v1", "service-principals", rest @ ..] => {
+            sign_in::principals_api::answer(manager, &incoming, rest).await
+        }
         ["routewright", "v1", rest @ ..] => own_api::answer(manager, &incoming, rest).await,
         [
             "subscriptions",
@@ -129,18 +143,33 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
     answered.unwrap_or_else(|error| error_response(&error))
 }
 
+/// What people and programs on this machine may look at without a token.
+fn is_open(incoming: &Incoming, lower: &[&str]) -> bool {
+    incoming.way == Way::Loopback
+        && matches!(
+            lower,
+            ["metrics"] | ["routewright", "v1", "health" | "openapi.json" | "sign-in"]
+        )
+}
+
 /// Turns away what must not come in, and reads the rest.
 async fn admit(request: axum::extract::Request) -> Result<Incoming, ArmError> {
     let (parts, body) = request.into_parts();
-    let host = check_host(&parts.uri, &parts.headers)?;
-    check_origin(&parts.headers)?;
+    // Tests hand requests in without a connection.
+    let way = parts.extensions.get::<Way>().copied().unwrap_or(Way::Loopback);
+    let host = check_host(&parts.uri, &parts.headers, way)?;
+    check_origin(&parts.headers, &host)?;
     let segments = decode(parts.uri.path()).map_err(bad_path)?;
     let query = decode_query(parts.uri.query().unwrap_or_default());
     Ok(Incoming {
         method: parts.method,
         segments,
         query,
-        base: format!("http://{host}"),
+        base: match way {
+            Way::Tls => format!("https://{host}"),
+            Way::Loopback | Way::Socket => format!("http://{host}"),
+        },
+        way,
         headers: parts.headers,
         body: read_body(body).await?,
     })
@@ -174,25 +203,26 @@ fn body_error(error: &axum::Error) -> ArmError {
     )
 }
 
-/// Without sign-in, a web page that a browser on this machine shows must not reach the API through a name that resolves to
-/// loopback (DNS rebinding): only loopback names are served.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<String, ArmError> {
+/// In plain, a web page that a browser on this machine shows must not reach the API through a name that resolves to loopback (DNS
+/// rebinding): only loopback names are served. Over TLS such a page would need a token, which it hasn't got.
+fn check_host(uri: &Uri, headers: &HeaderMap, way: Way) -> Result<String, ArmError> {
     let host = match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST).and_then(|host| host.to_str().ok()),
     };
     match host {
         Some(host) if is_loopback_authority(host) => Ok(host.to_owned()),
+        Some(host) if way == Way::Tls && is_authority(host) => Ok(host.to_owned()),
         _ => Err(ArmError::new(
             421,
             "InvalidHost",
-            "This server answers only under a loopback name, such as localhost or 127.0.0.1, until there is sign-in.",
+            "Without TLS this server answers only under a loopback name, such as localhost or 127.0.0.1.",
         )),
     }
 }
 
 /// Nor may such a page send "simple" requests across origins.
-fn check_origin(headers: &HeaderMap) -> Result<(), ArmError> {
+fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), ArmError> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
@@ -201,7 +231,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), ArmError> {
         .ok()
         .and_then(|origin| origin.split_once("://"))
         .map(|(_, authority)| authority);
-    if authority.is_some_and(is_loopback_authority) {
+    if authority.is_some_and(|origin| is_loopback_authority(origin) || origin.eq_ignore_ascii_case(host)) {
         return Ok(());
     }
     Err(ArmError::new(
@@ -211,13 +241,18 @@ fn check_origin(headers: &HeaderMap) -> Result<(), ArmError> {
     ))
 }
 
-fn is_loopback_authority(authority: &str) -> bool {
+fn is_authority(text: &str) -> bool {
+    text.parse::<http::uri::Authority>()
+        .is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
+}
+
+pub(crate) fn is_loopback_authority(authority: &str) -> bool {
+    if !is_authority(authority) {
+        return false;
+    }
     let Ok(authority) = authority.parse::<http::uri::Authority>() else {
         return false;
     };
-    if authority.as_str().contains('@') {
-        return false;
-    }
     let host = authority.host().to_ascii_lowercase();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     match address.parse::<IpAddr>() {
@@ -235,7 +270,7 @@ fn bad_path(error: PathError) -> ArmError {
 }
 
 /// `a=b&c` decoded; `+` means a space. What isn't UTF-8 becomes U+FFFD and matches nothing.
-fn decode_query(query: &str) -> Vec<(String, String)> {
+pub(crate) fn decode_query(query: &str) -> Vec<(String, String)> {
     let decode = |text: &str| super::path::decode_lossy(&text.replace('+', " "));
     query
         .split('&')

@@ -10,8 +10,10 @@
 
 mod arm_api;
 mod ask;
+mod connections;
 pub mod control;
 mod core;
+mod directory;
 mod health;
 mod http;
 mod keeper;
@@ -21,9 +23,12 @@ mod openapi;
 mod operations;
 mod own_api;
 mod path;
+mod private_file;
 mod serve;
+mod sign_in;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,10 +40,11 @@ use core::Core;
 use keeper::Status;
 use metrics::Metrics;
 use operations::Results;
+use sign_in::SignIn;
 
 pub use serve::{ServeError, ServeOptions, check, run};
 
-pub use arm::settings::DEV_SUBSCRIPTION;
+pub use arm::settings::{DEV_SUBSCRIPTION, DEV_TENANT};
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -47,6 +53,9 @@ struct Manager {
     instances: Vec<InstanceHandle>,
     results: Results,
     metrics: Metrics,
+    sign_in: SignIn,
+    /// What clients of https need to know, if they are served.
+    published: Option<serve::Published>,
     dev: bool,
     started: Instant,
 }

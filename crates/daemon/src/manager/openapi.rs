@@ -52,12 +52,17 @@ fn operation(endpoint: &Endpoint) -> Value {
 fn path_parameters(path: &str) -> Vec<Value> {
     path.split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| {
-            json!({
+        .map(|name| match name {
+            "clientId" => json!({
+                "name": name, "in": "path", "required": true,
+                "description": "Client id of a service principal.",
+                "schema": { "type": "string", "format": "uuid" },
+            }),
+            _ => json!({
                 "name": name, "in": "path", "required": true,
                 "description": "ARM id, without the slash at its start.",
                 "schema": { "type": "string", "pattern": "^subscriptions/.+" },
-            })
+            }),
         })
         .collect()
 }
@@ -139,6 +144,43 @@ fn field_schema(kind: &str) -> Value {
 }
 
 const SCHEMAS: &[(&str, &[Field])] = &[
+    (
+        "HowToSignIn",
+        &[
+            ("tenant", "string", "The tenant."),
+            ("subscription", "string", "The subscription."),
+            ("url", "string?", "Where https is served; null without --tls-listen."),
+            (
+                "certificateAuthority",
+                "string?",
+                "File of the authority to trust, if it is the server's own.",
+            ),
+        ],
+    ),
+    (
+        "ServicePrincipalRequest",
+        &[("displayName", "string", "For people, 1 to 120 characters.")],
+    ),
+    (
+        "ServicePrincipal",
+        &[
+            ("clientId", "string", "What it signs in with."),
+            ("objectId", "string", "What roles are assigned to."),
+            ("displayName", "string", "For people."),
+            ("created", "string", "RFC 3339."),
+        ],
+    ),
+    (
+        "FreshSecret",
+        &[
+            ("clientId", "string", "What it signs in with."),
+            ("objectId", "string", "What roles are assigned to."),
+            ("displayName", "string", "For people."),
+            ("created", "string", "RFC 3339."),
+            ("secret", "string", "Told once."),
+            ("tenant", "string", "The tenant to sign in to."),
+        ],
+    ),
     (
         "Health",
         &[

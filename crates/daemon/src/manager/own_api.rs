@@ -1,5 +1,6 @@
 //! `/routewright/v1`: what Azure does not tell. Every endpoint is in [`ENDPOINTS`], which the OpenAPI document is made from.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use api::control::ControlError;
@@ -20,6 +21,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[
     match rest {
         ["health"] => get(incoming, || async { Ok(health::report(manager)) }).await,
         ["openapi.json"] => get(incoming, || async { Ok(openapi::document()) }).await,
+        ["sign-in"] => get(incoming, || async { Ok(how_to_sign_in(manager)) }).await,
         ["agents"] => get(incoming, || async { Ok(agents(manager).await) }).await,
         ["peers"] => get(incoming, || peers(manager, incoming.parameter("routeServer"))).await,
         ["routes"] => get(incoming, || routes(manager, incoming)).await,
@@ -55,6 +57,26 @@ where
     match incoming.method {
         Method::GET | Method::HEAD => Ok(json_response(StatusCode::OK, &body().await?)),
         _ => Err(method_not_allowed("GET")),
+    }
+}
+
+/// What `az-env` makes its recipe of.
+fn how_to_sign_in(manager: &Manager) -> Value {
+    let published = manager.published.as_ref();
+    json!({
+        "tenant": manager.sign_in.tenant,
+        "subscription": super::DEV_SUBSCRIPTION,
+        "url": published.map(|it| format!("https://{}", reachable(it.address))),
+        "certificateAuthority": published.and_then(|it| it.authority.as_ref()),
+    })
+}
+
+/// An address that a client can use: a wildcard is not one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
     }
 }
 
@@ -298,6 +320,49 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         "Health",
     ),
     endpoint("get", "/routewright/v1/openapi.json", "This document.", "Object"),
+    endpoint(
+        "get",
+        "/routewright/v1/sign-in",
+        "Where clients of https sign in.",
+        "HowToSignIn",
+    ),
+    endpoint(
+        "get",
+        "/routewright/v1/service-principals",
+        "Service principals, without their secrets.",
+        "ServicePrincipal[]",
+    ),
+    Endpoint {
+        takes: Some("ServicePrincipalRequest"),
+        gives: (201, Some("FreshSecret")),
+        ..endpoint(
+            "post",
+            "/routewright/v1/service-principals",
+            "Makes one. Its secret is told now and never again.",
+            "",
+        )
+    },
+    endpoint(
+        "get",
+        "/routewright/v1/service-principals/{clientId}",
+        "One service principal.",
+        "ServicePrincipal",
+    ),
+    Endpoint {
+        gives: (204, None),
+        ..endpoint(
+            "delete",
+            "/routewright/v1/service-principals/{clientId}",
+            "Removes one, and with it its tokens.",
+            "",
+        )
+    },
+    endpoint(
+        "post",
+        "/routewright/v1/service-principals/{clientId}/reset",
+        "Gives it another secret; the old one is worth nothing any more.",
+        "FreshSecret",
+    ),
     endpoint(
         "get",
         "/routewright/v1/agents",

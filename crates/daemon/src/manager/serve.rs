@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::control::{ControlClient, socket_path};
-use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use super::connections::Listening;
 use super::core::Core;
 use super::keeper::{Keeper, Status};
 use super::launch::Launcher;
+use super::sign_in::SignIn;
+use super::sign_in::keys::{KeyError, Keys};
+use super::tls::{Tls, TlsError};
 use super::{InstanceHandle, Manager, Metrics, Results};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::store::{SqliteStore, StoreError};
@@ -33,6 +37,8 @@ pub struct ServeOptions {
     pub data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where the API listens with TLS and sign-in, if it does; port 0 takes a free one.
+    pub tls_listen: Option<SocketAddr>,
     /// Run only this instance process here.
     pub instance: Option<usize>,
     /// Temporary store unless a data directory is given, development subscription, no sign-in on loopback.
@@ -44,8 +50,8 @@ pub struct ServeOptions {
 /// Why the manager could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Only loopback, as long as anybody who reaches us may do anything.
-    #[error("--listen {0}: only a loopback address such as 127.0.0.1:8080 is allowed until there is sign-in")]
+    /// Tokens and passwords of peers must not cross a network in plain.
+    #[error("--listen {0}: only a loopback address such as 127.0.0.1:8080 is allowed; use --tls-listen for others")]
     NotLoopback(SocketAddr),
     /// Neither a place to keep things nor leave to forget them.
     #[error(
@@ -71,8 +77,10 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// Somebody has the port, or we may not have it.
-    #[error("cannot listen on {address}: {source}; choose another with --listen (port 0 takes a free one)")]
+    #[error("cannot listen on {address}: {source}; choose another with {option} (port 0 takes a free one)")]
     Listen {
+        /// What said so.
+        option: &'static str,
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -91,9 +99,12 @@ pub enum ServeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The API.
-    #[error("the API stopped: {0}")]
-    Http(std::io::Error),
+    /// The key that tokens are signed with.
+    #[error("sign-in: {0}")]
+    Key(#[from] KeyError),
+    /// Certificates and keys.
+    #[error("--tls-listen: {0}")]
+    Tls(#[from] TlsError),
 }
 
 fn list(path: &Path, mistakes: &[Mistake]) -> String {
@@ -131,10 +142,24 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     }
     let config = check(options.config.as_deref())?;
     let place = DataDir::choose(&options)?;
-    let listener = listen(options.listen).await?;
-    let address = listener.local_addr().map_err(ServeError::Http)?;
+    let (listener, address) = listen("--listen", options.listen).await?;
+    let tls_listener = match options.tls_listen {
+        Some(wanted) => Some(listen("--tls-listen", wanted).await?),
+        None => None,
+    };
     place.make()?;
     let store = SqliteStore::open(&place.path)?;
+    let mut listening = vec![Listening::Plain(listener), own_socket(&place.socket())?];
+    let mut announced = Announced::new(address, &place.path);
+    if let Some((listener, address)) = tls_listener {
+        let tls = Tls::prepare(&config.tls, &place.path.join("tls"), address)?;
+        listening.push(Listening::Tls(listener, TlsAcceptor::from(tls.config)));
+        announced.tls = Some(Published {
+            address,
+            authority: tls.authority,
+        });
+    }
+    let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
     let core = Core::load(Arc::new(store), &config).await?;
     let executable = executable(&options)?;
 
@@ -178,61 +203,101 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         instances,
         results: Results::default(),
         metrics: Metrics::default(),
+        sign_in: SignIn::new(keys, super::DEV_TENANT, &config.auth, options.dev),
+        published: announced.tls.clone(),
         dev: options.dev,
         started: Instant::now(),
     });
-    announce(&manager, address, &place.path);
-    let served = serve(listener, manager, ended()).await;
+    announced.tell(&manager);
+    serve(listening, manager, ended()).await;
     stop.send_replace(true);
     while keepers.join_next().await.is_some() {}
     maker.abort();
-    served
+    let _ = std::fs::remove_file(place.socket());
+    Ok(())
 }
 
 /// Answers requests until `end`, then finishes those that are there.
-pub(super) async fn serve(
-    listener: TcpListener,
-    manager: Arc<Manager>,
-    end: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let router = Router::new().fallback(super::http::handle).with_state(manager);
-    let (drained, draining) = watch::channel(false);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        end.await;
-        drained.send_replace(true);
-    });
-    let mut draining = draining;
-    tokio::select! {
-        served = server => served.map_err(ServeError::Http),
-        () = async {
-            // An idle keep-alive connection must not hold up the end.
-            let _ = draining.wait_for(|drained| *drained).await;
-            tokio::time::sleep(DRAIN_PATIENCE).await;
-        } => Ok(()),
+async fn serve(listening: Vec<Listening>, manager: Arc<Manager>, end: impl Future<Output = ()>) {
+    let (drain, draining) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    for listening in listening {
+        serving.spawn(listening.serve(Arc::clone(&manager), draining.clone()));
+    }
+    end.await;
+    drain.send_replace(true);
+    let all_ended = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_PATIENCE, all_ended).await.is_err() {
+        tracing::debug!("requests that were still being answered are cut off");
     }
 }
 
-/// What a person and a program want to know first. One line on stdout, the rest in the log.
-fn announce(manager: &Manager, address: SocketAddr, data: &Path) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    // Whoever started us may have closed stdout; that is no reason to stop.
-    let _ = writeln!(stdout, "routewright API http://{address}");
-    let _ = stdout.flush();
-    tracing::info!(data = %data.display(), "keeping things");
-    if manager.dev {
-        tracing::info!(
-            subscription = super::DEV_SUBSCRIPTION,
-            "development: no sign-in, any location"
-        );
-        tracing::info!("try: curl http://{address}/routewright/v1/health");
+/// The API for whoever may enter the run directory: us and root.
+fn own_socket(path: &Path) -> Result<Listening, ServeError> {
+    // Nobody listens there: we hold the store's lock.
+    let _ = std::fs::remove_file(path);
+    UnixListener::bind(path)
+        .map(Listening::Socket)
+        .map_err(io("socket", path))
+}
+
+/// What a person and a program want to know first: addresses on stdout, the rest in the log.
+struct Announced {
+    address: SocketAddr,
+    tls: Option<Published>,
+    data: PathBuf,
+}
+
+/// What clients of https need to know.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    pub(super) address: SocketAddr,
+    /// File of the authority to trust, if it is ours.
+    pub(super) authority: Option<PathBuf>,
+}
+
+impl Announced {
+    fn new(address: SocketAddr, data: &Path) -> Announced {
+        Announced {
+            address,
+            tls: None,
+            data: data.to_owned(),
+        }
+    }
+
+    fn tell(&self, manager: &Manager) {
+        use std::io::Write;
+        let Announced { address, tls, data } = self;
+        let mut stdout = std::io::stdout().lock();
+        // Whoever started us may have closed stdout; that is no reason to stop.
+        let _ = writeln!(stdout, "routewright API http://{address}");
+        if let Some(Published { address, authority }) = tls {
+            let _ = writeln!(stdout, "routewright API https://{address}");
+            if let Some(authority) = authority {
+                tracing::info!(authority = %authority.display(), "clients of https must trust our certificate authority");
+            }
+        }
+        let _ = stdout.flush();
+        tracing::info!(data = %data.display(), "keeping things");
+        if manager.dev {
+            let subscription = super::DEV_SUBSCRIPTION;
+            tracing::info!(subscription, "development: no sign-in on loopback, any location");
+            tracing::info!("try: curl http://{address}/routewright/v1/health");
+        }
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })
+async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| ServeError::Listen {
+        option,
+        address,
+        source,
+    })
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -328,6 +393,10 @@ impl DataDir {
 
     fn run_dir(&self) -> PathBuf {
         self.path.join("run")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.run_dir().join("manager.sock")
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Stored {
     pub resources: Vec<Resource>,
     /// Settings objects by ARM id (lower case).
     pub settings: BTreeMap<String, Value>,
+    /// Who may come in and do what: collection, key, body.
+    pub directory: Vec<(Collection, String, Value)>,
     /// The configuration of the last start, to see whether it has changed since.
     pub config_fingerprint: Option<String>,
 }
@@ -45,10 +47,36 @@ pub enum Write {
     PutSettings(String, Value),
     /// Remove the settings of an ARM id (lower case).
     DeleteSettings(String),
+    /// Create or replace an entry of the directory.
+    PutEntry(Collection, String, Value),
+    /// Remove an entry of the directory.
+    DeleteEntry(Collection, String),
     /// Remember an operation.
     Operation(Operation),
     /// Replace the fingerprint.
     ConfigFingerprint(String),
+}
+
+/// A part of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Collection {
+    /// By client id.
+    ServicePrincipals,
+}
+
+impl Collection {
+    const ALL: [Collection; 1] = [Collection::ServicePrincipals];
+
+    /// As it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Collection::ServicePrincipals => "servicePrincipals",
+        }
+    }
+
+    fn named(name: &str) -> Option<Collection> {
+        Collection::ALL.into_iter().find(|collection| collection.name() == name)
+    }
 }
 
 /// Writes that happen together or not at all.

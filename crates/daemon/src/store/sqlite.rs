@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Batch, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
+use super::{Batch, Collection, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
 
 /// The file's name in the data directory.
 pub(super) const FILE_NAME: &str = "routewright.sqlite3";
@@ -21,7 +21,8 @@ pub(super) const FILE_NAME: &str = "routewright.sqlite3";
 const APPLICATION_ID: i64 = 0x5274_5772;
 
 /// Forward only: entry N takes a file of schema N to N + 1. Entries are never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -46,7 +47,16 @@ const MIGRATIONS: [&str; 1] = ["
         status TEXT NOT NULL
     ) STRICT;
     INSERT INTO meta VALUES ('version', '0');
-"];
+",
+    "
+    CREATE TABLE directory (
+        collection TEXT NOT NULL,
+        key TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (collection, key)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Makes the file, if it isn't there, so that only we can read it: settings hold passwords of peers. SQLite gives the files
 /// beside it (WAL) the same mode.
@@ -165,7 +175,26 @@ fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
         let body = json(&key, &body)?;
         stored.settings.insert(key, body);
     }
+    load_directory(transaction, &mut stored)?;
     Ok(stored)
+}
+
+fn load_directory(transaction: &Transaction<'_>, stored: &mut Stored) -> Result<(), StoreError> {
+    let mut entries = transaction.prepare("SELECT collection, key, body FROM directory ORDER BY collection, key")?;
+    let mut rows = entries.query([])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let (key, body): (String, String) = (row.get(1)?, row.get(2)?);
+        let Some(collection) = Collection::named(&name) else {
+            return Err(StoreError::Corrupt {
+                what: key,
+                problem: format!("it is in {name}, which this release does not know"),
+            });
+        };
+        let body = json(&key, &body)?;
+        stored.directory.push((collection, key, body));
+    }
+    Ok(())
 }
 
 fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
@@ -205,6 +234,12 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<(), StoreError>
         Write::DeleteSettings(key) => transaction
             .prepare_cached("DELETE FROM settings WHERE key = ?1")?
             .execute([key])?,
+        Write::PutEntry(collection, key, body) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO directory VALUES (?1, ?2, ?3)")?
+            .execute(params![collection.name(), key, body.to_string()])?,
+        Write::DeleteEntry(collection, key) => transaction
+            .prepare_cached("DELETE FROM directory WHERE collection = ?1 AND key = ?2")?
+            .execute(params![collection.name(), key])?,
         Write::Operation(operation) => put_operation(transaction, operation)?,
         Write::ConfigFingerprint(text) => set_meta(transaction, "config_fingerprint", text)?,
     };

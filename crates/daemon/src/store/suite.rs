@@ -32,6 +32,8 @@ async fn what_was_committed_comes_back(store: &impl Store) {
                 put("/b", "1"),
                 Write::PutSettings("/a".into(), json!({"md5": "x"})),
                 Write::PutSettings("/b".into(), json!({})),
+                Write::PutEntry(Collection::ServicePrincipals, "c1".into(), json!({"n": 1})),
+                Write::PutEntry(Collection::ServicePrincipals, "c2".into(), json!({"n": 1})),
                 Write::Operation(operation.clone()),
                 Write::ConfigFingerprint("f1".into()),
             ],
@@ -45,6 +47,8 @@ async fn what_was_committed_comes_back(store: &impl Store) {
                 put("/a", "2"),
                 Write::Resource(Change::Delete("/b".into())),
                 Write::DeleteSettings("/b".into()),
+                Write::PutEntry(Collection::ServicePrincipals, "c1".into(), json!({"n": 2})),
+                Write::DeleteEntry(Collection::ServicePrincipals, "c2".into()),
             ],
         ))
         .await
@@ -55,6 +59,10 @@ async fn what_was_committed_comes_back(store: &impl Store) {
     assert_eq!(
         stored.settings,
         BTreeMap::from([("/a".to_owned(), json!({"md5": "x"}))])
+    );
+    assert_eq!(
+        stored.directory,
+        vec![(Collection::ServicePrincipals, "c1".to_owned(), json!({"n": 2}))]
     );
     assert_eq!(stored.config_fingerprint.as_deref(), Some("f1"));
     assert_eq!(store.operation("OP-1").await.unwrap(), Some(operation));

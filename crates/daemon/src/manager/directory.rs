@@ -1,0 +1,42 @@
+//! Who may come in: service principals as the store has them.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::sign_in::principals::ServicePrincipal;
+use crate::store::{Collection, StoreError};
+
+/// Everything of the store's directory, read once and kept up with every write.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    /// By client id.
+    pub(crate) principals: BTreeMap<String, ServicePrincipal>,
+}
+
+impl Directory {
+    /// Takes on what was stored.
+    pub(crate) fn put(&mut self, collection: Collection, key: String, body: Value) -> Result<(), StoreError> {
+        match collection {
+            Collection::ServicePrincipals => {
+                let principal = read(collection, &key, body)?;
+                self.principals.insert(key, principal);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, collection: Collection, key: &str) {
+        match collection {
+            Collection::ServicePrincipals => self.principals.remove(key).map(|_| ()),
+        };
+    }
+}
+
+fn read<T: DeserializeOwned>(collection: Collection, key: &str, body: Value) -> Result<T, StoreError> {
+    serde_json::from_value(body).map_err(|error| StoreError::Corrupt {
+        what: format!("{} {key}", collection.name()),
+        problem: error.to_string(),
+    })
+}
