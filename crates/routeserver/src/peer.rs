@@ -179,9 +179,7 @@ fn bgp_identifier(address: IpAddr) -> BgpIdentifier {
             [a, b, c, d]
         }
     };
-    //= https://www.rfc-editor.org/rfc/rfc6286#section-2.1
-    //# The BGP Identifier is a 4-octet, unsigned, non-zero integer that
-    //# should be unique within an AS.
+    // RFC 6286 §2.1: any number but zero, unique within the AS.
     let bits = u32::from_be_bytes(octets).max(1);
     BgpIdentifier(Ipv4Addr::from(bits))
 }

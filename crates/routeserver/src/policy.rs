@@ -38,10 +38,7 @@ impl ImportPolicy for ImportRules {
             if asn == self.asn {
                 return Some(RejectRule::OwnAsn);
             }
-            //= https://www.rfc-editor.org/rfc/rfc7607#section-2
-            //# A BGP speaker MUST NOT originate or propagate a route with an AS
-            //# number of zero in the AS_PATH, AS4_PATH, AGGREGATOR, or
-            //# AS4_AGGREGATOR attributes.
+            // RFC 7607 §2: a route with AS 0 is not passed on; az §2.3: it is dropped.
             if asn == Asn(0) {
                 return Some(RejectRule::AsZero);
             }

@@ -13,14 +13,11 @@ pub(super) struct Speaker {
 /// The direction, as we see it, of the connection that stays.
 ///
 //= https://www.rfc-editor.org/rfc/rfc4271#section-6.8
-//# Compare the BGP Identifier of the local system to that of the remote
-//# system ... If the value of the local BGP Identifier is less than the remote one, the
+//# The BGP Identifier of the local system is compared to the BGP Identifier of the remote
+//# system (as specified in the OPEN message). ... If the value of the local BGP Identifier is less than the remote one, the
 //# local system closes the BGP connection that already exists ... and accepts the BGP
 //# connection initiated by the remote system.
-//= https://www.rfc-editor.org/rfc/rfc6286#section-2.3
-//# If the BGP Identifiers of the peers involved in the connection
-//# collision are identical, then the connection initiated by the BGP
-//# speaker with the larger AS number is preserved.
+// Between equal identifiers, which RFC 6286 allows to speakers of different ASes, the larger AS number decides (§2.3).
 pub(super) fn surviving_direction(local: Speaker, remote: Speaker) -> Direction {
     let ours = (u32::from(local.identifier.0), local.asn);
     let theirs = (u32::from(remote.identifier.0), remote.asn);

@@ -429,9 +429,9 @@ impl Session {
         connection.hold_time_secs = Some(hold_time_secs);
         connection.progress = Progress::OpenConfirm(open);
         let id = connection.id;
-        //= https://www.rfc-editor.org/rfc/rfc8654#section-3
-        //# A peer that does not advertise this capability MUST NOT send BGP Extended Messages, and BGP Extended Messages
-        //# MUST NOT be sent to it.
+        //= https://www.rfc-editor.org/rfc/rfc8654#section-4
+        //# A BGP speaker MAY send BGP Extended Messages to a peer only if the BGP Extended Message Capability was received
+        //# from that peer.
         // So each direction follows the receiver's offer. Before the KEEPALIVE: an UPDATE can only follow it.
         self.outputs.push_back(Output::SetDecodeContext {
             connection: id,
@@ -455,10 +455,7 @@ impl Session {
                 format!("the peer says AS {}, configured is AS {expected}", open.asn),
             ));
         }
-        //= https://www.rfc-editor.org/rfc/rfc6286#section-2.2
-        //# if the BGP Identifier field of the OPEN message is zero, or if it
-        //# is the same as the BGP Identifier of the local BGP speaker and the message
-        //# is from an internal peer, then the Error Subcode is set to "Bad BGP Identifier".
+        // RFC 6286 §2.2: an identifier must differ from ours only where the AS is the same.
         if open.identifier == self.config.local_identifier && open.asn == self.config.local_asn {
             return Err((
                 Notification::bad_bgp_identifier(),
@@ -606,9 +603,7 @@ impl Session {
             // RFC 9687 §3.1: with a hold time of zero the peer wants no liveness checks.
             return;
         }
-        //= https://www.rfc-editor.org/rfc/rfc9687#section-3.2
-        //# The SendHoldTimer ... MUST be greater than the value of the HoldTime ... the greater of: 8 minutes or 2 times
-        //# the negotiated HoldTime.
+        // RFC 9687 §3.2: by default eight minutes or twice the hold time, whichever is longer.
         let default = SEND_HOLD_MINIMUM.max(2 * Duration::from_secs(hold.into()));
         self.timers.set(
             Timer::SendHold(slot),

@@ -97,8 +97,8 @@ impl Jitter {
 
     /// `base` times a random factor between 0.75 and 1.
     //= https://www.rfc-editor.org/rfc/rfc4271#section-10
-    //# the minimum amount of jitter is obtained by multiplying the base value
-    //# of the appropriate timer by a random factor, which is uniformly
+    //# The suggested default amount of jitter SHALL be determined by multiplying
+    //# the base value of the appropriate timer by a random factor, which is uniformly
     //# distributed in the range from 0.75 to 1.0.
     pub(super) fn apply(&mut self, base: Duration) -> Duration {
         // SplitMix64: tiny, and good enough to keep two speakers from dialling in lockstep.

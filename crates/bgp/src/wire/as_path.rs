@@ -87,7 +87,7 @@ fn take_segment(kind: u8, after: &[u8], width: AsnWidth) -> Result<(Segment<'_>,
     };
     //= https://www.rfc-editor.org/rfc/rfc7606#section-7.2
     //# An AS_PATH is considered malformed if an unrecognized segment type is
-    //# encountered, or if it contains a malformed segment.
+    //# encountered or if it contains a malformed segment.
     if !(AS_SET..=AS_CONFED_SET).contains(&kind) {
         return Err(AsPathError::SegmentType(kind));
     }
@@ -110,8 +110,7 @@ pub(super) fn check(value: &[u8], width: AsnWidth) -> Result<(), AsPathError> {
     for segment in segments(value, width) {
         match segment?.kind {
             AS_SEQUENCE => {}
-            //= https://www.rfc-editor.org/rfc/rfc9774#section-3
-            //# BGP speakers conforming to this document [...] MUST use the "treat-as-withdraw" error handling behavior
+            // RFC 9774 §3: treat-as-withdraw, for sets and for confederation sets.
             AS_SET => return Err(AsPathError::Set),
             _ => return Err(AsPathError::Confederation),
         }

@@ -166,8 +166,7 @@ fn check_aggregator(value: &[u8], width: AsnWidth) -> Result<(), Fault> {
         AsnWidth::Four => (8, value.starts_with(&[0; 4])),
     };
     discard_unless(value.len() == length, value)?;
-    //= https://www.rfc-editor.org/rfc/rfc7607#section-2
-    //# A BGP speaker that receives [...] an AS number of zero in [...] AGGREGATOR [...] "attribute discard"
+    // RFC 7607 §2: an AGGREGATOR of AS 0 is malformed, and RFC 7606 §7.7 discards those.
     if zero {
         return Err(Fault::Discard("AS 0".to_owned()));
     }

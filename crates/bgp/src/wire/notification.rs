@@ -185,8 +185,7 @@ impl Notification {
             return None;
         }
         //= https://www.rfc-editor.org/rfc/rfc9003#section-2
-        //# If a Shutdown Communication longer than [...] or invalid UTF-8 sequence is received,
-        //# a message indicating this event SHOULD be logged
+        //# A receiving BGP speaker MUST NOT interpret invalid UTF-8 sequences.
         let (length, text) = self.data.split_first()?;
         let text = text.get(..usize::from(*length))?;
         std::str::from_utf8(text).ok().filter(|text| !text.is_empty())

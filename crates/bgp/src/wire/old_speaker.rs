@@ -17,8 +17,8 @@ pub(super) fn narrow(canonical: &[u8]) -> CanonicalBytes {
             code::AS_PATH => {
                 attributes.push((flags, code::AS_PATH, narrow_path(attribute.value)));
                 //= https://www.rfc-editor.org/rfc/rfc6793#section-4.2.2
-                //# the NEW BGP speaker [...] SHOULD NOT send the AS4_PATH attribute [...] if the entire AS path
-                //# information is composed of mappable four-octet AS numbers only
+                //# except for the case where all of the AS path information is composed of mappable four-octet AS
+                //# numbers only. In this case, the NEW BGP speaker MUST NOT send the AS4_PATH attribute.
                 if as_path::numbers(attribute.value, AsnWidth::Four).any(|asn| !mappable(asn.0)) {
                     let value = CanonicalBytes::from_slice(attribute.value);
                     attributes.push((OPTIONAL | TRANSITIVE, code::AS4_PATH, value));

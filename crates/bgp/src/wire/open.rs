@@ -55,8 +55,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Open, MessageError> {
             format!("a hold time of {hold_time_secs} s"),
         ));
     }
-    //= https://www.rfc-editor.org/rfc/rfc6286#section-2.1
-    //# The BGP Identifier is a 4-octet, unsigned, non-zero integer
+    // RFC 6286 §2.1: any number but zero.
     let identifier = Ipv4Addr::new(a, b, c, d);
     if identifier.is_unspecified() {
         return Err(MessageError::new(
@@ -79,10 +78,7 @@ fn decode_asn(my_as: u16, capabilities: &[Capability]) -> Result<Asn, MessageErr
         _ => None,
     });
     let asn = four_octet.unwrap_or(Asn(my_as.into()));
-    //= https://www.rfc-editor.org/rfc/rfc7607#section-2
-    //# If a BGP speaker receives zero as the peer AS in an OPEN message, it MUST abort
-    //# the connection and send a NOTIFICATION with Error Code "OPEN Message Error" and
-    //# subcode "Bad Peer AS"
+    // RFC 7607 §2: AS 0 in an OPEN ends the connection with Bad Peer AS.
     if asn == Asn(0) || my_as == 0 {
         return Err(MessageError::new(Notification::bad_peer_as(), "AS 0 in an OPEN"));
     }

@@ -62,7 +62,8 @@ pub fn pack_announcement(
     match frame.filter(|frame| frame.has_room(context)) {
         Some(frame) => frame.fill(out, context, prefixes),
         //= https://www.rfc-editor.org/rfc/rfc8654#section-4
-        //# A BGP speaker [...] MUST NOT send [...] an UPDATE message that is larger than 4,096 octets [...]
+        //# If the message is still too big, then it must not be sent to the neighbor ... Additionally, if the NLRI was
+        //# previously advertised to that peer, it must be withdrawn from service
         None => pack_withdrawal(out, context, family, prefixes),
     }
 }

@@ -243,7 +243,7 @@ impl<'a> Collected<'a> {
     }
 
     //= https://www.rfc-editor.org/rfc/rfc7606#section-3
-    //# If the MP_REACH_NLRI attribute or the MP_UNREACH_NLRI attribute
+    //# If the MP_REACH_NLRI attribute or the MP_UNREACH_NLRI [RFC4760] attribute
     //# appears more than once in the UPDATE message, then a NOTIFICATION message MUST be sent
     //# with the Error Subcode "Malformed Attribute List". If any other attribute (whether
     //# recognized or unrecognized) appears more than once in an UPDATE
