@@ -25,7 +25,7 @@ pub enum RejectRule {
     AsZero,
     /// The prefix is the RouteServerSubnet itself.
     OwnSubnet,
-    /// The next hop is this instance's own address.
+    /// The next hop is an address of the route server, which forwards no packets.
     OwnNextHop,
     /// The prefix equals or lies inside the address space of the virtual network or of a peered one that uses its gateways.
     InsideVirtualNetwork,
@@ -35,11 +35,15 @@ pub enum RejectRule {
     OverTotalLimit,
     /// A family that is not enabled (IPv6 by default).
     FamilyDisabled,
+    /// The prefix lies in a block that no packet is routed by (RFC 6890), or is an address of Azure's own platform.
+    SpecialPurposePrefix,
+    /// The AS_PATH of an external peer is empty: it would win against everybody who says who they are.
+    EmptyAsPath,
 }
 
 impl RejectRule {
     /// Every rule.
-    pub const ALL: [RejectRule; 8] = [
+    pub const ALL: [RejectRule; 10] = [
         RejectRule::OwnAsn,
         RejectRule::AsZero,
         RejectRule::OwnSubnet,
@@ -48,6 +52,8 @@ impl RejectRule {
         RejectRule::UnusableNextHop,
         RejectRule::OverTotalLimit,
         RejectRule::FamilyDisabled,
+        RejectRule::SpecialPurposePrefix,
+        RejectRule::EmptyAsPath,
     ];
 
     /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.

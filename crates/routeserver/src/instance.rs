@@ -238,8 +238,10 @@ pub enum Event {
     UpdateMended {
         /// bgpConnection id.
         peer: String,
-        /// For people.
+        /// For people: what was wrong with this one.
         what: String,
+        /// How many there have been. Told of the first, the second, the fourth, and so on.
+        count: u64,
     },
     /// A peer passed the warning threshold of its limit.
     RouteLimitNear {

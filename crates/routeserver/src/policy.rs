@@ -1,9 +1,9 @@
 //! Azure's import and export rules (az §2.3, §2.4, §2.10) as policies of the RIB.
 //!
-//! Knows one route server's own facts: its AS number, this instance's address, its virtual network's prefixes. Knows nothing of
+//! Knows one route server's own facts: its AS number, its instances' addresses, its virtual network's prefixes. Knows nothing of
 //! single peers: every NVA is treated alike.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use bgp::wire::{Community, PathAttributes};
@@ -22,8 +22,8 @@ pub(crate) const PEERED_VIRTUAL_NETWORK: Community = Community::new(65518, 65518
 pub(crate) struct ImportRules {
     /// The route server's AS number.
     pub(crate) asn: Asn,
-    /// This instance's address.
-    pub(crate) address: IpAddr,
+    /// The addresses of both instances: neither forwards packets.
+    pub(crate) instances: [IpAddr; 2],
     /// RouteServerSubnet.
     pub(crate) subnet: IpNet,
     /// The virtual network's address space, and that of peered ones that use its gateways.
@@ -43,8 +43,12 @@ impl ImportPolicy for ImportRules {
                 return Some(RejectRule::AsZero);
             }
         }
+        // RFC 4271 §5.1.2: a speaker puts its own AS number into the path that it tells an external peer.
+        if attributes.as_numbers().next().is_none() {
+            return Some(RejectRule::EmptyAsPath);
+        }
         let next_hop = attributes.next_hop();
-        if next_hop == self.address {
+        if self.instances.contains(&next_hop) {
             return Some(RejectRule::OwnNextHop);
         }
         (!is_usable(next_hop)).then_some(RejectRule::UnusableNextHop)
@@ -56,6 +60,9 @@ impl ImportPolicy for ImportRules {
         }
         if *prefix == self.subnet {
             return Some(RejectRule::OwnSubnet);
+        }
+        if is_special_purpose(prefix) {
+            return Some(RejectRule::SpecialPurposePrefix);
         }
         self.inside.covers(prefix).then_some(RejectRule::InsideVirtualNetwork)
     }
@@ -79,6 +86,36 @@ fn is_usable(address: IpAddr) -> bool {
 fn is_usable_v4(address: Ipv4Addr) -> bool {
     // 0/8 is "this network", 240/4 reserved with the broadcast address (RFC 6890).
     address.octets()[0] != 0 && address.octets()[0] < 240 && !address.is_loopback() && !address.is_multicast()
+}
+
+/// Blocks that no router forwards by (RFC 6890), and addresses of the platform that every VM must reach (az has no row on
+/// them). A route that covers such a block, the default route above all, is none in it.
+const SPECIAL_PURPOSE: [IpNet; 10] = [
+    block_v4([0, 0, 0, 0], 8),
+    block_v4([127, 0, 0, 0], 8),
+    block_v4([169, 254, 0, 0], 16),
+    // Azure's DNS, DHCP and health probes.
+    block_v4([168, 63, 129, 16], 32),
+    block_v4([224, 0, 0, 0], 4),
+    block_v4([240, 0, 0, 0], 4),
+    block_v6(0, 8),
+    block_v6(0xfe80, 10),
+    block_v6(0xfec0, 10),
+    block_v6(0xff00, 8),
+];
+
+const fn block_v4(octets: [u8; 4], length: u8) -> IpNet {
+    let [a, b, c, d] = octets;
+    IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn block_v6(first: u16, length: u8) -> IpNet {
+    let address = Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0);
+    IpNet::V6(ipnet::Ipv6Net::new_assert(address, length))
+}
+
+fn is_special_purpose(prefix: &IpNet) -> bool {
+    SPECIAL_PURPOSE.iter().any(|block| block.contains(prefix))
 }
 
 /// What one instance of a route server tells NVAs.
@@ -148,7 +185,7 @@ mod tests {
     fn rules() -> ImportRules {
         ImportRules {
             asn: Asn::AZURE_ROUTE_SERVER,
-            address: ip("10.1.1.4"),
+            instances: [ip("10.1.1.4"), ip("10.1.1.5")],
             subnet: net("10.1.1.0/26"),
             inside: PrefixSet::default(),
             ipv6: true,
@@ -190,6 +227,45 @@ mod tests {
     fn the_first_rule_that_refuses_gives_its_name() {
         check("10.1.1.4", &[65001, 65515], Some(RejectRule::OwnAsn));
         check("10.1.1.4", &[65001], Some(RejectRule::OwnNextHop));
+    }
+
+    #[test]
+    fn neither_instance_is_a_next_hop() {
+        check("10.1.1.5", &[65001], Some(RejectRule::OwnNextHop));
+    }
+
+    #[test]
+    fn an_empty_as_path_is_refused() {
+        check("10.1.4.4", &[], Some(RejectRule::EmptyAsPath));
+    }
+
+    #[test]
+    fn prefixes_that_nobody_routes_by_are_refused_and_what_covers_them_is_not() {
+        let verdict = |prefix: &str| rules().refuse_prefix(PeerIndex(0), &net(prefix));
+        for prefix in [
+            "0.0.0.0/32",
+            "127.0.0.0/8",
+            "169.254.169.254/32",
+            "168.63.129.16/32",
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+            "::1/128",
+            "fe80::/64",
+            "ff02::/16",
+        ] {
+            assert_eq!(verdict(prefix), Some(RejectRule::SpecialPurposePrefix), "{prefix}");
+        }
+        for prefix in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "168.63.0.0/16",
+            "::/0",
+            "2000::/3",
+            "fd00::/8",
+        ] {
+            assert_eq!(verdict(prefix), None, "{prefix}");
+        }
     }
 
     #[test]

@@ -184,4 +184,7 @@ pub struct InstanceReport {
     pub agents: usize,
     /// Per route server: why its address cannot be bound ("address not present"), if so.
     pub address_problems: Vec<(String, String)>,
+    /// Why agents cannot connect, if so. The process knows; the state machine leaves it open.
+    #[serde(default)]
+    pub agent_port_problem: Option<String>,
 }

@@ -54,7 +54,7 @@ impl RouteServer {
         let mut route_server = RouteServer {
             address,
             rib: Rib::new(intent.preference),
-            import: import_rules(&intent, address, topology),
+            import: import_rules(&intent, topology),
             total: TotalLimit::default(),
             export: export_rules(&intent, address),
             peers: Vec::new(),
@@ -92,7 +92,7 @@ impl RouteServer {
             self.export = export;
             self.rib.export_policy_changed();
         }
-        let import = import_rules(&intent, self.address, topology);
+        let import = import_rules(&intent, topology);
         let other_rules = self.import != import;
         self.import = import;
         self.intent = intent;
@@ -206,11 +206,11 @@ impl RouteServer {
     }
 }
 
-fn import_rules(intent: &RouteServerIntent, address: IpAddr, topology: &Topology) -> ImportRules {
+fn import_rules(intent: &RouteServerIntent, topology: &Topology) -> ImportRules {
     let (own, transit) = topology.space(intent);
     ImportRules {
         asn: intent.asn,
-        address,
+        instances: intent.instance_addresses,
         subnet: intent.subnet.trunc(),
         inside: own.into_iter().chain(transit).collect(),
         ipv6: intent.ipv6,

@@ -141,6 +141,7 @@ fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4
         ));
     }
     let network = subnets::network_key(&subnet);
+    check_host(world, network, address)?;
     let peered = virtual_network_peerings::connected(world, network);
     let reachable = std::iter::once(network)
         .chain(peered.iter().map(|(_, remote)| remote.as_str()))
@@ -154,6 +155,25 @@ fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4
                 "it is neither in virtual network '{}' nor in one peered with it. Put the appliance there, or peer its network first.",
                 last_segment(network)
             ),
+        )),
+    }
+}
+
+/// In its subnet, the platform has the first four addresses and the last one: no appliance has them.
+fn check_host(world: &World<'_>, network: &str, address: Ipv4Addr) -> Result<(), ArmError> {
+    let subnets = world.children(network, "subnets");
+    let mut prefixes = subnets.iter().flat_map(|subnet| subnets::prefixes(subnet));
+    let reserved = prefixes.any(|prefix| match prefix {
+        IpNet::V4(v4) if v4.contains(&address) => {
+            u32::from(address) - u32::from(v4.network()) < 4 || address == v4.broadcast()
+        }
+        _ => false,
+    });
+    match reserved {
+        false => Ok(()),
+        true => Err(invalid_address(
+            &address.to_string(),
+            "the platform has the first four addresses of a subnet and the last one. Give the appliance's own address.",
         )),
     }
 }

@@ -17,12 +17,20 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 
+use super::agent_port::AgentPortProblem;
 use super::events::{Leaving, Owner};
 use super::{intent_file, metrics};
 
 /// Serves until aborted.
-pub(super) async fn serve(listener: UnixListener, owner: Owner, intent_path: PathBuf, index: usize) {
+pub(super) async fn serve(
+    listener: UnixListener,
+    owner: Owner,
+    intent_path: PathBuf,
+    index: usize,
+    agent_problem: AgentPortProblem,
+) {
     let control = Arc::new(Control {
+        agent_problem,
         owner,
         intent_path,
         index,
@@ -50,6 +58,7 @@ pub(super) async fn serve(listener: UnixListener, owner: Owner, intent_path: Pat
 
 struct Control {
     owner: Owner,
+    agent_problem: AgentPortProblem,
     intent_path: PathBuf,
     index: usize,
     /// One intent at a time: kept and followed in the same order.
@@ -108,7 +117,9 @@ async fn keep(path: &Path, body: Bytes) -> Result<(), Refusal> {
 }
 
 async fn health(State(control): State<Arc<Control>>) -> Answer {
-    Ok(Json(control.owner.ask(|instance, _| instance.health()).await?).into_response())
+    let mut report = control.owner.ask(|instance, _| instance.health()).await?;
+    report.agent_port_problem = control.agent_problem.get();
+    Ok(Json(report).into_response())
 }
 
 async fn peers(State(control): State<Arc<Control>>, Query(query): Query<PeersQuery>) -> Answer {

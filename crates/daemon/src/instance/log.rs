@@ -8,7 +8,9 @@ pub(super) fn event(event: &Event) {
         Event::PeerUp { peer, direction } => tracing::info!(peer, ?direction, "peer is up"),
         Event::PeerDown { peer, reason } => tracing::warn!(peer, reason, "peer is down"),
         Event::PeerFailed { peer, reason } => tracing::info!(peer, reason, "no session yet"),
-        Event::UpdateMended { peer, what } => tracing::info!(peer, what, "malformed UPDATE was mended (RFC 7606)"),
+        Event::UpdateMended { peer, what, count } => {
+            tracing::info!(peer, what, count, "malformed UPDATEs were mended (RFC 7606)")
+        }
         Event::RouteLimitNear { peer, held, limit } => {
             tracing::warn!(peer, held, limit, "peer is near its route limit")
         }

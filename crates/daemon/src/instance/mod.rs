@@ -14,6 +14,7 @@
 //! The driver never waits for anybody but the channel. Questions of the control API go through that channel too, as closures that
 //! read the state machine: there is no lock on routing state.
 
+mod agent_port;
 mod agents;
 mod control;
 mod driver;
@@ -27,13 +28,16 @@ mod run_dir;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use agent_port::AgentPortProblem;
+use agents::AgentService;
 use events::{CHANNEL_CAPACITY, Owner};
+use run_dir::RunDir;
 
 pub use agents::{AGENT_HIGH_WATER, AGENT_QUEUE, MAX_AGENTS, MAX_NICS_PER_AGENT};
 
@@ -71,14 +75,6 @@ pub enum InstanceError {
         /// Why.
         source: io::Error,
     },
-    /// Agents cannot connect.
-    #[error("listening for agents on {address}: {source}")]
-    AgentListen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
     /// Something of the process itself.
     #[error("{what}: {source}")]
     Process {
@@ -95,28 +91,26 @@ pub enum InstanceError {
 /// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and 5 s later all has ended.
 pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let mut terminate = Terminate::new(options.die_with_parent)?;
-    let files = run_dir::RunDir::claim(&options.run_dir, options.index)?;
+    let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
     let intent = intent_file::load(&files.intent);
     let epoch = epoch();
     let (sender, receiver) = mpsc::channel(CHANNEL_CAPACITY);
     let owner = Owner::new(sender);
 
-    let agent_listener =
-        TcpListener::bind(options.agent_listen)
-            .await
-            .map_err(|source| InstanceError::AgentListen {
-                address: options.agent_listen,
-                source,
-            })?;
-    let agents = agents::AgentService::new(owner.clone(), options.index, epoch, options.silence_secs);
-    let agent_address = agent_listener.local_addr().unwrap_or(options.agent_listen);
-    let agent_server = tokio::spawn(agents::serve(agents, agent_listener));
-    files.write_agents(agent_address)?;
+    let agents = AgentService::new(owner.clone(), options.index, epoch, options.silence_secs);
+    let agent_problem = AgentPortProblem::default();
+    let agent_server = tokio::spawn(serve_agents(
+        agents,
+        options.agent_listen,
+        files.clone(),
+        agent_problem.clone(),
+    ));
     let control_server = tokio::spawn(control::serve(
         files.listen()?,
         owner.clone(),
         files.intent.clone(),
         options.index,
+        agent_problem,
     ));
 
     let instance = routeserver::Instance::new(options.index, epoch, epoch, Instant::now());
@@ -125,7 +119,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         tracing::info!(version = intent.version, "following the intent of the life before");
         owner.input(routeserver::Input::Intent(intent)).await;
     }
-    tracing::info!(instance = options.index, epoch, agents = %agent_address, "instance started");
+    tracing::info!(instance = options.index, epoch, "instance started");
 
     // A thread of its own: deciding takes its time, and must not hold up the tasks that read and write.
     let runtime = tokio::runtime::Handle::current();
@@ -141,6 +135,20 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     control_server.abort();
     tracing::info!(instance = options.index, "instance has left");
     ended.map_err(|_| InstanceError::DriverDied)
+}
+
+/// Takes agents once it has a port for them, and says in the run directory where.
+async fn serve_agents(agents: AgentService, wanted: SocketAddr, files: Arc<RunDir>, problem: AgentPortProblem) {
+    let before = files.take_agents();
+    let listener = agent_port::listen(wanted, before, &problem).await;
+    let written = listener.local_addr().map_or(Ok(()), |address| {
+        tracing::info!(%address, "agents may connect");
+        files.write_agents(address)
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "where agents connect cannot be told");
+    }
+    agents::serve(agents, listener).await;
 }
 
 /// SIGTERM and SIGINT; SIGHUP, which a closing terminal sends, is ignored.

@@ -53,6 +53,13 @@ impl RunDir {
         Ok(listener)
     }
 
+    /// Where agents reached the life before. Nobody is to be sent there until we listen again.
+    pub(super) fn take_agents(&self) -> Option<SocketAddr> {
+        let before = fs::read_to_string(&self.agents).ok()?.trim().parse().ok();
+        let _ = fs::remove_file(&self.agents);
+        before
+    }
+
     /// Where agents reach us, for the manager.
     pub(super) fn write_agents(&self, address: SocketAddr) -> Result<(), InstanceError> {
         let next = self.agents.with_extension("agents.next");

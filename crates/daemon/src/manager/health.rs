@@ -43,6 +43,8 @@ struct InstanceHealth {
     peers_down: Vec<String>,
     agents: usize,
     address_problems: Vec<AddressProblem>,
+    /// Why agents cannot connect, if so.
+    agent_port_problem: Option<String>,
     starts: u64,
     last_error: Option<String>,
 }
@@ -96,6 +98,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
                 problem: problem.clone(),
             })
             .collect(),
+        agent_port_problem: report.and_then(|report| report.agent_port_problem.clone()),
         starts: status.starts,
         last_error: status.last_error.clone(),
     }
@@ -108,6 +111,9 @@ fn problems(instances: &[InstanceHealth]) -> Vec<String> {
         if instance.state != "up" {
             let reason = instance.last_error.as_deref().unwrap_or("it is starting");
             problems.push(format!("instance {index} is down: {reason}"));
+        }
+        if let Some(problem) = &instance.agent_port_problem {
+            problems.push(format!("instance {index}: {problem}"));
         }
         for AddressProblem { route_server, problem } in &instance.address_problems {
             problems.push(format!("instance {index}, {route_server}: {problem}"));

@@ -1,6 +1,7 @@
 //! One keeper per instance process: finds it running or starts it, starts it again when it dies, and hands it every intent.
 //!
-//! It never ends an instance: routing goes on without the manager. Only an orderly stop asks instances to end as well.
+//! It ends no instance that routes: routing goes on without the manager. Only one of its own that has not answered for half a minute is
+//! ended and started again, and an orderly stop asks instances to end as well.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,6 +17,11 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// One that lived so long is not dying again and again.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// A child that lives and has not answered for so long never will.
+const HUNG: Duration = Duration::from_secs(30);
+/// A log that has grown to this is put aside at the next start; one such is kept.
+const LOG_BYTES: u64 = 16 << 20;
+
 /// How to start one instance, and the child if we have started it.
 #[derive(Debug)]
 pub(crate) struct Launcher {
@@ -38,8 +43,8 @@ pub(crate) struct Launcher {
     pub(crate) child: Option<(Child, Instant)>,
     /// The other end of the child's standard input, if it is to end with us: it ends when this is closed, by whatever death.
     pub(crate) lifeline: Option<ChildStdin>,
-    /// The child has answered.
-    pub(crate) answered: bool,
+    /// When the child last answered, or was started.
+    pub(crate) answered: Instant,
     /// How the last child ended.
     pub(crate) last_end: Option<String>,
     /// Not to be started before.
@@ -51,6 +56,10 @@ impl Launcher {
     pub(crate) async fn see_to_it(&mut self) -> std::io::Result<bool> {
         if let Some((child, started)) = &mut self.child {
             let Some(status) = child.try_wait()? else {
+                if self.answered.elapsed() > HUNG {
+                    tracing::error!(instance = self.index, "instance lives and does not answer; ending it");
+                    child.start_kill()?;
+                }
                 return Ok(false);
             };
             self.quick_deaths = match started.elapsed() < SETTLED {
@@ -62,7 +71,8 @@ impl Launcher {
                 .min(LONGEST_BACK_OFF);
             tracing::warn!(instance = self.index, %status, ?wait, "instance has ended; starting it again");
             self.not_before = Some(Instant::now() + wait);
-            self.last_end = Some(format!("it ended with {status}"));
+            let log = self.run_dir.join(format!("instance-{}.log", self.index));
+            self.last_end = Some(format!("it ended with {status}; {} tells why", log.display()));
             self.child = None;
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
@@ -73,13 +83,13 @@ impl Launcher {
         self.lifeline = child.stdin.take();
         tracing::info!(instance = self.index, pid = child.id(), "instance started");
         self.child = Some((child, Instant::now()));
-        self.answered = false;
+        self.answered = Instant::now();
         Ok(true)
     }
 
     /// The instance answers: tells where agents reach it, as it wrote itself.
     pub(crate) fn answers(&mut self) -> Option<String> {
-        self.answered = true;
+        self.answered = Instant::now();
         Some(format!("http://{}", self.written_agent_address()?))
     }
 
@@ -112,16 +122,6 @@ impl Launcher {
         std::fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
-    /// A free port was taken once: agents know it, so the next life asks for the same, unless the last one died before it answered,
-    /// perhaps because somebody else has that port now.
-    fn agent_address(&self) -> SocketAddr {
-        let may_reuse = self.agent_listen.port() == 0 && (self.answered || self.last_end.is_none());
-        match self.written_agent_address() {
-            Some(written) if may_reuse => written,
-            _ => self.agent_listen,
-        }
-    }
-
     fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(&self.executable);
         command
@@ -129,7 +129,7 @@ impl Launcher {
             .args(["--index", &self.index.to_string()])
             .arg("--run-dir")
             .arg(&self.run_dir)
-            .args(["--agent-listen", &self.agent_address().to_string()])
+            .args(["--agent-listen", &self.agent_listen.to_string()])
             .args(["--silence-secs", &self.silence_secs.to_string()])
             .stdout(Stdio::null());
         if self.die_with_parent {
@@ -137,6 +137,9 @@ impl Launcher {
         } else {
             command.stdin(Stdio::null());
             let log = self.run_dir.join(format!("instance-{}.log", self.index));
+            if std::fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES) {
+                std::fs::rename(&log, log.with_extension("log.old"))?;
+            }
             let log = OpenOptions::new().append(true).create(true).open(log)?;
             command.stderr(log);
         }

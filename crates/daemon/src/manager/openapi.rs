@@ -222,6 +222,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "AddressProblem[]",
                 "Route server addresses that cannot be used.",
             ),
+            ("agentPortProblem", "string?", "Why agents cannot connect, if so."),
             ("starts", "integer", "How often this manager has started it."),
             ("lastError", "string?", "Why it does not answer."),
         ],

@@ -177,7 +177,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             quick_deaths: 0,
             child: None,
             lifeline: None,
-            answered: false,
+            answered: tokio::time::Instant::now(),
             last_end: None,
             not_before: None,
         };

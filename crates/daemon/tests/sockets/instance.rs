@@ -161,7 +161,9 @@ impl World {
 
 /// Follows a NIC and gives what the instance says.
 async fn follow(run_dir: &Path, nic: &str) -> tonic::Streaming<ToAgent> {
-    let at = std::fs::read_to_string(agents_path(run_dir, 0)).unwrap();
+    let file = agents_path(run_dir, 0);
+    until("agents may connect", || async { file.exists() }).await;
+    let at = std::fs::read_to_string(file).unwrap();
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", at.trim())).unwrap();
     let mut client = RoutesClient::new(endpoint.connect().await.unwrap());
     let hello = Hello {

@@ -37,6 +37,7 @@ impl Instance {
                 .collect(),
             agents: self.delivery.agent_count(),
             address_problems: self.route_servers.values().filter_map(problem).collect(),
+            agent_port_problem: None,
         }
     }
 
@@ -261,5 +262,7 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::UnusableNextHop => "unusable-next-hop",
         RejectRule::OverTotalLimit => "over-total-limit",
         RejectRule::FamilyDisabled => "family-disabled",
+        RejectRule::SpecialPurposePrefix => "special-purpose-prefix",
+        RejectRule::EmptyAsPath => "empty-as-path",
     }
 }

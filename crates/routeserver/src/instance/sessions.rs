@@ -268,10 +268,13 @@ impl Instance {
         }
         route_server.unsettled = true;
         if let Some(first) = update.mended.first() {
-            // One event per message, whatever its number of faults.
+            // One count per message, whatever its number of faults; one event per doubling, whatever the number of messages: a peer
+            // must not be able to fill our log.
             peer.mended_updates += 1;
-            let (peer, what) = (peer.intent.id.clone(), first.what.clone());
-            self.event(Event::UpdateMended { peer, what });
+            if peer.mended_updates.is_power_of_two() {
+                let (peer, what, count) = (peer.intent.id.clone(), first.what.clone(), peer.mended_updates);
+                self.event(Event::UpdateMended { peer, what, count });
+            }
         }
         self.check_limit(now, key);
     }

@@ -30,10 +30,10 @@ fn a_prefix_equal_to_the_route_server_subnet_is_ignored() {
 }
 
 #[test]
-fn a_next_hop_that_is_this_instance_is_refused() {
+fn a_next_hop_that_is_either_instance_is_refused() {
     check("10.1.1.4", &[65001], "10.250.0.0/16", "rejected own-next-hop");
-    // The other instance's address is another matter (az §2.10, 4).
-    check("10.1.1.5", &[65001], "10.250.0.0/16", "best");
+    // Azure's instances know only their own (az §2.10, 4); but the other one forwards no packets either.
+    check("10.1.1.5", &[65001], "10.250.0.0/16", "rejected own-next-hop");
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Where agents connect. Somebody else may have the port for a while: that is no reason not to route, so it is waited for.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+/// Time between two attempts.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why agents cannot connect, if so; for health reports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AgentPortProblem(Arc<Mutex<Option<String>>>);
+
+impl AgentPortProblem {
+    pub(super) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, problem: Option<String>) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now != problem {
+            if let Some(problem) = &problem {
+                tracing::warn!("{problem}");
+            }
+            *now = problem;
+        }
+    }
+}
+
+/// Listens where it is wanted; at port 0 first where the life before did, since agents know that.
+pub(super) async fn listen(wanted: SocketAddr, before: Option<SocketAddr>, problem: &AgentPortProblem) -> TcpListener {
+    let again = before.filter(|_| wanted.port() == 0);
+    loop {
+        for address in again.into_iter().chain([wanted]) {
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    problem.set(None);
+                    return listener;
+                }
+                Err(error) => problem.set(Some(format!(
+                    "agents cannot connect: {address}: {error}; free that port, or choose another with [agents] listen"
+                ))),
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn local(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_has_is_taken_once_it_is_free() {
+        let other = TcpListener::bind(local(0)).await.unwrap();
+        let address = other.local_addr().unwrap();
+        let problem = AgentPortProblem::default();
+        let waiting = tokio::spawn({
+            let problem = problem.clone();
+            async move { listen(address, None, &problem).await.local_addr().unwrap() }
+        });
+        while problem.get().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(problem.get().unwrap().contains("[agents] listen"));
+        drop(other);
+        assert_eq!(waiting.await.unwrap(), address);
+        assert_eq!(problem.get(), None);
+    }
+
+    #[tokio::test]
+    async fn a_free_port_is_kept_over_lives_as_long_as_nobody_else_has_it() {
+        let problem = AgentPortProblem::default();
+        let first = listen(local(0), None, &problem).await;
+        let before = first.local_addr().unwrap();
+        let second = listen(local(0), Some(before), &problem).await;
+        assert_ne!(second.local_addr().unwrap(), before);
+        drop(first);
+        let third = listen(local(0), Some(before), &problem).await;
+        assert_eq!(third.local_addr().unwrap(), before);
+    }
+}
