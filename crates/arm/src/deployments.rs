@@ -129,7 +129,8 @@ fn deploy(
         now: now.clone(),
         guid: mint.guid(),
     };
-    let plan = Plan::read(&properties["template"], &properties["parameters"], place)?;
+    let parameters = properties.get("parameters").unwrap_or(&Value::Null);
+    let plan = Plan::read(&properties["template"], parameters, place)?;
     check_types(&plan)?;
     for planned in plan.resources().iter().filter(|planned| !planned.existing) {
         let body = plan.body(planned, &|target| look_up(world, &plan, target))?;

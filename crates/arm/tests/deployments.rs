@@ -134,6 +134,16 @@ fn the_quickstart_template_makes_a_route_server_in_one_step() {
 }
 
 #[test]
+fn a_template_that_wants_no_parameters_is_deployed_without_any() {
+    let mut lab = Lab::new();
+    let template = json!({ "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+        "contentVersion": "1.0.0.0", "resources": [] });
+    let body = json!({ "properties": { "mode": "Incremental", "template": template } });
+    let answer = lab.send(Method::Put, &path("d"), Some(body)).unwrap();
+    assert_eq!(answer.status, 201);
+}
+
+#[test]
 fn a_deployment_that_fails_leaves_nothing() {
     let mut lab = Lab::new();
     let before = lab.resources.clone();
