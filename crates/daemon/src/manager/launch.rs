@@ -17,8 +17,10 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// One that lived so long is not dying again and again.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// A child that lives and has not answered for so long never will.
+/// A child that lives, has not answered for so long,
 const HUNG: Duration = Duration::from_secs(30);
+/// and not when it was asked so often, never will. Time alone proves nothing: perhaps it was us who stood still.
+const HUNG_QUESTIONS: u32 = 5;
 /// A log that has grown to this is put aside at the next start; one such is kept.
 const LOG_BYTES: u64 = 16 << 20;
 
@@ -45,6 +47,8 @@ pub(crate) struct Launcher {
     pub(crate) lifeline: Option<ChildStdin>,
     /// When the child last answered, or was started.
     pub(crate) answered: Instant,
+    /// Questions without an answer since then.
+    pub(crate) unanswered: u32,
     /// How the last child ended.
     pub(crate) last_end: Option<String>,
     /// Not to be started before.
@@ -56,7 +60,8 @@ impl Launcher {
     pub(crate) async fn see_to_it(&mut self) -> std::io::Result<bool> {
         if let Some((child, started)) = &mut self.child {
             let Some(status) = child.try_wait()? else {
-                if self.answered.elapsed() > HUNG {
+                self.unanswered = self.unanswered.saturating_add(1);
+                if self.answered.elapsed() > HUNG && self.unanswered >= HUNG_QUESTIONS {
                     tracing::error!(instance = self.index, "instance lives and does not answer; ending it");
                     child.start_kill()?;
                 }
@@ -84,12 +89,14 @@ impl Launcher {
         tracing::info!(instance = self.index, pid = child.id(), "instance started");
         self.child = Some((child, Instant::now()));
         self.answered = Instant::now();
+        self.unanswered = 0;
         Ok(true)
     }
 
     /// The instance answers: tells where agents reach it, as it wrote itself.
     pub(crate) fn answers(&mut self) -> Option<String> {
         self.answered = Instant::now();
+        self.unanswered = 0;
         Some(format!("http://{}", self.written_agent_address()?))
     }
 

@@ -178,6 +178,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             child: None,
             lifeline: None,
             answered: tokio::time::Instant::now(),
+            unanswered: 0,
             last_end: None,
             not_before: None,
         };
