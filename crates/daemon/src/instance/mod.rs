@@ -23,7 +23,7 @@ mod intent_file;
 mod log;
 mod metrics;
 mod peers;
-mod run_dir;
+pub(crate) mod run_dir;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,11 +1,13 @@
 //! The instance's files in the run directory: lock, control socket, agents' address, intent.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
 use tokio::net::UnixListener;
 
 use super::InstanceError;
@@ -24,7 +26,7 @@ impl RunDir {
     /// Refuses when another process holds them.
     pub(super) fn claim(directory: &Path, index: usize) -> Result<RunDir, InstanceError> {
         fs::create_dir_all(directory).map_err(failed(directory))?;
-        let path = directory.join(format!("instance-{index}.lock"));
+        let path = lock_path(directory, index);
         let file = OpenOptions::new()
             .create(true)
             .write(true)
@@ -35,6 +37,10 @@ impl RunDir {
             index,
             lock: path.clone(),
         })?;
+        // Who holds it, for a manager that did not start us and has to end us.
+        lock.set_len(0)
+            .and_then(|()| (&*lock).write_all(std::process::id().to_string().as_bytes()))
+            .map_err(failed(&path))?;
         Ok(RunDir {
             socket: api::control::socket_path(directory, index),
             agents: api::control::agents_path(directory, index),
@@ -73,6 +79,24 @@ impl Drop for RunDir {
         // Best effort: whoever finds a socket without a listener knows what it means.
         let _ = fs::remove_file(&self.socket);
     }
+}
+
+/// The file that a living instance holds locked and that has its process id.
+pub(crate) fn lock_path(directory: &Path, index: usize) -> PathBuf {
+    directory.join(format!("instance-{index}.lock"))
+}
+
+/// The process that holds instance `index`'s files, if one does and has said who it is.
+pub(crate) fn holder(directory: &Path, index: usize) -> Option<Pid> {
+    let file = File::open(lock_path(directory, index)).ok()?;
+    // Let go of at once, if it was free. Only whoever starts instances asks, so no start is disturbed.
+    let mut file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_free) => return None,
+        Err((held, _)) => held,
+    };
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    pid.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> InstanceError + use<> {

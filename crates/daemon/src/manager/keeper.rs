@@ -98,7 +98,7 @@ impl Keeper {
             return;
         };
         let (started, error) = match launcher.see_to_it().await {
-            Ok(started) => (started, launcher.last_end.clone()),
+            Ok(started) => (started, launcher.last_end().map(str::to_owned)),
             Err(error) => (false, Some(format!("it cannot be started: {error}"))),
         };
         self.status.send_if_modified(|status| {

@@ -4,11 +4,13 @@
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
+
+use crate::instance::run_dir;
 
 /// After a death the next start waits this long; twice as long after each that follows soon.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
@@ -17,16 +19,16 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// One that lived so long is not dying again and again.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// A child that lives, has not answered for so long,
+/// An instance that lives, has not answered for so long,
 const HUNG: Duration = Duration::from_secs(30);
 /// and not when it was asked so often, never will. Time alone proves nothing: perhaps it was us who stood still.
 const HUNG_QUESTIONS: u32 = 5;
 /// A log that has grown to this is put aside at the next start; one such is kept.
 const LOG_BYTES: u64 = 16 << 20;
 
-/// How to start one instance, and the child if we have started it.
+/// How to start one instance.
 #[derive(Debug)]
-pub(crate) struct Launcher {
+pub(crate) struct Launch {
     /// 0 or 1.
     pub(crate) index: usize,
     /// What to run.
@@ -39,65 +41,129 @@ pub(crate) struct Launcher {
     pub(crate) silence_secs: u64,
     /// It ends with us, and logs where we log.
     pub(crate) die_with_parent: bool,
-    /// How often it died soon after its start.
-    pub(crate) quick_deaths: u32,
-    /// The child and when it was started.
-    pub(crate) child: Option<(Child, Instant)>,
+}
+
+/// Starts one instance, again and again, and ends one that hangs.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    launch: Launch,
+    /// The child and when it was started; none while the instance was started by a manager before us.
+    child: Option<(Child, Instant)>,
     /// The other end of the child's standard input, if it is to end with us: it ends when this is closed, by whatever death.
-    pub(crate) lifeline: Option<ChildStdin>,
-    /// When the child last answered, or was started.
-    pub(crate) answered: Instant,
+    lifeline: Option<ChildStdin>,
+    /// How often it died soon after its start.
+    quick_deaths: u32,
+    /// When the instance last answered, or was started.
+    answered: Instant,
     /// Questions without an answer since then.
-    pub(crate) unanswered: u32,
+    unanswered: u32,
     /// How the last child ended.
-    pub(crate) last_end: Option<String>,
+    last_end: Option<String>,
     /// Not to be started before.
-    pub(crate) not_before: Option<Instant>,
+    not_before: Option<Instant>,
 }
 
 impl Launcher {
-    /// Called when the instance doesn't answer: starts it unless it is just coming up or has died too often. True: started now.
+    pub(crate) fn new(launch: Launch) -> Launcher {
+        Launcher {
+            launch,
+            child: None,
+            lifeline: None,
+            quick_deaths: 0,
+            answered: Instant::now(),
+            unanswered: 0,
+            last_end: None,
+            not_before: None,
+        }
+    }
+
+    /// Called when the instance doesn't answer: starts it unless it is just coming up, hangs, or has died too often. True: started now.
     pub(crate) async fn see_to_it(&mut self) -> std::io::Result<bool> {
-        if let Some((child, started)) = &mut self.child {
-            let Some(status) = child.try_wait()? else {
-                self.unanswered = self.unanswered.saturating_add(1);
-                if self.answered.elapsed() > HUNG && self.unanswered >= HUNG_QUESTIONS {
-                    tracing::error!(instance = self.index, "instance lives and does not answer; ending it");
-                    child.start_kill()?;
+        match &mut self.child {
+            Some((child, _)) => match child.try_wait()? {
+                None => {
+                    if self.hangs() {
+                        self.kill_child()?;
+                    }
+                    return Ok(false);
                 }
-                return Ok(false);
-            };
-            self.quick_deaths = match started.elapsed() < SETTLED {
-                true => self.quick_deaths.saturating_add(1),
-                false => 0,
-            };
-            let wait = FIRST_BACK_OFF
-                .saturating_mul(1 << self.quick_deaths.min(16))
-                .min(LONGEST_BACK_OFF);
-            tracing::warn!(instance = self.index, %status, ?wait, "instance has ended; starting it again");
-            self.not_before = Some(Instant::now() + wait);
-            let log = self.run_dir.join(format!("instance-{}.log", self.index));
-            self.last_end = Some(format!("it ended with {status}; {} tells why", log.display()));
-            self.child = None;
+                Some(status) => self.child_ended(status),
+            },
+            // Its lock is held: it lives, and a second one would only refuse to start.
+            None => {
+                if let Some(pid) = run_dir::holder(&self.launch.run_dir, self.launch.index) {
+                    if self.hangs() {
+                        tracing::error!(instance = self.launch.index, %pid, "instance lives and does not answer; ending it");
+                        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+                    }
+                    return Ok(false);
+                }
+            }
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
             return Ok(false);
         }
-        let mut child = self.command()?.spawn()?;
+        self.start()?;
+        Ok(true)
+    }
+
+    fn start(&mut self) -> std::io::Result<()> {
+        let mut child = self.launch.command()?.spawn()?;
         // Waiting for a child closes what it still has of this.
         self.lifeline = child.stdin.take();
-        tracing::info!(instance = self.index, pid = child.id(), "instance started");
+        tracing::info!(instance = self.launch.index, pid = child.id(), "instance started");
         self.child = Some((child, Instant::now()));
         self.answered = Instant::now();
         self.unanswered = 0;
-        Ok(true)
+        Ok(())
+    }
+
+    /// One more question was not answered. True: it never will be.
+    fn hangs(&mut self) -> bool {
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.answered.elapsed() > HUNG && self.unanswered >= HUNG_QUESTIONS
+    }
+
+    fn kill_child(&mut self) -> std::io::Result<()> {
+        let Some((child, _)) = &mut self.child else {
+            return Ok(());
+        };
+        tracing::error!(
+            instance = self.launch.index,
+            pid = child.id(),
+            "instance lives and does not answer; ending it"
+        );
+        child.start_kill()
+    }
+
+    fn child_ended(&mut self, status: ExitStatus) {
+        let quick = self
+            .child
+            .take()
+            .is_some_and(|(_, started)| started.elapsed() < SETTLED);
+        self.quick_deaths = match quick {
+            true => self.quick_deaths.saturating_add(1),
+            false => 0,
+        };
+        let wait = FIRST_BACK_OFF
+            .saturating_mul(1 << self.quick_deaths.min(16))
+            .min(LONGEST_BACK_OFF);
+        tracing::warn!(instance = self.launch.index, %status, ?wait, "instance has ended; starting it again");
+        self.not_before = Some(Instant::now() + wait);
+        let log = self.launch.log();
+        self.last_end = Some(format!("it ended with {status}; {} tells why", log.display()));
+    }
+
+    /// How the last child ended.
+    pub(crate) fn last_end(&self) -> Option<&str> {
+        self.last_end.as_deref()
     }
 
     /// The instance answers: tells where agents reach it, as it wrote itself.
     pub(crate) fn answers(&mut self) -> Option<String> {
         self.answered = Instant::now();
         self.unanswered = 0;
-        Some(format!("http://{}", self.written_agent_address()?))
+        Some(format!("http://{}", self.launch.written_agent_address()?))
     }
 
     /// Waits for the end of our child; for ever if there is none of ours, which is what a `select!` wants.
@@ -123,6 +189,12 @@ impl Launcher {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
     }
+}
+
+impl Launch {
+    fn log(&self) -> PathBuf {
+        self.run_dir.join(format!("instance-{}.log", self.index))
+    }
 
     fn written_agent_address(&self) -> Option<SocketAddr> {
         let file = api::control::agents_path(&self.run_dir, self.index);
@@ -143,7 +215,7 @@ impl Launcher {
             command.arg("--die-with-parent").stdin(Stdio::piped());
         } else {
             command.stdin(Stdio::null());
-            let log = self.run_dir.join(format!("instance-{}.log", self.index));
+            let log = self.log();
             if std::fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES) {
                 std::fs::rename(&log, log.with_extension("log.old"))?;
             }
@@ -158,5 +230,83 @@ impl Launcher {
             });
         }
         Ok(command)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A launcher of a process that lives and never answers.
+    fn launcher(directory: &Path) -> Launcher {
+        let executable = directory.join("mute");
+        std::fs::write(&executable, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o700)).unwrap();
+        Launcher::new(Launch {
+            index: 0,
+            executable,
+            run_dir: directory.to_owned(),
+            agent_listen: ([127, 0, 0, 1], 0).into(),
+            silence_secs: 3,
+            die_with_parent: false,
+        })
+    }
+
+    async fn ask(launcher: &mut Launcher, times: u32) {
+        for _ in 0..times {
+            assert!(!launcher.see_to_it().await.unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_leaves_many_questions_unanswered_for_long_is_ended_and_started_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut launcher = launcher(directory.path());
+        assert!(launcher.see_to_it().await.unwrap());
+        tokio::time::advance(HUNG * 2).await;
+        ask(&mut launcher, HUNG_QUESTIONS).await;
+        let status = launcher.child.as_mut().unwrap().0.wait().await.unwrap();
+        assert!(!status.success());
+        ask(&mut launcher, 1).await;
+        tokio::time::advance(LONGEST_BACK_OFF).await;
+        assert!(launcher.see_to_it().await.unwrap());
+        launcher.kill_child().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_alone_ends_no_instance_since_the_manager_may_have_stood_still() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut launcher = launcher(directory.path());
+        assert!(launcher.see_to_it().await.unwrap());
+        tokio::time::advance(HUNG * 2).await;
+        ask(&mut launcher, HUNG_QUESTIONS - 1).await;
+        launcher.answers();
+        ask(&mut launcher, HUNG_QUESTIONS).await;
+        assert!(launcher.child.as_mut().unwrap().0.try_wait().unwrap().is_none());
+        launcher.kill_child().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_of_a_manager_before_us_that_hangs_is_ended_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = run_dir::lock_path(directory.path(), 0);
+        let mut other = Command::new("flock")
+            .arg(&lock)
+            .args(["sleep", "600"])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        while run_dir::holder(directory.path(), 0).is_none() {
+            std::fs::write(&lock, other.id().unwrap().to_string()).unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut launcher = launcher(directory.path());
+        tokio::time::advance(HUNG * 2).await;
+        ask(&mut launcher, HUNG_QUESTIONS).await;
+        assert!(!other.wait().await.unwrap().success());
     }
 }

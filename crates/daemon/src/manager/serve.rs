@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connections::Listening;
 use super::core::Core;
 use super::keeper::{Keeper, Status};
-use super::launch::Launcher;
+use super::launch::{Launch, Launcher};
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::tls::{Tls, TlsError};
@@ -167,21 +167,14 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let mut keepers = JoinSet::new();
     let mut instances = Vec::new();
     for index in (0..2).filter(|index| options.instance.is_none_or(|only| only == *index)) {
-        let launcher = Launcher {
+        let launcher = Launcher::new(Launch {
             index,
             executable: executable.clone(),
             run_dir: place.run_dir(),
             agent_listen: agent_address(&config, options.listen, address, index),
             silence_secs: config.silence_secs,
             die_with_parent: place.temporary.is_some(),
-            quick_deaths: 0,
-            child: None,
-            lifeline: None,
-            answered: tokio::time::Instant::now(),
-            unanswered: 0,
-            last_end: None,
-            not_before: None,
-        };
+        });
         let control = Arc::new(ControlClient::new(socket_path(&place.run_dir(), index)));
         let status = watch::Sender::new(Status::default());
         instances.push(InstanceHandle {
