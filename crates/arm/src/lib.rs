@@ -12,6 +12,7 @@
 //! Inside, a request goes `route` (what the path means) → `handle` (rules of every type) → `types` (rules of one type, one file
 //! each) on a `World` (the resources with the changes of this request laid over them).
 
+pub mod authorization;
 pub mod error;
 pub mod handle;
 pub mod id;
@@ -32,6 +33,7 @@ mod template;
 mod types;
 mod world;
 
+pub use authorization::Access;
 pub use error::ArmError;
 pub use handle::{Answer, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, handle};
 pub use id::ResourceId;

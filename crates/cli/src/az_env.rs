@@ -17,8 +17,8 @@ const PRINCIPAL: &str = "az-env";
 pub(crate) struct AzEnvArgs {
     #[command(flatten)]
     target: Target,
-    /// Sign in as this service principal, with the secret in $AZURE_CLIENT_SECRET. Without it, the one named `az-env` is made, or given
-    /// another secret.
+    /// Sign in as this service principal, with the secret in $AZURE_CLIENT_SECRET. Without it, the one named `az-env` is made (or given
+    /// another secret), as owner of the subscription.
     #[arg(long, value_name = "CLIENT-ID")]
     client_id: Option<String>,
 }
@@ -38,6 +38,7 @@ pub(crate) async fn run(args: AzEnvArgs) -> Result<(), ClientError> {
         Some(id) => Credentials { id, secret: None },
         None => {
             let principal = sp::reset_or_create(&session.client, PRINCIPAL).await?;
+            sp::assign(&session.client, &principal, "Owner", &session.target.subscription_id()).await?;
             let text = |name: &str| principal[name].as_str().unwrap_or_default().to_owned();
             Credentials {
                 id: text("clientId"),

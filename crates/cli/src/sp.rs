@@ -38,6 +38,12 @@ enum Verb {
         /// Its name, for people.
         #[arg(short, long)]
         name: String,
+        /// Give it this role: Owner, Contributor, Reader, Network Contributor, or a custom one.
+        #[arg(long)]
+        role: Option<String>,
+        /// Where the role holds (id); by default the whole subscription.
+        #[arg(long, value_name = "ID", requires = "role")]
+        scope: Option<String>,
     },
     /// List them.
     List,
@@ -59,7 +65,14 @@ pub(crate) async fn run(args: SpArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     let client = &session.client;
     match args.verb {
-        Verb::Create { name } => tell_secret(&session, &create(client, &name).await?),
+        Verb::Create { name, role, scope } => {
+            let made = create(client, &name).await?;
+            if let Some(role) = role {
+                let scope = scope.unwrap_or_else(|| session.target.subscription_id());
+                assign(client, &made, &role, &scope).await?;
+            }
+            tell_secret(&session, &made)
+        }
         Verb::List => session.print(COLUMNS, &client.get(PATH).await?),
         Verb::Reset { id } => tell_secret(&session, &client.post(&path_of(&id)?.join("reset")).await?),
         Verb::Delete { id } => client.delete(&path_of(&id)?.0).await.map(|_| ()),
@@ -81,6 +94,33 @@ pub(crate) async fn reset_or_create(client: &Client, name: &str) -> Result<Value
             client.post(&path_of(id)?.join("reset")).await
         }
         None => create(client, name).await,
+    }
+}
+
+/// Gives a service principal a role. One that it has already is fine.
+pub(crate) async fn assign(client: &Client, principal: &Value, role: &str, scope: &str) -> Result<(), ClientError> {
+    const AUTHORIZATION: &str = "providers/Microsoft.Authorization";
+    let scope = scope.trim_end_matches('/');
+    let roles = client.get(&format!("{scope}/{AUTHORIZATION}/roleDefinitions")).await?;
+    let mut roles = roles["value"].as_array().into_iter().flatten();
+    let named = |it: &&Value| {
+        it["properties"]["roleName"]
+            .as_str()
+            .is_some_and(|name| name.eq_ignore_ascii_case(role))
+    };
+    let Some(definition) = roles.find(named) else {
+        return Err(ClientError::Usage(format!("there is no role '{role}' at {scope}")));
+    };
+    let name = uuid::Uuid::new_v4();
+    let body = json!({ "properties": {
+        "roleDefinitionId": definition["id"], "principalId": principal["objectId"], "principalType": "ServicePrincipal",
+    } });
+    match client
+        .put(&format!("{scope}/{AUTHORIZATION}/roleAssignments/{name}"), &body)
+        .await
+    {
+        Err(ClientError::Refused { code, .. }) if code == "RoleAssignmentExists" => Ok(()),
+        done => done.map(|_| ()),
     }
 }
 

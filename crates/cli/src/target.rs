@@ -99,6 +99,11 @@ impl Target {
         Ok((client.map_err(failed)?, server.to_owned()))
     }
 
+    /// The id of the subscription.
+    pub(crate) fn subscription_id(&self) -> String {
+        format!("/subscriptions/{}", self.subscription)
+    }
+
     /// The authorities given on the command line.
     pub(crate) fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()

@@ -9,19 +9,23 @@ use serde_json::Value;
 
 use super::core::Written;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
-use super::{Manager, ask, keeper};
+use super::sign_in::Caller;
+use super::{Manager, access, ask, keeper};
 use crate::store::Operation;
 
 /// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Answers a request for an ARM path.
-pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result<Response, ArmError> {
+pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: Incoming) -> Result<Response, ArmError> {
     let request = to_arm(&incoming)?;
     let links = Links::new(&incoming, &request);
     if matches!(request.method, Method::Get | Method::Head) {
         return match manager.core.get(&request)? {
-            Outcome::Done { answer, .. } => {
+            Outcome::Done { mut answer, .. } => {
+                if let Some(body) = &mut answer.body {
+                    access::filter(manager, caller, body);
+                }
                 let mut response = plain(manager, &links.base, answer).await?;
                 let left = HeaderValue::from_static("11999");
                 let name = "x-ms-ratelimit-remaining-subscription-reads";
@@ -34,7 +38,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result
             }
         };
     }
-    let mut response = match manager.core.write(request).await? {
+    let mut response = match manager.core.write(caller, request).await? {
         Written::Ask(question, location) => {
             let result = ask::answer(manager, &question).await;
             links.action(manager, &location, result)
@@ -62,7 +66,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Result
     Ok(response)
 }
 
-fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {
+pub(crate) fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {
     let method = match incoming.method {
         http::Method::GET => Method::Get,
         http::Method::HEAD => Method::Head,

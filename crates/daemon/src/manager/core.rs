@@ -9,12 +9,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arm::{Answer, ArmError, Ask, Change, Mint, Outcome, Request, Resources, Settings};
+use arm::authorization::{AccessChange, RoleAssignment};
+use arm::{Answer, ArmError, Ask, Change, Mint, OperationStyle, Outcome, Request, Resources, Settings};
 use routeserver::Intent;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
+use super::access;
 use super::directory::Directory;
+use super::sign_in::Caller;
 use crate::config::Config;
 use crate::store::{Batch, Operation, Store, StoreError, Write};
 
@@ -107,22 +110,26 @@ impl Core {
 
     /// Carries out a request that may change something. It is finished even if nobody waits for it any more: a caller that hangs
     /// up between the store and the state must not part them.
-    pub(crate) async fn write(self: &Arc<Core>, request: Request) -> Result<Written, ArmError> {
+    pub(crate) async fn write(self: &Arc<Core>, caller: &Caller, request: Request) -> Result<Written, ArmError> {
         let core = Arc::clone(self);
-        let done = tokio::spawn(async move { core.write_now(&request).await });
+        let caller = caller.clone();
+        let done = tokio::spawn(async move { core.write_now(&caller, &request).await });
         done.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a write panicked");
             Err(internal_error())
         })
     }
 
-    async fn write_now(&self, request: &Request) -> Result<Written, ArmError> {
+    async fn write_now(&self, caller: &Caller, request: &Request) -> Result<Written, ArmError> {
         let mut mint = self.writing.lock().await;
         let outcome = self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut *mint))?;
         let (changes, answer) = match outcome {
             Outcome::Ask(ask, location) => return Ok(Written::Ask(ask, location)),
             Outcome::Done { changes, answer } => (changes, answer),
         };
+        if answer.operation == Some(OperationStyle::Deployment) {
+            self.read(|state| access::check_changes(state, caller, &changes))?;
+        }
         let operation = answer.operation.map(|_| Operation {
             id: mint.guid(),
             subscription: subscription_of(&request.path),
@@ -134,6 +141,8 @@ impl Core {
         for change in changes {
             if let Change::Delete(key) = &change {
                 writes.push(Write::DeleteSettings(key.to_ascii_lowercase()));
+                let here = |assignment: &RoleAssignment| assignment.scope.eq_ignore_ascii_case(key);
+                writes.extend(self.read(|state| access::writes_of_removed(state, here)));
             }
             writes.push(Write::Resource(change));
         }
@@ -177,6 +186,29 @@ impl Core {
             core.commit(writes).await.map_err(|error| refused(&error))
         });
         done.await.unwrap_or_else(|_| Err(internal_error())).map(|_| ())
+    }
+
+    /// Changes roles and answers. `decide` sees the state under the write lock.
+    pub(crate) async fn write_access(
+        self: &Arc<Core>,
+        decide: impl FnOnce(&State) -> Result<(Vec<AccessChange>, Answer), ArmError> + Send + 'static,
+    ) -> Result<Answer, ArmError> {
+        let core = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _writing = core.writing.lock().await;
+            let (changes, answer) = core.read(decide)?;
+            let writes = access::writes(changes).map_err(|_| internal_error())?;
+            core.commit(writes).await.map_err(|error| refused(&error))?;
+            Ok(answer)
+        });
+        done.await.unwrap_or_else(|_| Err(internal_error()))
+    }
+
+    /// Gives a role that is not stored.
+    pub(crate) fn grant(&self, assignment: RoleAssignment) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let key = assignment.id.to_ascii_lowercase();
+        state.directory.access.assignments.insert(key, assignment);
     }
 
     /// Makes a version above `above`: an instance follows a newer intent than this store knows of (a restored backup).

@@ -1,7 +1,8 @@
-//! Who may come in: service principals as the store has them.
+//! Who may come in and do what: service principals, roles and their assignments as the store has them.
 
 use std::collections::BTreeMap;
 
+use arm::Access;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use crate::store::{Collection, StoreError};
 pub(crate) struct Directory {
     /// By client id.
     pub(crate) principals: BTreeMap<String, ServicePrincipal>,
+    pub(crate) access: Access,
 }
 
 impl Directory {
@@ -23,14 +25,24 @@ impl Directory {
                 let principal = read(collection, &key, body)?;
                 self.principals.insert(key, principal);
             }
+            Collection::RoleAssignments => {
+                let assignment = read(collection, &key, body)?;
+                self.access.assignments.insert(key, assignment);
+            }
+            Collection::RoleDefinitions => {
+                let role = read(collection, &key, body)?;
+                self.access.definitions.insert(key, role);
+            }
         }
         Ok(())
     }
 
     pub(crate) fn delete(&mut self, collection: Collection, key: &str) {
         match collection {
-            Collection::ServicePrincipals => self.principals.remove(key).map(|_| ()),
-        };
+            Collection::ServicePrincipals => drop(self.principals.remove(key)),
+            Collection::RoleAssignments => drop(self.access.assignments.remove(key)),
+            Collection::RoleDefinitions => drop(self.access.definitions.remove(key)),
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::connections::Way;
 use super::path::{PathError, decode};
-use super::{Manager, arm_api, metrics, operations, own_api, sign_in};
+use super::sign_in::Caller;
+use super::{Manager, access, arm_api, metrics, operations, own_api, sign_in};
 
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -113,13 +114,27 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
     if let Some(response) = sign_in::answer(manager, &incoming, &lower).await {
         return response;
     }
-    if !is_open(&incoming, &lower)
-        && let Err(problem) = manager.sign_in.caller(manager, &incoming).await
-    {
-        tracing::debug!(%problem, "a request is refused");
-        return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
-    }
-    let answered = match lower.as_slice() {
+    let caller = match manager.sign_in.caller(manager, &incoming).await {
+        Ok(caller) => caller,
+        // Nobody in particular may ask for what is open.
+        Err(_) if is_open(&incoming, &lower) => Caller::Administrator,
+        Err(problem) => {
+            tracing::debug!(%problem, "a request is refused");
+            return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
+        }
+    };
+    let answered = dispatch(manager, &caller, incoming, &lower).await;
+    answered.unwrap_or_else(|error| error_response(&error))
+}
+
+async fn dispatch(
+    manager: &Arc<Manager>,
+    caller: &Caller,
+    incoming: Incoming,
+    lower: &[&str],
+) -> Result<Response, ArmError> {
+    access::check(manager, caller, &incoming, lower)?;
+    match lower {
         ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
         ["routewright", "v1", "service-principals", rest @ ..] => {
             sign_in::principals_api::answer(manager, &incoming, rest).await
@@ -138,9 +153,12 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
         ["subscriptions", subscription, kind @ "operationresults", id] => {
             operations::answer(manager, &incoming, subscription, kind, id).await
         }
-        _ => arm_api::answer(manager, incoming).await,
-    };
-    answered.unwrap_or_else(|error| error_response(&error))
+        ["v1.0", rest @ ..] => sign_in::graph::answer(manager, &incoming, rest),
+        _ if arm::authorization::is_authorization(&incoming.segments.join("/")) => {
+            access::answer(manager, caller, &incoming).await
+        }
+        _ => arm_api::answer(manager, caller, incoming).await,
+    }
 }
 
 /// What people and programs on this machine may look at without a token.

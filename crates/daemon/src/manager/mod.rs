@@ -8,6 +8,7 @@
 //!                                    └► keeper 1 ─► instance 1
 //! ```
 
+mod access;
 mod arm_api;
 mod ask;
 mod connections;

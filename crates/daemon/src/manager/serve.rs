@@ -19,7 +19,7 @@ use super::launch::{Launch, Launcher};
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::tls::{Tls, TlsError};
-use super::{InstanceHandle, Manager, Metrics, Results};
+use super::{InstanceHandle, Manager, Metrics, Results, access};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::store::{SqliteStore, StoreError};
 
@@ -161,6 +161,9 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     }
     let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
     let core = Core::load(Arc::new(store), &config).await?;
+    if options.dev {
+        core.grant(access::managed_identity_owns_all());
+    }
     let executable = executable(&options)?;
 
     let (stop, stopping) = watch::channel(false);

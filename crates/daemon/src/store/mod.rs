@@ -62,15 +62,25 @@ pub enum Write {
 pub enum Collection {
     /// By client id.
     ServicePrincipals,
+    /// By id (lower case).
+    RoleAssignments,
+    /// Custom ones, by GUID.
+    RoleDefinitions,
 }
 
 impl Collection {
-    const ALL: [Collection; 1] = [Collection::ServicePrincipals];
+    const ALL: [Collection; 3] = [
+        Collection::ServicePrincipals,
+        Collection::RoleAssignments,
+        Collection::RoleDefinitions,
+    ];
 
     /// As it is stored.
     pub fn name(self) -> &'static str {
         match self {
             Collection::ServicePrincipals => "servicePrincipals",
+            Collection::RoleAssignments => "roleAssignments",
+            Collection::RoleDefinitions => "roleDefinitions",
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod documents;
+pub(crate) mod graph;
 mod issuer;
 pub(crate) mod keys;
 pub(crate) mod principals;
@@ -67,6 +68,16 @@ pub(crate) enum Caller {
     Administrator,
     /// Who signed in: may do what roles say.
     Principal(Identity),
+}
+
+impl Caller {
+    /// For roles and logs.
+    pub(crate) fn object_id(&self) -> &str {
+        match self {
+            Caller::Administrator => "administrator",
+            Caller::Principal(identity) => &identity.object_id,
+        }
+    }
 }
 
 /// Ids of who signed in.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::principals::{HashError, ServicePrincipal, fresh_secret};
 use crate::manager::Manager;
+use crate::manager::access;
 use crate::manager::http::{Incoming, empty_response, json_response, method_not_allowed};
 use crate::store::{Collection, Write};
 
@@ -115,11 +116,12 @@ async fn delete(manager: &Arc<Manager>, id: &str) -> Result<Response, ArmError> 
     manager
         .core
         .write_directory(move |state| {
-            let there = state.directory.principals.contains_key(&key);
-            Ok(there
-                .then(|| Write::DeleteEntry(Collection::ServicePrincipals, key))
-                .into_iter()
-                .collect())
+            let Some(principal) = state.directory.principals.get(&key) else {
+                return Ok(Vec::new());
+            };
+            let mut writes = access::writes_of_removed(state, |it| it.principal_id == principal.object_id);
+            writes.push(Write::DeleteEntry(Collection::ServicePrincipals, key));
+            Ok(writes)
         })
         .await?;
     Ok(empty_response(StatusCode::NO_CONTENT))

@@ -3,15 +3,14 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::world::{Answer, GROUP, World};
+use super::world::principals::{AUDIENCE, encoded, form, service_principal, sign_in, token};
+use super::world::{GROUP, World};
 use crate::manager::DEV_TENANT;
-
-const AUDIENCE: &str = "https://localhost:8443";
 
 #[tokio::test]
 async fn a_client_that_follows_the_documents_from_the_metadata_on_gets_a_token_that_opens() {
     let world = World::new().await;
-    let (client_id, secret) = service_principal(&world).await;
+    let (client_id, secret) = service_principal(&world, "Owner").await;
     let metadata = world
         .over_tls("GET", "/metadata/endpoints?api-version=2022-09-01", None, "")
         .await;
@@ -63,7 +62,7 @@ async fn the_metadata_has_the_shape_that_its_api_version_asks_for() {
 #[tokio::test]
 async fn whoever_asks_wrongly_for_a_token_is_told_why_with_entra_ids_number() {
     let world = World::new().await;
-    let (client_id, secret) = service_principal(&world).await;
+    let (client_id, secret) = service_principal(&world, "Owner").await;
     let right = |field: &str, value: &str| {
         let mut form = form(&client_id, &secret);
         form.retain(|(name, _)| *name != field);
@@ -112,7 +111,7 @@ async fn whoever_asks_wrongly_for_a_token_is_told_why_with_entra_ids_number() {
 #[tokio::test]
 async fn tokens_that_are_not_ours_not_now_or_not_for_us_open_nothing() {
     let world = World::new().await;
-    let (client_id, secret) = service_principal(&world).await;
+    let (client_id, secret) = service_principal(&world, "Owner").await;
     let good = token(&sign_in(&world, &format!("/{DEV_TENANT}/oauth2/v2.0/token"), &client_id, &secret).await);
     let claims: Value = jsonwebtoken::dangerous::insecure_decode_claims(&good).unwrap();
     let keys = &world.manager.sign_in;
@@ -196,7 +195,7 @@ async fn tokens_that_are_not_ours_not_now_or_not_for_us_open_nothing() {
 #[tokio::test]
 async fn a_reset_secret_replaces_the_old_one_and_no_list_tells_either() {
     let world = World::new().await;
-    let (client_id, old) = service_principal(&world).await;
+    let (client_id, old) = service_principal(&world, "Owner").await;
     let path = format!("/{DEV_TENANT}/oauth2/v2.0/token");
     let reset = world
         .post(&format!("/routewright/v1/service-principals/{client_id}/reset"))
@@ -239,41 +238,4 @@ async fn the_managed_identity_is_for_programs_on_this_machine_that_ask_with_its_
         .header("x-forwarded-for", "192.0.2.1");
     assert_eq!(world.send(proxied.body(body()).unwrap()).await.status, 404);
     assert_eq!(world.over_tls("GET", &path, None, "").await.status, 404);
-}
-
-async fn service_principal(world: &World) -> (String, String) {
-    let request = http::Request::post("/routewright/v1/service-principals").header("host", "localhost");
-    let body = axum::body::Body::from(json!({"displayName": "ci"}).to_string());
-    let answer = world.send(request.body(body).unwrap()).await;
-    assert_eq!(answer.status, 201, "{}", answer.text);
-    let text = |name: &str| answer.body[name].as_str().unwrap().to_owned();
-    (text("clientId"), text("secret"))
-}
-
-async fn sign_in(world: &World, path: &str, client_id: &str, secret: &str) -> Answer {
-    world
-        .over_tls("POST", path, None, &encoded(&form(client_id, secret)))
-        .await
-}
-
-fn token(answer: &Answer) -> String {
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    answer.body["access_token"].as_str().unwrap().to_owned()
-}
-
-fn form(client_id: &str, secret: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("grant_type", "client_credentials".to_owned()),
-        ("client_id", client_id.to_owned()),
-        ("client_secret", secret.to_owned()),
-        ("scope", format!("{AUDIENCE}/.default")),
-    ]
-}
-
-fn encoded(form: &[(&str, String)]) -> String {
-    let pairs: Vec<String> = form
-        .iter()
-        .map(|(name, value)| format!("{name}={}", value.replace('/', "%2F")))
-        .collect();
-    pairs.join("&")
 }

@@ -1,5 +1,7 @@
 //! A manager with stand-ins for both instances, and what its answers are looked at with.
 
+pub(crate) mod principals;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ use crate::manager::core::Core;
 use crate::manager::keeper::{Keeper, Status};
 use crate::manager::sign_in::SignIn;
 use crate::manager::sign_in::keys::Keys;
-use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, http as door};
+use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, access, http as door};
 use crate::store::SqliteStore;
 
 pub(crate) const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg";
@@ -59,6 +61,7 @@ impl World {
 
     pub(crate) async fn over(store: Arc<SqliteStore>, config: &Config) -> World {
         let core = Core::load(store, config).await.unwrap();
+        core.grant(access::managed_identity_owns_all());
         let (stop, stopping) = watch::channel(false);
         let fakes = [Arc::new(Fake::new(0)), Arc::new(Fake::new(1))];
         let mut tasks = vec![tokio::spawn(Arc::clone(&core).make_intents())];

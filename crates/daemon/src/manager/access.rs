@@ -1,0 +1,257 @@
+//! Roles, asked of every request: may this caller do that? The rules are `arm::authorization`'s; here is what they are asked about.
+
+use std::sync::Arc;
+
+use arm::authorization::{self, AccessChange, Asking, Needed, RoleAssignment, needed};
+use arm::{ArmError, Change, Method};
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::arm_api::to_arm;
+use super::core::{State, SystemMint};
+use super::http::{Incoming, json_response};
+use super::sign_in::{Caller, MANAGED_IDENTITY};
+use super::{DEV_SUBSCRIPTION, Manager};
+use crate::store::{Collection, Write};
+
+/// Built-in role: everything.
+const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
+
+/// Refuses what the caller's roles don't give. `path` in lower case.
+pub(crate) fn check(manager: &Manager, caller: &Caller, incoming: &Incoming, path: &[&str]) -> Result<(), ArmError> {
+    let Some(needed) = needed_of(incoming, path) else {
+        return Ok(());
+    };
+    manager.core.read(|state| match is_list(incoming, path, &needed) {
+        // What it holds is filtered.
+        true if knows(state, caller, &needed.scope) => Ok(()),
+        _ => require(state, caller, &needed),
+    })
+}
+
+/// Refuses what a deployment would change although its author could not change it by hand.
+pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) -> Result<(), ArmError> {
+    for change in changes {
+        let needed = match change {
+            Change::Put(resource) => {
+                let before = state.resources.by_key.get(&resource.id.to_ascii_lowercase());
+                // A parent whose children change gets another etag, no more.
+                if before.is_some_and(|before| before.body == resource.body) {
+                    continue;
+                }
+                needed(Method::Put, &resource.id)
+            }
+            Change::Delete(key) => needed(Method::Delete, key),
+        };
+        if let Some(needed) = needed {
+            require(state, caller, &needed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out of a list what the caller may not read.
+pub(crate) fn filter(manager: &Manager, caller: &Caller, body: &mut Value) {
+    if *caller == Caller::Administrator {
+        return;
+    }
+    let Some(items) = body.get_mut("value").and_then(Value::as_array_mut) else {
+        return;
+    };
+    manager.core.read(|state| {
+        items.retain(|item| {
+            let id = item["id"].as_str().unwrap_or_default();
+            match id.split('/').filter(|segment| !segment.is_empty()).count() {
+                2 => knows(state, caller, id),
+                0..=3 => true,
+                _ if !id.to_ascii_lowercase().contains("/resourcegroups/") => true,
+                _ => needed(Method::Get, id).is_none_or(|needed| require(state, caller, &needed).is_ok()),
+            }
+        });
+    });
+}
+
+/// With `--dev`, programs that use the managed identity may do everything.
+pub(crate) fn managed_identity_owns_all() -> RoleAssignment {
+    RoleAssignment {
+        id: "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-0000-0000-0000000000b3".to_owned(),
+        scope: String::new(),
+        role: OWNER.to_owned(),
+        principal_id: MANAGED_IDENTITY.to_owned(),
+        principal_type: "ServicePrincipal".to_owned(),
+        description: Some("--dev".to_owned()),
+        created: String::new(),
+        created_by: String::new(),
+    }
+}
+
+/// Answers `Microsoft.Authorization`.
+pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: &Incoming) -> Result<Response, ArmError> {
+    let request = to_arm(incoming)?;
+    let caller = caller.clone();
+    let decide = move |state: &State| {
+        check_scope(state, &request)?;
+        let may = |needed: &Needed| require(state, &caller, needed).is_ok();
+        let asking = Asking {
+            caller: caller.object_id(),
+            may: &may,
+        };
+        authorization::answer(&state.directory.access, &request, &asking, &mut SystemMint)
+    };
+    let answer = match incoming.method == http::Method::GET {
+        true => manager.core.read(decide)?.1,
+        false => manager.core.write_access(decide).await?,
+    };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Ok(match answer.body {
+        Some(body) => json_response(status, &body),
+        None => super::http::empty_response(status),
+    })
+}
+
+/// A role is assigned at something that there is.
+fn check_scope(state: &State, request: &arm::Request) -> Result<(), ArmError> {
+    let Some((scope, rest)) = request.path.rsplit_once("/providers/") else {
+        return Ok(());
+    };
+    let is_new_assignment = request.method == Method::Put && rest.to_ascii_lowercase().contains("/roleassignments/");
+    let is_subscription = scope.matches('/').count() <= 2;
+    if !is_new_assignment || is_subscription || state.resources.by_key.contains_key(&scope.to_ascii_lowercase()) {
+        return Ok(());
+    }
+    let message = format!("The scope '{scope}' was not found. Create it first.");
+    Err(ArmError::new(404, "ResourceNotFound", message))
+}
+
+/// How changes of roles are stored.
+pub(crate) fn writes(changes: Vec<AccessChange>) -> Result<Vec<Write>, serde_json::Error> {
+    let write = |change| {
+        Ok(match change {
+            AccessChange::PutAssignment(assignment) => {
+                let key = assignment.id.to_ascii_lowercase();
+                Write::PutEntry(Collection::RoleAssignments, key, serde_json::to_value(assignment)?)
+            }
+            AccessChange::DeleteAssignment(key) => Write::DeleteEntry(Collection::RoleAssignments, key),
+            AccessChange::PutDefinition(role) => {
+                let key = role.guid.clone();
+                Write::PutEntry(Collection::RoleDefinitions, key, serde_json::to_value(role)?)
+            }
+            AccessChange::DeleteDefinition(guid) => Write::DeleteEntry(Collection::RoleDefinitions, guid),
+        })
+    };
+    changes.into_iter().map(write).collect()
+}
+
+/// The roles that go with what is removed.
+pub(crate) fn writes_of_removed(state: &State, is_removed: impl Fn(&RoleAssignment) -> bool) -> Vec<Write> {
+    let assignments = state.directory.access.assignments.iter();
+    let removed = assignments.filter(|(_, assignment)| is_removed(assignment));
+    removed
+        .map(|(key, _)| Write::DeleteEntry(Collection::RoleAssignments, key.clone()))
+        .collect()
+}
+
+fn require(state: &State, caller: &Caller, needed: &Needed) -> Result<(), ArmError> {
+    match caller {
+        Caller::Administrator => Ok(()),
+        Caller::Principal(it)
+            if state
+                .directory
+                .access
+                .allows(&it.object_id, &needed.action, &needed.scope) =>
+        {
+            Ok(())
+        }
+        Caller::Principal(it) => Err(authorization::denied(&it.client_id, &it.object_id, needed)),
+    }
+}
+
+fn knows(state: &State, caller: &Caller, scope: &str) -> bool {
+    match caller {
+        Caller::Administrator => true,
+        Caller::Principal(it) => state.directory.access.knows(&it.object_id, scope),
+    }
+}
+
+/// A list of resources or groups, or the subscription that they are in.
+fn is_list(incoming: &Incoming, path: &[&str], needed: &Needed) -> bool {
+    if incoming.method != http::Method::GET {
+        return false;
+    }
+    match path {
+        ["subscriptions", _]
+        | [
+            "subscriptions",
+            _,
+            "resourcegroups" | "resources" | "locations" | "providers",
+        ] => true,
+        ["subscriptions", _, "resourcegroups", _, "resources"] => true,
+        ["subscriptions", ..] => {
+            let is_whole = needed.scope.len() == path.iter().map(|segment| segment.len() + 1).sum::<usize>();
+            !is_whole && needed.action.to_ascii_lowercase().starts_with("microsoft.network/")
+        }
+        _ => false,
+    }
+}
+
+fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
+    let method = method_of(&incoming.method)?;
+    match path {
+        ["routewright", "v1", rest @ ..] => own(method, incoming, rest),
+        ["metrics"] => over_all("Microsoft.Insights/metrics/read"),
+        // Whoever began an operation knows its GUID, and may not be allowed more than that one thing.
+        ["subscriptions", _, "operationresults", _]
+        | [
+            "subscriptions",
+            _,
+            "providers",
+            "microsoft.network",
+            "locations",
+            _,
+            "operations" | "operationresults",
+            _,
+        ] => None,
+        _ => needed(method, &format!("/{}", incoming.segments.join("/"))),
+    }
+}
+
+/// Our own API: what it tells of a resource needs what the resource itself needs.
+fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
+    let id = |segments: &[&str]| format!("/{}", segments.join("/"));
+    match rest {
+        ["health" | "openapi.json" | "sign-in"] => None,
+        ["service-principals", ..] => over_all(match method {
+            Method::Get | Method::Head => "Microsoft.Authorization/servicePrincipals/read",
+            Method::Delete => "Microsoft.Authorization/servicePrincipals/delete",
+            _ => "Microsoft.Authorization/servicePrincipals/write",
+        }),
+        ["subscriptions", .., "settings"] => needed(method, &id(&rest[..rest.len() - 1])),
+        ["peers", peer @ .., "routes" | "advertised"] => needed(method, &id(peer)),
+        ["peers", peer @ ..] if !peer.is_empty() => needed(method, &id(peer)),
+        _ => match incoming.parameter("routeServer").or_else(|| incoming.parameter("nic")) {
+            Some(id) => needed(Method::Get, id),
+            None => over_all("Microsoft.Network/virtualHubs/read"),
+        },
+    }
+}
+
+/// What is about everything here needs a role over the whole subscription.
+fn over_all(action: &str) -> Option<Needed> {
+    Some(Needed {
+        action: action.to_owned(),
+        scope: format!("/subscriptions/{DEV_SUBSCRIPTION}"),
+    })
+}
+
+fn method_of(method: &http::Method) -> Option<Method> {
+    Some(match *method {
+        http::Method::GET => Method::Get,
+        http::Method::HEAD => Method::Head,
+        http::Method::PUT => Method::Put,
+        http::Method::PATCH => Method::Patch,
+        http::Method::POST => Method::Post,
+        http::Method::DELETE => Method::Delete,
+        _ => return None,
+    })
+}
