@@ -12,6 +12,7 @@
 //! Inside, a request goes `route` (what the path means) → `handle` (rules of every type) → `types` (rules of one type, one file
 //! each) on a `World` (the resources with the changes of this request laid over them).
 
+pub mod activity;
 pub mod authorization;
 pub mod error;
 pub mod handle;

@@ -10,6 +10,7 @@ use client::ClientError;
 
 mod agent;
 mod az_env;
+mod backup;
 mod client;
 mod instance;
 mod lab;
@@ -59,6 +60,10 @@ enum Command {
     Sp(sp::SpArgs),
     /// Print the lines that point an unmodified `az` at this server: eval "$(routewright az-env)".
     AzEnv(az_env::AzEnvArgs),
+    /// Copy what a data directory keeps to a file, also while it is served.
+    Backup(backup::BackupArgs),
+    /// Fill a data directory from a backup.
+    Restore(backup::RestoreArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -84,6 +89,8 @@ fn main() -> ExitCode {
         Command::Health(args) => ask(own::health(args)),
         Command::Sp(args) => ask(sp::run(args)),
         Command::AzEnv(args) => ask(az_env::run(args)),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "routewright", &mut script);

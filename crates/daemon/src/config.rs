@@ -26,6 +26,7 @@
 //! managed_identity = false     # anybody on this machine gets tokens of the managed identity
 //! [audit]
 //! days = 90                    # the activity log goes back so far
+//! routes = "/var/log/routewright/routes.jsonl"   # route changes, of instance 0 in routes.0.jsonl
 //! ```
 
 mod door;
@@ -65,6 +66,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[audit] days`: what is older is forgotten.
     pub audit_days: u32,
+    /// `[audit] routes`: where instances log route changes.
+    pub route_log: Option<String>,
 }
 
 /// `[auth]`: whose tokens are taken beside our own.
@@ -88,6 +91,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             audit_days: 90,
+            route_log: None,
         }
     }
 }
@@ -160,7 +164,7 @@ impl Reader<'_> {
                     "agents" => self.agents(entry, &mut config.agents_listen),
                     "tls" => self.tls(entry, &mut config),
                     "auth" => self.auth(entry, &mut config),
-                    "audit" => self.audit(entry, &mut config.audit_days),
+                    "audit" => self.audit(entry, &mut config),
                     _ => self.instances(entry, &mut config.silence_secs),
                 }
             }
@@ -502,8 +506,12 @@ mod tests {
             &["1:2: [auth] needs", "2:10: `auth.issuer` must be an https URL"],
         );
         check(
-            "[audit]\ndays = 0",
-            &["2:8: `audit.days` must be a whole number from 1"],
+            "[audit]\ndays = 0\nroutes = \"here\"\nroute = 1",
+            &[
+                "2:8: `audit.days` must be a whole number from 1",
+                "3:10: `audit.routes` must be the absolute path of a file",
+                "4:1: [audit] knows no `route` (did you mean `routes`?)",
+            ],
         );
     }
 

@@ -4,4 +4,5 @@ pub mod config;
 pub mod connection;
 pub mod instance;
 pub mod manager;
+mod private_file;
 pub mod store;

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bgp::Password;
 use bgp::session::{ConnectionId, Direction};
-use bgp::wire::{DecodeContext, Message, MessageError};
+use bgp::wire::{Announcement, DecodeContext, Message, MessageError};
+use bgp::{IpNet, Password};
 use bytes::Bytes;
+use rib::Change;
 
 use crate::delivery::{AgentId, TableId, ToAgent};
 use crate::intent::Intent;
@@ -210,7 +211,7 @@ pub struct Listener {
     pub peers: Vec<Endpoint>,
 }
 
-/// Events for the log, metrics and, later, the audit trail.
+/// Events for the log and the route log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A session came up.
@@ -259,4 +260,25 @@ pub enum Event {
     },
     /// Converging has ended.
     Converged,
+    /// A peer announced routes. Only with [`crate::Intent::route_log`], like those below.
+    Announced {
+        /// bgpConnection id.
+        peer: String,
+        /// As it came.
+        announcement: Announcement,
+    },
+    /// A peer withdrew routes.
+    Withdrawn {
+        /// bgpConnection id.
+        peer: String,
+        /// Which.
+        prefixes: Vec<IpNet>,
+    },
+    /// What holds for these prefixes is another choice now, or none.
+    BestChanged {
+        /// Route server id.
+        route_server: String,
+        /// Each prefix once.
+        changes: Vec<Change>,
+    },
 }

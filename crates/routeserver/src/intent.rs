@@ -17,6 +17,9 @@ pub struct Intent {
     pub route_servers: Vec<RouteServerIntent>,
     /// All virtual networks.
     pub virtual_networks: Vec<VirtualNetworkIntent>,
+    /// Where route changes are logged (a file's path); `None`: nowhere, and no events are made for it.
+    #[serde(default)]
+    pub route_log: Option<String>,
 }
 
 /// One route server.

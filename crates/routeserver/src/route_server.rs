@@ -154,10 +154,12 @@ impl RouteServer {
         self.local = local;
     }
 
-    /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables.
-    pub(crate) fn decide(&mut self, with_agents: bool) {
+    /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables. The changes are handed out if they are to
+    /// be logged.
+    pub(crate) fn decide(&mut self, with_agents: bool, logged: bool) -> Vec<Change> {
         self.changed = Changed::default();
         let changes = self.decide_within_limit();
+        let to_log = if logged { changes.clone() } else { Vec::new() };
         match &mut self.loc_rib {
             _ if !with_agents => self.loc_rib = None,
             None => {
@@ -168,6 +170,7 @@ impl RouteServer {
                 self.changed = loc_rib.apply(changes);
             }
         }
+        to_log
     }
 
     fn decide_within_limit(&mut self) -> Vec<Change> {

@@ -43,6 +43,7 @@ pub fn intent() -> Intent {
         addresses: vec![Ipv4Addr::new(10, 1, last[0], last[1]).into()],
     };
     Intent {
+        route_log: None,
         version: 1,
         route_servers: vec![RouteServerIntent {
             id: ROUTE_SERVER.to_owned(),

@@ -22,13 +22,24 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn audit(&mut self, (key, value): Entry<'_, '_>, days: &mut u32) {
-        let name = key.get_ref().as_ref();
-        if name != "days" {
-            return self.unknown(key.span(), "audit", name, &["days"]);
-        }
-        if let Some(number) = self.integer("audit.days", value, 1, 3650, "days that the activity log goes back") {
-            *days = u32::try_from(number).expect("the range was checked");
+    pub(super) fn audit(&mut self, (key, value): Entry<'_, '_>, config: &mut Config) {
+        match key.get_ref().as_ref() {
+            "days" => {
+                if let Some(number) = self.integer("audit.days", value, 1, 3650, "days that the activity log goes back")
+                {
+                    config.audit_days = u32::try_from(number).expect("the range was checked");
+                }
+            }
+            "routes" => match value.get_ref().as_str() {
+                Some(path) if path.starts_with('/') && !path.ends_with('/') => {
+                    config.route_log = Some(path.to_owned());
+                }
+                _ => self.mistake(
+                    value.span(),
+                    "`audit.routes` must be the absolute path of a file".to_owned(),
+                ),
+            },
+            name => self.unknown(key.span(), "audit", name, &["days", "routes"]),
         }
     }
 

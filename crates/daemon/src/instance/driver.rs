@@ -11,6 +11,7 @@ use super::agents::Agents;
 use super::events::{Happening, Owner};
 use super::log;
 use super::peers::Peers;
+use super::route_log::RouteLog;
 
 /// While inputs keep coming they are taken for this long before routes are decided. A table that is still arriving from several peers
 /// costs few decisions then, and is told to others once and not once per peer; whoever says something else meanwhile waits this long.
@@ -25,20 +26,24 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The state machine with everything that it moves.
 #[derive(Debug)]
 pub(super) struct Driver {
+    index: usize,
     instance: Instance,
     inbox: mpsc::Receiver<Happening>,
     peers: Peers,
     agents: Agents,
+    route_log: Option<RouteLog>,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(instance: Instance, owner: Owner, inbox: mpsc::Receiver<Happening>) -> Driver {
+    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: mpsc::Receiver<Happening>) -> Driver {
         Driver {
+            index,
             instance,
             inbox,
             peers: Peers::new(owner),
             agents: Agents::default(),
+            route_log: None,
             finished: false,
         }
     }
@@ -111,7 +116,19 @@ impl Driver {
             }
         };
         if let Some(input) = input {
+            self.log_input(&input);
             self.instance.handle(now, input);
+        }
+    }
+
+    fn log_input(&mut self, input: &Input) {
+        match input {
+            Input::Intent(intent) => RouteLog::follow(&mut self.route_log, intent.route_log.as_deref(), self.index),
+            input => {
+                if let Some(log) = &mut self.route_log {
+                    log.heard(input);
+                }
+            }
         }
     }
 
@@ -133,13 +150,24 @@ impl Driver {
                 }
                 Output::Close { connection } => self.peers.close(connection),
                 Output::ToAgents { agents, message } => {
+                    if let Some(log) = &mut self.route_log {
+                        log.told(&message);
+                    }
                     for agent in self.agents.send(&agents, &message) {
                         self.feed(Input::AgentBackpressure { agent, full: true });
                     }
                 }
-                Output::Event(event) => log::event(&event),
+                Output::Event(event) => {
+                    log::event(&event);
+                    if let Some(log) = &mut self.route_log {
+                        log.event(&event);
+                    }
+                }
                 Output::Finished => self.finished = true,
             }
+        }
+        if let Some(log) = &mut self.route_log {
+            log.flush();
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) fn event(event: &Event) {
             tracing::warn!(peer, held, limit, "peer is near its route limit")
         }
         Event::UnknownCaller { remote } => tracing::info!(%remote, "a caller that is no peer was turned away"),
+        // The route log's.
+        Event::Announced { .. } | Event::Withdrawn { .. } | Event::BestChanged { .. } => {}
         Event::Converged => tracing::info!("converged: what this instance says now also removes routes"),
     }
 }

@@ -23,6 +23,7 @@ mod intent_file;
 mod log;
 mod metrics;
 mod peers;
+mod route_log;
 pub(crate) mod run_dir;
 
 use std::io;
@@ -114,7 +115,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     ));
 
     let instance = routeserver::Instance::new(options.index, epoch, epoch, Instant::now());
-    let driver = driver::Driver::new(instance, owner.clone(), receiver);
+    let driver = driver::Driver::new(options.index, instance, owner.clone(), receiver);
     if let Some(intent) = intent {
         tracing::info!(version = intent.version, "following the intent of the life before");
         owner.input(routeserver::Input::Intent(intent)).await;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arm::activity::Event;
 use arm::authorization::{self, AccessChange, Asking, Needed, RoleAssignment, needed};
 use arm::{ArmError, Change, Method};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::activity::Asker;
 use super::arm_api::to_arm;
 use super::core::{State, SystemMint};
 use super::http::{Incoming, json_response};
@@ -15,6 +17,8 @@ use super::sign_in::{Caller, MANAGED_IDENTITY};
 use super::{DEV_SUBSCRIPTION, Manager};
 use crate::store::{Collection, Write};
 
+/// To read the activity log.
+const ACTIVITY_READ: &str = "Microsoft.Insights/eventtypes/values/read";
 /// Built-in role: everything.
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 
@@ -72,6 +76,15 @@ pub(crate) fn filter(manager: &Manager, caller: &Caller, body: &mut Value) {
     });
 }
 
+/// Whether the caller may read an event of the activity log.
+pub(crate) fn may_know(manager: &Manager, caller: &Caller, event: &Event) -> bool {
+    let needed = Needed {
+        action: ACTIVITY_READ.to_owned(),
+        scope: event.resource_id.clone(),
+    };
+    manager.core.read(|state| require(state, caller, &needed).is_ok())
+}
+
 /// With `--dev`, programs that use the managed identity may do everything.
 pub(crate) fn managed_identity_owns_all() -> RoleAssignment {
     RoleAssignment {
@@ -87,9 +100,9 @@ pub(crate) fn managed_identity_owns_all() -> RoleAssignment {
 }
 
 /// Answers `Microsoft.Authorization`.
-pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: &Incoming) -> Result<Response, ArmError> {
+pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> Result<Response, ArmError> {
     let request = to_arm(incoming)?;
-    let caller = caller.clone();
+    let caller = asker.caller.clone();
     let decide = move |state: &State| {
         check_scope(state, &request)?;
         let may = |needed: &Needed| require(state, &caller, needed).is_ok();
@@ -101,7 +114,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: &I
     };
     let answer = match incoming.method == http::Method::GET {
         true => manager.core.read(decide)?.1,
-        false => manager.core.write_access(decide).await?,
+        false => manager.core.write_access(asker, decide).await?,
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok(match answer.body {
@@ -187,6 +200,7 @@ fn is_list(incoming: &Incoming, path: &[&str], needed: &Needed) -> bool {
             "resourcegroups" | "resources" | "locations" | "providers",
         ] => true,
         ["subscriptions", _, "resourcegroups", _, "resources"] => true,
+        ["subscriptions", _, "providers", "microsoft.insights", ..] => true,
         ["subscriptions", ..] => {
             let is_whole = needed.scope.len() == path.iter().map(|segment| segment.len() + 1).sum::<usize>();
             !is_whole && needed.action.to_ascii_lowercase().starts_with("microsoft.network/")
@@ -195,10 +209,22 @@ fn is_list(incoming: &Incoming, path: &[&str], needed: &Needed) -> bool {
     }
 }
 
-fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
+/// `path` in lower case. `None`: nothing but being signed in.
+pub(crate) fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
     let method = method_of(&incoming.method)?;
     match path {
         ["routewright", "v1", rest @ ..] => own(method, incoming, rest),
+        [
+            "subscriptions",
+            subscription,
+            "providers",
+            "microsoft.insights",
+            "eventtypes",
+            ..,
+        ] => Some(Needed {
+            action: ACTIVITY_READ.to_owned(),
+            scope: format!("/subscriptions/{subscription}"),
+        }),
         ["metrics"] => over_all("Microsoft.Insights/metrics/read"),
         // Whoever began an operation knows its GUID, and may not be allowed more than that one thing.
         ["subscriptions", _, "operationresults", _]
@@ -218,7 +244,12 @@ fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
 
 /// Our own API: what it tells of a resource needs what the resource itself needs.
 fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
-    let id = |segments: &[&str]| format!("/{}", segments.join("/"));
+    // As it was written: it is told in refusals and in the activity log.
+    let whole = incoming.segments.get(2..).unwrap_or_default();
+    let id = |from: usize, after: usize| {
+        let segments = whole.get(from..whole.len() - after).unwrap_or_default();
+        format!("/{}", segments.join("/"))
+    };
     match rest {
         ["health" | "openapi.json" | "sign-in"] => None,
         ["service-principals", ..] => over_all(match method {
@@ -226,14 +257,21 @@ fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
             Method::Delete => "Microsoft.Authorization/servicePrincipals/delete",
             _ => "Microsoft.Authorization/servicePrincipals/write",
         }),
-        ["subscriptions", .., "settings"] => needed(method, &id(&rest[..rest.len() - 1])),
-        ["peers", peer @ .., "routes" | "advertised"] => needed(method, &id(peer)),
-        ["peers", peer @ ..] if !peer.is_empty() => needed(method, &id(peer)),
-        _ => match incoming.parameter("routeServer").or_else(|| incoming.parameter("nic")) {
-            Some(id) => needed(Method::Get, id),
-            None => over_all("Microsoft.Network/virtualHubs/read"),
-        },
+        ["subscriptions", .., "settings"] => needed(method, &id(0, 1)),
+        ["peers", _, .., "routes" | "advertised"] => needed(method, &id(1, 1)),
+        ["peers", _, ..] => needed(method, &id(1, 0)),
+        // The same parameters in the same order as whoever answers looks at them.
+        ["peers"] => asked_of(incoming.parameter("routeServer")),
+        ["routes"] => asked_of(incoming.parameter("peer").or_else(|| incoming.parameter("routeServer"))),
+        ["effective-routes"] => asked_of(incoming.parameter("nic")),
+        _ => asked_of(None),
     }
+}
+
+/// What a question about a resource needs; without one, or with what is none, it is about everything.
+fn asked_of(id: Option<&str>) -> Option<Needed> {
+    id.and_then(|id| needed(Method::Get, id))
+        .or_else(|| over_all("Microsoft.Network/virtualHubs/read"))
 }
 
 /// What is about everything here needs a role over the whole subscription.

@@ -7,9 +7,9 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
+use super::activity::Asker;
 use super::core::Written;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
-use super::sign_in::Caller;
 use super::{Manager, access, ask, keeper};
 use crate::store::Operation;
 
@@ -17,14 +17,14 @@ use crate::store::Operation;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Answers a request for an ARM path.
-pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: Incoming) -> Result<Response, ArmError> {
+pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Incoming) -> Result<Response, ArmError> {
     let request = to_arm(&incoming)?;
     let links = Links::new(&incoming, &request);
     if matches!(request.method, Method::Get | Method::Head) {
         return match manager.core.get(&request)? {
             Outcome::Done { mut answer, .. } => {
                 if let Some(body) = &mut answer.body {
-                    access::filter(manager, caller, body);
+                    access::filter(manager, &asker.caller, body);
                 }
                 let mut response = plain(manager, &links.base, answer).await?;
                 let left = HeaderValue::from_static("11999");
@@ -38,7 +38,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, caller: &Caller, incoming: In
             }
         };
     }
-    let mut response = match manager.core.write(caller, request).await? {
+    let mut response = match manager.core.write(asker, request).await? {
         Written::Ask(question, location) => {
             let result = ask::answer(manager, &question).await;
             links.action(manager, &location, result)

@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,10 @@ pub(crate) enum Way {
     /// Over the socket in the run directory, which only our own user (and root) can reach.
     Socket,
 }
+
+/// Where the client of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// Where connections come from.
 pub(crate) enum Listening {
@@ -93,9 +98,9 @@ impl Listening {
     async fn accept(&self, client: Client) -> io::Result<()> {
         match self {
             Listening::Plain(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(client.talk(stream));
+                tokio::spawn(client.talk(stream, Some(peer.ip())));
             }
             Listening::Tls(listener, acceptor) => {
                 let (stream, peer) = listener.accept().await?;
@@ -103,7 +108,7 @@ impl Listening {
                 let handshake = acceptor.accept(stream);
                 tokio::spawn(async move {
                     match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake).await {
-                        Ok(Ok(stream)) => client.talk(stream).await,
+                        Ok(Ok(stream)) => client.talk(stream, Some(peer.ip())).await,
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
                     }
@@ -111,7 +116,7 @@ impl Listening {
             }
             Listening::Socket(listener) => {
                 let (stream, _) = listener.accept().await?;
-                tokio::spawn(client.talk(stream));
+                tokio::spawn(client.talk(stream, None));
             }
         }
         Ok(())
@@ -132,13 +137,16 @@ struct Client {
 }
 
 impl Client {
-    async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: Option<IpAddr>) {
         let way = self.way;
         let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
             let manager = Arc::clone(&self.manager);
             async move {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(way);
+                if let Some(address) = address {
+                    request.extensions_mut().insert(ClientAddress(address.to_canonical()));
+                }
                 Ok::<_, Infallible>(http::handle(State(manager), request).await)
             }
         });

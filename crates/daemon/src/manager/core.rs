@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arm::authorization::{AccessChange, RoleAssignment};
-use arm::{Answer, ArmError, Ask, Change, Mint, OperationStyle, Outcome, Request, Resources, Settings};
+use arm::{Answer, ArmError, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, Resources, Settings};
 use routeserver::Intent;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use super::access;
+use super::activity::Asker;
 use super::directory::Directory;
-use super::sign_in::Caller;
 use crate::config::Config;
-use crate::store::{Batch, Operation, Store, StoreError, Write};
+use crate::store::{Activity, ActivityRange, Batch, Operation, Store, StoreError, Write};
 
 /// Everything that requests are answered from.
 #[derive(Debug, Default)]
@@ -83,6 +83,7 @@ impl Core {
             settings: Settings {
                 limits: config.limits.clone(),
                 bind: config.bind.clone(),
+                route_log: config.route_log.clone(),
                 by_key: stored.settings,
                 ..Settings::default()
             },
@@ -110,17 +111,17 @@ impl Core {
 
     /// Carries out a request that may change something. It is finished even if nobody waits for it any more: a caller that hangs
     /// up between the store and the state must not part them.
-    pub(crate) async fn write(self: &Arc<Core>, caller: &Caller, request: Request) -> Result<Written, ArmError> {
+    pub(crate) async fn write(self: &Arc<Core>, asker: &Asker, request: Request) -> Result<Written, ArmError> {
         let core = Arc::clone(self);
-        let caller = caller.clone();
-        let done = tokio::spawn(async move { core.write_now(&caller, &request).await });
+        let asker = asker.clone();
+        let done = tokio::spawn(async move { core.write_now(&asker, &request).await });
         done.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a write panicked");
             Err(internal_error())
         })
     }
 
-    async fn write_now(&self, caller: &Caller, request: &Request) -> Result<Written, ArmError> {
+    async fn write_now(&self, asker: &Asker, request: &Request) -> Result<Written, ArmError> {
         let mut mint = self.writing.lock().await;
         let outcome = self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut *mint))?;
         let (changes, answer) = match outcome {
@@ -128,7 +129,7 @@ impl Core {
             Outcome::Done { changes, answer } => (changes, answer),
         };
         if answer.operation == Some(OperationStyle::Deployment) {
-            self.read(|state| access::check_changes(state, caller, &changes))?;
+            self.read(|state| access::check_changes(state, &asker.caller, &changes))?;
         }
         let operation = answer.operation.map(|_| Operation {
             id: mint.guid(),
@@ -137,7 +138,13 @@ impl Core {
             started: mint.now(),
             status: "Succeeded".to_owned(),
         });
-        let mut writes = Vec::new();
+        let mut writes = vec![asker.done(answer.status)];
+        if matches!(
+            answer.operation,
+            Some(OperationStyle::Deployment | OperationStyle::DeleteGroup)
+        ) {
+            writes.extend(self.read(|state| done_along(state, asker, request, answer.status, &changes)));
+        }
         for change in changes {
             if let Change::Delete(key) = &change {
                 writes.push(Write::DeleteSettings(key.to_ascii_lowercase()));
@@ -159,17 +166,19 @@ impl Core {
     /// object to store.
     pub(crate) async fn write_settings(
         self: &Arc<Core>,
+        asker: &Asker,
         key: String,
         check: impl FnOnce(&State) -> Result<Option<Value>, ArmError> + Send + 'static,
     ) -> Result<u64, ArmError> {
         let core = Arc::clone(self);
+        let event = asker.done(200);
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
             let write = match core.read(check)? {
                 Some(body) => Write::PutSettings(key, body),
                 None => Write::DeleteSettings(key),
             };
-            core.commit(vec![write]).await.map_err(|error| refused(&error))
+            core.commit(vec![write, event]).await.map_err(|error| refused(&error))
         });
         done.await.unwrap_or_else(|_| Err(internal_error()))
     }
@@ -177,12 +186,16 @@ impl Core {
     /// Changes the directory. `decide` sees the state under the write lock and says what to store.
     pub(crate) async fn write_directory(
         self: &Arc<Core>,
+        asker: &Asker,
+        status: u16,
         decide: impl FnOnce(&State) -> Result<Vec<Write>, ArmError> + Send + 'static,
     ) -> Result<(), ArmError> {
         let core = Arc::clone(self);
+        let event = asker.done(status);
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
-            let writes = core.read(decide)?;
+            let mut writes = core.read(decide)?;
+            writes.push(event);
             core.commit(writes).await.map_err(|error| refused(&error))
         });
         done.await.unwrap_or_else(|_| Err(internal_error())).map(|_| ())
@@ -191,13 +204,16 @@ impl Core {
     /// Changes roles and answers. `decide` sees the state under the write lock.
     pub(crate) async fn write_access(
         self: &Arc<Core>,
+        asker: &Asker,
         decide: impl FnOnce(&State) -> Result<(Vec<AccessChange>, Answer), ArmError> + Send + 'static,
     ) -> Result<Answer, ArmError> {
         let core = Arc::clone(self);
+        let asker = asker.clone();
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
             let (changes, answer) = core.read(decide)?;
-            let writes = access::writes(changes).map_err(|_| internal_error())?;
+            let mut writes = access::writes(changes).map_err(|_| internal_error())?;
+            writes.push(asker.done(answer.status));
             core.commit(writes).await.map_err(|error| refused(&error))?;
             Ok(answer)
         });
@@ -228,11 +244,17 @@ impl Core {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<u64, StoreError> {
-        let next = self.read(|state| state.resources.version) + 1;
-        if writes.is_empty() {
-            return Ok(next - 1);
+        let version = self.read(|state| state.resources.version);
+        let changes_nothing = writes.iter().all(|write| matches!(write, Write::Activity(_)));
+        if changes_nothing {
+            let events = writes.into_iter().filter_map(|write| match write {
+                Write::Activity(event) => Some(event),
+                _ => None,
+            });
+            self.store.record(events.collect()).await?;
+            return Ok(version);
         }
-        self.commit_as(next, writes).await
+        self.commit_as(version + 1, writes).await
     }
 
     /// Stores, then shows. The write lock is held by the caller.
@@ -260,6 +282,30 @@ impl Core {
             tracing::error!(%error, "an operation cannot be read");
             None
         })
+    }
+
+    /// Adds an event to the activity log. A refusal stays one when the store refuses as well.
+    pub(crate) async fn record(&self, event: Activity) {
+        if let Err(error) = self.store.record(vec![event]).await {
+            tracing::error!(%error, "an event of the activity log cannot be stored");
+        }
+    }
+
+    /// Events of the activity log.
+    pub(crate) async fn activity(&self, range: ActivityRange) -> Result<Vec<(i64, Value)>, ArmError> {
+        self.store.activity(range).await.map_err(|error| {
+            tracing::error!(%error, "the activity log cannot be read");
+            internal_error()
+        })
+    }
+
+    /// Forgets old events of the activity log.
+    pub(crate) async fn forget_activity(&self, before_micros: i64) {
+        match self.store.forget_activity(before_micros).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "old events of the activity log are forgotten"),
+            Err(error) => tracing::error!(%error, "old events of the activity log cannot be forgotten"),
+        }
     }
 
     /// For people: where things are kept.
@@ -315,9 +361,28 @@ impl State {
                 }
             }
             Write::DeleteEntry(collection, key) => self.directory.delete(collection, &key),
-            Write::Operation(_) | Write::ConfigFingerprint(_) => {}
+            Write::Operation(_) | Write::Activity(_) | Write::ConfigFingerprint(_) => {}
         }
     }
+}
+
+/// Events of what a deployment makes and what goes with a group.
+fn done_along(state: &State, asker: &Asker, request: &Request, status: u16, changes: &[Change]) -> Vec<Write> {
+    let event = |change: &Change| {
+        let (method, id) = match change {
+            Change::Put(resource) => (Method::Put, resource.id.as_str()),
+            Change::Delete(key) => (Method::Delete, key.as_str()),
+        };
+        let before = state.resources.by_key.get(&id.to_ascii_lowercase());
+        let is_same = matches!((change, before), (Change::Put(resource), Some(before)) if before.body == resource.body);
+        if is_same || id.eq_ignore_ascii_case(&request.path) {
+            return None;
+        }
+        let id = before.map_or(id, |before| before.id.as_str());
+        let needed = arm::authorization::needed(method, id)?;
+        Some(asker.done_along(status, needed.action, needed.scope))
+    };
+    changes.iter().filter_map(event).collect()
 }
 
 /// Random GUIDs and the wall clock.
@@ -337,7 +402,8 @@ impl Mint for SystemMint {
 /// The configuration as far as intent depends on it, and the release that makes the intent.
 fn fingerprint(config: &Config) -> String {
     let release = env!("CARGO_PKG_VERSION");
-    json!({ "release": release, "limits": config.limits, "bind": config.bind }).to_string()
+    json!({ "release": release, "limits": config.limits, "bind": config.bind, "routeLog": config.route_log })
+        .to_string()
 }
 
 fn subscription_of(path: &str) -> String {

@@ -13,13 +13,16 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::Value;
 
-use super::connections::Way;
+use super::activity::{self, Asker};
+use super::connections::{ClientAddress, Way};
 use super::path::{PathError, decode};
 use super::sign_in::Caller;
 use super::{Manager, access, arm_api, metrics, operations, own_api, sign_in};
 
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
 const MAX_BODY_BYTES: usize = 4 << 20;
+/// Characters of a correlation id. Clients use GUIDs.
+const MAX_CORRELATION_ID: usize = 128;
 /// A body that takes longer to arrive is given up.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,12 @@ pub(crate) struct Incoming {
     /// `http://HOST` or `https://HOST` as the client reached us.
     pub(crate) base: String,
     pub(crate) way: Way,
+    /// Where the client is, if it came over a network.
+    pub(crate) client: Option<IpAddr>,
+    /// Ours for this request.
+    pub(crate) request_id: String,
+    /// The client's for what belongs together; otherwise ours.
+    pub(crate) correlation_id: String,
     pub(crate) body: axum::body::Bytes,
 }
 
@@ -88,16 +97,19 @@ pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::e
     let started = Instant::now();
     let method = request.method().clone();
     let request_id = uuid::Uuid::new_v4().to_string();
-    let correlation = request.headers().get("x-ms-correlation-request-id").cloned();
+    let correlation = correlation_id(request.headers(), &request_id);
     let client_request = wanted_client_request_id(request.headers());
-    let mut response = match admit(request).await {
+    let mut response = match admit(request, &request_id, &correlation).await {
         Ok(incoming) => answer(&manager, incoming).await,
         Err(error) => error_response(&error),
     };
     let headers = response.headers_mut();
-    let id = HeaderValue::from_str(&request_id).expect("a guid is a header value");
-    headers.insert("x-ms-request-id", id.clone());
-    headers.insert("x-ms-correlation-request-id", correlation.unwrap_or(id));
+    for (name, id) in [
+        ("x-ms-request-id", &request_id),
+        ("x-ms-correlation-request-id", &correlation),
+    ] {
+        headers.extend(HeaderValue::from_str(id).map(|id| (header::HeaderName::from_static(name), id)));
+    }
     if let Some(client_request) = client_request {
         headers.insert("x-ms-client-request-id", client_request);
     }
@@ -112,6 +124,10 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
     let lower = incoming.lower();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
     if let Some(response) = sign_in::answer(manager, &incoming, &lower).await {
+        if response.status().is_client_error() {
+            let error = ArmError::new(response.status().as_u16(), "SignInFailed", "A token was refused.");
+            activity::refused_unsigned(manager, &incoming, &lower, &error).await;
+        }
         return response;
     }
     let caller = match manager.sign_in.caller(manager, &incoming).await {
@@ -120,26 +136,34 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
         Err(_) if is_open(&incoming, &lower) => Caller::Administrator,
         Err(problem) => {
             tracing::debug!(%problem, "a request is refused");
+            let error = sign_in::refusal(&problem);
+            activity::refused_unsigned(manager, &incoming, &lower, &error).await;
             return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
         }
     };
-    let answered = dispatch(manager, &caller, incoming, &lower).await;
-    answered.unwrap_or_else(|error| error_response(&error))
+    let asker = Asker::new(caller, &incoming, &lower);
+    match dispatch(manager, &asker, incoming, &lower).await {
+        Ok(response) => response,
+        Err(error) => {
+            asker.refused(manager, &error).await;
+            error_response(&error)
+        }
+    }
 }
 
 async fn dispatch(
     manager: &Arc<Manager>,
-    caller: &Caller,
+    asker: &Asker,
     incoming: Incoming,
     lower: &[&str],
 ) -> Result<Response, ArmError> {
-    access::check(manager, caller, &incoming, lower)?;
+    access::check(manager, &asker.caller, &incoming, lower)?;
     match lower {
         ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
         ["routewright", "v1", "service-principals", rest @ ..] => {
-            sign_in::principals_api::answer(manager, &incoming, rest).await
+            sign_in::principals_api::answer(manager, asker, &incoming, rest).await
         }
-        ["routewright", "v1", rest @ ..] => own_api::answer(manager, &incoming, rest).await,
+        ["routewright", "v1", rest @ ..] => own_api::answer(manager, asker, &incoming, rest).await,
         [
             "subscriptions",
             subscription,
@@ -153,11 +177,20 @@ async fn dispatch(
         ["subscriptions", subscription, kind @ "operationresults", id] => {
             operations::answer(manager, &incoming, subscription, kind, id).await
         }
+        [
+            "subscriptions",
+            subscription,
+            "providers",
+            "microsoft.insights",
+            "eventtypes",
+            "management",
+            "values",
+        ] => activity::answer(manager, &asker.caller, &incoming, subscription).await,
         ["v1.0", rest @ ..] => sign_in::graph::answer(manager, &incoming, rest),
         _ if arm::authorization::is_authorization(&incoming.segments.join("/")) => {
-            access::answer(manager, caller, &incoming).await
+            access::answer(manager, asker, &incoming).await
         }
-        _ => arm_api::answer(manager, caller, incoming).await,
+        _ => arm_api::answer(manager, asker, incoming).await,
     }
 }
 
@@ -171,7 +204,7 @@ fn is_open(incoming: &Incoming, lower: &[&str]) -> bool {
 }
 
 /// Turns away what must not come in, and reads the rest.
-async fn admit(request: axum::extract::Request) -> Result<Incoming, ArmError> {
+async fn admit(request: axum::extract::Request, request_id: &str, correlation_id: &str) -> Result<Incoming, ArmError> {
     let (parts, body) = request.into_parts();
     // Tests hand requests in without a connection.
     let way = parts.extensions.get::<Way>().copied().unwrap_or(Way::Loopback);
@@ -188,6 +221,9 @@ async fn admit(request: axum::extract::Request) -> Result<Incoming, ArmError> {
             Way::Loopback | Way::Socket => format!("http://{host}"),
         },
         way,
+        client: parts.extensions.get::<ClientAddress>().map(|client| client.0),
+        request_id: request_id.to_owned(),
+        correlation_id: correlation_id.to_owned(),
         headers: parts.headers,
         body: read_body(body).await?,
     })
@@ -296,6 +332,14 @@ pub(crate) fn decode_query(query: &str) -> Vec<(String, String)> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .map(|(key, value)| (decode(key), decode(value)))
         .collect()
+}
+
+/// What the client says, if it is of a reasonable length.
+fn correlation_id(headers: &HeaderMap, otherwise: &str) -> String {
+    let given = headers.get("x-ms-correlation-request-id");
+    let given = given.and_then(|id| id.to_str().ok());
+    let given = given.filter(|id| (1..=MAX_CORRELATION_ID).contains(&id.len()));
+    given.unwrap_or(otherwise).to_owned()
 }
 
 fn wanted_client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {

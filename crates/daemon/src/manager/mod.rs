@@ -9,6 +9,7 @@
 //! ```
 
 mod access;
+mod activity;
 mod arm_api;
 mod ask;
 mod connections;
@@ -24,7 +25,6 @@ mod openapi;
 mod operations;
 mod own_api;
 mod path;
-mod private_file;
 mod serve;
 mod sign_in;
 #[cfg(test)]
@@ -55,6 +55,7 @@ struct Manager {
     results: Results,
     metrics: Metrics,
     sign_in: SignIn,
+    unsigned: activity::Unsigned,
     /// What clients of https need to know, if they are served.
     published: Option<serve::Published>,
     dev: bool,

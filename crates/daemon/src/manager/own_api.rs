@@ -12,12 +12,18 @@ use ipnet::IpNet;
 use routeserver::report::EffectiveRoute;
 use serde_json::{Value, json};
 
+use super::activity::Asker;
 use super::control::RoutesOf;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 use super::{Manager, ask, health, openapi};
 
 /// Answers a request below `/routewright/v1`; `rest` in lower case.
-pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[&str]) -> Result<Response, ArmError> {
+pub(crate) async fn answer(
+    manager: &Arc<Manager>,
+    asker: &Asker,
+    incoming: &Incoming,
+    rest: &[&str],
+) -> Result<Response, ArmError> {
     match rest {
         ["health"] => get(incoming, || async { Ok(health::report(manager)) }).await,
         ["openapi.json"] => get(incoming, || async { Ok(openapi::document()) }).await,
@@ -27,7 +33,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[
         ["routes"] => get(incoming, || routes(manager, incoming)).await,
         ["effective-routes"] => get(incoming, || effective_routes(manager, incoming)).await,
         ["peers", peer @ .., "reset"] if peer.first() == Some(&"subscriptions") => {
-            reset(manager, incoming, &id(peer)).await
+            reset(manager, asker, incoming, &id(peer)).await
         }
         ["peers", peer @ .., "routes"] if peer.first() == Some(&"subscriptions") => {
             let of = RoutesOf::Peer(known(manager, &id(peer))?);
@@ -41,7 +47,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[
             let peer = known(manager, &id(peer))?;
             get(incoming, || one_peer(manager, &peer)).await
         }
-        ["subscriptions", .., "settings"] => settings(manager, incoming, id(&rest[..rest.len() - 1])).await,
+        ["subscriptions", .., "settings"] => settings(manager, asker, incoming, id(&rest[..rest.len() - 1])).await,
         _ => Err(ArmError::new(
             404,
             "NotFound",
@@ -175,7 +181,7 @@ fn list<T: serde::Serialize>(answers: Vec<(usize, Vec<T>)>) -> Value {
     json!({ "value": rows })
 }
 
-async fn reset(manager: &Manager, incoming: &Incoming, peer: &str) -> Result<Response, ArmError> {
+async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str) -> Result<Response, ArmError> {
     if incoming.method != Method::POST {
         return Err(method_not_allowed("POST"));
     }
@@ -186,7 +192,10 @@ async fn reset(manager: &Manager, incoming: &Incoming, peer: &str) -> Result<Res
     let asked = manager.instances.iter();
     let answers = join_all(asked.map(|instance| instance.control.reset(&peer, soft))).await;
     match answers.iter().any(Result::is_ok) {
-        true => Ok(empty_response(StatusCode::NO_CONTENT)),
+        true => {
+            manager.core.record(asker.event(204)).await;
+            Ok(empty_response(StatusCode::NO_CONTENT))
+        }
         false => Err(not_reset(answers)),
     }
 }
@@ -212,7 +221,12 @@ fn not_reset(answers: Vec<Result<(), ControlError>>) -> ArmError {
 }
 
 /// Settings of ours by ARM id: an object; PATCH merges as RFC 7396 says.
-async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> Result<Response, ArmError> {
+async fn settings(
+    manager: &Arc<Manager>,
+    asker: &Asker,
+    incoming: &Incoming,
+    key: String,
+) -> Result<Response, ArmError> {
     known(manager, &key)?;
     let patch = match incoming.method {
         Method::GET => {
@@ -221,7 +235,7 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
         Method::PUT => false,
         Method::PATCH => true,
         Method::DELETE => {
-            manager.core.write_settings(key, |_| Ok(None)).await?;
+            manager.core.write_settings(asker, key, |_| Ok(None)).await?;
             return Ok(empty_response(StatusCode::NO_CONTENT));
         }
         _ => return Err(method_not_allowed("GET, PUT, PATCH, DELETE")),
@@ -236,7 +250,7 @@ async fn settings(manager: &Arc<Manager>, incoming: &Incoming, key: String) -> R
     let wanted = key.clone();
     manager
         .core
-        .write_settings(key.clone(), move |state| {
+        .write_settings(asker, key.clone(), move |state| {
             let stored = state.settings.by_key.get(&wanted);
             let settings = match patch {
                 true => {

@@ -19,7 +19,7 @@ use super::launch::{Launch, Launcher};
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::tls::{Tls, TlsError};
-use super::{InstanceHandle, Manager, Metrics, Results, access};
+use super::{InstanceHandle, Manager, Metrics, Results, access, activity};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::store::{SqliteStore, StoreError};
 
@@ -195,12 +195,14 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         keepers.spawn(keeper.run(stopping.clone()));
     }
     let maker = tokio::spawn(Arc::clone(&core).make_intents());
+    let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));
     let manager = Arc::new(Manager {
         core,
         instances,
         results: Results::default(),
         metrics: Metrics::default(),
         sign_in: SignIn::new(keys, super::DEV_TENANT, &config.auth, options.dev),
+        unsigned: activity::Unsigned::default(),
         published: announced.tls.clone(),
         dev: options.dev,
         started: Instant::now(),
@@ -210,6 +212,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     stop.send_replace(true);
     while keepers.join_next().await.is_some() {}
     maker.abort();
+    forgetter.abort();
     let _ = std::fs::remove_file(place.socket());
     Ok(())
 }

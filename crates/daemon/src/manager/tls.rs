@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::private_file::{PUBLIC, SECRET, read_or_make};
+use crate::private_file::{PUBLIC, SECRET, read_or_make};
 
 /// To the beginning of a year. A start makes a fresh one.
 const SERVER_YEARS: i32 = 2;

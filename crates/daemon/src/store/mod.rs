@@ -5,6 +5,10 @@
 //! makes, and a store refuses one that doesn't follow its own: so a store shared between machines can be put behind the same
 //! trait.
 
+mod activity;
+pub mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -18,6 +22,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use activity::{Activity, ActivityRange, MAX_ACTIVITY};
 pub use sqlite::SqliteStore;
 
 /// How many operations are remembered; older ones are forgotten, as clients poll for minutes at most.
@@ -53,6 +58,8 @@ pub enum Write {
     DeleteEntry(Collection, String),
     /// Remember an operation.
     Operation(Operation),
+    /// Add an event to the activity log.
+    Activity(Activity),
     /// Replace the fingerprint.
     ConfigFingerprint(String),
 }
@@ -131,6 +138,12 @@ pub enum StoreError {
         /// Its process id, if it left one.
         holder: Option<String>,
     },
+    /// A restore would overwrite what is there.
+    #[error("{} keeps a store already: restore into another directory, or say --replace to lose what it keeps", directory.display())]
+    NotEmpty {
+        /// The data directory.
+        directory: PathBuf,
+    },
     /// The directory or a file in it cannot be used.
     #[error("{}: {source}", path.display())]
     Io {
@@ -190,6 +203,12 @@ pub trait Store: Debug + Send + Sync {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
     /// An operation that was not forgotten yet.
     fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>>;
+    /// Adds events to the activity log without making a version.
+    fn record(&self, events: Vec<Activity>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Events of the activity log with their sequence numbers, the latest first.
+    fn activity(&self, range: ActivityRange) -> BoxFuture<'_, Result<Vec<(i64, Value)>, StoreError>>;
+    /// Forgets events that are older (microseconds since 1970).
+    fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>>;
     /// For people: kind and place.
     fn describe(&self) -> String;
 }

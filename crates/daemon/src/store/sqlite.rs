@@ -13,15 +13,16 @@ use futures::future::BoxFuture;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::activity::{self, Activity, ActivityRange};
 use super::{Batch, Collection, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
 
 /// The file's name in the data directory.
 pub(super) const FILE_NAME: &str = "routewright.sqlite3";
 /// "RtWr": tells our files from other programs'.
-const APPLICATION_ID: i64 = 0x5274_5772;
+pub(super) const APPLICATION_ID: i64 = 0x5274_5772;
 
 /// Forward only: entry N takes a file of schema N to N + 1. Entries are never changed once released.
-const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (
         name TEXT PRIMARY KEY,
@@ -56,11 +57,12 @@ const MIGRATIONS: [&str; 2] = [
         PRIMARY KEY (collection, key)
     ) STRICT, WITHOUT ROWID;
 ",
+    activity::SCHEMA,
 ];
 
 /// Makes the file, if it isn't there, so that only we can read it: settings hold passwords of peers. SQLite gives the files
 /// beside it (WAL) the same mode.
-fn private(path: &Path) -> std::io::Result<()> {
+pub(super) fn private(path: &Path) -> std::io::Result<()> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
 }
@@ -142,6 +144,24 @@ impl Store for SqliteStore {
             });
             Ok(found.optional()?)
         })
+    }
+
+    fn record(&self, events: Vec<Activity>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            for event in &events {
+                activity::add(&transaction, event)?;
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn activity(&self, range: ActivityRange) -> BoxFuture<'_, Result<Vec<(i64, serde_json::Value)>, StoreError>> {
+        self.run(move |connection| activity::read(connection, &range))
+    }
+
+    fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.run(move |connection| activity::forget(connection, before_micros))
     }
 
     fn describe(&self) -> String {
@@ -241,6 +261,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<(), StoreError>
             .prepare_cached("DELETE FROM directory WHERE collection = ?1 AND key = ?2")?
             .execute(params![collection.name(), key])?,
         Write::Operation(operation) => put_operation(transaction, operation)?,
+        Write::Activity(event) => activity::add(transaction, event)?,
         Write::ConfigFingerprint(text) => set_meta(transaction, "config_fingerprint", text)?,
     };
     Ok(())
@@ -282,26 +303,21 @@ fn set_meta(transaction: &Transaction<'_>, name: &str, value: &str) -> rusqlite:
         .execute([name, value])
 }
 
-fn json(what: &str, text: &str) -> Result<serde_json::Value, StoreError> {
+pub(super) fn json(what: &str, text: &str) -> Result<serde_json::Value, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt {
         what: what.to_owned(),
         problem: error.to_string(),
     })
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let application: i64 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let known = known_schema();
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let path = path.to_owned();
-    if application != APPLICATION_ID && tables > 0 {
-        return Err(StoreError::Foreign { path });
-    }
-    if found > known {
-        return Err(StoreError::NewerSchema { path, found, known });
-    }
+    let found = match tables {
+        0 => 0,
+        _ => check_ours(&transaction, path)?,
+    };
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step)?;
     }
@@ -311,8 +327,30 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn known_schema() -> i64 {
+    i64::try_from(MIGRATIONS.len()).expect("there are few migrations")
+}
+
+/// Refuses a file of another program or of a later release; otherwise its schema version.
+pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let path = path.to_owned();
+    let known = known_schema();
+    let application: i64 = match connection.pragma_query_value(None, "application_id", |row| row.get(0)) {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => 0,
+        read => read?,
+    };
+    if application != APPLICATION_ID {
+        return Err(StoreError::Foreign { path });
+    }
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found > known {
+        true => Err(StoreError::NewerSchema { path, found, known }),
+        false => Ok(found),
+    }
+}
+
 /// The lock goes with the process, however it ends.
-fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
+pub(super) fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .read(true)
@@ -345,7 +383,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
     }
 }
 
-fn io(path: &Path, source: std::io::Error) -> StoreError {
+pub(super) fn io(path: &Path, source: std::io::Error) -> StoreError {
     StoreError::Io {
         path: path.to_owned(),
         source,

@@ -15,6 +15,7 @@ async fn every_promise_holds<S: Store, F: Fn() -> S>(open: F) {
     what_was_committed_comes_back(&open()).await;
     a_refused_batch_leaves_nothing(&open()).await;
     old_operations_are_forgotten(&open()).await;
+    activity_is_read_latest_first_and_forgotten_when_old(&open()).await;
 }
 
 async fn a_fresh_store_is_empty(store: &impl Store) {
@@ -80,6 +81,38 @@ async fn a_refused_batch_leaves_nothing(store: &impl Store) {
     assert_eq!(stored.resources, vec![resource("/a", "1")]);
 }
 
+async fn activity_is_read_latest_first_and_forgotten_when_old(store: &impl Store) {
+    let event = |at_micros, name: &str| Activity {
+        at_micros,
+        subscription: "s".to_owned(),
+        body: json!(name),
+    };
+    let batch_with_one = batch(0, vec![put("/a", "1"), Write::Activity(event(10, "first"))]);
+    store.commit(batch_with_one).await.unwrap();
+    store
+        .record(vec![event(20, "second"), event(30, "third")])
+        .await
+        .unwrap();
+    assert_eq!(store.load().await.unwrap().version, 1);
+    let read = async |from_micros, to_micros, before, limit| -> Vec<(i64, Value)> {
+        let subscription = "s".to_owned();
+        let range = ActivityRange {
+            subscription,
+            from_micros,
+            to_micros,
+            before,
+            limit,
+        };
+        store.activity(range).await.unwrap()
+    };
+    let third_and_second = vec![(3, json!("third")), (2, json!("second"))];
+    assert_eq!(read(15, 30, None, 10).await, third_and_second);
+    assert_eq!(read(0, 99, None, 2).await, third_and_second);
+    assert_eq!(read(0, 99, Some(2), 2).await, vec![(1, json!("first"))]);
+    assert_eq!(store.forget_activity(20).await.unwrap(), 1);
+    assert_eq!(read(0, 99, None, 10).await, third_and_second);
+}
+
 async fn old_operations_are_forgotten(store: &impl Store) {
     let many = (0..MAX_OPERATIONS + 5).map(|n| Write::Operation(operation(&format!("op-{n}"))));
     store.commit(batch(0, many.collect())).await.unwrap();
@@ -107,6 +140,57 @@ async fn a_closed_store_opens_again_with_everything() {
     drop(store);
     let store = SqliteStore::open(directory.path()).unwrap();
     assert_eq!(store.load().await.unwrap().resources, vec![resource("/a", "1")]);
+}
+
+#[test]
+fn nothing_in_the_activity_log_can_be_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(SqliteStore::open(directory.path()).unwrap());
+    let connection = rusqlite::Connection::open(directory.path().join(sqlite::FILE_NAME)).unwrap();
+    connection
+        .execute(
+            "INSERT INTO activity (at, subscription, body) VALUES (1, 's', '{}')",
+            [],
+        )
+        .unwrap();
+    let refused = connection.execute("UPDATE activity SET body = 'x'", []).unwrap_err();
+    assert!(refused.to_string().contains("append-only"), "{refused}");
+}
+
+/// What each released schema's file looked like is what its migrations make of an empty file.
+#[tokio::test]
+async fn a_file_of_every_earlier_schema_is_taken_over_with_what_it_holds() {
+    for schema in 1..=3 {
+        let steps = &sqlite::MIGRATIONS[..schema];
+        let directory = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(directory.path().join(sqlite::FILE_NAME)).unwrap();
+        for step in steps {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .pragma_update(None, "user_version", i64::try_from(schema).unwrap())
+            .unwrap();
+        connection
+            .pragma_update(None, "application_id", sqlite::APPLICATION_ID)
+            .unwrap();
+        connection
+            .execute_batch(
+                "UPDATE meta SET value = '7' WHERE name = 'version';
+                 INSERT INTO resources VALUES ('/a', '/a', 'Microsoft.Network/virtualHubs', '1', '{\"z\":1,\"a\":{\"nested\":[1,2]}}');
+                 INSERT INTO settings VALUES ('/a', '{\"x\":1}');",
+            )
+            .unwrap();
+        drop(connection);
+        let store = SqliteStore::open(directory.path()).unwrap();
+        let stored = store.load().await.unwrap();
+        assert_eq!(stored.version, 7, "schema {schema}");
+        assert_eq!(stored.resources, vec![resource("/a", "1")]);
+        assert_eq!(stored.settings["/a"], json!({"x": 1}));
+        store.commit(batch(7, vec![put("/b", "1")])).await.unwrap();
+        let principal = Write::PutEntry(Collection::ServicePrincipals, "c".into(), json!({}));
+        store.commit(batch(8, vec![principal])).await.unwrap();
+        store.record(Vec::new()).await.unwrap();
+    }
 }
 
 #[test]
@@ -211,7 +295,7 @@ fn writer_to_be_killed() {
     }
 }
 
-fn batch(follows: u64, writes: Vec<Write>) -> Batch {
+pub(super) fn batch(follows: u64, writes: Vec<Write>) -> Batch {
     Batch {
         version: follows + 1,
         follows,
@@ -219,7 +303,7 @@ fn batch(follows: u64, writes: Vec<Write>) -> Batch {
     }
 }
 
-fn put(id: &str, etag: &str) -> Write {
+pub(super) fn put(id: &str, etag: &str) -> Write {
     Write::Resource(Change::Put(resource(id, etag)))
 }
 

@@ -68,6 +68,7 @@ fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
         route_table: None,
     };
     Intent {
+        route_log: None,
         version,
         route_servers: vec![RouteServerIntent {
             id: "rs1".into(),

@@ -41,6 +41,8 @@ pub struct Instance {
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
     pub(super) leaving: bool,
+    /// Whether events are made for the route log.
+    pub(super) logs_routes: bool,
     /// The latest time we were told; work left over is due then.
     pub(super) now: Instant,
     pub(super) outputs: VecDeque<Output>,
@@ -67,6 +69,7 @@ impl Instance {
             delivery: Delivery::default(),
             converged: false,
             leaving: false,
+            logs_routes: false,
             now,
             outputs: VecDeque::new(),
         }

@@ -260,6 +260,10 @@ impl Instance {
             peer.heard_out |=
                 up.end_of_rib.intersection(up.negotiated.capabilities.families) == up.negotiated.capabilities.families;
         }
+        if self.logs_routes {
+            let events = logged(&peer.intent.id, &update);
+            self.outputs.extend(events.map(Output::Event));
+        }
         if !update.withdrawn.is_empty() {
             route_server.rib.withdraw(peer.index, &update.withdrawn);
         }
@@ -304,4 +308,17 @@ impl Instance {
             self.event(Event::RouteLimitNear { peer, held, limit });
         }
     }
+}
+
+/// What an UPDATE says, for the route log.
+fn logged<'a>(peer: &'a str, update: &'a Update) -> impl Iterator<Item = Event> + 'a {
+    let withdrawn = (!update.withdrawn.is_empty()).then(|| Event::Withdrawn {
+        peer: peer.to_owned(),
+        prefixes: update.withdrawn.clone(),
+    });
+    let announced = update.announced.iter().map(|announcement| Event::Announced {
+        peer: peer.to_owned(),
+        announcement: announcement.clone(),
+    });
+    withdrawn.into_iter().chain(announced)
 }

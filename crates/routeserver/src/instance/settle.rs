@@ -28,7 +28,12 @@ impl Instance {
         let with_agents = !self.delivery.is_idle();
         for route_server in self.route_servers.values_mut() {
             if route_server.unsettled || with_agents != route_server.loc_rib().is_some() {
-                route_server.decide(with_agents);
+                let changes = route_server.decide(with_agents, self.logs_routes);
+                if !changes.is_empty() {
+                    let route_server = route_server.intent.id.clone();
+                    let event = Event::BestChanged { route_server, changes };
+                    self.outputs.push_back(Output::Event(event));
+                }
             }
         }
     }

@@ -6,4 +6,5 @@ mod import;
 mod intents;
 mod limits;
 mod random;
+mod route_log;
 mod world;

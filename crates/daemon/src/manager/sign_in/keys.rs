@@ -6,7 +6,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use serde::Serialize;
 
-use crate::manager::private_file::{SECRET, read_or_make};
+use crate::private_file::{SECRET, read_or_make};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]

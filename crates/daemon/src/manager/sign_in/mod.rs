@@ -78,6 +78,14 @@ impl Caller {
             Caller::Principal(identity) => &identity.object_id,
         }
     }
+
+    /// For logs.
+    pub(crate) fn client_id(&self) -> &str {
+        match self {
+            Caller::Administrator => "",
+            Caller::Principal(identity) => &identity.client_id,
+        }
+    }
 }
 
 /// Ids of who signed in.
@@ -220,8 +228,8 @@ pub(crate) async fn answer(manager: &Manager, incoming: &Incoming, path: &[&str]
     token_service::answer(manager, incoming, path).await
 }
 
-/// 401, with where to get a token (RFC 6750 §3; the words are ARM's).
-pub(crate) fn unauthorized(sign_in: &SignIn, incoming: &Incoming, problem: &TokenProblem) -> Response {
+/// 401 in ARM's words.
+pub(crate) fn refusal(problem: &TokenProblem) -> ArmError {
     let code = match problem {
         TokenProblem::Missing => "AuthenticationFailed",
         TokenProblem::Audience => "InvalidAuthenticationTokenAudience",
@@ -231,8 +239,12 @@ pub(crate) fn unauthorized(sign_in: &SignIn, incoming: &Incoming, problem: &Toke
         }
         _ => "InvalidAuthenticationToken",
     };
-    let message = format!("Authentication failed. {problem}.");
-    let mut response = error_response(&ArmError::new(401, code, message));
+    ArmError::new(401, code, format!("Authentication failed. {problem}."))
+}
+
+/// The refusal with where to get a token (RFC 6750 §3).
+pub(crate) fn unauthorized(sign_in: &SignIn, incoming: &Incoming, problem: &TokenProblem) -> Response {
+    let mut response = error_response(&refusal(problem));
     let challenge = format!(
         "Bearer authorization_uri=\"{}/{}\", error=\"invalid_token\", error_description=\"{}\"",
         incoming.base,

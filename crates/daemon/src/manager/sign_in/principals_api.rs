@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::principals::{HashError, ServicePrincipal, fresh_secret};
 use crate::manager::Manager;
 use crate::manager::access;
+use crate::manager::activity::Asker;
 use crate::manager::http::{Incoming, empty_response, json_response, method_not_allowed};
 use crate::store::{Collection, Write};
 
@@ -19,15 +20,20 @@ const MAX_PRINCIPALS: usize = 1000;
 const MAX_NAME_CHARS: usize = 120;
 
 /// Answers a request below `service-principals`; `rest` in lower case.
-pub(crate) async fn answer(manager: &Arc<Manager>, incoming: &Incoming, rest: &[&str]) -> Result<Response, ArmError> {
+pub(crate) async fn answer(
+    manager: &Arc<Manager>,
+    asker: &Asker,
+    incoming: &Incoming,
+    rest: &[&str],
+) -> Result<Response, ArmError> {
     match (rest, &incoming.method) {
         ([], &Method::GET) => Ok(json_response(StatusCode::OK, &list(manager))),
-        ([], &Method::POST) => create(manager, incoming).await,
+        ([], &Method::POST) => create(manager, asker, incoming).await,
         ([], _) => Err(method_not_allowed("GET, POST")),
         ([id], &Method::GET) => Ok(json_response(StatusCode::OK, &find(manager, id)?.show())),
-        ([id], &Method::DELETE) => delete(manager, id).await,
+        ([id], &Method::DELETE) => delete(manager, asker, id).await,
         ([_], _) => Err(method_not_allowed("GET, DELETE")),
-        ([id, "reset"], &Method::POST) => reset(manager, id).await,
+        ([id, "reset"], &Method::POST) => reset(manager, asker, id).await,
         ([_, "reset"], _) => Err(method_not_allowed("POST")),
         _ => Err(ArmError::new(404, "NotFound", "There is nothing at this path.")),
     }
@@ -58,7 +64,7 @@ fn find(manager: &Manager, id: &str) -> Result<ServicePrincipal, ArmError> {
         })
 }
 
-async fn create(manager: &Arc<Manager>, incoming: &Incoming) -> Result<Response, ArmError> {
+async fn create(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> Result<Response, ArmError> {
     let body = incoming.json()?.unwrap_or_else(|| json!({}));
     let name = body["displayName"].as_str().unwrap_or_default().trim();
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.contains(char::is_control) {
@@ -75,7 +81,7 @@ async fn create(manager: &Arc<Manager>, incoming: &Incoming) -> Result<Response,
     let write = put(&principal)?;
     manager
         .core
-        .write_directory(move |state| match state.directory.principals.len() {
+        .write_directory(asker, 201, move |state| match state.directory.principals.len() {
             0..MAX_PRINCIPALS => Ok(vec![write]),
             _ => Err(ArmError::new(
                 409,
@@ -87,7 +93,7 @@ async fn create(manager: &Arc<Manager>, incoming: &Incoming) -> Result<Response,
     Ok(json_response(StatusCode::CREATED, &told))
 }
 
-async fn reset(manager: &Arc<Manager>, id: &str) -> Result<Response, ArmError> {
+async fn reset(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Response, ArmError> {
     let principal = find(manager, id)?;
     let secret = fresh_secret();
     let principal = hashed(principal, secret.clone(), |principal, secret| {
@@ -99,23 +105,25 @@ async fn reset(manager: &Arc<Manager>, id: &str) -> Result<Response, ArmError> {
     let key = principal.client_id;
     manager
         .core
-        .write_directory(move |state| match state.directory.principals.contains_key(&key) {
-            true => Ok(vec![write]),
-            false => Err(ArmError::new(
-                404,
-                "ResourceNotFound",
-                format!("There is no service principal '{key}'."),
-            )),
+        .write_directory(asker, 200, move |state| {
+            match state.directory.principals.contains_key(&key) {
+                true => Ok(vec![write]),
+                false => Err(ArmError::new(
+                    404,
+                    "ResourceNotFound",
+                    format!("There is no service principal '{key}'."),
+                )),
+            }
         })
         .await?;
     Ok(json_response(StatusCode::OK, &told))
 }
 
-async fn delete(manager: &Arc<Manager>, id: &str) -> Result<Response, ArmError> {
+async fn delete(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Response, ArmError> {
     let key = id.to_owned();
     manager
         .core
-        .write_directory(move |state| {
+        .write_directory(asker, 204, move |state| {
             let Some(principal) = state.directory.principals.get(&key) else {
                 return Ok(Vec::new());
             };

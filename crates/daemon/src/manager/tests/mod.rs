@@ -1,6 +1,7 @@
 //! The manager over HTTP (without a port: requests go straight to the handler) with stand-ins for both instances.
 #![allow(clippy::unwrap_used)]
 
+mod activity;
 mod roles;
 mod sign_in;
 mod tls;

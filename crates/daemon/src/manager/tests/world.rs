@@ -24,7 +24,7 @@ use crate::manager::core::Core;
 use crate::manager::keeper::{Keeper, Status};
 use crate::manager::sign_in::SignIn;
 use crate::manager::sign_in::keys::Keys;
-use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, access, http as door};
+use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, access, activity, http as door};
 use crate::store::SqliteStore;
 
 pub(crate) const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg";
@@ -89,6 +89,7 @@ impl World {
             results: Results::default(),
             metrics: Metrics::default(),
             sign_in: SignIn::new(keys(), DEV_TENANT, &config.auth, true),
+            unsigned: activity::Unsigned::default(),
             published: None,
             dev: true,
             started: Instant::now(),

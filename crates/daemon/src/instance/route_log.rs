@@ -1,0 +1,343 @@
+//! The route log: every session event and route change of this instance as lines of JSON, if `[audit] routes` asks for it. Who
+//! announced or withdrew what, what became best, which NICs were told and which have it in their kernel.
+//!
+//! ```text
+//! driver ─ lines of a turn ─► bounded channel ─► writing thread ─► FILE.N
+//! ```
+//!
+//! The driver never waits for a disk: when the channel is full, lines are left out and their number is told. Off, it costs nothing:
+//! there is no log then, and the state machine makes no such events.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use bgp::IpNet;
+use jiff::Timestamp;
+use routeserver::Input;
+use routeserver::delivery::{TableId, TableUpdate, ToAgent};
+use routeserver::instance::Event;
+use rustc_hash::FxHashMap;
+use serde_json::{Value, json};
+
+/// Turns whose lines may wait for the disk.
+const MAX_WAITING: usize = 256;
+/// Bytes of lines that leave together at the latest.
+const MAX_CHUNK_BYTES: usize = 1 << 20;
+/// Prefixes in one line; a larger change takes several lines.
+const MAX_PREFIXES: usize = 500;
+/// A file that is larger becomes `FILE.old`, instead of the one before.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+/// After a failure the file is left alone for so long.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The driver's side.
+#[derive(Debug)]
+pub(super) struct RouteLog {
+    /// As configured.
+    path: String,
+    instance: usize,
+    chunks: SyncSender<Vec<u8>>,
+    lines: Vec<u8>,
+    waiting_lines: u64,
+    left_out: u64,
+    /// Which NICs follow a table, as far as was told since the log began.
+    nics: FxHashMap<TableId, Vec<String>>,
+}
+
+impl RouteLog {
+    /// Makes the log follow what the intent says.
+    pub(super) fn follow(log: &mut Option<RouteLog>, wanted: Option<&str>, instance: usize) {
+        if log.as_ref().map(|log| log.path.as_str()) == wanted {
+            return;
+        }
+        *log = wanted.and_then(|path| RouteLog::start(path, instance));
+    }
+
+    fn start(path: &str, instance: usize) -> Option<RouteLog> {
+        let (chunks, received) = sync_channel(MAX_WAITING);
+        let file = file_of(Path::new(path), instance);
+        tracing::info!(file = %file.display(), "logging route changes");
+        let writer = std::thread::Builder::new().name("route-log".to_owned());
+        if let Err(error) = writer.spawn(move || Writer::new(file).run(&received)) {
+            tracing::error!(%error, "route changes cannot be logged");
+            return None;
+        }
+        Some(RouteLog {
+            path: path.to_owned(),
+            instance,
+            chunks,
+            lines: Vec::new(),
+            waiting_lines: 0,
+            left_out: 0,
+            nics: FxHashMap::default(),
+        })
+    }
+
+    /// What the state machine says of sessions and routes.
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Announced { peer, announcement } => {
+                let attributes = &announcement.attributes;
+                let numbers = attributes.as_numbers().map(|asn| asn.to_string());
+                let communities = attributes.communities().map(|community| community.to_string());
+                let facts = json!({
+                    "peer": peer, "nextHop": attributes.next_hop(), "asPath": numbers.collect::<Vec<_>>().join(" "),
+                    "communities": communities.collect::<Vec<_>>(),
+                });
+                self.with_prefixes("announced", &facts, &announcement.prefixes);
+            }
+            Event::Withdrawn { peer, prefixes } => self.with_prefixes("withdrawn", &json!({ "peer": peer }), prefixes),
+            Event::BestChanged { route_server, changes } => self.best(route_server, changes),
+            Event::PeerUp { peer, direction } => {
+                self.line(
+                    "peerUp",
+                    json!({"peer": peer, "direction": format!("{direction:?}").to_lowercase()}),
+                );
+            }
+            Event::PeerDown { peer, reason } => self.line("peerDown", json!({"peer": peer, "reason": reason})),
+            Event::PeerFailed { peer, reason } => self.line("peerFailed", json!({"peer": peer, "reason": reason})),
+            Event::UpdateMended { peer, what, count } => {
+                self.line("updateMended", json!({"peer": peer, "what": what, "count": count}));
+            }
+            Event::RouteLimitNear { peer, held, limit } => {
+                self.line("routeLimitNear", json!({"peer": peer, "held": held, "limit": limit}));
+            }
+            Event::UnknownCaller { remote } => {
+                self.line("unknownCaller", json!({ "address": remote.ip().to_string() }));
+            }
+            Event::Converged => self.line("converged", json!({})),
+        }
+    }
+
+    /// One line (or more) per choice: prefixes that have the same share it.
+    fn best(&mut self, route_server: &str, changes: &[rib::Change]) {
+        let mut by_choice: FxHashMap<_, Vec<IpNet>> = FxHashMap::default();
+        for change in changes {
+            by_choice.entry(change.choice.as_ref()).or_default().push(change.prefix);
+        }
+        for (choice, prefixes) in by_choice {
+            let facts = match choice {
+                Some(choice) => json!({
+                    "routeServer": route_server, "nextHops": choice.next_hops, "fallback": choice.fallback, "rank": choice.rank.0,
+                }),
+                None => json!({ "routeServer": route_server, "nextHops": [] }),
+            };
+            self.with_prefixes("best", &facts, &prefixes);
+        }
+    }
+
+    /// What agents are told.
+    pub(super) fn told(&mut self, message: &ToAgent) {
+        match message {
+            ToAgent::Nic(assignment) => {
+                let nic = assignment.nic.to_string();
+                for nics in self.nics.values_mut() {
+                    nics.retain(|other| *other != nic);
+                }
+                self.nics.retain(|_, nics| !nics.is_empty());
+                if let Some(table) = assignment.table {
+                    self.nics.entry(table).or_default().push(nic.clone());
+                }
+                let table = assignment.table.map(|table| table.0);
+                self.line("nicFollows", json!({"nic": nic, "table": table}));
+            }
+            ToAgent::Snapshot(update) => self.update("snapshot", update),
+            ToAgent::Delta(update) => self.update("delta", update),
+            ToAgent::Converged(_) => {}
+        }
+    }
+
+    fn update(&mut self, kind: &str, update: &TableUpdate) {
+        let groups: Vec<Value> = update
+            .groups
+            .iter()
+            .map(|group| json!({"group": group.id.0, "nextHops": group.members}))
+            .collect();
+        let facts = json!({
+            "kind": kind, "table": update.table.0, "generation": update.generation, "groups": groups,
+            "nics": self.nics.get(&update.table), "routes": update.routes.len(), "removed": update.removed.len(),
+        });
+        self.line("told", facts);
+    }
+
+    /// What agents say.
+    pub(super) fn heard(&mut self, input: &Input) {
+        if let Input::AgentInstalled {
+            agent,
+            nic,
+            table,
+            generation,
+            problems,
+        } = input
+        {
+            self.line(
+                "installed",
+                json!({
+                    "agent": agent.0, "nic": nic, "table": table.0, "generation": generation, "problems": problems,
+                }),
+            );
+        }
+    }
+
+    fn with_prefixes(&mut self, event: &str, facts: &Value, prefixes: &[IpNet]) {
+        for chunk in prefixes.chunks(MAX_PREFIXES) {
+            let mut facts = facts.clone();
+            facts["prefixes"] = chunk.iter().map(IpNet::to_string).collect();
+            self.line(event, facts);
+        }
+    }
+
+    fn line(&mut self, event: &str, facts: Value) {
+        let mut line = json!({ "at": format!("{:.6}", Timestamp::now()), "instance": self.instance, "event": event });
+        if let (Value::Object(line), Value::Object(facts)) = (&mut line, facts) {
+            line.extend(facts);
+        }
+        self.lines.extend_from_slice(line.to_string().as_bytes());
+        self.lines.push(b'\n');
+        self.waiting_lines += 1;
+        if self.lines.len() >= MAX_CHUNK_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands the lines of a turn to the writing thread.
+    pub(super) fn flush(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        let count = std::mem::take(&mut self.waiting_lines);
+        match self.chunks.try_send(lines) {
+            Ok(()) if self.left_out > 0 => {
+                let left_out = std::mem::take(&mut self.left_out);
+                self.line("leftOut", json!({ "lines": left_out }));
+            }
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.left_out += count,
+        }
+    }
+}
+
+/// `routes.jsonl` becomes `routes.0.jsonl` for instance 0: two processes do not share a file.
+fn file_of(path: &Path, instance: usize) -> PathBuf {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) => path.with_extension(format!("{instance}.{extension}")),
+        None => path.with_extension(instance.to_string()),
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    path: PathBuf,
+    open: Option<(File, u64)>,
+    not_before: Option<Instant>,
+}
+
+impl Writer {
+    fn new(path: PathBuf) -> Writer {
+        Writer {
+            path,
+            open: None,
+            not_before: None,
+        }
+    }
+
+    /// Until the driver lets go of the log.
+    fn run(mut self, chunks: &Receiver<Vec<u8>>) {
+        while let Ok(chunk) = chunks.recv() {
+            if self.not_before.is_some_and(|at| Instant::now() < at) {
+                continue;
+            }
+            if let Err(error) = self.write(&chunk) {
+                tracing::warn!(file = %self.path.display(), %error, "route changes cannot be logged; trying again later");
+                self.open = None;
+                self.not_before = Some(Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+        if self.open.as_ref().is_some_and(|(_, bytes)| *bytes >= MAX_FILE_BYTES) {
+            self.open = None;
+            let mut old = self.path.clone().into_os_string();
+            old.push(".old");
+            std::fs::rename(&self.path, old)?;
+        }
+        let (file, bytes) = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(0o640)
+                    .open(&self.path)?;
+                let bytes = file.metadata()?.len();
+                none.insert((file, bytes))
+            }
+        };
+        file.write_all(chunk)?;
+        *bytes += chunk.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_instance_has_a_file_of_its_own() {
+        for (path, expected) in [
+            ("/v/routes.jsonl", "/v/routes.1.jsonl"),
+            ("/v/routes", "/v/routes.1"),
+            ("/v.d/routes", "/v.d/routes.1"),
+        ] {
+            assert_eq!(file_of(Path::new(path), 1), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_makes_room_for_the_next_and_none_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.jsonl");
+        let mut writer = Writer::new(path.clone());
+        writer.write(b"one\n").unwrap();
+        writer.open.as_mut().unwrap().1 = MAX_FILE_BYTES;
+        writer.write(b"two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("routes.jsonl.old")).unwrap(),
+            "one\n"
+        );
+    }
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_costs_lines_and_their_number_is_told() {
+        let (chunks, received) = sync_channel(1);
+        let mut log = RouteLog {
+            path: String::new(),
+            instance: 0,
+            chunks,
+            lines: Vec::new(),
+            waiting_lines: 0,
+            left_out: 0,
+            nics: FxHashMap::default(),
+        };
+        for _ in 0..3 {
+            log.event(&Event::Converged);
+            log.flush();
+        }
+        received.recv().unwrap();
+        log.event(&Event::Converged);
+        log.flush();
+        received.recv().unwrap();
+        log.flush();
+        let told: Value = serde_json::from_slice(&received.recv().unwrap()).unwrap();
+        assert_eq!((&told["event"], &told["lines"]), (&json!("leftOut"), &json!(2)));
+    }
+}

@@ -1,0 +1,292 @@
+//! The activity log: every management write and every refusal, with who, what, when and what came of it.
+//!
+//! ```text
+//! request ─► Asker ─┬► done:    in the batch that changes the store, so that there is no change without its event
+//!                   └► refused: an entry of its own
+//! ```
+//!
+//! Reads that succeed are not logged. Requests that nobody signed are logged up to a rate, so that strangers cannot fill the log; how
+//! many were left out is told by the next one that is kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arm::ArmError;
+use arm::activity::{Event, Filter, select};
+use axum::response::Response;
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::http::{Incoming, json_response, method_not_allowed};
+use super::path::percent_encoded;
+use super::sign_in::Caller;
+use super::{DEV_SUBSCRIPTION, Manager, access};
+use crate::store::{Activity, ActivityRange, Write};
+
+/// Requests that nobody signed are kept up to so many in
+const MAX_UNSIGNED: u32 = 60;
+/// this time.
+const UNSIGNED_PERIOD: Duration = Duration::from_secs(60);
+/// Events in one answer.
+const PAGE: usize = 200;
+/// Events that are looked at for one answer; a narrow filter over a long log takes several answers.
+const MAX_LOOKED_AT: usize = 5_000;
+/// How often old events are forgotten.
+const FORGET_PERIOD: Duration = Duration::from_secs(3600);
+const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
+
+/// Who asks for what: what is known of an event before its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) caller: Caller,
+    event: Event,
+}
+
+impl Asker {
+    /// `path` in lower case.
+    pub(crate) fn new(caller: Caller, incoming: &Incoming, path: &[&str]) -> Asker {
+        let event = Event {
+            caller: caller.object_id().to_owned(),
+            client_id: caller.client_id().to_owned(),
+            ..event_of(incoming, path)
+        };
+        Asker { caller, event }
+    }
+
+    /// The event of something that is done.
+    pub(crate) fn event(&self, status: u16) -> Activity {
+        stamped(self.event.clone().ended(status, None))
+    }
+
+    /// The event of a write, to be stored with it.
+    pub(crate) fn done(&self, status: u16) -> Write {
+        Write::Activity(self.event(status))
+    }
+
+    /// The event of something that was done along with the rest: of a deployment, or when a group goes.
+    pub(crate) fn done_along(&self, status: u16, action: String, resource_id: String) -> Write {
+        let event = Event {
+            action,
+            resource_id,
+            ..self.event.clone()
+        };
+        Write::Activity(stamped(event.ended(status, None)))
+    }
+
+    /// Logs a refusal, if it is one that is logged.
+    pub(crate) async fn refused(self, manager: &Manager, error: &ArmError) {
+        let is_read = matches!(self.event.method.as_str(), "GET" | "HEAD");
+        if !is_read || error.status == 403 {
+            manager
+                .core
+                .record(stamped(self.event.ended(error.status, Some(error))))
+                .await;
+        }
+    }
+}
+
+/// Logs a refusal of somebody unknown, if there are not too many.
+pub(crate) async fn refused_unsigned(manager: &Manager, incoming: &Incoming, path: &[&str], error: &ArmError) {
+    let Some(not_kept) = manager.unsigned.admit(Instant::now()) else {
+        return;
+    };
+    let event = Event {
+        not_kept,
+        ..event_of(incoming, path)
+    };
+    manager
+        .core
+        .record(stamped(event.ended(error.status, Some(error))))
+        .await;
+}
+
+fn event_of(incoming: &Incoming, path: &[&str]) -> Event {
+    let whole = || format!("/{}", incoming.segments.join("/"));
+    let needed = access::needed_of(incoming, path);
+    let (action, resource_id) = match needed {
+        Some(needed) => (needed.action, needed.scope),
+        None => (
+            "Microsoft.Authorization/signIn/action".to_owned(),
+            format!("/subscriptions/{DEV_SUBSCRIPTION}"),
+        ),
+    };
+    let subscription = match path {
+        ["subscriptions", subscription, ..] | ["routewright", "v1", "subscriptions", subscription, ..] => subscription,
+        _ => DEV_SUBSCRIPTION,
+    };
+    Event {
+        subscription: subscription.to_owned(),
+        action,
+        resource_id,
+        method: incoming.method.to_string(),
+        path: whole(),
+        client_address: incoming.client.map(|address| address.to_string()),
+        correlation_id: incoming.correlation_id.clone(),
+        request_id: incoming.request_id.clone(),
+        ..Event::default()
+    }
+}
+
+/// With its id and time.
+fn stamped(event: Event) -> Activity {
+    let now = Timestamp::now();
+    let event = Event {
+        id: uuid::Uuid::new_v4().to_string(),
+        timestamp: format!("{now:.6}"),
+        ..event
+    };
+    Activity {
+        at_micros: now.as_microsecond(),
+        subscription: event.subscription.clone(),
+        body: json!(event),
+    }
+}
+
+/// Counts requests that nobody signed.
+#[derive(Debug, Default)]
+pub(crate) struct Unsigned {
+    period: Mutex<Period>,
+}
+
+#[derive(Debug, Default)]
+struct Period {
+    began: Option<Instant>,
+    kept: u32,
+    not_kept: u64,
+}
+
+impl Unsigned {
+    /// Whether one more is kept, and how many were not since the last that was.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut period = self.period.lock().unwrap_or_else(PoisonError::into_inner);
+        if period
+            .began
+            .is_none_or(|began| now.duration_since(began) >= UNSIGNED_PERIOD)
+        {
+            period.began = Some(now);
+            period.kept = 0;
+        }
+        if period.kept == MAX_UNSIGNED {
+            period.not_kept += 1;
+            return None;
+        }
+        period.kept += 1;
+        Some(std::mem::take(&mut period.not_kept))
+    }
+}
+
+/// Answers `…/providers/Microsoft.Insights/eventtypes/management/values`: what the caller may know of, the latest first.
+pub(crate) async fn answer(
+    manager: &Manager,
+    caller: &Caller,
+    incoming: &Incoming,
+    subscription: &str,
+) -> Result<Response, ArmError> {
+    if incoming.method != Method::GET {
+        return Err(method_not_allowed("GET"));
+    }
+    if incoming.parameter("api-version").is_none_or(str::is_empty) {
+        let message = "The api-version query parameter (?api-version=) is required for all requests.";
+        return Err(ArmError::new(400, "MissingApiVersionParameter", message));
+    }
+    let filter = Filter::parse(incoming.parameter("$filter").unwrap_or_default())?;
+    let names = incoming.parameter("$select").unwrap_or_default();
+    let mut range = ActivityRange {
+        subscription: subscription.to_owned(),
+        from_micros: micros(filter.from.as_deref(), i64::MIN)?,
+        to_micros: micros(filter.to.as_deref(), i64::MAX)?,
+        before: incoming.parameter("$skipToken").and_then(|token| token.parse().ok()),
+        limit: PAGE,
+    };
+    let mut shown = Vec::new();
+    let mut looked_at = 0;
+    let is_last = loop {
+        let events = manager.core.activity(range.clone()).await?;
+        let is_last = events.len() < PAGE;
+        looked_at += events.len();
+        range.before = events.last().map(|(sequence, _)| *sequence).or(range.before);
+        let wanted = events
+            .into_iter()
+            .filter_map(|(_, body)| serde_json::from_value::<Event>(body).ok())
+            .filter(|event| filter.wants(event) && access::may_know(manager, caller, event));
+        shown.extend(wanted.map(|event| select(event.shown(&manager.sign_in.tenant), names)));
+        if is_last || shown.len() >= PAGE || looked_at >= MAX_LOOKED_AT {
+            break is_last;
+        }
+    };
+    let mut body = json!({ "value": shown });
+    if let (false, Some(before)) = (is_last, range.before) {
+        body["nextLink"] = next_link(incoming, before).into();
+    }
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+fn next_link(incoming: &Incoming, before: i64) -> String {
+    let mut link = format!("{}/{}?", incoming.base, incoming.segments.join("/"));
+    for (name, value) in &incoming.query {
+        if !name.eq_ignore_ascii_case("$skipToken") {
+            link.push_str(&format!("{name}={}&", percent_encoded(value)));
+        }
+    }
+    format!("{link}$skipToken={before}")
+}
+
+/// A time as clients write it: RFC 3339, without an offset (then it is UTC), or only a date.
+fn micros(text: Option<&str>, otherwise: i64) -> Result<i64, ArmError> {
+    let Some(text) = text else {
+        return Ok(otherwise);
+    };
+    let civil = |text: &str| text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
+    let parsed = text.parse::<Timestamp>().ok();
+    let time = parsed.or_else(|| civil(text).map(|zoned| zoned.timestamp()));
+    time.map(Timestamp::as_microsecond).ok_or_else(|| {
+        let message = format!("The $filter cannot be read: '{text}' is no time. Write it as 2026-11-20T12:00:00Z.");
+        ArmError::new(400, "BadRequest", message)
+    })
+}
+
+/// Forgets old events, for ever.
+pub(crate) async fn forget_old(core: Arc<super::core::Core>, days: u32) {
+    loop {
+        let before = Timestamp::now().as_microsecond() - i64::from(days) * MICROS_PER_DAY;
+        core.forget_activity(before).await;
+        tokio::time::sleep(FORGET_PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_clients_write_them() {
+        let expected = Some(1_763_683_200_000_000);
+        for text in [
+            "2025-11-21T00:00:00Z",
+            "2025-11-21T00:00:00",
+            "2025-11-21T00:00:00.000000",
+            "2025-11-21T01:00:00+01:00",
+            "2025-11-21",
+        ] {
+            assert_eq!(micros(Some(text), 0).ok(), expected, "{text}");
+        }
+        assert!(micros(Some("yesterday"), 0).is_err_and(|error| error.status == 400));
+        assert_eq!(micros(None, 7), Ok(7));
+    }
+
+    #[test]
+    fn strangers_fill_no_log_and_what_is_left_out_is_counted() {
+        let unsigned = Unsigned::default();
+        let start = Instant::now();
+        for _ in 0..MAX_UNSIGNED {
+            assert_eq!(unsigned.admit(start), Some(0));
+        }
+        assert_eq!(unsigned.admit(start), None);
+        assert_eq!(unsigned.admit(start), None);
+        assert_eq!(unsigned.admit(start + UNSIGNED_PERIOD), Some(2));
+        assert_eq!(unsigned.admit(start + UNSIGNED_PERIOD), Some(0));
+    }
+}
