@@ -57,13 +57,16 @@ impl Api {
                 "subnet": { "id": network("virtualNetworks/hub/subnets/RouteServerSubnet") },
                 "publicIPAddress": { "id": network("publicIPAddresses/pip") } } }),
         )?;
-        for peer in 0..peers {
-            self.put(
-                &network(&format!("virtualHubs/rs/bgpConnections/p{peer}")),
-                &json!({ "properties": { "peerIp": address_of(peer), "peerAsn": asn_of(peer) } }),
-            )?;
-        }
+        (0..peers).try_for_each(|peer| self.add_peering(peer))?;
         Ok(())
+    }
+
+    /// One peering more.
+    pub(crate) fn add_peering(&self, peer: u32) -> Result<()> {
+        self.put(
+            &network(&format!("virtualHubs/rs/bgpConnections/p{peer}")),
+            &json!({ "properties": { "peerIp": address_of(peer), "peerAsn": asn_of(peer) } }),
+        )
     }
 
     /// A NIC in the NVAs' subnet; its id.

@@ -1,21 +1,21 @@
 //! Workloads A, B and C, step by step: converge, single updates, a route refresh, an unchanged table again, a peer that joins, one that
 //! dies, withdraw all. One speaker after the other in the same set-up.
 
-use std::io::Write;
-use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bgp::Family;
 use bgp::wire::{Message, RefreshKind, RouteRefresh};
 use bytes::BytesMut;
 
-use crate::load::Load;
+use crate::load::{Load, Step};
+use crate::machine;
 use crate::network::Network;
+use crate::outcome::{Figure, Outcome, Scenario, percentiles};
 use crate::speaker::{Kind, Speaker};
-use crate::table::{Column, Table};
+use crate::table::grouped;
 use crate::workload::{NOBODY, Workload, encode_one};
 
 /// Single updates measured.
@@ -24,46 +24,117 @@ const PROBES: u32 = 300;
 /// A single update that takes longer is lost.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a speaker has given back memory before what it kept is read.
+/// How long a speaker has to give back memory before what it kept is read.
 const REST: Duration = Duration::from_millis(500);
 
-/// What was measured of one speaker; `None`: the speaker did not get so far.
-#[derive(Default)]
-pub(crate) struct Figures {
-    converged: Option<f64>,
-    cpu: Option<f64>,
-    /// Routes told, of those that had to be.
-    told: Option<f64>,
-    idle_mib: f64,
-    rss_mib: Option<f64>,
-    peak_mib: Option<f64>,
-    bytes_per_path: Option<f64>,
-    latency_ms: Option<[f64; 3]>,
-    refresh: Option<f64>,
-    again: Option<f64>,
-    join: Option<f64>,
-    death: Option<f64>,
-    withdraw: Option<f64>,
-    rss_after_mib: Option<f64>,
+/// A speaker that does not converge within the patience there is gets so many tries with a tenth of the prefixes each time.
+const SMALLER_TRIES: u32 = 2;
+
+/// The share of the machine's memory that a speaker may take. One that takes more is given up before it takes down what else runs.
+const MEMORY_SHARE: f64 = 0.5;
+
+/// The share of the patience that a route refresh gets: some never answer one.
+const REFRESH_SHARE: u32 = 3;
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Only until all have converged.
+    Converge,
+    /// All steps, and a smaller size for whom this one is too large.
+    AllSteps,
 }
 
-/// Runs the workload against every speaker in turn and prints them side by side.
-pub(crate) fn run(title: &str, workload: Workload, kinds: &[Kind], patience: Duration) -> Result<()> {
-    let (paths, routes) = sizes(workload);
-    println!("{title}: {paths} paths in, {routes} routes out");
-    let mut rows = Vec::new();
-    for kind in kinds {
-        let mut figures = Figures::default();
-        if let Err(error) = measure(*kind, workload, patience, &mut figures) {
-            eprintln!("{}: {error:#}", kind.name());
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) scenario: Scenario,
+    pub(crate) workload: Workload,
+    /// For each step.
+    pub(crate) patience: Duration,
+    pub(crate) depth: Depth,
+}
+
+/// Runs the workload against every speaker in turn.
+pub(crate) fn run(plan: Plan, kinds: &[Kind]) -> Vec<Outcome> {
+    let Workload { peers, prefixes, .. } = plan.workload;
+    let (paths, routes) = amounts(plan.workload);
+    eprintln!(
+        "{:?}: {peers} peers × {} prefixes: {} paths in, {} routes out",
+        plan.scenario,
+        grouped(prefixes.into()),
+        grouped(paths),
+        grouped(routes)
+    );
+    kinds.iter().flat_map(|kind| of_speaker(plan, *kind)).collect()
+}
+
+/// A speaker at the plan's size and, if that is too much for it, at the first smaller one that is not.
+fn of_speaker(mut plan: Plan, kind: Kind) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for _ in 0..=SMALLER_TRIES {
+        let outcome = at_size(plan, kind);
+        let converged = outcome.get(Figure::ConvergedSecs).is_some();
+        outcomes.push(outcome);
+        match plan.workload.tenth() {
+            Some(smaller) if !converged && plan.depth == Depth::AllSteps => plan.workload = smaller,
+            _ => break,
         }
-        rows.push((*kind, figures));
     }
-    print(&rows);
+    outcomes
+}
+
+/// A speaker at one size.
+fn at_size(plan: Plan, kind: Kind) -> Outcome {
+    let mut outcome = Outcome::new(plan.scenario, kind.name(), plan.workload.sizes());
+    let done = measure(plan, kind, &mut outcome);
+    if let Err(error) = done
+        && outcome.figures.is_empty()
+        && outcome.missing.is_empty()
+    {
+        // It failed before the first step.
+        outcome.fail(Figure::ConvergedSecs, &error);
+    }
+    outcome
+}
+
+fn measure(plan: Plan, kind: Kind, outcome: &mut Outcome) -> Result<()> {
+    let workload = plan.workload;
+    let network = Network::new(workload.configured_peers())?;
+    let speaker = Speaker::start(kind, &network, workload)?;
+    let mut measuring = Measuring {
+        plan,
+        kind,
+        tables: (0..workload.peers).map(|peer| workload.encode_table(peer)).collect(),
+        wanted: Wanted::of(workload),
+        load: Load::establish(&network, workload)?,
+        network: &network,
+        speaker: &speaker,
+        outcome,
+    };
+    thread::sleep(REST);
+    measuring.figure(Figure::ConvergedSecs, Measuring::converge)?;
+    if kind == Kind::Floor || plan.depth == Depth::Converge {
+        return Ok(());
+    }
+    if let Err(error) = measuring.probe() {
+        measuring.outcome.fail(Figure::UpdateP50Ms, &error);
+    }
+    // One that does not answer can be measured all the same.
+    let _ = measuring.figure(Figure::RefreshSecs, Measuring::refresh);
+    measuring.figure(Figure::AgainSecs, Measuring::again)?;
+    measuring.figure(Figure::JoinSecs, Measuring::join)?;
+    measuring.figure(Figure::DeathSecs, Measuring::death)?;
+    measuring.figure(Figure::WithdrawSecs, Measuring::withdraw)?;
+    thread::sleep(REST);
+    measuring
+        .outcome
+        .set(Figure::AfterMib, measuring.speaker.memory_mib()?.0);
     Ok(())
 }
 
-fn sizes(workload: Workload) -> (u64, u64) {
+/// Paths told by the peers, and routes that they must be told.
+fn amounts(workload: Workload) -> (u64, u64) {
     let paths = u64::from(workload.peers) * u64::from(workload.prefixes);
     let wanted = Wanted::of(workload);
     let told = &wanted.all_live[..workload.peers as usize];
@@ -92,207 +163,227 @@ impl Wanted {
     }
 }
 
-fn measure(kind: Kind, workload: Workload, patience: Duration, figures: &mut Figures) -> Result<()> {
-    let network = Network::new(workload.configured_peers())?;
-    let speaker = Speaker::start(kind, &network, workload)?;
-    let tables: Vec<Vec<u8>> = (0..workload.peers).map(|peer| workload.encode_table(peer)).collect();
-    let wanted = Wanted::of(workload);
-    let mut load = Load::establish(&network, workload)?;
-    thread::sleep(REST);
-    figures.idle_mib = speaker.memory_mib()?.0;
-    let cpu_before = speaker.cpu_secs()?;
+/// One speaker being measured.
+struct Measuring<'a> {
+    plan: Plan,
+    kind: Kind,
+    network: &'a Network,
+    speaker: &'a Speaker,
+    load: Load,
+    tables: Vec<Vec<u8>>,
+    wanted: Wanted,
+    outcome: &'a mut Outcome,
+}
 
-    let started = Instant::now();
-    load.send_all(&tables)?;
-    load.wait("convergence", patience, |peer, holding| {
-        holding.right.load(Ordering::Acquire) == wanted.all_live[peer as usize]
-    })?;
-    figures.converged = Some(started.elapsed().as_secs_f64());
-    let told: u64 = load
-        .holdings
-        .iter()
-        .map(|holding| holding.announced.load(Ordering::Acquire))
-        .sum();
-    figures.told = Some(told as f64 / sizes(workload).1 as f64);
-    thread::sleep(REST);
-    figures.cpu = Some(speaker.cpu_secs()? - cpu_before);
-    if kind == Kind::Floor {
-        return Ok(());
+impl Measuring<'_> {
+    /// Takes a step and notes how long it took, or why that is not known.
+    fn figure(&mut self, figure: Figure, step: fn(&mut Self) -> Result<f64>) -> Result<()> {
+        let subject = self.outcome.subject.clone();
+        match step(self) {
+            Ok(secs) => {
+                eprintln!("  {subject}: {figure:?} {secs:.3}");
+                self.outcome.set(figure, secs);
+                Ok(())
+            }
+            Err(error) => {
+                self.outcome.fail(figure, &error);
+                Err(error)
+            }
+        }
     }
-    let (rss_mib, peak_mib) = speaker.memory_mib()?;
-    let paths = f64::from(workload.peers) * f64::from(workload.prefixes);
-    (figures.rss_mib, figures.peak_mib) = (Some(rss_mib), Some(peak_mib));
-    figures.bytes_per_path = Some((rss_mib - figures.idle_mib) * 1_048_576.0 / paths);
 
-    figures.latency_ms = Some(probe(&load, workload)?);
-    // OpenBGPD does not answer; the steps after it can be measured all the same.
-    match refresh(&load, wanted.all_live[1], patience) {
-        Ok(took) => figures.refresh = Some(took),
-        Err(error) => eprintln!("{}: {error:#}", kind.name()),
+    fn step<'s>(&'s self, what: &'static str, health: &'s dyn Fn() -> Result<()>) -> Step<'s> {
+        Step {
+            what,
+            started: Instant::now(),
+            patience: self.plan.patience,
+            health,
+        }
     }
-    figures.again = Some(again(&load, workload, &tables[1], patience)?);
-    figures.join = Some(join(&mut load, &network, workload, &wanted, patience)?);
-    figures.death = Some(death(&load, &wanted, patience)?);
-    figures.withdraw = Some(withdraw(&load, workload, patience)?);
-    thread::sleep(REST);
-    figures.rss_after_mib = Some(speaker.memory_mib()?.0);
+
+    fn converge(&mut self) -> Result<f64> {
+        let speaker = self.speaker;
+        let idle_mib = speaker.memory_mib()?.0;
+        let cpu_before = speaker.cpu_secs()?;
+        let health = || health(speaker);
+        let step = self.step("convergence", &health);
+        let took = self.load.send_and_wait(&self.tables, &step, |peer, holding| {
+            holding.right.load(Ordering::Acquire) == self.wanted.all_live[peer as usize]
+        });
+        let took = took.map(|()| step.started.elapsed().as_secs_f64())?;
+        let told = self.load.holdings.iter().map(|h| h.announced.load(Ordering::Acquire));
+        let told: u64 = told.sum();
+        let (paths, routes) = amounts(self.plan.workload);
+        self.outcome.set(Figure::ToldPerNeeded, told as f64 / routes as f64);
+        thread::sleep(REST);
+        self.outcome.set(Figure::CpuSecs, speaker.cpu_secs()? - cpu_before);
+        if self.kind == Kind::Floor {
+            // It holds no paths whose size could be told.
+            return Ok(took);
+        }
+        let (rss_mib, peak_mib) = speaker.memory_mib()?;
+        self.outcome.set(Figure::IdleMib, idle_mib);
+        self.outcome.set(Figure::RssMib, rss_mib);
+        self.outcome.set(Figure::PeakMib, peak_mib);
+        let grown_bytes = (rss_mib - idle_mib) * 1_048_576.0;
+        self.outcome.set(Figure::BytesPerPath, grown_bytes / paths as f64);
+        Ok(took)
+    }
+
+    /// Single announcements and withdrawals by peer 0, until the last other peer has seen each.
+    fn probe(&mut self) -> Result<()> {
+        let mut times_ms = Vec::with_capacity(PROBES as usize);
+        for round in 0..PROBES {
+            let number = self.plan.workload.total() + 1 + round / 2;
+            let announce = round.is_multiple_of(2);
+            times_ms.push(self.one_update(0, number, announce)?.as_secs_f64() * 1000.0);
+        }
+        times_ms.sort_by(f64::total_cmp);
+        let figures = [Figure::UpdateP50Ms, Figure::UpdateP99Ms, Figure::UpdateMaxMs];
+        self.outcome.set_all(figures, percentiles(&times_ms));
+        Ok(())
+    }
+
+    /// Time until all others have seen one announcement or withdrawal by a peer.
+    fn one_update(&self, peer: usize, number: u32, announce: bool) -> Result<Duration> {
+        let bytes = encode_one(peer as u32, number, announce);
+        let expected = if announce { number } else { 0 };
+        let started = Instant::now();
+        self.load.sessions[peer].write(&bytes)?;
+        let others = || {
+            self.load
+                .holdings
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != peer)
+        };
+        while !others().all(|(_, h)| h.probe.load(Ordering::Acquire) == expected) {
+            if started.elapsed() > PROBE_PATIENCE {
+                bail!("a single update took more than {PROBE_PATIENCE:?}");
+            }
+            // The speaker may need this processor.
+            thread::yield_now();
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Peer 1 asks for everything again.
+    fn refresh(&mut self) -> Result<f64> {
+        let mut out = BytesMut::new();
+        let message = RouteRefresh {
+            family: Family::Ipv4Unicast,
+            kind: RefreshKind::Request,
+        };
+        Message::RouteRefresh(message).encode(&mut out);
+        let before = self.load.holdings[1].announced.load(Ordering::Acquire);
+        let wanted = before + u64::from(self.wanted.all_live[1]);
+        let health = || health(self.speaker);
+        let step = Step {
+            patience: self.plan.patience / REFRESH_SHARE,
+            ..self.step("a route refresh", &health)
+        };
+        self.load.sessions[1].write(&out)?;
+        self.load.wait(&step, |peer, holding| {
+            peer != 1 || holding.announced.load(Ordering::Acquire) >= wanted
+        })?;
+        Ok(step.started.elapsed().as_secs_f64())
+    }
+
+    /// Peer 1 says its whole table again, unchanged. It is through when all have seen the single update that follows it.
+    fn again(&mut self) -> Result<f64> {
+        let number = self.plan.workload.total() + PROBES;
+        let mut messages = vec![Vec::new(), self.tables[1].clone()];
+        messages[1].extend_from_slice(&encode_one(1, number, true));
+        let health = || health(self.speaker);
+        let step = self.step("an unchanged table", &health);
+        self.load.send_and_wait(&messages, &step, |peer, holding| {
+            peer == 1 || holding.probe.load(Ordering::Acquire) == number
+        })?;
+        let took = step.started.elapsed().as_secs_f64();
+        self.one_update(1, number, false)?;
+        Ok(took)
+    }
+
+    /// One peer more, which announces nothing, gets the full table. Counted from its first SYN.
+    fn join(&mut self) -> Result<f64> {
+        let started = Instant::now();
+        self.load.join(self.network, self.plan.workload.peers)?;
+        let health = || health(self.speaker);
+        let step = Step {
+            started,
+            ..self.step("a joining peer's table", &health)
+        };
+        self.load.wait(&step, |peer, holding| {
+            holding.right.load(Ordering::Acquire) == self.wanted.all_live[peer as usize]
+        })?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Peer 0 dies: the others get the second best, or lose what was its alone.
+    fn death(&mut self) -> Result<f64> {
+        let health = || health(self.speaker);
+        let step = self.step("moving a dead peer's routes", &health);
+        self.load.kill_0()?;
+        self.load.wait(&step, |peer, holding| {
+            let count = self.wanted.without_0[peer as usize];
+            peer == 0
+                || (holding.held.load(Ordering::Acquire) == count
+                    && holding.right_without_0.load(Ordering::Acquire) == count)
+        })?;
+        Ok(step.started.elapsed().as_secs_f64())
+    }
+
+    fn withdraw(&mut self) -> Result<f64> {
+        let workload = self.plan.workload;
+        let mut withdrawals: Vec<Vec<u8>> = (0..workload.peers)
+            .map(|peer| workload.encode_withdrawal(peer))
+            .collect();
+        withdrawals[0].clear();
+        let health = || health(self.speaker);
+        let step = self.step("withdrawing all", &health);
+        self.load.send_and_wait(&withdrawals, &step, |peer, holding| {
+            peer == 0 || holding.held.load(Ordering::Acquire) == 0
+        })?;
+        Ok(step.started.elapsed().as_secs_f64())
+    }
+}
+
+/// Alive, and not about to take the whole machine.
+fn health(speaker: &Speaker) -> Result<()> {
+    let limit_mib = machine::memory_mib() * MEMORY_SHARE;
+    let rss_mib = speaker.memory_mib()?.0;
+    ensure!(
+        rss_mib < limit_mib,
+        "given up with {rss_mib:.0} MiB resident, more than half of the machine's memory"
+    );
     Ok(())
 }
 
-/// Single announcements and withdrawals by peer 0, until the last other peer has seen each: p50, p99, max in ms.
-fn probe(load: &Load, workload: Workload) -> Result<[f64; 3]> {
-    let mut times = Vec::with_capacity(PROBES as usize);
-    for round in 0..PROBES {
-        let number = workload.total() + 1 + round / 2;
-        let announce = round.is_multiple_of(2);
-        times.push(one_update(load, 0, number, announce)?.as_secs_f64() * 1000.0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Shape;
+
+    #[test]
+    fn everybody_must_hold_what_is_not_his_own() {
+        let wanted = Wanted::of(Workload {
+            shape: Shape::Overlap,
+            peers: 4,
+            prefixes: 40,
+        });
+        assert_eq!(wanted.all_live, [30, 30, 30, 30, 40]);
+        // What was best through peer 0 is best through peer 1 then.
+        assert_eq!(wanted.without_0, [40, 20, 30, 30, 40]);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(percentiles(&times))
-}
 
-/// p50, p99 and max of sorted values.
-pub(crate) fn percentiles(sorted: &[f64]) -> [f64; 3] {
-    let at = |share: usize| sorted.get(sorted.len() * share / 100).copied().unwrap_or(f64::NAN);
-    [at(50), at(99), sorted.last().copied().unwrap_or(f64::NAN)]
-}
-
-/// Time until all others have seen one announcement or withdrawal by a peer.
-fn one_update(load: &Load, peer: usize, number: u32, announce: bool) -> Result<Duration> {
-    let bytes = encode_one(peer as u32, number, announce);
-    let expected = if announce { number } else { 0 };
-    let started = Instant::now();
-    (&load.streams[peer]).write_all(&bytes)?;
-    let others = || load.holdings.iter().enumerate().filter(|(other, _)| *other != peer);
-    while !others().all(|(_, h)| h.probe.load(Ordering::Acquire) == expected) {
-        if started.elapsed() > PROBE_PATIENCE {
-            bail!("a single update took more than {PROBE_PATIENCE:?}");
-        }
-        // The speaker may need this processor.
-        thread::yield_now();
-    }
-    Ok(started.elapsed())
-}
-
-/// Peer 1 asks for everything again.
-fn refresh(load: &Load, wanted: u32, patience: Duration) -> Result<f64> {
-    let mut out = BytesMut::new();
-    let message = RouteRefresh {
-        family: Family::Ipv4Unicast,
-        kind: RefreshKind::Request,
-    };
-    Message::RouteRefresh(message).encode(&mut out);
-    let before = load.holdings[1].announced.load(Ordering::Acquire);
-    let started = Instant::now();
-    (&load.streams[1]).write_all(&out)?;
-    load.wait("a route refresh", patience, |peer, holding| {
-        peer != 1 || holding.announced.load(Ordering::Acquire) >= before + u64::from(wanted)
-    })?;
-    Ok(started.elapsed().as_secs_f64())
-}
-
-/// Peer 1 says its whole table again, unchanged. It is through when all have seen the single update that follows it.
-fn again(load: &Load, workload: Workload, table: &[u8], patience: Duration) -> Result<f64> {
-    let number = workload.total() + PROBES;
-    let mut bytes = table.to_vec();
-    bytes.extend_from_slice(&encode_one(1, number, true));
-    let started = Instant::now();
-    (&load.streams[1]).write_all(&bytes)?;
-    load.wait("an unchanged table", patience, |peer, holding| {
-        peer == 1 || holding.probe.load(Ordering::Acquire) == number
-    })?;
-    let took = started.elapsed().as_secs_f64();
-    one_update(load, 1, number, false)?;
-    Ok(took)
-}
-
-/// One peer more, which announces nothing, gets the full table. Counted from its first SYN.
-fn join(load: &mut Load, network: &Network, workload: Workload, wanted: &Wanted, patience: Duration) -> Result<f64> {
-    let started = Instant::now();
-    load.join(network, workload.peers)?;
-    load.wait("a joining peer's table", patience, |peer, holding| {
-        holding.right.load(Ordering::Acquire) == wanted.all_live[peer as usize]
-    })?;
-    Ok(started.elapsed().as_secs_f64())
-}
-
-/// Peer 0 dies: the others get the second best, or lose what was its alone.
-fn death(load: &Load, wanted: &Wanted, patience: Duration) -> Result<f64> {
-    let started = Instant::now();
-    load.streams[0].shutdown(Shutdown::Both)?;
-    load.wait("moving a dead peer's routes", patience, |peer, holding| {
-        let count = wanted.without_0[peer as usize];
-        peer == 0
-            || (holding.held.load(Ordering::Acquire) == count
-                && holding.right_without_0.load(Ordering::Acquire) == count)
-    })?;
-    Ok(started.elapsed().as_secs_f64())
-}
-
-fn withdraw(load: &Load, workload: Workload, patience: Duration) -> Result<f64> {
-    let mut withdrawals: Vec<Vec<u8>> = (0..workload.peers)
-        .map(|peer| workload.encode_withdrawal(peer))
-        .collect();
-    withdrawals[0].clear();
-    let started = Instant::now();
-    load.send_all(&withdrawals)?;
-    load.wait("withdrawing all", patience, |peer, holding| {
-        peer == 0 || holding.held.load(Ordering::Acquire) == 0
-    })?;
-    Ok(started.elapsed().as_secs_f64())
-}
-
-fn print(rows: &[(Kind, Figures)]) {
-    let secs = |value: fn(&Figures) -> Option<f64>| {
-        move |f: &Figures| value(f).map_or_else(|| "–".to_owned(), |secs| format!("{secs:.3}"))
-    };
-    let whole = |value: fn(&Figures) -> Option<f64>| {
-        move |f: &Figures| value(f).map_or_else(|| "–".to_owned(), |mib| format!("{mib:.0}"))
-    };
-    let latency = |f: &Figures| {
-        f.latency_ms.map_or_else(
-            || "–".to_owned(),
-            |[p50, p99, max]| format!("{p50:.2}/{p99:.2}/{max:.2}"),
-        )
-    };
-    let columns: Vec<Column<'_, Figures>> = vec![
-        Column::new("converged s", secs(|f| f.converged)),
-        Column::new("CPU s", secs(|f| f.cpu)),
-        Column::new("told / needed", |f: &Figures| {
-            f.told.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
-        }),
-        Column::new("RSS MiB", whole(|f| f.rss_mib)),
-        Column::new("peak", whole(|f| f.peak_mib)),
-        Column::new("B/path", whole(|f| f.bytes_per_path)),
-        Column::new("one update p50/p99/max ms", latency),
-        Column::new("refresh s", secs(|f| f.refresh)),
-        Column::new("again s", secs(|f| f.again)),
-        Column::new("join s", secs(|f| f.join)),
-        Column::new("death s", secs(|f| f.death)),
-        Column::new("withdraw s", secs(|f| f.withdraw)),
-        Column::new("RSS idle", whole(|f| Some(f.idle_mib).filter(|mib| *mib > 0.0))),
-        Column::new("after", whole(|f| f.rss_after_mib)),
-    ];
-    Table::new(columns).print(rows.iter().map(|(kind, figures)| (kind.name(), figures)));
-    compare(rows);
-}
-
-/// The ratios that count.
-fn compare(rows: &[(Kind, Figures)]) {
-    let converged = |kind: Kind| rows.iter().find(|(k, _)| *k == kind).and_then(|(_, f)| f.converged);
-    let Some(ours) = converged(Kind::Routewright) else {
-        return;
-    };
-    if let Some(floor) = converged(Kind::Floor) {
-        println!("routewright takes {:.1} times as long as the floor", ours / floor);
-    }
-    for kind in [Kind::Bird, Kind::Frr, Kind::Openbgpd, Kind::Gobgp] {
-        if let Some(theirs) = converged(kind) {
-            println!(
-                "{} takes {:.1} times as long as routewright",
-                kind.name(),
-                theirs / ours
-            );
-        }
+    #[test]
+    fn with_tables_of_their_own_the_dead_ones_prefixes_are_gone() {
+        let wanted = Wanted::of(Workload {
+            shape: Shape::FanOut,
+            peers: 3,
+            prefixes: 10,
+        });
+        assert_eq!(wanted.all_live, [20, 20, 20, 30]);
+        assert_eq!(wanted.without_0, [20, 10, 10, 20]);
     }
 }

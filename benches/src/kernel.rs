@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::api::Api;
-use crate::converge::percentiles;
 use crate::load::connect_from;
 use crate::network::Network;
+use crate::outcome::{Figure, OURS, Outcome, Scenario, Size, percentiles};
 use crate::speaker::{Speaker, routewright, stop};
-use crate::table::{Column, Table};
+use crate::table::grouped;
 use crate::watch::{Seen, watch};
 use crate::workload::{DEVICE, SECOND, Shape, Workload, encode_one};
 
@@ -27,36 +27,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A pause between two probes, so that each meets a system at rest.
 const PAUSE: Duration = Duration::from_millis(5);
 
-struct Figures {
-    /// From the first octet of the table to its last route in the kernel.
-    table_ms: f64,
-    announced_ms: [f64; 3],
-    withdrawn_ms: [f64; 3],
-}
-
-/// Measures and prints.
-pub(crate) fn run(routes: u32, probes: u32) -> Result<()> {
-    println!(
-        "kernel: an UPDATE on the wire until the route is in the VM's kernel; {routes} routes at once, then {probes} single ones"
+/// Measures both.
+pub(crate) fn run(routes: u32, probes: u32) -> Vec<Outcome> {
+    eprintln!(
+        "Kernel: an UPDATE on the wire until the route is in the VM's kernel; {} routes at once, then {probes} single ones",
+        grouped(routes.into())
     );
-    let rows = [
-        (
-            "routewright",
-            routewright_figures(routes, probes).context("routewright failed")?,
-        ),
-        ("BIRD 2 in the VM", bird_figures(routes, probes).context("BIRD failed")?),
-    ];
-    let one = |[p50, p99, max]: [f64; 3]| format!("{p50:.2}/{p99:.2}/{max:.2}");
-    let columns: Vec<Column<'_, Figures>> = vec![
-        Column::new("table ms", |f: &Figures| format!("{:.0}", f.table_ms)),
-        Column::new("announced p50/p99/max ms", move |f: &Figures| one(f.announced_ms)),
-        Column::new("withdrawn p50/p99/max ms", move |f: &Figures| one(f.withdrawn_ms)),
-    ];
-    Table::new(columns).print(rows.iter().map(|(name, figures)| (*name, figures)));
-    Ok(())
+    type Measure = fn(u32, u32, &mut Outcome) -> Result<()>;
+    let subjects: [(&str, Measure); 2] = [(OURS, routewright_figures), ("BIRD 2 in the VM", bird_figures)];
+    let one = |(subject, measure): (&str, Measure)| {
+        let mut outcome = Outcome::new(Scenario::Kernel, subject, [(Size::Routes, routes.into())]);
+        if let Err(error) = measure(routes, probes, &mut outcome) {
+            outcome.fail(Figure::TableMs, &error);
+        }
+        outcome
+    };
+    subjects.into_iter().map(one).collect()
 }
 
-fn routewright_figures(routes: u32, probes: u32) -> Result<Figures> {
+fn routewright_figures(routes: u32, probes: u32, outcome: &mut Outcome) -> Result<()> {
     let network = Network::with_vm(1)?;
     let vm = network.vm_path().context("no VM")?;
     let (_speaker, api) = routewright::start(&network, 1)?;
@@ -66,17 +55,17 @@ fn routewright_figures(routes: u32, probes: u32) -> Result<Figures> {
         .map(|address| connect_from(&network, 0, SocketAddr::new(address.into(), 179)))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-    measure(&vm, sessions, routes, probes)
+    measure(&vm, sessions, routes, probes, outcome)
 }
 
-fn bird_figures(routes: u32, probes: u32) -> Result<Figures> {
+fn bird_figures(routes: u32, probes: u32, outcome: &mut Outcome) -> Result<()> {
     let network = Network::new(1)?;
     let _bird = Speaker::bird_with_kernel(&network, 1)?;
     let session = connect_from(&network, 0, SocketAddr::new(DEVICE.into(), 179))?;
-    measure(&network.device_path(), vec![session], routes, probes)
+    measure(&network.device_path(), vec![session], routes, probes, outcome)
 }
 
-fn measure(vm: &Path, sessions: Vec<TcpStream>, routes: u32, probes: u32) -> Result<Figures> {
+fn measure(vm: &Path, sessions: Vec<TcpStream>, routes: u32, probes: u32, outcome: &mut Outcome) -> Result<()> {
     let news = watch(vm)?;
     sessions.iter().try_for_each(drain)?;
     let table = Workload {
@@ -89,6 +78,7 @@ fn measure(vm: &Path, sessions: Vec<TcpStream>, routes: u32, probes: u32) -> Res
         left -= u32::from(it.added);
         left == 0
     })?;
+    outcome.set(Figure::TableMs, table_ms);
     let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
     for round in 0..probes {
         let number = routes + 1 + round;
@@ -102,11 +92,11 @@ fn measure(vm: &Path, sessions: Vec<TcpStream>, routes: u32, probes: u32) -> Res
     }
     announced.sort_by(f64::total_cmp);
     withdrawn.sort_by(f64::total_cmp);
-    Ok(Figures {
-        table_ms,
-        announced_ms: percentiles(&announced),
-        withdrawn_ms: percentiles(&withdrawn),
-    })
+    let figures = [Figure::AnnouncedP50Ms, Figure::AnnouncedP99Ms, Figure::AnnouncedMaxMs];
+    outcome.set_all(figures, percentiles(&announced));
+    let figures = [Figure::WithdrawnP50Ms, Figure::WithdrawnP99Ms, Figure::WithdrawnMaxMs];
+    outcome.set_all(figures, percentiles(&withdrawn));
+    Ok(())
 }
 
 /// Milliseconds from the first octet written to the announcement that `done` waits for.

@@ -1,7 +1,7 @@
 //! The load: all peers of a workload, each with a receiver that checks what it is told.
 
-use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
 
 use crate::network::Network;
-use crate::peer::{Expected, Holding, Receiver, establish};
+use crate::peer::{Expected, Holding, Receiver, Session, establish};
 use crate::workload::{Workload, address_of, device};
 
 /// A speaker that has not answered an OPEN by then will not.
@@ -20,11 +20,39 @@ const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
 /// A session's socket buffers: those of a busy host, so that none of the speakers waits for the load.
 const SOCKET_BUFFER: usize = 4 << 20;
 
+/// How often somebody is heard of while everybody waits. BIRD 2.0 goes to sleep for 3 s with the rest of a table still to be sent, when
+/// the event that would send it was scheduled after the last look at the list of events; whatever arrives wakes it. Its
+/// sleep is not what is measured.
+const NUDGE: Duration = Duration::from_millis(10);
+
+/// How often the speaker's health is looked at.
+const CHECK: Duration = Duration::from_millis(500);
+
+/// Something that a speaker is waited for, how long, and what ends it early.
+pub(crate) struct Step<'a> {
+    pub(crate) what: &'static str,
+    pub(crate) started: Instant,
+    pub(crate) patience: Duration,
+    /// Fails when it makes no sense to wait on.
+    pub(crate) health: &'a dyn Fn() -> Result<()>,
+}
+
+/// A step took longer than the patience that was there for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: not within {secs} s; right/held per peer: {state}")]
+pub(crate) struct NotWithin {
+    what: &'static str,
+    pub(crate) secs: u64,
+    state: String,
+}
+
 /// Established sessions, by peer.
 pub(crate) struct Load {
-    pub(crate) streams: Vec<TcpStream>,
+    pub(crate) sessions: Vec<Arc<Session>>,
     pub(crate) holdings: Vec<Arc<Holding>>,
     expected: Arc<Expected>,
+    /// Peer 0 has left, by our own will.
+    without_0: Cell<bool>,
     stop: Arc<AtomicBool>,
     readers: Vec<thread::JoinHandle<()>>,
 }
@@ -33,12 +61,10 @@ impl Load {
     /// Establishes all peers that announce.
     pub(crate) fn establish(network: &Network, workload: Workload) -> Result<Load> {
         let mut load = Load {
-            streams: Vec::new(),
+            sessions: Vec::new(),
             holdings: Vec::new(),
-            expected: Arc::new(Expected {
-                all_live: workload.winners(None),
-                without_0: workload.winners(Some(0)),
-            }),
+            expected: Arc::new(Expected::of(workload)),
+            without_0: Cell::new(false),
             stop: Arc::default(),
             readers: Vec::new(),
         };
@@ -51,25 +77,40 @@ impl Load {
     /// One peer more.
     pub(crate) fn join(&mut self, network: &Network, peer: u32) -> Result<()> {
         let stream = connect_from(network, peer, SocketAddr::new(device(), 179))?;
+        let session = Arc::new(Session::new(stream));
         let holding = Arc::new(Holding::default());
-        let receiver = Receiver::new(stream.try_clone()?, holding.clone(), peer, self.expected.clone());
+        let receiver = Receiver::new(session.clone(), holding.clone(), peer, self.expected.clone());
         let stop = self.stop.clone();
         self.readers.push(thread::spawn(move || receiver.run(&stop)));
-        self.streams.push(stream);
+        self.sessions.push(session);
         self.holdings.push(holding);
         Ok(())
     }
 
-    /// Everybody writes at once what is his.
-    pub(crate) fn send_all(&self, messages: &[Vec<u8>]) -> Result<()> {
+    /// Peer 0 dies.
+    pub(crate) fn kill_0(&self) -> Result<()> {
+        self.without_0.set(true);
+        Ok(self.sessions[0].close()?)
+    }
+
+    /// Everybody writes at once what is his, and waits until `done` says so of every peer.
+    pub(crate) fn send_and_wait(
+        &self,
+        messages: &[Vec<u8>],
+        step: &Step<'_>,
+        done: impl Fn(u32, &Holding) -> bool,
+    ) -> Result<()> {
         thread::scope(|scope| {
-            let writers: Vec<_> = self
-                .streams
-                .iter()
-                .zip(messages)
+            let writers: Vec<_> = (self.sessions.iter().zip(messages))
                 .filter(|(_, bytes)| !bytes.is_empty())
-                .map(|(mut stream, bytes)| scope.spawn(move || stream.write_all(bytes)))
+                .map(|(session, bytes)| scope.spawn(move || session.write(bytes)))
                 .collect();
+            let outcome = self.wait(step, done);
+            if outcome.is_err() {
+                // Else a speaker that reads no more would hold its writer for ever.
+                self.close();
+                return outcome;
+            }
             for writer in writers {
                 writer.join().map_err(|_| anyhow!("a writer died"))??;
             }
@@ -78,26 +119,41 @@ impl Load {
     }
 
     /// Waits until `done` says so of every peer.
-    pub(crate) fn wait(&self, what: &str, patience: Duration, done: impl Fn(u32, &Holding) -> bool) -> Result<()> {
-        let deadline = Instant::now() + patience;
-        let mut next = 0;
+    pub(crate) fn wait(&self, step: &Step<'_>, done: impl Fn(u32, &Holding) -> bool) -> Result<()> {
+        let (mut next, mut nudged, mut checked) = (0, Instant::now(), Instant::now());
         while next < self.holdings.len() {
             if done(next as u32, &self.holdings[next]) {
                 next += 1;
-            } else if Instant::now() > deadline {
-                bail!(
-                    "{what} took more than {patience:?}; right/held per peer: {}",
-                    self.state()
-                );
-            } else {
-                thread::sleep(Duration::from_micros(200));
-                next = 0;
+                continue;
             }
+            next = 0;
+            if step.started.elapsed() > step.patience {
+                return Err(self.not_within(step).into());
+            }
+            if nudged.elapsed() > NUDGE {
+                nudged = Instant::now();
+                self.sessions[1].keepalive();
+            }
+            if checked.elapsed() > CHECK {
+                checked = Instant::now();
+                (step.health)()?;
+                self.check_connections()?;
+            }
+            thread::sleep(Duration::from_micros(200));
         }
         Ok(())
     }
 
-    fn state(&self) -> String {
+    fn check_connections(&self) -> Result<()> {
+        let closed = |holding: &Arc<Holding>| holding.closed.load(Ordering::Acquire);
+        let from = usize::from(self.without_0.get());
+        if let Some(peer) = self.holdings.iter().skip(from).position(closed) {
+            bail!("the speaker closed the session of peer {}", peer + from);
+        }
+        Ok(())
+    }
+
+    fn not_within(&self, step: &Step<'_>) -> NotWithin {
         let one = |h: &Arc<Holding>| {
             format!(
                 "{}/{} ",
@@ -105,17 +161,28 @@ impl Load {
                 h.held.load(Ordering::Acquire)
             )
         };
-        self.holdings.iter().map(one).collect()
+        NotWithin {
+            what: step.what,
+            secs: step.patience.as_secs(),
+            state: self.holdings.iter().take(SHOWN_PEERS).map(one).collect(),
+        }
+    }
+
+    fn close(&self) {
+        for session in &self.sessions {
+            // It may be closed already.
+            let _ = session.close();
+        }
     }
 }
+
+/// So many peers' states are shown when a step was given up.
+const SHOWN_PEERS: usize = 10;
 
 impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for stream in &self.streams {
-            // It may be closed already.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.close();
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }

@@ -1,20 +1,27 @@
 //! One load peer: a blocking speaker that says its table and checks every route it is told.
 //!
-//! It reads UPDATEs with a scanner of its own, which knows just enough to find the prefixes and the neighbour AS of each path:
+//! It reads UPDATEs with a scanner of its own, which knows just enough to find the prefixes, the AS_PATH and the NEXT_HOP of each path:
 //! the measured program's decoder must not judge itself.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bgp::wire::{Capability, Decoder, Message, Open};
 use bgp::{Asn, BgpIdentifier, Family};
 use bytes::BytesMut;
+use socket2::SockRef;
 
-use crate::workload::{DEVICE, NOBODY, address_of, asn_of, number_of, peer_of};
+use crate::workload::{DEVICE, NOBODY, Paths, Workload, address_of, asn_of, fingerprint, number_of, peer_of};
+
+/// A connection is silent for so long before its receiver says KEEPALIVE: far more often than needed, and next to free.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Through nobody that it should be: held, but the right path for no prefix.
+const WRONG: u32 = NOBODY - 1;
 
 /// What a peer holds, as others may watch it. The counts are brought up to date once per read.
 #[derive(Debug, Default)]
@@ -33,11 +40,70 @@ pub(crate) struct Holding {
     pub(crate) closed: AtomicBool,
 }
 
-/// Who should be best for each prefix, for all receivers.
+/// Who should be best for each prefix and with which path, for all receivers.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    pub(crate) all_live: Vec<u32>,
-    pub(crate) without_0: Vec<u32>,
+    all_live: Vec<u32>,
+    without_0: Vec<u32>,
+    /// By peer.
+    paths: Vec<Paths>,
+}
+
+impl Expected {
+    pub(crate) fn of(workload: Workload) -> Expected {
+        Expected {
+            all_live: workload.winners(None),
+            without_0: workload.winners(Some(0)),
+            paths: (0..workload.peers).map(|peer| workload.paths(peer)).collect(),
+        }
+    }
+
+    /// The peer that a prefix is held through; [`WRONG`] if the path is not the one that the peer announced.
+    fn through(&self, number: u32, told: Option<Told>) -> u32 {
+        let known = |told: &Told| {
+            let paths = self.paths.get(told.peer as usize)?;
+            // What is beyond the table has a path of its own.
+            let beyond = number as usize >= self.all_live.len();
+            Some(beyond || paths.to(number) == Some(told.path))
+        };
+        told.filter(|told| known(told) == Some(true))
+            .map_or(WRONG, |told| told.peer)
+    }
+}
+
+/// An Established session: whoever has something to say writes, its receiver reads.
+#[derive(Debug)]
+pub(crate) struct Session {
+    stream: TcpStream,
+    /// Held while a message is written, so that no other gets into it.
+    writing: Mutex<()>,
+}
+
+impl Session {
+    pub(crate) fn new(stream: TcpStream) -> Session {
+        Session {
+            stream,
+            writing: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn write(&self, messages: &[u8]) -> io::Result<()> {
+        let _whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        (&self.stream).write_all(messages)
+    }
+
+    /// A KEEPALIVE, unless something else is under way to the speaker, which does as well.
+    pub(crate) fn keepalive(&self) {
+        let Ok(_whole) = self.writing.try_lock() else { return };
+        let mut out = BytesMut::new();
+        Message::Keepalive.encode(&mut out);
+        // The receiver notices when the connection is gone.
+        let _ = SockRef::from(&self.stream).send_with_flags(&out, libc::MSG_DONTWAIT);
+    }
+
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Both)
+    }
 }
 
 /// Establishes a session: OPENs and KEEPALIVEs, hold time 0 is not asked for, so that all behave as usual.
@@ -109,9 +175,9 @@ pub(crate) fn accept(stream: &mut TcpStream) -> Result<()> {
 
 /// Reads until the connection ends and keeps `holding` current.
 pub(crate) struct Receiver {
-    stream: TcpStream,
+    session: Arc<Session>,
     holding: Arc<Holding>,
-    /// Neighbour peer per prefix.
+    /// Per prefix the peer that it is held through.
     table: Vec<u32>,
     expected: Arc<Expected>,
     own: u32,
@@ -127,9 +193,9 @@ struct Counts {
 }
 
 impl Receiver {
-    pub(crate) fn new(stream: TcpStream, holding: Arc<Holding>, own: u32, expected: Arc<Expected>) -> Receiver {
+    pub(crate) fn new(session: Arc<Session>, holding: Arc<Holding>, own: u32, expected: Arc<Expected>) -> Receiver {
         Receiver {
-            stream,
+            session,
             holding,
             table: vec![NOBODY; expected.all_live.len()],
             expected,
@@ -140,11 +206,11 @@ impl Receiver {
 
     /// Runs to the end of the connection.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
-        let _ = self.stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let _ = self.session.stream.set_read_timeout(Some(SILENCE));
         let mut buffer = vec![0u8; 1 << 20];
         let mut filled = 0;
         while !stop.load(Ordering::Relaxed) {
-            match self.stream.read(&mut buffer[filled..]) {
+            match (&self.session.stream).read(&mut buffer[filled..]) {
                 Ok(0) => break,
                 Ok(read) => {
                     filled += read;
@@ -153,7 +219,7 @@ impl Receiver {
                     filled -= used;
                     self.publish();
                 }
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.keepalive(),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.session.keepalive(),
                 Err(_) => break,
             }
         }
@@ -173,13 +239,6 @@ impl Receiver {
         self.holding.held.store(held, Ordering::Release);
     }
 
-    fn keepalive(&mut self) {
-        // Every 5 s of silence: far more than needed, and next to free.
-        let mut out = BytesMut::new();
-        Message::Keepalive.encode(&mut out);
-        let _ = (&self.stream).write_all(&out);
-    }
-
     fn scan(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while bytes.len() - at >= 19 {
@@ -195,21 +254,28 @@ impl Receiver {
         at
     }
 
+    /// Takes in an UPDATE (RFC 4271 §4.3). One that is cut off counts as far as it goes.
     fn update(&mut self, body: &[u8]) {
-        let withdrawn_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
-        for_each_prefix(&body[2..withdrawn_end], |number| self.set(number, NOBODY));
-        let attributes = usize::from(u16::from_be_bytes([body[withdrawn_end], body[withdrawn_end + 1]]));
-        let attributes_end = withdrawn_end + 2 + attributes;
-        if attributes_end < body.len() {
-            // A path without a neighbour counts as a wrong one.
-            let neighbour = neighbour(&body[withdrawn_end + 2..attributes_end]).unwrap_or(NOBODY - 1);
-            // FRR tells a peer its own routes too; whoever hears his own AS drops the path (RFC 4271 §9.1.2).
-            let neighbour = if neighbour == self.own { NOBODY } else { neighbour };
-            for_each_prefix(&body[attributes_end..], |number| {
-                self.counts.announced += 1;
-                self.set(number, neighbour);
-            });
+        let Some((withdrawn, rest)) = counted(body) else { return };
+        for_each_prefix(withdrawn, |number| self.set(number, NOBODY));
+        let Some((attributes, announced)) = counted(rest) else {
+            return;
+        };
+        if announced.is_empty() {
+            return;
         }
+        let told = Told::read(attributes);
+        // FRR tells a peer its own routes too; whoever hears his own AS drops the path (RFC 4271 §9.1.2).
+        let own = told.is_some_and(|told| told.peer == self.own);
+        for_each_prefix(announced, |number| {
+            self.counts.announced += 1;
+            let through = if own {
+                NOBODY
+            } else {
+                self.expected.through(number, told)
+            };
+            self.set(number, through);
+        });
     }
 
     fn set(&mut self, number: u32, through: u32) {
@@ -244,20 +310,165 @@ fn for_each_prefix(mut bytes: &[u8], mut each: impl FnMut(u32)) {
     }
 }
 
-/// The AS behind the route server's own in AS_PATH, as a peer number.
-fn neighbour(mut attributes: &[u8]) -> Option<u32> {
-    while attributes.len() >= 3 {
-        let extended = attributes[0] & 0x10 != 0;
-        let (header, length) = if extended {
-            (4, usize::from(u16::from_be_bytes([attributes[2], attributes[3]])))
-        } else {
-            (3, usize::from(attributes[2]))
-        };
-        if attributes[1] == 2 {
-            let path = attributes.get(header + 2 + 4..header + 2 + 8)?;
-            return peer_of(u32::from_be_bytes(path.try_into().ok()?));
+/// What follows a length of two octets, and what comes after it.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// What a route server said of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    /// The peer behind the route server's own AS number.
+    peer: u32,
+    /// Fingerprint of the AS_PATH without the route server.
+    path: u32,
+}
+
+impl Told {
+    /// `None` unless the path leads through the route server and then a peer, with the route server as next hop.
+    fn read(attributes: &[u8]) -> Option<Told> {
+        const AS_PATH: u8 = 2;
+        const NEXT_HOP: u8 = 3;
+        let (mut told, mut rest) = (None, attributes);
+        while let Some((kind, value, after)) = attribute(rest) {
+            match kind {
+                AS_PATH => told = Told::of_path(value),
+                NEXT_HOP if value != DEVICE.octets() => return None,
+                NEXT_HOP if told.is_some() => return told,
+                _ => {}
+            }
+            rest = after;
         }
-        attributes = attributes.get(header + length..)?;
+        told
     }
-    None
+
+    fn of_path(value: &[u8]) -> Option<Told> {
+        const AS_SEQUENCE: u8 = 2;
+        const SERVER: [u8; 4] = 65515_u32.to_be_bytes();
+        let (&[AS_SEQUENCE, count], path) = value.split_first_chunk::<2>()? else {
+            return None;
+        };
+        let (asns, []) = path.as_chunks::<4>() else { return None };
+        let (&SERVER, behind) = asns.split_first()? else {
+            return None;
+        };
+        let peer = peer_of(u32::from_be_bytes(*behind.first()?))?;
+        (asns.len() == usize::from(count)).then(|| Told {
+            peer,
+            path: fingerprint(behind.iter().map(|asn| u32::from_be_bytes(*asn))),
+        })
+    }
+}
+
+/// The first path attribute: its type, its value, and what comes after it.
+fn attribute(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    const EXTENDED_LENGTH: u8 = 0x10;
+    let (&[flags, kind], rest) = bytes.split_first_chunk::<2>()?;
+    let (value, after) = if flags & EXTENDED_LENGTH != 0 {
+        counted(rest)?
+    } else {
+        let (length, rest) = rest.split_first()?;
+        rest.split_at_checked(usize::from(*length))?
+    };
+    Some((kind, value, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::workload::{Shape, encode_one};
+
+    const WORKLOAD: Workload = Workload {
+        shape: Shape::Overlap,
+        peers: 4,
+        prefixes: 100,
+    };
+
+    #[test]
+    fn the_answer_of_a_route_server_makes_every_route_right() -> Result<()> {
+        let mut receiver = receiver(1)?;
+        let answer = WORKLOAD.encode_answer(1);
+        assert_eq!(receiver.scan(&answer), answer.len());
+        assert_eq!((receiver.counts.right, receiver.counts.held), (75, 75));
+        Ok(())
+    }
+
+    #[test]
+    fn a_table_that_no_route_server_touched_is_held_and_wrong() -> Result<()> {
+        let mut receiver = receiver(1)?;
+        receiver.scan(&WORKLOAD.encode_table(0));
+        assert_eq!((receiver.counts.right, receiver.counts.held), (0, 100));
+        Ok(())
+    }
+
+    #[test]
+    fn the_right_neighbour_with_a_changed_path_or_next_hop_is_wrong() {
+        let expected = Expected::of(WORKLOAD);
+        let mut attributes = BytesMut::new();
+        let good: Vec<u8> = {
+            let answer = WORKLOAD.encode_answer(1);
+            let body = &answer[19..];
+            counted(&body[2..])
+                .map(|(attributes, _)| attributes.to_vec())
+                .unwrap_or_default()
+        };
+        attributes.extend_from_slice(&good);
+        assert_eq!(expected.through(0, Told::read(&attributes)), 0);
+
+        let last_asn = good.windows(4).rposition(|w| w == DEVICE.octets()).unwrap_or(0) - 4;
+        attributes[last_asn] ^= 1;
+        assert_eq!(expected.through(0, Told::read(&attributes)), WRONG);
+
+        let mut attributes = good.clone();
+        attributes[last_asn + 4 + 3] ^= 1;
+        assert_eq!(expected.through(0, Told::read(&attributes)), WRONG);
+        assert_eq!(expected.through(0, Told::read(&good[..4])), WRONG);
+    }
+
+    #[test]
+    fn withdrawing_everything_leaves_nothing_held() -> Result<()> {
+        let mut receiver = receiver(1)?;
+        receiver.scan(&WORKLOAD.encode_answer(1));
+        receiver.scan(&WORKLOAD.encode_withdrawal(0));
+        assert_eq!((receiver.counts.right, receiver.counts.held), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_prefix_beyond_the_table_is_a_probe() -> Result<()> {
+        let mut receiver = receiver(1)?;
+        receiver.scan(&encode_one(0, 101, true));
+        assert_eq!(receiver.holding.probe.load(Ordering::Acquire), 101);
+        receiver.scan(&encode_one(0, 101, false));
+        assert_eq!(receiver.holding.probe.load(Ordering::Acquire), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn cut_off_messages_change_nothing_and_hurt_nobody() -> Result<()> {
+        let mut receiver = receiver(1)?;
+        let whole = WORKLOAD.encode_answer(1);
+        for length in 0..60 {
+            receiver.update(&whole[19..19 + length]);
+        }
+        receiver.update(&[]);
+        assert_eq!(Told::read(&[0x40, 2, 200, 2]), None);
+        assert_eq!(Told::of_path(&[2, 9, 0, 0]), None);
+        Ok(())
+    }
+
+    fn receiver(own: u32) -> Result<Receiver> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let stream = TcpStream::connect(listener.local_addr()?)?;
+        let session = Arc::new(Session::new(stream));
+        Ok(Receiver::new(
+            session,
+            Arc::default(),
+            own,
+            Arc::new(Expected::of(WORKLOAD)),
+        ))
+    }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::network::batch_ip;
-use crate::table::{Column, Table};
+use crate::outcome::{Figure, OURS, Outcome, Scenario, Size};
 use crate::workload::prefix;
 
 /// The best of so many counts, taken in turn, so that whatever else the machine does is shared.
@@ -22,50 +22,27 @@ const ROUNDS: usize = 5;
 /// As many operations as the agent gives its kernel at once.
 const PORTION: usize = 2048;
 
-struct Figures {
-    ip: Duration,
-    agent: Duration,
-    routes: u32,
-}
-
-impl Figures {
-    fn rate(&self, took: Duration) -> f64 {
-        f64::from(self.routes) / took.as_secs_f64()
-    }
-}
-
-/// Measures and prints.
-pub(crate) fn run(sizes: &[u32]) -> Result<()> {
-    println!("rate: routes added to one kernel, best of {ROUNDS}");
-    let mut rows = Vec::new();
+/// Measures both, for each number of routes.
+pub(crate) fn run(sizes: &[u32]) -> Result<Vec<Outcome>> {
+    eprintln!("Rate: routes added to one kernel, best of {ROUNDS}");
+    let mut outcomes = Vec::new();
     for routes in sizes {
         let (mut ip, mut agent) = (Duration::MAX, Duration::MAX);
         for _ in 0..ROUNDS {
             ip = ip.min(in_namespace(*routes, add_with_ip)?);
             agent = agent.min(in_namespace(*routes, add_with_agent)?);
         }
-        let figures = Figures {
-            ip,
-            agent,
-            routes: *routes,
-        };
-        rows.push((format!("{routes} routes"), figures));
+        outcomes.push(outcome(OURS, *routes, agent));
+        outcomes.push(outcome("ip -batch", *routes, ip));
     }
-    let columns: Vec<Column<'_, Figures>> = vec![
-        Column::new("agent ms", |f: &Figures| {
-            format!("{:.0}", f.agent.as_secs_f64() * 1000.0)
-        }),
-        Column::new("agent routes/s", |f: &Figures| format!("{:.0}", f.rate(f.agent))),
-        Column::new("ip -batch ms", |f: &Figures| {
-            format!("{:.0}", f.ip.as_secs_f64() * 1000.0)
-        }),
-        Column::new("ip -batch routes/s", |f: &Figures| format!("{:.0}", f.rate(f.ip))),
-        Column::new("agent / ip -batch", |f: &Figures| {
-            format!("{:.2}", f.ip.as_secs_f64() / f.agent.as_secs_f64())
-        }),
-    ];
-    Table::new(columns).print(rows.iter().map(|(name, figures)| (name.as_str(), figures)));
-    Ok(())
+    Ok(outcomes)
+}
+
+fn outcome(subject: &str, routes: u32, took: Duration) -> Outcome {
+    let mut outcome = Outcome::new(Scenario::Rate, subject, [(Size::Routes, routes.into())]);
+    outcome.set(Figure::TableMs, took.as_secs_f64() * 1000.0);
+    outcome.set(Figure::RoutesPerSec, f64::from(routes) / took.as_secs_f64());
+    outcome
 }
 
 /// Runs `add` in a namespace of its own, with the number of routes and the id of a nexthop group.

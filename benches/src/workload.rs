@@ -10,6 +10,8 @@ use bgp::{Asn, Family, IpNet};
 use bytes::BytesMut;
 use ipnet::Ipv4Net;
 
+use crate::outcome::Size;
+
 /// How we write: as every peer of the field can read.
 pub(crate) const ENCODE: EncodeContext = EncodeContext {
     four_octet_as: true,
@@ -47,7 +49,39 @@ pub(crate) struct Workload {
     pub(crate) prefixes: u32,
 }
 
+/// Workload A: 1.6 M paths in, 1.4 M routes out.
+pub(crate) const A: Workload = Workload {
+    shape: Shape::Overlap,
+    peers: 8,
+    prefixes: 200_000,
+};
+
+/// Workload B: 0.1 M paths in, 9.9 M routes out.
+pub(crate) const B: Workload = Workload {
+    shape: Shape::FanOut,
+    peers: 100,
+    prefixes: 1_000,
+};
+
+/// Workload C: 10 M paths in, 9 M routes out.
+pub(crate) const C: Workload = Workload {
+    shape: Shape::Overlap,
+    peers: 10,
+    prefixes: 1_000_000,
+};
+
 impl Workload {
+    /// Its size, as an outcome says it.
+    pub(crate) const fn sizes(&self) -> [(Size, u64); 2] {
+        [(Size::Peers, self.peers as u64), (Size::Prefixes, self.prefixes as u64)]
+    }
+
+    /// A tenth of the prefixes, while there are any.
+    pub(crate) fn tenth(self) -> Option<Workload> {
+        let prefixes = self.prefixes / 10;
+        (prefixes > 0).then_some(Workload { prefixes, ..self })
+    }
+
     /// One peer more than announce: it joins when the table is full.
     pub(crate) fn configured_peers(&self) -> u32 {
         self.peers + 1
@@ -137,8 +171,30 @@ impl Workload {
         }
     }
 
+    /// Which path every peer has to each run of its own, to compare with what receivers are told.
+    pub(crate) fn paths(&self, peer: u32) -> Paths {
+        let range = self.range(peer);
+        let runs = range.start / RUN..range.end.div_ceil(RUN);
+        Paths {
+            first_run: runs.start,
+            fingerprints: runs
+                .map(|run| fingerprint(self.path(peer, run).into_iter().map(|asn| asn.0)))
+                .collect(),
+        }
+    }
+
     fn attributes(&self, peer: u32, run: u32) -> bgp::wire::PathAttributesBuilder {
-        let noise = mix(u64::from(run) << 32 | u64::from(peer));
+        let noise = noise(peer, run);
+        let communities: Vec<Community> = (0..noise % 4)
+            .map(|i| Community::new(3_000 + (noise >> 8) as u16 % 1_000, i as u16))
+            .collect();
+        PathAttributes::builder(address_of(peer).into())
+            .as_sequence(&self.path(peer, run))
+            .communities(&communities)
+    }
+
+    fn path(&self, peer: u32, run: u32) -> Vec<Asn> {
+        let noise = noise(peer, run);
         let place = match self.shape {
             Shape::Overlap => (peer + self.peers - run % self.peers) % self.peers,
             Shape::FanOut => 0,
@@ -147,13 +203,33 @@ impl Workload {
         let length = (base + place.min(3)).min(7);
         let mut path = vec![Asn(asn_of(peer))];
         path.extend((1..length).map(|hop| Asn(100_000 + mix(noise + u64::from(hop)) as u32 % 50_000)));
-        let communities: Vec<Community> = (0..noise % 4)
-            .map(|i| Community::new(3_000 + (noise >> 8) as u16 % 1_000, i as u16))
-            .collect();
-        PathAttributes::builder(address_of(peer).into())
-            .as_sequence(&path)
-            .communities(&communities)
+        path
     }
+}
+
+/// The paths of one peer, by run.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    first_run: u32,
+    fingerprints: Vec<u32>,
+}
+
+impl Paths {
+    /// The fingerprint of the path to a prefix.
+    pub(crate) fn to(&self, prefix: u32) -> Option<u32> {
+        let run = (prefix / RUN).checked_sub(self.first_run)?;
+        self.fingerprints.get(run as usize).copied()
+    }
+}
+
+/// Tells one AS_PATH from another, cheaply: every receiver does this for every UPDATE.
+pub(crate) fn fingerprint(asns: impl Iterator<Item = u32>) -> u32 {
+    let hash = asns.fold(0xCBF2_9CE4_8422_2325_u64, |hash, asn| {
+        (hash ^ u64::from(asn))
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(29)
+    });
+    (hash >> 32) as u32
 }
 
 /// Stands for no peer.
@@ -205,6 +281,10 @@ pub(crate) fn device() -> IpAddr {
     DEVICE.into()
 }
 
+fn noise(peer: u32, run: u32) -> u64 {
+    mix(u64::from(run) << 32 | u64::from(peer))
+}
+
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -233,5 +313,25 @@ mod tests {
             assert_eq!(Some(lengths[1].1), workload.winner(number, Some(lengths[0].1)));
             assert!(lengths[0].0 < lengths[1].0 && lengths[1].0 < lengths[2].0);
         }
+    }
+
+    #[test]
+    fn a_peers_paths_are_known_to_its_own_prefixes_only() {
+        let workload = Workload {
+            shape: Shape::FanOut,
+            peers: 3,
+            prefixes: 7,
+        };
+        let paths = workload.paths(1);
+        assert!((7..14).all(|number| paths.to(number).is_some()));
+        assert_eq!((paths.to(4), paths.to(15)), (None, None));
+    }
+
+    #[test]
+    fn fingerprints_depend_on_every_as_and_its_place() {
+        let of = |asns: &[u32]| fingerprint(asns.iter().copied());
+        assert_ne!(of(&[1, 2, 3]), of(&[1, 3, 2]));
+        assert_ne!(of(&[1, 2, 3]), of(&[1, 2]));
+        assert_ne!(of(&[1, 2, 3]), of(&[1, 2, 4]));
     }
 }

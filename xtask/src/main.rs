@@ -34,7 +34,7 @@ enum Chore {
     Install,
     /// Measure, side by side with other speakers in the same run. Arguments go to the bench program.
     Bench {
-        /// For example `a --speakers routewright,bird`, `b`, `c`, `kernel`, `rate`, `lab`; nothing: all but `c`.
+        /// For example `a --speakers routewright,bird`, `kernel`, `grow`, `--quick`; `--help` names all. Nothing: every scenario, then all goals.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

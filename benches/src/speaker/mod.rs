@@ -7,6 +7,7 @@ mod gobgp;
 mod openbgpd;
 pub(crate) mod routewright;
 
+use std::fmt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::floor;
 use crate::network::Network;
+use crate::outcome::{FLOOR, OURS};
 use crate::workload::Workload;
 
 /// A speaker to measure.
@@ -31,13 +33,21 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Floor => "floor",
-            Kind::Routewright => "routewright",
+            Kind::Floor => FLOOR,
+            Kind::Routewright => OURS,
             Kind::Bird => "BIRD 2",
             Kind::Frr => "FRR",
             Kind::Openbgpd => "OpenBGPD",
             Kind::Gobgp => "GoBGP",
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    /// As it is written on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 
