@@ -38,6 +38,8 @@ pub(crate) struct Core {
     writing: Mutex<SystemMint>,
     version: watch::Sender<u64>,
     intent: watch::Sender<Arc<Intent>>,
+    /// Why the last write could not be stored, if so.
+    store_problem: RwLock<Option<String>>,
 }
 
 /// What came of a write.
@@ -96,6 +98,7 @@ impl Core {
             intent: watch::Sender::new(Arc::new(Intent::default())),
             state: RwLock::new(state),
             writing: Mutex::new(SystemMint),
+            store_problem: RwLock::default(),
         }))
     }
 
@@ -251,7 +254,7 @@ impl Core {
                 Write::Activity(event) => Some(event),
                 _ => None,
             });
-            self.store.record(events.collect()).await?;
+            self.noted(self.store.record(events.collect()).await)?;
             return Ok(version);
         }
         self.commit_as(version + 1, writes).await
@@ -264,7 +267,7 @@ impl Core {
             version,
             writes,
         };
-        self.store.commit(batch.clone()).await?;
+        self.noted(self.store.commit(batch.clone()).await)?;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for write in batch.writes {
@@ -274,6 +277,33 @@ impl Core {
         }
         self.version.send_replace(version);
         Ok(version)
+    }
+
+    /// Keeps in mind whether writes work.
+    fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
+        let problem = match &written {
+            Ok(_) => None,
+            Err(error) => Some(format!("{error}. {}", error.advice())),
+        };
+        let mut known = self.store_problem.write().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() && problem.is_none() {
+            tracing::info!("the store takes writes again");
+        }
+        *known = problem;
+        written
+    }
+
+    /// Why writes are refused, as far as was seen last.
+    pub(crate) fn store_problem(&self) -> Option<String> {
+        let known = self.store_problem.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    /// Sees whether the store takes writes.
+    pub(crate) async fn probe_store(&self) {
+        if let Err(error) = self.noted(self.store.probe().await) {
+            tracing::error!(%error, advice = error.advice(), "the store takes no writes");
+        }
     }
 
     /// An operation that was not forgotten yet.
@@ -286,7 +316,7 @@ impl Core {
 
     /// Adds an event to the activity log. A refusal stays one when the store refuses as well.
     pub(crate) async fn record(&self, event: Activity) {
-        if let Err(error) = self.store.record(vec![event]).await {
+        if let Err(error) = self.noted(self.store.record(vec![event]).await) {
             tracing::error!(%error, "an event of the activity log cannot be stored");
         }
     }
@@ -416,7 +446,10 @@ fn refused(error: &StoreError) -> ArmError {
     ArmError::new(
         503,
         "ServiceUnavailable",
-        format!("Nothing was changed, because the store refuses: {error}. Mend that, then try again."),
+        format!(
+            "Nothing was changed, because the store refuses: {error}. {}, then try again.",
+            error.advice()
+        ),
     )
 }
 

@@ -2,11 +2,25 @@
 //!
 //! It speaks of what is ours. A peer that is away is told beside it and makes nothing degraded: the route server works, and
 //! whoever watches it is not to be woken for somebody else's reboot.
+//!
+//! `/healthz` is the same in one word, for load balancers and the like: 200 when all is well, 503 when not.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use arm::ArmError;
+use axum::response::Response;
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::connections::Way;
+use super::core::Core;
+use super::http::{Incoming, json_response, method_not_allowed};
 use super::{InstanceHandle, Manager};
+
+/// How often it is seen whether the store takes writes: a disk fills up also while nobody writes.
+const PROBE_PERIOD: Duration = Duration::from_secs(15);
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -60,7 +74,7 @@ struct AddressProblem {
 /// The report as JSON.
 pub(crate) fn report(manager: &Manager) -> Value {
     let instances: Vec<InstanceHealth> = manager.instances.iter().map(instance).collect();
-    let problems = problems(&instances);
+    let problems = problems(manager, &instances);
     json!(Health {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
@@ -104,8 +118,36 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
     }
 }
 
-fn problems(instances: &[InstanceHealth]) -> Vec<String> {
+/// `/healthz`. Strangers are told no more than whether.
+pub(crate) fn healthz(manager: &Manager, incoming: &Incoming) -> Result<Response, ArmError> {
+    if !matches!(incoming.method, http::Method::GET | http::Method::HEAD) {
+        return Err(method_not_allowed("GET, HEAD"));
+    }
+    let report = report(manager);
+    let status = match report["status"].as_str() {
+        Some("ok") => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut body = json!({ "status": report["status"] });
+    if incoming.way != Way::Tls {
+        body["problems"] = report["problems"].clone();
+    }
+    Ok(json_response(status, &body))
+}
+
+/// Keeps looking whether the store takes writes, for ever.
+pub(crate) async fn probe_store(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(PROBE_PERIOD).await;
+        core.probe_store().await;
+    }
+}
+
+fn problems(manager: &Manager, instances: &[InstanceHealth]) -> Vec<String> {
     let mut problems = Vec::new();
+    if let Some(problem) = manager.core.store_problem() {
+        problems.push(format!("the store takes no writes: {problem}"));
+    }
     for instance in instances {
         let index = instance.index;
         if instance.state != "up" {

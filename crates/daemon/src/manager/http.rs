@@ -17,10 +17,14 @@ use super::activity::{self, Asker};
 use super::connections::{ClientAddress, Way};
 use super::path::{PathError, decode};
 use super::sign_in::Caller;
-use super::{Manager, access, arm_api, metrics, operations, own_api, sign_in};
+use super::{Manager, access, arm_api, health, metrics, operations, own_api, sign_in};
 
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
 const MAX_BODY_BYTES: usize = 4 << 20;
+/// Seconds until it is worth trying what is not available now.
+const RETRY_LATER: HeaderValue = HeaderValue::from_static("5");
+/// What a request for a token carries is far shorter. It is read before anybody has signed in.
+const MAX_FORM_BYTES: usize = 64 << 10;
 /// Characters of a correlation id. Clients use GUIDs.
 const MAX_CORRELATION_ID: usize = 128;
 /// A body that takes longer to arrive is given up.
@@ -99,8 +103,8 @@ pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::e
     let request_id = uuid::Uuid::new_v4().to_string();
     let correlation = correlation_id(request.headers(), &request_id);
     let client_request = wanted_client_request_id(request.headers());
-    let mut response = match admit(request, &request_id, &correlation).await {
-        Ok(incoming) => answer(&manager, incoming).await,
+    let mut response = match admit(request, &request_id, &correlation) {
+        Ok((incoming, body)) => answer(&manager, incoming, body).await,
         Err(error) => error_response(&error),
     };
     let headers = response.headers_mut();
@@ -120,9 +124,16 @@ pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::e
     response
 }
 
-async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
+async fn answer(manager: &Arc<Manager>, mut incoming: Incoming, mut body: Body) -> Response {
     let lower = incoming.lower();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    if sign_in::reads_body(&lower) {
+        let form = read_body(std::mem::take(&mut body), MAX_FORM_BYTES).await;
+        match form {
+            Ok(form) => incoming.body = form,
+            Err(error) => return error_response(&error),
+        }
+    }
     if let Some(response) = sign_in::answer(manager, &incoming, &lower).await {
         if response.status().is_client_error() {
             let error = ArmError::new(response.status().as_u16(), "SignInFailed", "A token was refused.");
@@ -142,7 +153,7 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
         }
     };
     let asker = Asker::new(caller, &incoming, &lower);
-    match dispatch(manager, &asker, incoming, &lower).await {
+    match dispatch(manager, &asker, incoming, body, &lower).await {
         Ok(response) => response,
         Err(error) => {
             asker.refused(manager, &error).await;
@@ -154,11 +165,15 @@ async fn answer(manager: &Arc<Manager>, incoming: Incoming) -> Response {
 async fn dispatch(
     manager: &Arc<Manager>,
     asker: &Asker,
-    incoming: Incoming,
+    mut incoming: Incoming,
+    body: Body,
     lower: &[&str],
 ) -> Result<Response, ArmError> {
     access::check(manager, &asker.caller, &incoming, lower)?;
+    // Whoever may not do it cannot make us hold what comes with it.
+    incoming.body = read_body(body, MAX_BODY_BYTES).await?;
     match lower {
+        ["healthz"] => health::healthz(manager, &incoming),
         ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
         ["routewright", "v1", "service-principals", rest @ ..] => {
             sign_in::principals_api::answer(manager, asker, &incoming, rest).await
@@ -194,17 +209,21 @@ async fn dispatch(
     }
 }
 
-/// What people and programs on this machine may look at without a token.
+/// What people and programs on this machine may look at without a token; `healthz` from elsewhere, too.
 fn is_open(incoming: &Incoming, lower: &[&str]) -> bool {
-    incoming.way == Way::Loopback
-        && matches!(
-            lower,
-            ["metrics"] | ["routewright", "v1", "health" | "openapi.json" | "sign-in"]
-        )
+    match lower {
+        ["healthz"] => true,
+        ["metrics"] | ["routewright", "v1", "health" | "openapi.json" | "sign-in"] => incoming.way == Way::Loopback,
+        _ => false,
+    }
 }
 
-/// Turns away what must not come in, and reads the rest.
-async fn admit(request: axum::extract::Request, request_id: &str, correlation_id: &str) -> Result<Incoming, ArmError> {
+/// Turns away what must not come in. The body is read when it is known who sends it.
+fn admit(
+    request: axum::extract::Request,
+    request_id: &str,
+    correlation_id: &str,
+) -> Result<(Incoming, Body), ArmError> {
     let (parts, body) = request.into_parts();
     // Tests hand requests in without a connection.
     let way = parts.extensions.get::<Way>().copied().unwrap_or(Way::Loopback);
@@ -212,7 +231,7 @@ async fn admit(request: axum::extract::Request, request_id: &str, correlation_id
     check_origin(&parts.headers, &host)?;
     let segments = decode(parts.uri.path()).map_err(bad_path)?;
     let query = decode_query(parts.uri.query().unwrap_or_default());
-    Ok(Incoming {
+    let incoming = Incoming {
         method: parts.method,
         segments,
         query,
@@ -225,14 +244,15 @@ async fn admit(request: axum::extract::Request, request_id: &str, correlation_id
         request_id: request_id.to_owned(),
         correlation_id: correlation_id.to_owned(),
         headers: parts.headers,
-        body: read_body(body).await?,
-    })
+        body: axum::body::Bytes::new(),
+    };
+    Ok((incoming, body))
 }
 
-async fn read_body(body: Body) -> Result<axum::body::Bytes, ArmError> {
-    match tokio::time::timeout(BODY_PATIENCE, to_bytes(body, MAX_BODY_BYTES)).await {
+async fn read_body(body: Body, most: usize) -> Result<axum::body::Bytes, ArmError> {
+    match tokio::time::timeout(BODY_PATIENCE, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(body_error(&error)),
+        Ok(Err(error)) => Err(body_error(&error, most)),
         Err(_) => Err(ArmError::new(
             408,
             "RequestTimeout",
@@ -241,11 +261,11 @@ async fn read_body(body: Body) -> Result<axum::body::Bytes, ArmError> {
     }
 }
 
-fn body_error(error: &axum::Error) -> ArmError {
+fn body_error(error: &axum::Error, most: usize) -> ArmError {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = source {
         if cause.to_string().contains("length limit") {
-            let message = format!("The request body is larger than {MAX_BODY_BYTES} bytes.");
+            let message = format!("The request body is larger than {most} bytes.");
             return ArmError::new(413, "RequestContentTooLarge", message);
         }
         source = cause.source();
@@ -373,6 +393,9 @@ pub(crate) fn error_response(error: &ArmError) -> Response {
     let code = HeaderValue::from_str(&error.code);
     if let Ok(code) = code {
         response.headers_mut().insert("x-ms-error-code", code);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_LATER);
     }
     response
 }

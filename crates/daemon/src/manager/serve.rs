@@ -19,7 +19,7 @@ use super::launch::{Launch, Launcher};
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::tls::{Tls, TlsError};
-use super::{InstanceHandle, Manager, Metrics, Results, access, activity};
+use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::store::{SqliteStore, StoreError};
 
@@ -196,6 +196,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     }
     let maker = tokio::spawn(Arc::clone(&core).make_intents());
     let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));
+    let prober = tokio::spawn(health::probe_store(Arc::clone(&core)));
     let manager = Arc::new(Manager {
         core,
         instances,
@@ -213,6 +214,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     while keepers.join_next().await.is_some() {}
     maker.abort();
     forgetter.abort();
+    prober.abort();
     let _ = std::fs::remove_file(place.socket());
     Ok(())
 }

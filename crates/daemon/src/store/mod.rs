@@ -195,6 +195,32 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        use rusqlite::ErrorCode;
+        let StoreError::Sqlite(error) = self else {
+            return "The manager's log says more";
+        };
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "Free some space on the disk of the data directory",
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                "Make the data directory writable: its file system may be mounted read-only, or somebody else owns its files"
+            }
+            Some(ErrorCode::SystemIoFailure) => {
+                "Look after the disk of the data directory (full, or broken); the kernel's log says more"
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                "The store's file is damaged: stop serve and restore a backup"
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "Another program has the store's file open for writing: end that"
+            }
+            _ => "The manager's log says more",
+        }
+    }
+}
+
 /// Where the manager keeps things.
 pub trait Store: Debug + Send + Sync {
     /// Everything, as of one moment.
@@ -209,6 +235,8 @@ pub trait Store: Debug + Send + Sync {
     fn activity(&self, range: ActivityRange) -> BoxFuture<'_, Result<Vec<(i64, Value)>, StoreError>>;
     /// Forgets events that are older (microseconds since 1970).
     fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>>;
+    /// Writes something that means nothing, to see whether writes work.
+    fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// For people: kind and place.
     fn describe(&self) -> String;
 }

@@ -102,6 +102,14 @@ impl SqliteStore {
         })
     }
 
+    /// Lets a test bring SQLite into trouble.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn pragma_for_test(&self, name: &str, value: i64) {
+        let open = self.open.lock().unwrap();
+        open.connection.pragma(None, name, value, |_| Ok(())).unwrap();
+    }
+
     /// Runs on a thread that may block: a commit waits for the disk.
     fn run<T: Send + 'static>(
         &self,
@@ -162,6 +170,13 @@ impl Store for SqliteStore {
 
     fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>> {
         self.run(move |connection| activity::forget(connection, before_micros))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(|connection| {
+            let sql = "INSERT OR REPLACE INTO meta VALUES ('probe', hex(randomblob(8)))";
+            Ok(connection.execute(sql, []).map(|_| ())?)
+        })
     }
 
     fn describe(&self) -> String {

@@ -14,7 +14,7 @@ use super::{Identity, TokenProblem};
 use crate::config::AuthConfig;
 
 /// Between two fetches of its keys.
-const FETCH_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const FETCH_PAUSE: Duration = Duration::from_secs(60);
 /// Keys that are older are fetched again, so that withdrawn ones go.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The issuer is given so long to answer.
@@ -99,7 +99,7 @@ impl Issuer {
         validation.set_audience(&[&self.audience]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
-        let claims = decode::<Claims>(token, &key, &validation)?.claims;
+        let claims = decode::<Claims>(token, &key, &validation).map_err(in_our_words)?.claims;
         let object_id = claims.oid.or(claims.sub).ok_or(TokenProblem::Unknown)?;
         let client_id = claims.appid.or(claims.azp).or(claims.preferred_username);
         Ok(Identity {
@@ -128,7 +128,7 @@ impl Issuer {
         }
         match (fetched.find(id), &fetched.keys) {
             (Some(key), _) => Ok(key),
-            (None, Some(_)) => Err(TokenProblem::Issuer),
+            (None, Some(_)) => Err(TokenProblem::UnknownKey),
             (None, None) => Err(TokenProblem::Keys(fetched.problem.clone())),
         }
     }
@@ -157,6 +157,15 @@ impl Issuer {
     }
 }
 
+#[cfg(test)]
+impl Issuer {
+    /// As if the last fetch had been so much earlier.
+    pub(super) async fn let_pass(&self, time: Duration) {
+        let mut fetched = self.fetched.lock().await;
+        fetched.tried = fetched.tried.and_then(|tried| tried.checked_sub(time));
+    }
+}
+
 impl Fetched {
     fn find(&self, id: Option<&str>) -> Option<DecodingKey> {
         let keys = self.keys.as_ref()?;
@@ -166,6 +175,13 @@ impl Fetched {
             (None, _) => None,
         };
         DecodingKey::from_jwk(key?).ok()
+    }
+}
+
+fn in_our_words(error: jsonwebtoken::errors::Error) -> TokenProblem {
+    match error.kind() {
+        jsonwebtoken::errors::ErrorKind::InvalidAudience => TokenProblem::Audience,
+        _ => TokenProblem::Jwt(error),
     }
 }
 

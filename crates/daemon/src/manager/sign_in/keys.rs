@@ -83,6 +83,18 @@ impl Keys {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Keys {
+    pub(crate) fn sign_for_test(&self, claims: &serde_json::Value) -> String {
+        self.sign(claims).unwrap()
+    }
+
+    pub(crate) fn public_for_test(&self) -> JwkSet {
+        self.public()
+    }
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys").finish_non_exhaustive()

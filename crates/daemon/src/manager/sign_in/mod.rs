@@ -124,6 +124,8 @@ pub(crate) enum TokenProblem {
     Audience,
     #[error("The token is from another issuer than this server's")]
     Issuer,
+    #[error("The token is signed with a key that its issuer does not have, or did not have a minute ago")]
+    UnknownKey,
     #[error("The token is of a service principal that is no longer there")]
     Unknown,
     #[error("The issuer's keys cannot be fetched: {0}")]
@@ -220,6 +222,11 @@ impl SignIn {
     }
 }
 
+/// Whether what needs no token has a body that must be read: a request for one.
+pub(crate) fn reads_body(path: &[&str]) -> bool {
+    matches!(path, [_, "oauth2", "v2.0", "token"] | [_, "oauth2", "token"])
+}
+
 /// Answers what needs no token: documents and the token service.
 pub(crate) async fn answer(manager: &Manager, incoming: &Incoming, path: &[&str]) -> Option<Response> {
     if let Some(document) = documents::answer(&manager.sign_in, incoming, path) {
@@ -276,10 +283,20 @@ fn now_secs() -> u64 {
 }
 
 #[cfg(test)]
+pub(crate) use issuer::FETCH_PAUSE as TIME_BETWEEN_FETCHES;
+
+#[cfg(test)]
 impl SignIn {
     /// A token with these claims, signed as ours are.
     #[allow(clippy::unwrap_used)]
     pub(crate) fn sign_for_test(&self, claims: &serde_json::Value) -> String {
         self.keys.sign(claims).unwrap()
+    }
+
+    /// As if keys of the other issuer had been fetched so much earlier.
+    pub(crate) async fn let_pass_for_test(&self, time: Duration) {
+        if let Some(issuer) = &self.issuer {
+            issuer.let_pass(time).await;
+        }
     }
 }

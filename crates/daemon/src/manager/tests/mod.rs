@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod activity;
+mod hostile;
+mod issuer;
 mod roles;
 mod sign_in;
+mod store_trouble;
 mod tls;
 mod world;
 

@@ -36,7 +36,7 @@ pub(crate) fn hub(below: &str) -> String {
 }
 
 /// A signing key that is gone again.
-fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     let place = tempfile::tempdir().unwrap();
     Keys::load_or_make(&place.path().join("key.pem")).unwrap()
 }
