@@ -12,6 +12,7 @@ mod agent;
 mod az_env;
 mod backup;
 mod client;
+mod declare;
 mod instance;
 mod lab;
 mod output;
@@ -48,6 +49,10 @@ enum Command {
     Lab(lab::LabArgs),
     #[command(flatten)]
     Resource(resource::Noun),
+    /// Make what a file says: YAML or JSON, ordered by references; only what differs is written.
+    Apply(declare::ApplyArgs),
+    /// Write a resource group as a file for `apply`.
+    Export(declare::ExportArgs),
     /// BGP peers of every route server, with full session state.
     Peers(own::PeersArgs),
     /// Routes received, with verdicts.
@@ -83,6 +88,8 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
         Command::Resource(noun) => ask(resource::run(noun)),
+        Command::Apply(args) => ask(declare::apply(args)),
+        Command::Export(args) => ask(declare::export(args)),
         Command::Peers(args) => ask(own::peers(args)),
         Command::Routes(args) => ask(own::routes(args)),
         Command::Agents(args) => ask(own::agents(args)),

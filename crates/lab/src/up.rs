@@ -163,8 +163,8 @@ impl Lab {
         })
     }
 
-    /// Where each instance finds its addresses.
-    fn serve_config(&self) -> String {
+    /// A configuration for `routewright serve`: where each instance finds its addresses.
+    pub fn serve_config(&self) -> String {
         let topology = &self.state.topology;
         let mut text = "[bind]\n".to_owned();
         for rs in &topology.route_servers {
@@ -177,7 +177,8 @@ impl Lab {
         text
     }
 
-    fn start_nvas(&mut self) -> Result<(), LabError> {
+    /// Starts the NVAs' software. Only a lab that is a fabric and nothing else needs to be told.
+    pub fn start_nvas(&mut self) -> Result<(), LabError> {
         for nva in self.state.topology.nvas.clone() {
             let directory = self.appliance(&nva)?.needs_directory();
             self.make_directory(directory)?;

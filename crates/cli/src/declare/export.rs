@@ -1,0 +1,189 @@
+//! `routewright export`: the resources of a group as a file that `apply` takes: without what the server adds.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::Wanted;
+use super::order::order;
+use crate::client::ClientError;
+use crate::output;
+use crate::resource::{Session, printed};
+use crate::target::Target;
+
+/// Types with members that the server computes, or that are children: these are resources of their own in the file. Top-level types
+/// come with their children's types.
+const TYPES: [Kind; 9] = [
+    kind(
+        "virtualNetworks",
+        &["subnets", "virtualNetworkPeerings"],
+        &["subnets", "virtualNetworkPeerings"],
+    ),
+    kind("publicIPAddresses", &["ipAddress", "ipConfiguration"], &[]),
+    kind("routeTables", &["routes", "subnets"], &["routes"]),
+    kind("networkSecurityGroups", &["subnets", "networkInterfaces"], &[]),
+    kind("networkInterfaces", &["macAddress", "primary"], &[]),
+    kind(
+        "virtualHubs",
+        &[
+            "routingState",
+            "virtualRouterAsn",
+            "virtualRouterIps",
+            "routeTable",
+            "virtualHubRouteTableV2s",
+            "bgpConnections",
+            "ipConfigurations",
+            "routeMaps",
+        ],
+        &["ipConfigurations", "bgpConnections"],
+    ),
+    kind("virtualNetworkGateways", &[], &[]),
+    kind("localNetworkGateways", &[], &[]),
+    kind(
+        "connections",
+        &["connectionStatus", "egressBytesTransferred", "ingressBytesTransferred"],
+        &[],
+    ),
+];
+
+/// Members of children that the server computes.
+const OF_CHILDREN: [&str; 7] = [
+    "ipConfigurations",
+    "peeringState",
+    "peeringSyncLevel",
+    "remoteAddressSpace",
+    "remoteVirtualNetworkAddressSpace",
+    "connectionState",
+    "privateIPAllocationMethod",
+];
+
+struct Kind {
+    name: &'static str,
+    computed: &'static [&'static str],
+    children: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, computed: &'static [&'static str], children: &'static [&'static str]) -> Kind {
+    Kind {
+        name,
+        computed,
+        children,
+    }
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    #[default]
+    Yaml,
+    Json,
+}
+
+/// Arguments of `routewright export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The resource group.
+    #[arg(short = 'g', long)]
+    resource_group: String,
+    /// How to write the file.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(crate) async fn export(args: ExportArgs) -> Result<(), ClientError> {
+    let session = Session::new(args.target)?;
+    let id = session.group_id(&args.resource_group)?;
+    let group = session.client.get(&id).await?;
+    let mut file = vec![shown(&group["id"], without(&group, &["properties"]))];
+    for one in order(of_group(&session, &id).await?).map_err(ClientError::Usage)? {
+        file.push(shown(&json!(one.id), one.body));
+    }
+    let file = json!({ "resources": file });
+    let text = match args.format {
+        Format::Json => format!("{file:#}\n"),
+        Format::Yaml => serde_saphyr::to_string(&file)
+            .map_err(|error| ClientError::Usage(format!("the file cannot be written: {error}")))?,
+    };
+    printed(output::print_text(&text))
+}
+
+/// The resources of a group (id), as files have them, children after their parents.
+pub(super) async fn of_group(session: &Session, group: &str) -> Result<Vec<Wanted>, ClientError> {
+    let mut found = Vec::new();
+    for kind in &TYPES {
+        let path = format!("{group}/providers/Microsoft.Network/{}", kind.name);
+        for resource in list(session, &path).await? {
+            let id = resource["id"].as_str().unwrap_or_default().to_owned();
+            for child in kind.children {
+                for child in list(session, &format!("{id}/{child}")).await? {
+                    let id = child["id"].as_str().unwrap_or_default().to_owned();
+                    found.push(Wanted {
+                        id,
+                        body: cleaned(&child, &OF_CHILDREN),
+                    });
+                }
+            }
+            found.push(Wanted {
+                id,
+                body: cleaned(&resource, kind.computed),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// All pages.
+async fn list(session: &Session, path: &str) -> Result<Vec<Value>, ClientError> {
+    let mut found = Vec::new();
+    let mut page = session.client.get(path).await?;
+    loop {
+        found.extend(page["value"].as_array().cloned().unwrap_or_default());
+        let next = page["nextLink"]
+            .as_str()
+            .and_then(|link| link.find("/subscriptions/").map(|at| link[at..].to_owned()));
+        let Some(next) = next else { return Ok(found) };
+        // The client adds the api-version itself.
+        let (path, query) = next.split_once('?').unwrap_or((&next, ""));
+        let kept: Vec<&str> = query
+            .split('&')
+            .filter(|pair| !pair.starts_with("api-version="))
+            .collect();
+        page = session.client.get(&format!("{path}?{}", kept.join("&"))).await?;
+    }
+}
+
+/// A resource without what the server adds, at any depth.
+fn cleaned(resource: &Value, computed: &[&str]) -> Value {
+    let mut body = without(resource, &[]);
+    if let Some(properties) = body["properties"].as_object_mut() {
+        properties.retain(|name, _| !computed.contains(&name.as_str()));
+    }
+    strip(&mut body);
+    body
+}
+
+/// The members that files have.
+fn without(resource: &Value, dropped: &[&str]) -> Value {
+    let members = resource.as_object().into_iter().flatten();
+    let kept = members.filter(|(name, _)| !["id", "name", "type", "etag", "kind"].contains(&name.as_str()));
+    let kept = kept.filter(|(name, _)| !dropped.contains(&name.as_str()));
+    Value::Object(kept.map(|(name, member)| (name.clone(), member.clone())).collect())
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Object(members) => {
+            members.retain(|name, _| !["provisioningState", "resourceGuid", "etag"].contains(&name.as_str()));
+            members.values_mut().for_each(strip);
+        }
+        _ => {}
+    }
+}
+
+fn shown(id: &Value, body: Value) -> Value {
+    let mut shown = Map::from_iter([("id".to_owned(), id.clone())]);
+    shown.extend(body.as_object().cloned().unwrap_or_default());
+    Value::Object(shown)
+}

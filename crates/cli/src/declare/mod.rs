@@ -1,0 +1,264 @@
+//! `routewright apply` and `routewright export`: a design as a file.
+//!
+//! ```text
+//! file ─► document (resources) ─► order (by references) ─► for each: GET, compare, PUT what differs ─► --prune: delete the others
+//! server ─► export ─► a file that apply takes
+//! ```
+
+mod document;
+mod export;
+mod order;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use crate::client::ClientError;
+use crate::output;
+use crate::resource::{Session, Yes, printed};
+use crate::target::Target;
+
+pub(crate) use export::{ExportArgs, export};
+
+/// Longest file that is read.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Arguments of `routewright apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    target: Target,
+    /// YAML or JSON: resources as ARM has them, in any order; `-` reads stdin.
+    #[arg(short, long)]
+    file: PathBuf,
+    /// The resource group of resources that have a type and a name instead of an id.
+    #[arg(short = 'g', long)]
+    resource_group: Option<String>,
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete what is in the file's resource groups and not in the file.
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    yes: Yes,
+}
+
+/// A resource as a file wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    id: String,
+    body: Value,
+}
+
+impl Wanted {
+    fn key(&self) -> String {
+        self.id.to_ascii_lowercase()
+    }
+}
+
+pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
+    let text = read(&args.file)?;
+    let session = Session::new(args.target)?;
+    let group = args.resource_group.map(|name| session.group_id(&name)).transpose()?;
+    let group = group.unwrap_or_else(|| format!("/subscriptions/{}", session.target.subscription));
+    let wanted = document::parse(&text, &group).map_err(ClientError::Usage)?;
+    let wanted = order::order(wanted).map_err(ClientError::Usage)?;
+    for one in &wanted {
+        carry_out(&session, one, args.dry_run).await?;
+    }
+    if !args.prune {
+        return Ok(());
+    }
+    let extra = superfluous(&session, &wanted).await?;
+    if !args.dry_run && !extra.is_empty() {
+        args.yes
+            .confirm(&format!("delete {} resources that are not in the file", extra.len()))?;
+    }
+    for id in extra {
+        say(&format!("- {id}"))?;
+        if !args.dry_run {
+            session.delete(&id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &PathBuf) -> Result<String, ClientError> {
+    let failed = |error: std::io::Error| ClientError::Usage(format!("{}: {error}", path.display()));
+    let source: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    let mut text = String::new();
+    source
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    match text.len() as u64 <= MAX_FILE_BYTES {
+        true => Ok(text),
+        false => Err(failed(std::io::ErrorKind::FileTooLarge.into())),
+    }
+}
+
+/// `+` made, `~` changed with what differs, `=` as it is.
+async fn carry_out(session: &Session, wanted: &Wanted, dry_run: bool) -> Result<(), ClientError> {
+    let there = match session.client.get(&wanted.id).await {
+        Ok(there) => Some(there),
+        Err(ClientError::Refused { status: 404, .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let body = match &there {
+        None => {
+            say(&format!("+ {}", wanted.id))?;
+            wanted.body.clone()
+        }
+        Some(there) => {
+            let differences = differences(there, &wanted.body);
+            if differences.is_empty() {
+                return say(&format!("= {}", wanted.id));
+            }
+            say(&format!("~ {}", wanted.id))?;
+            for difference in differences {
+                say(&format!("    {difference}"))?;
+            }
+            merged(there, &wanted.body)
+        }
+    };
+    match dry_run {
+        true => Ok(()),
+        false => session.client.put(&wanted.id, &body).await.map(|_| ()),
+    }
+}
+
+fn say(line: &str) -> Result<(), ClientError> {
+    printed(output::print_text(&format!("{line}\n")))
+}
+
+/// What a file says differently, one line each. What it doesn't mention may be anything.
+fn differences(there: &Value, wanted: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(there, wanted, String::new(), &mut found);
+    found
+}
+
+fn collect(there: &Value, wanted: &Value, path: String, found: &mut Vec<String>) {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            for (name, member) in wanted {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                collect(there.get(name).unwrap_or(&Value::Null), member, path, found);
+            }
+        }
+        (Value::Array(there), Value::Array(wanted)) if there.len() == wanted.len() => {
+            for (at, (there, wanted)) in there.iter().zip(wanted).enumerate() {
+                collect(there, wanted, format!("{path}[{at}]"), found);
+            }
+        }
+        (Value::String(there), Value::String(wanted)) if is_id(wanted) && there.eq_ignore_ascii_case(wanted) => {}
+        (there, wanted) if there == wanted || (wanted.is_null() && there.is_null()) => {}
+        (there, wanted) => found.push(format!("{path}: {there} -> {wanted}")),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.starts_with("/subscriptions/")
+}
+
+/// What is there, with what the file says: its lists replace, its objects add.
+fn merged(there: &Value, wanted: &Value) -> Value {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            let mut all: Map<String, Value> = there.clone();
+            for (name, member) in wanted {
+                let before = all.get(name).cloned().unwrap_or(Value::Null);
+                all.insert(name.clone(), merged(&before, member));
+            }
+            Value::Object(all)
+        }
+        (_, wanted) => wanted.clone(),
+    }
+}
+
+/// Ids in the file's groups that the file doesn't have, children first. A child that the file's parent lists in its body counts as had.
+async fn superfluous(session: &Session, wanted: &[Wanted]) -> Result<Vec<String>, ClientError> {
+    let had: BTreeSet<String> = wanted.iter().map(Wanted::key).collect();
+    let groups: BTreeSet<String> = wanted.iter().filter_map(|one| order::group_of(&one.key())).collect();
+    let mut extra = Vec::new();
+    for group in groups {
+        let there = export::of_group(session, &group).await?;
+        extra.extend(
+            there
+                .into_iter()
+                .filter(|one| !had.contains(&one.key()) && !is_listed(one, wanted)),
+        );
+    }
+    let mut extra = order::order(extra).map_err(ClientError::Usage)?;
+    extra.reverse();
+    Ok(extra.into_iter().map(|one| one.id).collect())
+}
+
+/// Whether the file's parent of a child has it in its body, as virtual networks have subnets.
+fn is_listed(child: &Wanted, wanted: &[Wanted]) -> bool {
+    let mut segments = child.id.rsplitn(3, '/');
+    let (Some(name), Some(kind), Some(parent)) = (segments.next(), segments.next(), segments.next()) else {
+        return false;
+    };
+    let parent = wanted.iter().find(|one| one.id.eq_ignore_ascii_case(parent));
+    let listed = parent.and_then(|parent| parent.body["properties"][kind].as_array());
+    let same = |one: &Value| {
+        one["name"]
+            .as_str()
+            .is_some_and(|other| other.eq_ignore_ascii_case(name))
+    };
+    listed.is_some_and(|listed| listed.iter().any(same))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_the_file_mentions_is_compared() {
+        let there = json!({ "a": 1, "l": [{ "x": 1, "y": 2 }], "ref": { "id": "/subscriptions/S/x" }, "etag": "e" });
+        let same = json!({ "a": 1, "l": [{ "x": 1 }], "ref": { "id": "/subscriptions/s/X" }, "none": null });
+        assert_eq!(differences(&there, &same), Vec::<String>::new());
+        let other = json!({ "a": 2, "l": [{ "x": 3 }], "new": true });
+        assert_eq!(
+            differences(&there, &other),
+            ["a: 1 -> 2", "l[0].x: 1 -> 3", "new: null -> true"]
+        );
+    }
+
+    #[test]
+    fn what_the_file_does_not_mention_stays() {
+        let there = json!({ "tags": { "a": "1" }, "properties": { "b": true, "l": [1, 2] } });
+        let wanted = json!({ "properties": { "l": [3], "c": 1 } });
+        assert_eq!(
+            merged(&there, &wanted),
+            json!({ "tags": { "a": "1" }, "properties": { "b": true, "l": [3], "c": 1 } })
+        );
+    }
+
+    #[test]
+    fn a_subnet_that_its_network_lists_is_in_the_file() {
+        let network = Wanted {
+            id: "/s/vnets/v".to_owned(),
+            body: json!({ "properties": { "subnets": [{ "name": "A" }] } }),
+        };
+        let subnet = |name: &str| Wanted {
+            id: format!("/S/vnets/V/subnets/{name}"),
+            body: json!({}),
+        };
+        assert!(is_listed(&subnet("a"), std::slice::from_ref(&network)));
+        assert!(!is_listed(&subnet("b"), &[network]));
+    }
+}
