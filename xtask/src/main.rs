@@ -30,7 +30,7 @@ enum Chore {
     Check,
     /// Only the dependency rule: imports point back along the route's path, pure crates stay pure.
     Deps,
-    /// Install the Debian packages that the tests want, or say which are missing.
+    /// Install the Debian packages and the clients that the tests want, or say which are missing.
     Install,
     /// Measure, side by side with other speakers in the same run. Arguments go to the bench program.
     Bench {

@@ -1,9 +1,11 @@
-//! What the tests want from Debian: the other BGP speakers, and the tools that some checks compare against.
+//! What the tests want from Debian: the other BGP speakers, the tools that some checks compare against, and what Azure's clients run
+//! on; and from PyPI and npm those clients themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::MetadataCommand;
 
 struct Package {
     name: &'static str,
@@ -12,7 +14,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 9] = [
     Package {
         name: "frr",
         proof: "/usr/lib/frr/bgpd",
@@ -43,10 +45,101 @@ const PACKAGES: [Package; 6] = [
         proof: "/sbin/ip",
         why: "comparing the agent with ip -batch",
     },
+    Package {
+        name: "python3-venv",
+        proof: "/usr/share/doc/python3-venv",
+        why: "az and Azure's SDK for Python",
+    },
+    Package {
+        name: "nodejs",
+        proof: "/usr/bin/node",
+        why: "Azure's SDK for JavaScript",
+    },
+    Package {
+        name: "npm",
+        proof: "/usr/bin/npm",
+        why: "installing Azure's SDK for JavaScript",
+    },
 ];
 
 /// Installs what is missing when it may, otherwise says what is missing and goes on: tests that need it say that they did not run.
 pub(crate) fn install() -> Result<()> {
+    install_debian()?;
+    for (what, installed) in [
+        ("az and the SDK for Python", python()),
+        ("the SDK for JavaScript", javascript()),
+    ] {
+        if let Err(error) = installed {
+            eprintln!("   not installed: {what}: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// A virtual environment in the target directory, with what `clients/requirements.txt` pins.
+fn python() -> Result<()> {
+    let (place, wanted) = clients("requirements.txt")?;
+    let stamp = place.join("venv/requirements.txt");
+    if is_same(&wanted, &stamp) {
+        return Ok(());
+    }
+    let venv = place.join("venv");
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/pip"))
+        .args(["install", "--quiet", "--requirement"])
+        .arg(&wanted))?;
+    std::fs::copy(wanted, stamp)?;
+    Ok(())
+}
+
+/// Node modules in the target directory, as `clients/package.json` pins them.
+fn javascript() -> Result<()> {
+    let (place, wanted) = clients("package.json")?;
+    let stamp = place.join("node_modules/.package.json");
+    if is_same(&wanted, &stamp) {
+        return Ok(());
+    }
+    std::fs::copy(&wanted, place.join("package.json"))?;
+    run(Command::new("npm")
+        .args(["install", "--silent", "--no-fund", "--no-audit"])
+        .current_dir(&place))?;
+    std::fs::copy(wanted, stamp)?;
+    Ok(())
+}
+
+/// Where the clients are installed, and the file that says which.
+fn clients(pins: &str) -> Result<(PathBuf, PathBuf)> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("cannot run cargo metadata")?;
+    let place = metadata.target_directory.join("clients").into_std_path_buf();
+    std::fs::create_dir_all(&place)?;
+    Ok((
+        place,
+        metadata.workspace_root.join("clients").join(pins).into_std_path_buf(),
+    ))
+}
+
+fn is_same(wanted: &Path, stamp: &Path) -> bool {
+    matches!((std::fs::read(wanted), std::fs::read(stamp)), (Ok(wanted), Ok(stamp)) if wanted == stamp)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!(
+            "{:?} failed:\n{}",
+            command.get_program(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn install_debian() -> Result<()> {
     let missing: Vec<&Package> = PACKAGES.iter().filter(|p| !Path::new(p.proof).exists()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -17,7 +17,7 @@ pub(crate) fn print(output: Output, columns: &[Column], result: &Value) -> io::R
         return Ok(());
     }
     match output {
-        Output::Json => print_json(&lifted),
+        Output::Json | Output::Yaml => print_whole(output, &lifted),
         Output::Table => {
             let rows: Vec<&Value> = match &lifted {
                 Value::Array(rows) => rows.iter().collect(),
@@ -25,6 +25,14 @@ pub(crate) fn print(output: Output, columns: &[Column], result: &Value) -> io::R
             };
             print_table(columns, &rows)
         }
+    }
+}
+
+/// Prints the whole of a value: as YAML if that is asked for, else as JSON.
+pub(crate) fn print_whole(output: Output, value: &Value) -> io::Result<()> {
+    match output {
+        Output::Yaml => print_text(&serde_saphyr::to_string(value).map_err(io::Error::other)?),
+        _ => print_json(value),
     }
 }
 

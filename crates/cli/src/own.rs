@@ -101,8 +101,8 @@ enum RoutesVerb {
 pub(crate) async fn health(args: Plain) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     let health = session.client.get("/routewright/v1/health").await?;
-    if session.target.output == Output::Json {
-        return printed(output::print_json(&health));
+    if session.target.output != Output::Table {
+        return printed(output::print_whole(session.target.output, &health));
     }
     let instances: Vec<&Value> = health["instances"].as_array().into_iter().flatten().collect();
     printed(output::print_table(INSTANCE_COLUMNS, &instances))?;

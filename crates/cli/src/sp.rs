@@ -144,7 +144,7 @@ fn path_of(id: &str) -> Result<PrincipalPath, ClientError> {
 
 fn tell_secret(session: &Session, told: &Value) -> Result<(), ClientError> {
     match session.target.output {
-        Output::Json => printed(output::print_json(told)),
+        Output::Json | Output::Yaml => printed(output::print_whole(session.target.output, told)),
         Output::Table => {
             printed(output::print_table(SECRET_COLUMNS, &[told]))?;
             eprintln!("Keep the secret now; it is not told again.");

@@ -19,6 +19,8 @@ pub(crate) enum Output {
     Table,
     /// As `az` prints it: `properties` lifted into the object, and the resource group added.
     Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// Options of every verb that speaks to the API.

@@ -9,7 +9,11 @@ pub(super) fn order(mut waiting: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
     let mut ordered = Vec::new();
     while !waiting.is_empty() {
         let keys: Vec<String> = waiting.iter().map(Wanted::key).collect();
-        let free = |one: &Wanted| keys.iter().all(|key| *key == one.key() || !needs(one, key));
+        let free = |one: &Wanted| {
+            waiting
+                .iter()
+                .all(|other| other.id == one.id || !must_follow(one, other))
+        };
         let Some(next) = waiting.iter().position(free) else {
             return Err(format!(
                 "these resources refer to each other in a circle: {}",
@@ -19,6 +23,40 @@ pub(super) fn order(mut waiting: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
         ordered.push(waiting.remove(next));
     }
     Ok(ordered)
+}
+
+fn must_follow(one: &Wanted, other: &Wanted) -> bool {
+    needs(one, &other.key()) || waits(one, other)
+}
+
+/// What no reference tells: peers want a route server with addresses, and may be in a peered network; remote gateways must be there and
+/// allowed before they are used.
+fn waits(one: &Wanted, other: &Wanted) -> bool {
+    let flag = |of: &Wanted, name: &str| of.body["properties"][name] == true;
+    let gives_gateways = |kind: &str| {
+        matches!(
+            kind,
+            "microsoft.network/virtualhubs/ipconfigurations" | "microsoft.network/virtualnetworkgateways"
+        ) || (kind == PEERING && !flag(other, "useRemoteGateways"))
+    };
+    match kind_of(&one.key()).as_str() {
+        "microsoft.network/virtualhubs/bgpconnections" => {
+            let other = kind_of(&other.key());
+            other == PEERING || other == "microsoft.network/virtualhubs/ipconfigurations"
+        }
+        PEERING => flag(one, "useRemoteGateways") && gives_gateways(&kind_of(&other.key())),
+        _ => false,
+    }
+}
+
+const PEERING: &str = "microsoft.network/virtualnetworks/virtualnetworkpeerings";
+
+/// Namespace and types of a resource's key.
+fn kind_of(key: &str) -> String {
+    let mut segments = key.split('/').skip(6);
+    let namespace = segments.next().unwrap_or_default();
+    let kinds: Vec<&str> = std::iter::once(namespace).chain(segments.step_by(2)).collect();
+    kinds.join("/")
 }
 
 /// Whether a resource is below another, or refers to it or to something in it. A parent may refer to its own children.
@@ -78,6 +116,29 @@ mod tests {
         let ordered = order(file).unwrap();
         let names: Vec<&str> = ordered.iter().map(|one| one.id.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["g", "v", "rs", "nva", "p", "default"]);
+    }
+
+    #[test]
+    fn peers_follow_the_addresses_and_remote_gateways_their_gateway() {
+        let network = |path: &str, properties: Value| Wanted {
+            id: format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/{path}"),
+            body: json!({ "properties": properties }),
+        };
+        let file = vec![
+            network("virtualHubs/rs/bgpConnections/nva", json!({})),
+            network(
+                "virtualNetworks/spoke/virtualNetworkPeerings/to-hub",
+                json!({ "useRemoteGateways": true }),
+            ),
+            network(
+                "virtualNetworks/hub/virtualNetworkPeerings/to-spoke",
+                json!({ "allowGatewayTransit": true }),
+            ),
+            network("virtualHubs/rs/ipConfigurations/Default", json!({})),
+        ];
+        let ordered = order(file).unwrap();
+        let names: Vec<&str> = ordered.iter().map(|one| one.id.rsplit('/').next().unwrap()).collect();
+        assert_eq!(names, ["to-spoke", "Default", "to-hub", "nva"]);
     }
 
     #[test]

@@ -383,11 +383,11 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
     }
 }
 
-/// JSON is the dictionary as ARM has it; the table has its keys as a column.
+/// JSON and YAML are the dictionary as ARM has it; the table has its keys as a column.
 async fn routes(session: &Session, id: &str, action: &str) -> Result<(), ClientError> {
     let result = session.client.post(&format!("{id}/{action}")).await?;
-    if session.target.output == Output::Json {
-        return super::printed(output::print_json(&result));
+    if session.target.output != Output::Table {
+        return super::printed(output::print_whole(session.target.output, &result));
     }
     let mut rows = Vec::new();
     for (role, routes) in result.as_object().into_iter().flatten() {

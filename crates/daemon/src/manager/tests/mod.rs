@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod activity;
+mod deployments;
 mod hostile;
 mod issuer;
 mod roles;
