@@ -31,10 +31,16 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn test(quick: bool, strict: bool) -> Result<()> {
     let started = Instant::now();
     if !quick {
-        step("packages", packages::install)?;
+        step("packages", packages::install_debian)?;
     }
-    check()?;
-    step("build", || cargo(&["build", "--quiet", "--workspace", "--bins"]))?;
+    std::thread::scope(|beside| {
+        // It mostly waits for the network, so it does that while the compiler works.
+        if !quick {
+            beside.spawn(packages::install_clients);
+        }
+        check()?;
+        step("build", || cargo(&["build", "--quiet", "--workspace", "--bins"]))
+    })?;
     let mut tally = Tally::default();
     let outcome = step("tests", || tests(quick, &mut tally));
     tally.print(started.elapsed());
@@ -66,9 +72,16 @@ fn binary() -> Result<PathBuf> {
     Ok(metadata.target_directory.join("debug/routewright").into_std_path_buf())
 }
 
+/// `cargo xtask install`.
+pub(crate) fn install() -> Result<()> {
+    packages::install_debian()?;
+    packages::install_clients();
+    Ok(())
+}
+
 /// `cargo xtask bench`.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    packages::install()?;
+    packages::install_debian()?;
     cargo(&[
         "build",
         "--release",

@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         Chore::Test { quick, strict } => chores::test(quick, strict || std::env::var_os("CI").is_some()),
         Chore::Check => chores::check(),
         Chore::Deps => deps::check(),
-        Chore::Install => packages::install(),
+        Chore::Install => chores::install(),
         Chore::Bench { arguments } => chores::bench(&arguments),
     }
 }

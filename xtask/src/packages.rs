@@ -62,18 +62,20 @@ const PACKAGES: [Package; 9] = [
     },
 ];
 
-/// Installs what is missing when it may, otherwise says what is missing and goes on: tests that need it say that they did not run.
-pub(crate) fn install() -> Result<()> {
-    install_debian()?;
-    for (what, installed) in [
-        ("az and the SDK for Python", python()),
-        ("the SDK for JavaScript", javascript()),
-    ] {
-        if let Err(error) = installed {
-            eprintln!("   not installed: {what}: {error:#}");
+/// Installs Azure's clients into the target directory. Without them the tests that need them say that they did not run.
+pub(crate) fn install_clients() {
+    std::thread::scope(|both| {
+        for (what, install) in [
+            ("az and the SDK for Python", python as fn() -> Result<()>),
+            ("the SDK for JavaScript", javascript),
+        ] {
+            both.spawn(move || {
+                if let Err(error) = install() {
+                    eprintln!("   not installed: {what}: {error:#}");
+                }
+            });
         }
-    }
-    Ok(())
+    });
 }
 
 /// A virtual environment in the target directory, with what `clients/requirements.txt` pins.
@@ -85,8 +87,9 @@ fn python() -> Result<()> {
     }
     let venv = place.join("venv");
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    // Byte code of the modules that are used is made when they are: az has ten thousand others.
     run(Command::new(venv.join("bin/pip"))
-        .args(["install", "--quiet", "--requirement"])
+        .args(["install", "--quiet", "--no-compile", "--requirement"])
         .arg(&wanted))?;
     std::fs::copy(wanted, stamp)?;
     Ok(())
@@ -139,7 +142,8 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn install_debian() -> Result<()> {
+/// Installs what is missing when it may, otherwise says what is missing and goes on: tests that need it say that they did not run.
+pub(crate) fn install_debian() -> Result<()> {
     let missing: Vec<&Package> = PACKAGES.iter().filter(|p| !Path::new(p.proof).exists()).collect();
     if missing.is_empty() {
         return Ok(());
