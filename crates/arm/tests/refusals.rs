@@ -7,14 +7,6 @@ use arm::{Method, Resources, check_settings};
 use common::*;
 use serde_json::{Value, json};
 
-/// What each path and body is refused with, after `setup`.
-fn check(setup: impl Fn() -> Lab, cases: Vec<(&str, Value, &str)>) {
-    let mut lab = setup();
-    for (path, body, code) in cases {
-        assert_eq!(lab.refusal(path, body.clone()), code, "PUT {path} {body}");
-    }
-}
-
 fn reference(path: &str) -> Value {
     json!({ "id": format!("{NET}/{path}") })
 }
@@ -138,122 +130,6 @@ fn a_network_in_use_keeps_its_prefixes() {
             ),
         ],
     );
-}
-
-#[test]
-fn the_route_servers_subnet_takes_nothing_else() {
-    check(
-        || {
-            let mut lab = Lab::with_route_server();
-            lab.put_net("routeTables/rt", json!({ "location": "westeurope" }));
-            lab.put_net("networkSecurityGroups/nsg", json!({ "location": "westeurope" }));
-            lab.put_net("routeTables/far", json!({ "location": "eastus" }));
-            lab
-        },
-        vec![
-            (
-                "virtualNetworks/hub/subnets/RouteServerSubnet",
-                json!({ "properties": { "addressPrefix": "10.1.0.0/26", "routeTable": reference("routeTables/rt") } }),
-                "RouteServerSubnetCannotHaveRouteTable",
-            ),
-            (
-                "virtualNetworks/hub/subnets/RouteServerSubnet",
-                json!({ "properties": { "addressPrefix": "10.1.0.0/26", "networkSecurityGroup": reference("networkSecurityGroups/nsg") } }),
-                "RouteServerSubnetCannotHaveNetworkSecurityGroup",
-            ),
-            (
-                "networkInterfaces/n",
-                nic("hub", "RouteServerSubnet", None),
-                "RouteServerSubnetMustBeDedicated",
-            ),
-            (
-                "virtualNetworks/hub/subnets/nva",
-                json!({ "properties": { "addressPrefix": "10.1.1.0/24", "routeTable": reference("routeTables/far") } }),
-                "InvalidResourceReference",
-            ),
-            (
-                "virtualNetworks/hub/subnets/nva",
-                json!({ "properties": { "addressPrefix": "10.1.1.0/24", "routeTable": reference("routeTables/none") } }),
-                "InvalidResourceReference",
-            ),
-            (
-                "virtualNetworks/hub/subnets/nva",
-                json!({ "properties": { "addressPrefix": "10.1.1.0/24", "routeTable": reference("virtualHubs/rs") } }),
-                "LinkedInvalidPropertyId",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn ip_configurations_are_refused_for() {
-    let setup = || {
-        let mut lab = Lab::with_route_server();
-        lab.put_net(
-            "virtualNetworks/small",
-            vnet(
-                &["10.3.0.0/16"],
-                &[("RouteServerSubnet", "10.3.0.0/28"), ("other", "10.3.1.0/24")],
-            ),
-        );
-        lab.put_net(
-            "virtualNetworks/v",
-            vnet(&["10.4.0.0/16"], &[("RouteServerSubnet", "10.4.0.0/27")]),
-        );
-        lab.put_net(
-            "virtualNetworks/far",
-            json!({ "location": "eastus", "properties": { "addressSpace": { "addressPrefixes": ["10.5.0.0/16"] },
-            "subnets": [{ "name": "RouteServerSubnet", "properties": { "addressPrefix": "10.5.0.0/27" } }] } }),
-        );
-        lab.put_net("virtualHubs/rs2", json!({ "location": "westeurope" }));
-        lab.put_net("publicIPAddresses/free", public_ip());
-        lab.put_net(
-            "publicIPAddresses/basic",
-            json!({ "location": "westeurope", "sku": { "name": "Basic" } }),
-        );
-        lab
-    };
-    let path = "virtualHubs/rs2/ipConfigurations/Default";
-    let mut wrong_name = ip_configuration("small", "free");
-    wrong_name["properties"]["subnet"]["id"] = json!(subnet_id("small", "other"));
-    let mut no_public = ip_configuration("v", "free");
-    no_public["properties"]["publicIPAddress"] = Value::Null;
-    check(
-        setup,
-        vec![
-            (path, json!({}), "MissingRequiredProperty"),
-            (path, ip_configuration("none", "free"), "InvalidResourceReference"),
-            (path, wrong_name, "InvalidRouteServerSubnetName"),
-            (path, ip_configuration("small", "free"), "NetcfgInvalidSubnet"),
-            (
-                path,
-                ip_configuration("hub", "free"),
-                "VirtualNetworkCanHaveOnlyOneRouteServer",
-            ),
-            (path, no_public, "InvalidOperation"),
-            (path, ip_configuration("v", "basic"), "InvalidOperation"),
-            (path, ip_configuration("v", "none"), "InvalidResourceReference"),
-            (path, ip_configuration("v", "rs-pip"), "PublicIPAddressInUse"),
-            (path, ip_configuration("far", "free"), "InvalidResourceReference"),
-            (
-                "virtualHubs/rs/ipConfigurations/second",
-                ip_configuration("v", "free"),
-                "RouteServerCanHaveOnlyOneIpConfiguration",
-            ),
-            (
-                "virtualHubs/rs/ipConfigurations/Default",
-                ip_configuration("v", "rs-pip"),
-                "RouteServerCannotBeMoved",
-            ),
-            (
-                "virtualHubs/none/ipConfigurations/Default",
-                ip_configuration("v", "free"),
-                "ParentResourceNotFound",
-            ),
-        ],
-    );
-    let mut lab = setup();
-    lab.put_net(path, ip_configuration("v", "free"));
 }
 
 #[test]

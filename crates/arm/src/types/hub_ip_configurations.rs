@@ -2,9 +2,8 @@
 //! placement rules (az §4.8) are checked here, not at the hub.
 
 use ipnet::IpNet;
-use serde_json::json;
 
-use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets};
+use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets, virtual_network_peerings};
 use crate::error::ArmError;
 use crate::handle::Mint;
 use crate::id::last_segment;
@@ -163,25 +162,8 @@ fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource) -> Result<(
             ),
         );
     }
-    match uses_remote_gateways(world, &network) {
-        Some(peering) => fail(
-            "VnetHasRemoteGateways",
-            format!(
-                "Virtual network '{}' can't have a route server while its peering {} uses remote gateways. Set useRemoteGateways to \
-                 false there first.",
-                last_segment(&network),
-                peering.id
-            ),
-        ),
-        None => check_peers_outside(world, draft, subnet),
-    }
-}
-
-fn uses_remote_gateways<'w>(world: &'w World<'_>, network: &str) -> Option<&'w Resource> {
-    world
-        .children(network, "virtualNetworkPeerings")
-        .into_iter()
-        .find(|peering| peering.property("useRemoteGateways") == &json!(true))
+    virtual_network_peerings::check_no_remote_gateways(world, &network, "route server")?;
+    check_peers_outside(world, draft, subnet)
 }
 
 /// Peers may be older than this ip configuration (it was deleted and comes again elsewhere): none may be in the subnet.

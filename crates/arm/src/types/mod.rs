@@ -6,6 +6,7 @@
 mod bgp_connections;
 mod connections;
 mod hub_ip_configurations;
+mod ip_configurations;
 mod local_network_gateways;
 mod network_interfaces;
 mod network_security_groups;

@@ -6,13 +6,12 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Draft, ResourceType, check_region, network_security_groups, public_ip_addresses, quoted_etag, resolve, subnets,
+    Draft, ResourceType, check_region, ip_configurations, network_security_groups, quoted_etag, resolve, subnets,
 };
 use crate::address::{Unusable, check_host, first_free};
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
-use crate::names;
 use crate::read::Reader;
 use crate::resource::{Resource, reference_key};
 use crate::world::{Allocation, Index, World};
@@ -88,7 +87,7 @@ impl ResourceType for NetworkInterfaces {
     fn index(&self, resource: &Resource, index: &mut Index) {
         for stored in configurations(resource) {
             let properties = &stored["properties"];
-            let holder = configuration_id(resource, stored);
+            let holder = ip_configurations::id(resource, stored);
             if let Some(public) = reference_key(&properties["publicIPAddress"]) {
                 index.public_ip_users.insert(public, holder.clone());
             }
@@ -118,11 +117,10 @@ impl ResourceType for NetworkInterfaces {
 
 /// The stored ip configurations, the primary one first.
 pub(crate) fn configurations(nic: &Resource) -> impl Iterator<Item = &Value> {
-    let all = || nic.property("ipConfigurations").as_array().into_iter().flatten();
     let is_primary = |stored: &&Value| stored["properties"]["primary"] == json!(true);
-    all()
+    ip_configurations::stored(nic)
         .filter(is_primary)
-        .chain(all().filter(move |stored| !is_primary(stored)))
+        .chain(ip_configurations::stored(nic).filter(move |stored| !is_primary(stored)))
 }
 
 /// The address of a stored ip configuration.
@@ -130,14 +128,9 @@ pub(crate) fn address_of(stored: &Value) -> Option<IpAddr> {
     stored["properties"]["privateIPAddress"].as_str()?.parse().ok()
 }
 
-fn configuration_id(nic: &Resource, stored: &Value) -> String {
-    let name = stored["name"].as_str().unwrap_or_default();
-    format!("{}/ipConfigurations/{name}", nic.id)
-}
-
 fn show_configuration(nic: &Resource, stored: &Value) -> Value {
     let mut shown = json!({
-        "id": configuration_id(nic, stored),
+        "id": ip_configurations::id(nic, stored),
         "name": stored["name"],
         "type": CONFIGURATION_KIND,
         "etag": quoted_etag(&nic.etag),
@@ -157,20 +150,10 @@ fn mac_address(guid: &str) -> String {
 }
 
 fn read_configurations(world: &World<'_>, draft: &Draft) -> Result<Vec<Value>, ArmError> {
-    let reader = draft.reader();
-    let items = reader.list("ipConfigurations")?.unwrap_or_default();
-    if items.is_empty() {
-        return Err(reader.missing("ipConfigurations", "at least one with a name and a subnet"));
-    }
-    if items.len() > MAX_CONFIGURATIONS {
-        return Err(reader.wrong("ipConfigurations", &format!("a list of at most {MAX_CONFIGURATIONS}")));
-    }
-    let mut read: Vec<Value> = Vec::new();
-    for (position, item) in items.iter().enumerate() {
-        let path = format!("{}[{position}]", reader.path_of("ipConfigurations"));
-        let configuration = read_configuration(world, draft, item, &path, &read)?;
-        read.push(configuration);
-    }
+    let wanted = "at least one with a name and a subnet";
+    let mut read = ip_configurations::read_all(draft, MAX_CONFIGURATIONS, wanted, |item, outer, before| {
+        read_configuration(world, draft, item, outer, before)
+    })?;
     choose_primary(&mut read)?;
     Ok(read)
 }
@@ -200,20 +183,10 @@ fn read_configuration(
     world: &World<'_>,
     draft: &Draft,
     item: &Value,
-    path: &str,
+    outer: &Reader<'_>,
     before: &[Value],
 ) -> Result<Value, ArmError> {
-    let outer = Reader::of(item, path)?;
-    let name = outer.required_text("name", "a name that no other has")?;
-    names::check_resource_name(name)?;
-    let same_name = |stored: &&Value| {
-        stored["name"]
-            .as_str()
-            .is_some_and(|other| other.eq_ignore_ascii_case(name))
-    };
-    if before.iter().any(|stored| same_name(&stored)) {
-        return Err(outer.wrong("name", "a name that no other ip configuration has"));
-    }
+    let name = ip_configurations::read_name(outer, before)?;
     let Some(reader) = outer.object("properties")? else {
         return Err(outer.missing("properties", "subnet, for example"));
     };
@@ -222,7 +195,7 @@ fn read_configuration(
     };
     check_subnet(world, draft, subnet, before)?;
     let existing = draft.existing.as_ref();
-    let kept = existing.and_then(|nic| nic.property("ipConfigurations").as_array()?.iter().find(same_name));
+    let kept = existing.and_then(|nic| ip_configurations::stored(nic).find(|it| ip_configurations::is_named(it, name)));
     let place = Place {
         world,
         nic: draft.id.as_str(),
@@ -230,17 +203,7 @@ fn read_configuration(
         before,
     };
     let (method, version, address) = read_address(&place, &reader, kept)?;
-    let public = resolve(world, draft, &reader, "publicIPAddress", public_ip_addresses::KIND)?;
-    if let Some(public) = public {
-        check_region(draft, draft.location(), public, public.location())?;
-        public_ip_addresses::check_free(world, public, &format!("{}/ipConfigurations/{name}", draft.id))?;
-        let taken = before.iter().any(|stored| {
-            reference_key(&stored["properties"]["publicIPAddress"]).as_deref() == Some(public.key().as_str())
-        });
-        if taken {
-            return Err(reader.wrong("publicIPAddress", "one that no other ip configuration has"));
-        }
-    }
+    let public = ip_configurations::read_public_address(world, draft, &reader, name, before)?;
     let primary = reader.boolean("primary")?.unwrap_or(false);
     let mut properties = item["properties"].as_object().cloned().unwrap_or_default();
     for name in CONFIGURATION_READ_ONLY {
@@ -265,6 +228,18 @@ fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource, before: &[V
             "RouteServerSubnetMustBeDedicated",
             format!(
                 "{} is the route server's alone. Put {} in another subnet.",
+                subnet.name(),
+                draft.id.name()
+            ),
+        )
+        .at(&subnet.id));
+    }
+    if subnet.name().eq_ignore_ascii_case(subnets::GATEWAY_SUBNET) {
+        // Azure's code for a subnet that belongs to another service is the subnet's own name (az §4.7).
+        return Err(ArmError::bad(
+            subnets::GATEWAY_SUBNET,
+            format!(
+                "Subnet '{}' can be used only for the Gateway resource. Put {} in another subnet.",
                 subnet.name(),
                 draft.id.name()
             ),

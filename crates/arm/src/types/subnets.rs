@@ -17,6 +17,8 @@ pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworks/subnets";
 
 /// The subnet that is the route server's alone (az §4.8).
 pub(crate) const ROUTE_SERVER_SUBNET: &str = "RouteServerSubnet";
+/// The subnet that virtual network gateways must be in, and nothing else.
+pub(crate) const GATEWAY_SUBNET: &str = "GatewaySubnet";
 
 pub(super) struct Subnets;
 

@@ -6,20 +6,18 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets};
+use super::subnets::GATEWAY_SUBNET;
+use super::{Draft, ResourceType, check_region, ip_configurations, resolve, subnets, virtual_network_peerings};
 use crate::address::first_free;
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
-use crate::names;
 use crate::read::Reader;
 use crate::resource::{Resource, reference_key};
 use crate::world::{Allocation, Index, World};
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworkGateways";
 
-/// The subnet that gateways must be in.
-const GATEWAY_SUBNET: &str = "GatewaySubnet";
 /// A gateway has two instances and, for point-to-site, one address more.
 const MAX_CONFIGURATIONS: usize = 3;
 
@@ -63,9 +61,9 @@ impl ResourceType for VirtualNetworkGateways {
     }
 
     fn show(&self, _world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
-        let shown = configurations(resource).map(|stored| {
+        let shown = ip_configurations::stored(resource).map(|stored| {
             let mut shown = stored.clone();
-            shown["id"] = json!(configuration_id(resource, stored));
+            shown["id"] = json!(ip_configurations::id(resource, stored));
             shown["properties"]["provisioningState"] = json!("Succeeded");
             shown
         });
@@ -73,11 +71,11 @@ impl ResourceType for VirtualNetworkGateways {
         let Some(settings) = properties.get_mut("bgpSettings") else {
             return;
         };
-        let addresses: Vec<&str> = configurations(resource).filter_map(address_of).collect();
+        let addresses: Vec<&str> = ip_configurations::stored(resource).filter_map(address_of).collect();
         settings["bgpPeeringAddress"] = json!(addresses.join(","));
-        let peering_addresses = configurations(resource).map(|stored| {
+        let peering_addresses = ip_configurations::stored(resource).map(|stored| {
             json!({
-                "ipconfigurationId": configuration_id(resource, stored),
+                "ipconfigurationId": ip_configurations::id(resource, stored),
                 "defaultBgpIpAddresses": [stored["properties"]["privateIPAddress"]],
                 "customBgpIpAddresses": [],
                 "tunnelIpAddresses": [],
@@ -87,8 +85,8 @@ impl ResourceType for VirtualNetworkGateways {
     }
 
     fn index(&self, resource: &Resource, index: &mut Index) {
-        for stored in configurations(resource) {
-            let holder = configuration_id(resource, stored);
+        for stored in ip_configurations::stored(resource) {
+            let holder = ip_configurations::id(resource, stored);
             if let Some(public) = reference_key(&stored["properties"]["publicIPAddress"]) {
                 index.public_ip_users.insert(public, holder.clone());
             }
@@ -124,15 +122,6 @@ impl ResourceType for VirtualNetworkGateways {
     }
 }
 
-fn configurations(gateway: &Resource) -> impl Iterator<Item = &Value> {
-    gateway.property("ipConfigurations").as_array().into_iter().flatten()
-}
-
-fn configuration_id(gateway: &Resource, stored: &Value) -> String {
-    let name = stored["name"].as_str().unwrap_or_default();
-    format!("{}/ipConfigurations/{name}", gateway.id)
-}
-
 fn address_of(stored: &Value) -> Option<&str> {
     stored["properties"]["privateIPAddress"].as_str()
 }
@@ -153,25 +142,10 @@ fn read_sku(reader: &Reader<'_>, kind: &str) -> Result<Value, ArmError> {
 }
 
 fn read_configurations(world: &World<'_>, draft: &Draft, kind: &str) -> Result<Vec<Value>, ArmError> {
-    let reader = draft.reader();
-    let items = reader.list("ipConfigurations")?.unwrap_or_default();
-    if items.is_empty() {
-        return Err(reader.missing(
-            "ipConfigurations",
-            "at least one with GatewaySubnet and a public IP address",
-        ));
-    }
-    if items.len() > MAX_CONFIGURATIONS {
-        return Err(reader.wrong("ipConfigurations", &format!("a list of at most {MAX_CONFIGURATIONS}")));
-    }
-    let mut read: Vec<Value> = Vec::new();
-    for (position, item) in items.iter().enumerate() {
-        let path = format!("{}[{position}]", reader.path_of("ipConfigurations"));
-        let outer = Reader::of(item, path)?;
-        let configuration = read_configuration(world, draft, kind, &outer, &read)?;
-        read.push(configuration);
-    }
-    Ok(read)
+    let wanted = "at least one with GatewaySubnet and a public IP address";
+    ip_configurations::read_all(draft, MAX_CONFIGURATIONS, wanted, |_, outer, before| {
+        read_configuration(world, draft, kind, outer, before)
+    })
 }
 
 fn read_configuration(
@@ -181,16 +155,7 @@ fn read_configuration(
     outer: &Reader<'_>,
     before: &[Value],
 ) -> Result<Value, ArmError> {
-    let name = outer.required_text("name", "a name that no other has")?;
-    names::check_resource_name(name)?;
-    let same_name = |stored: &&Value| {
-        stored["name"]
-            .as_str()
-            .is_some_and(|other| other.eq_ignore_ascii_case(name))
-    };
-    if before.iter().any(|stored| same_name(&stored)) {
-        return Err(outer.wrong("name", "a name that no other ip configuration has"));
-    }
+    let name = ip_configurations::read_name(outer, before)?;
     let Some(reader) = outer.object("properties")? else {
         return Err(outer.missing("properties", "subnet, for example"));
     };
@@ -198,23 +163,16 @@ fn read_configuration(
         return Err(reader.missing("subnet", "the id of GatewaySubnet"));
     };
     check_subnet(world, draft, subnet, before)?;
-    let public = resolve(world, draft, &reader, "publicIPAddress", public_ip_addresses::KIND)?;
+    let public = ip_configurations::read_public_address(world, draft, &reader, name, before)?;
     if public.is_none() && kind == "Vpn" {
         return Err(reader.missing(
             "publicIPAddress",
             "the id of a public IP address, which a VPN gateway needs",
         ));
     }
-    if let Some(public) = public {
-        check_region(draft, draft.location(), public, public.location())?;
-        public_ip_addresses::check_free(world, public, &format!("{}/ipConfigurations/{name}", draft.id))?;
-        let is_same = |stored: &Value| reference_key(&stored["properties"]["publicIPAddress"]) == Some(public.key());
-        if before.iter().any(is_same) {
-            return Err(reader.wrong("publicIPAddress", "one that no other ip configuration has"));
-        }
-    }
     let existing = draft.existing.as_ref();
-    let kept = existing.and_then(|gateway| configurations(gateway).find(same_name));
+    let kept = existing
+        .and_then(|gateway| ip_configurations::stored(gateway).find(|it| ip_configurations::is_named(it, name)));
     let address = match kept.and_then(address_of) {
         Some(address) => address.to_owned(),
         None => allocate(world, subnet, before)?,
@@ -312,6 +270,7 @@ fn check_only_one(world: &World<'_>, draft: &Draft, kind: &str, configurations: 
         .first()
         .and_then(|stored| reference_key(&stored["properties"]["subnet"]));
     let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
+    virtual_network_peerings::check_no_remote_gateways(world, network, "gateway")?;
     let others = world
         .index()
         .gateways

@@ -8,7 +8,7 @@ use super::{Draft, ResourceType, resolve};
 use crate::address::overlap;
 use crate::error::ArmError;
 use crate::handle::Mint;
-use crate::id::parent_key;
+use crate::id::{last_segment, parent_key};
 use crate::resource::Resource;
 use crate::world::{Index, World};
 
@@ -268,5 +268,24 @@ fn check_remote_gateways(world: &World<'_>, draft: &Draft, local: &str, remote: 
             ),
         ),
         _ => Ok(()),
+    }
+}
+
+/// A network that uses remote gateways has none of its own (az §2.8). `what` is about to be made in it.
+pub(super) fn check_no_remote_gateways(world: &World<'_>, network: &str, what: &str) -> Result<(), ArmError> {
+    let peerings = world.children(network, "virtualNetworkPeerings");
+    let uses = |peering: &&&Resource| peering.property("useRemoteGateways") == &json!(true);
+    match peerings.iter().find(uses) {
+        Some(peering) => Err(ArmError::bad(
+            "VnetHasRemoteGateways",
+            format!(
+                "Virtual network '{}' can't have a {what} while its peering {} uses remote gateways. Set useRemoteGateways to false \
+                 there first.",
+                last_segment(network),
+                peering.id
+            ),
+        )
+        .at(network)),
+        None => Ok(()),
     }
 }

@@ -179,3 +179,11 @@ pub fn peering(remote: &str, flags: &[&str]) -> Value {
     }
     body
 }
+
+/// What each path and body is refused with, after `setup`.
+pub fn check(setup: impl Fn() -> Lab, cases: Vec<(&str, Value, &str)>) {
+    let mut lab = setup();
+    for (path, body, code) in cases {
+        assert_eq!(lab.refusal(path, body.clone()), code, "PUT {path} {body}");
+    }
+}
