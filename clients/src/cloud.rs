@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::harness::TestLab;
 use lab::Topology;
+use lab::harness::TestLab;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -117,7 +117,11 @@ impl Cloud {
             .arg("--server")
             .arg(format!("unix:{}", socket.display()))
             .output()?;
-        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(output.stdout)
     }
 

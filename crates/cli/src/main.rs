@@ -3,8 +3,10 @@
 //! `main` itself starts no runtime: `lab` may have to enter a user namespace first, which only a process with one thread can do.
 //! Each verb starts the runtime it needs.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use client::ClientError;
 
@@ -74,6 +76,11 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Write a man page for every verb into a directory.
+    Man {
+        /// The directory; it is made.
+        directory: PathBuf,
+    },
     /// Our own small NVA, as the lab runs it.
     #[command(hide = true)]
     Nva(lab::NvaArgs),
@@ -104,6 +111,7 @@ fn main() -> ExitCode {
             let printed = output::print_text(&String::from_utf8_lossy(&script));
             printed.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
+        Command::Man { directory } => write_man_pages(&directory).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
@@ -112,6 +120,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn write_man_pages(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+        .with_context(|| format!("cannot write man pages into {}", directory.display()))
 }
 
 /// An error and its causes. Many of our errors tell their cause themselves, where it reads best; it is not told again then.
@@ -138,6 +152,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_a_man_page() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        write_man_pages(&directory.path().join("man1"))?;
+        let page = std::fs::read_to_string(directory.path().join("man1/routewright-routeserver-peering-show.1"))?;
+        assert!(page.contains("routeserver"), "{page}");
+        Ok(())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::output::{self, Column};
 use crate::resource::{Session, printed};
 use crate::target::{Output, Target};
 
-const PATH: &str = "/routewright/v1/service-principals";
+pub(crate) const PATH: &str = "/routewright/v1/service-principals";
 const COLUMNS: &[Column] = &[
     ("DisplayName", "/displayName"),
     ("ClientId", "/clientId"),

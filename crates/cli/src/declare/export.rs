@@ -113,10 +113,10 @@ pub(super) async fn of_group(session: &Session, group: &str) -> Result<Vec<Wante
     let mut found = Vec::new();
     for kind in &TYPES {
         let path = format!("{group}/providers/Microsoft.Network/{}", kind.name);
-        for resource in list(session, &path).await? {
+        for resource in session.list_all(&path).await? {
             let id = resource["id"].as_str().unwrap_or_default().to_owned();
             for child in kind.children {
-                for child in list(session, &format!("{id}/{child}")).await? {
+                for child in session.list_all(&format!("{id}/{child}")).await? {
                     let id = child["id"].as_str().unwrap_or_default().to_owned();
                     found.push(Wanted {
                         id,
@@ -131,26 +131,6 @@ pub(super) async fn of_group(session: &Session, group: &str) -> Result<Vec<Wante
         }
     }
     Ok(found)
-}
-
-/// All pages.
-async fn list(session: &Session, path: &str) -> Result<Vec<Value>, ClientError> {
-    let mut found = Vec::new();
-    let mut page = session.client.get(path).await?;
-    loop {
-        found.extend(page["value"].as_array().cloned().unwrap_or_default());
-        let next = page["nextLink"]
-            .as_str()
-            .and_then(|link| link.find("/subscriptions/").map(|at| link[at..].to_owned()));
-        let Some(next) = next else { return Ok(found) };
-        // The client adds the api-version itself.
-        let (path, query) = next.split_once('?').unwrap_or((&next, ""));
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| !pair.starts_with("api-version="))
-            .collect();
-        page = session.client.get(&format!("{path}?{}", kept.join("&"))).await?;
-    }
 }
 
 /// A resource without what the server adds, at any depth.

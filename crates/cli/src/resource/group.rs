@@ -76,7 +76,7 @@ pub(crate) async fn run(args: GroupArgs) -> Result<(), ClientError> {
         Verb::Show { name } => session.show(COLUMNS, &session.group_id(&name.name)?).await,
         Verb::List => {
             let path = format!("/subscriptions/{}/resourcegroups", session.target.subscription);
-            session.show(COLUMNS, &path).await
+            session.show_all(COLUMNS, &path).await
         }
         Verb::Exists { name } => {
             let found = session.client.get(&session.group_id(&name.name)?).await;

@@ -1,12 +1,20 @@
 //! The nouns of `az network`, with az's verbs and flags: every noun turns its flags into an id and a body, the rest is shared.
 
+mod common;
+mod deployment;
 mod group;
+mod local_gateway;
+mod monitor;
 mod nic;
+mod nsg;
 mod public_ip;
+mod role;
 mod route_table;
 mod routeserver;
 mod settings;
 mod vnet;
+mod vnet_gateway;
+mod vpn_connection;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -34,6 +42,20 @@ pub(crate) enum Noun {
     RouteTable(route_table::RouteTableArgs),
     /// Route servers and their peerings.
     Routeserver(routeserver::RouteServerArgs),
+    /// Network security groups.
+    Nsg(nsg::NsgArgs),
+    /// VPN and ExpressRoute gateways.
+    VnetGateway(vnet_gateway::VnetGatewayArgs),
+    /// The far ends of VPN connections.
+    LocalGateway(local_gateway::LocalGatewayArgs),
+    /// Connections of gateways.
+    VpnConnection(vpn_connection::VpnConnectionArgs),
+    /// ARM templates.
+    Deployment(deployment::DeploymentArgs),
+    /// Who may do what.
+    Role(role::RoleArgs),
+    /// The activity log and metrics.
+    Monitor(monitor::MonitorArgs),
 }
 
 /// Carries out a verb of a noun.
@@ -45,6 +67,13 @@ pub(crate) async fn run(noun: Noun) -> Result<(), ClientError> {
         Noun::PublicIp(args) => public_ip::run(args).await,
         Noun::RouteTable(args) => route_table::run(args).await,
         Noun::Routeserver(args) => routeserver::run(args).await,
+        Noun::Nsg(args) => nsg::run(args).await,
+        Noun::VnetGateway(args) => vnet_gateway::run(args).await,
+        Noun::LocalGateway(args) => local_gateway::run(args).await,
+        Noun::VpnConnection(args) => vpn_connection::run(args).await,
+        Noun::Deployment(args) => deployment::run(args).await,
+        Noun::Role(args) => role::run(args).await,
+        Noun::Monitor(args) => monitor::run(args).await,
     }
 }
 
@@ -201,7 +230,34 @@ impl Session {
                 self.target.subscription
             ),
         };
-        self.show(columns, &format!("{path}/{kind}")).await
+        self.show_all(columns, &format!("{path}/{kind}")).await
+    }
+
+    /// Prints a list.
+    pub(crate) async fn show_all(&self, columns: &[Column], path: &str) -> Result<(), ClientError> {
+        self.print(columns, &Value::Array(self.list_all(path).await?))
+    }
+
+    /// All pages of a list.
+    pub(crate) async fn list_all(&self, path: &str) -> Result<Vec<Value>, ClientError> {
+        let mut found = Vec::new();
+        let mut page = self.client.get(path).await?;
+        loop {
+            if let Some(items) = page["value"].as_array_mut() {
+                found.append(items);
+            }
+            let next = page["nextLink"]
+                .as_str()
+                .and_then(|link| link.find("/subscriptions/").map(|at| link[at..].to_owned()));
+            let Some(next) = next else { return Ok(found) };
+            // The client adds the api-version itself.
+            let (path, query) = next.split_once('?').unwrap_or((&next, ""));
+            let kept: Vec<&str> = query
+                .split('&')
+                .filter(|pair| !pair.starts_with("api-version="))
+                .collect();
+            page = self.client.get(&format!("{path}?{}", kept.join("&"))).await?;
+        }
     }
 
     /// As `az`: get, change, put the whole of it back.

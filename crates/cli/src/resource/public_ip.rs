@@ -3,12 +3,18 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Group, Location, NoWait, Session, Tags};
+use super::common::{Common, Kind, Named};
+use super::{Location, Session, Tags};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
 
-const KIND: &str = "publicIPAddresses";
+pub(super) const KIND: Kind = Kind {
+    path: "publicIPAddresses",
+    called: "public IP address",
+    columns: COLUMNS,
+    asks: false,
+};
 const COLUMNS: &[Column] = &[
     ("Name", "/name"),
     ("ResourceGroup", "/resourceGroup"),
@@ -26,15 +32,6 @@ pub(crate) struct PublicIpArgs {
     target: Target,
     #[command(subcommand)]
     verb: Verb,
-}
-
-#[derive(Debug, Args)]
-struct Named {
-    #[command(flatten)]
-    group: Group,
-    /// Name or id of the public IP address.
-    #[arg(short, long)]
-    name: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,28 +54,19 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Show a public IP address.
-    Show {
-        #[command(flatten)]
-        named: Named,
-    },
-    /// List public IP addresses.
-    List {
-        #[command(flatten)]
-        group: Group,
-    },
-    /// Delete a public IP address.
-    Delete {
+    /// Change a public IP address.
+    Update {
         #[command(flatten)]
         named: Named,
         #[command(flatten)]
-        _no_wait: NoWait,
+        tags: Tags,
     },
+    #[command(flatten)]
+    Common(Common),
 }
 
 pub(crate) async fn run(args: PublicIpArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
-    let id = |named: &Named| session.id(&named.group, KIND, &named.name);
     match args.verb {
         Verb::Create {
             named,
@@ -88,7 +76,7 @@ pub(crate) async fn run(args: PublicIpArgs) -> Result<(), ClientError> {
             version,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let mut body = json!({
                 "location": session.location(&location, &id).await?,
                 "sku": { "name": sku },
@@ -97,8 +85,11 @@ pub(crate) async fn run(args: PublicIpArgs) -> Result<(), ClientError> {
             tags.add_to(&mut body)?;
             session.create(COLUMNS, &id, &body).await
         }
-        Verb::Show { named } => session.show(COLUMNS, &id(&named)?).await,
-        Verb::List { group } => session.list(COLUMNS, &group, KIND).await,
-        Verb::Delete { named, .. } => session.delete(&id(&named)?).await,
+        Verb::Update { named, tags } => {
+            session
+                .update(COLUMNS, &named.id(&session, &KIND)?, |_| {}, &tags)
+                .await
+        }
+        Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }

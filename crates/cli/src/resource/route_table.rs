@@ -3,12 +3,24 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Group, Location, NoWait, Session, Tags, parse_bool};
+use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
+use super::{Group, Location, Session, Tags, parse_bool};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
 
-const KIND: &str = "routeTables";
+pub(super) const KIND: Kind = Kind {
+    path: "routeTables",
+    called: "route table",
+    columns: COLUMNS,
+    asks: false,
+};
+const ROUTE: Kind = Kind {
+    path: "routes",
+    called: "route",
+    columns: ROUTE_COLUMNS,
+    asks: false,
+};
 const COLUMNS: &[Column] = &[
     ("Name", "/name"),
     ("ResourceGroup", "/resourceGroup"),
@@ -34,15 +46,6 @@ pub(crate) struct RouteTableArgs {
     verb: Verb,
 }
 
-#[derive(Debug, Args)]
-struct Named {
-    #[command(flatten)]
-    group: Group,
-    /// Name or id of the route table.
-    #[arg(short, long)]
-    name: String,
-}
-
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Create a route table.
@@ -57,16 +60,6 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Show a route table.
-    Show {
-        #[command(flatten)]
-        named: Named,
-    },
-    /// List route tables.
-    List {
-        #[command(flatten)]
-        group: Group,
-    },
     /// Change a route table.
     Update {
         #[command(flatten)]
@@ -77,25 +70,11 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Delete a route table.
-    Delete {
-        #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
+    #[command(flatten)]
+    Common(Common),
     /// User-defined routes.
     #[command(subcommand)]
     Route(RouteVerb),
-}
-
-#[derive(Debug, Args)]
-struct RouteNamed {
-    #[command(flatten)]
-    table: Table,
-    /// Name or id of the route.
-    #[arg(short, long)]
-    name: String,
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +84,19 @@ struct Table {
     /// Name or id of the route table.
     #[arg(long)]
     route_table_name: Option<String>,
+}
+
+impl Parent for Table {
+    const KIND: &'static Kind = &KIND;
+    const FLAG: &'static str = "route-table-name";
+
+    fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.route_table_name.as_deref()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -125,37 +117,23 @@ enum RouteVerb {
     /// Create a route.
     Create {
         #[command(flatten)]
-        named: RouteNamed,
+        route: Child<Table>,
         #[command(flatten)]
         next_hop: NextHop,
-    },
-    /// Show a route.
-    Show {
-        #[command(flatten)]
-        named: RouteNamed,
-    },
-    /// List a table's routes.
-    List {
-        #[command(flatten)]
-        table: Table,
     },
     /// Change a route.
     Update {
         #[command(flatten)]
-        named: RouteNamed,
+        route: Child<Table>,
         #[command(flatten)]
         next_hop: NextHop,
     },
-    /// Delete a route.
-    Delete {
-        #[command(flatten)]
-        named: RouteNamed,
-    },
+    #[command(flatten)]
+    Common(CommonOfChild<Table>),
 }
 
 pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
-    let id = |named: &Named| session.id(&named.group, KIND, &named.name);
     match args.verb {
         Verb::Create {
             named,
@@ -163,7 +141,7 @@ pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
             disable_bgp_route_propagation,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let mut body = json!({ "location": session.location(&location, &id).await?, "properties": {} });
             if let Some(disable) = disable_bgp_route_propagation {
                 body["properties"]["disableBgpRoutePropagation"] = json!(disable);
@@ -171,14 +149,12 @@ pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
             tags.add_to(&mut body)?;
             session.create(COLUMNS, &id, &body).await
         }
-        Verb::Show { named } => session.show(COLUMNS, &id(&named)?).await,
-        Verb::List { group } => session.list(COLUMNS, &group, KIND).await,
         Verb::Update {
             named,
             disable_bgp_route_propagation,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let change = |properties: &mut serde_json::Map<_, _>| {
                 if let Some(disable) = disable_bgp_route_propagation {
                     properties.insert("disableBgpRoutePropagation".to_owned(), json!(disable));
@@ -186,14 +162,14 @@ pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
             };
             session.update(COLUMNS, &id, change, &tags).await
         }
-        Verb::Delete { named, .. } => session.delete(&id(&named)?).await,
+        Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Route(verb) => route(&session, verb).await,
     }
 }
 
 async fn route(session: &Session, verb: RouteVerb) -> Result<(), ClientError> {
     match verb {
-        RouteVerb::Create { named, next_hop } => {
+        RouteVerb::Create { route, next_hop } => {
             if next_hop.address_prefix.is_none() || next_hop.next_hop_type.is_none() {
                 return Err(ClientError::Usage(
                     "--address-prefix and --next-hop-type are needed".to_owned(),
@@ -201,20 +177,15 @@ async fn route(session: &Session, verb: RouteVerb) -> Result<(), ClientError> {
             }
             let mut body = json!({ "properties": {} });
             next_hop.apply(&mut body);
-            session.create(ROUTE_COLUMNS, &route_id(session, &named)?, &body).await
+            session.create(ROUTE_COLUMNS, &route.id(session, &ROUTE)?, &body).await
         }
-        RouteVerb::Show { named } => session.show(ROUTE_COLUMNS, &route_id(session, &named)?).await,
-        RouteVerb::List { table } => {
-            let path = format!("{}/routes", table_id(session, &table)?);
-            session.show(ROUTE_COLUMNS, &path).await
-        }
-        RouteVerb::Update { named, next_hop } => {
-            let id = route_id(session, &named)?;
+        RouteVerb::Update { route, next_hop } => {
+            let id = route.id(session, &ROUTE)?;
             let mut body = session.client.get(&id).await?;
             next_hop.apply(&mut body);
             session.create(ROUTE_COLUMNS, &id, &body).await
         }
-        RouteVerb::Delete { named } => session.delete(&route_id(session, &named)?).await,
+        RouteVerb::Common(verb) => verb.run(session, &ROUTE).await,
     }
 }
 
@@ -231,20 +202,4 @@ impl NextHop {
             }
         }
     }
-}
-
-fn table_id(session: &Session, table: &Table) -> Result<String, ClientError> {
-    match &table.route_table_name {
-        Some(name) => session.id(&table.group, KIND, name),
-        None => Err(ClientError::Usage(
-            "--route-table-name is needed where a name is no id".to_owned(),
-        )),
-    }
-}
-
-fn route_id(session: &Session, named: &RouteNamed) -> Result<String, ClientError> {
-    if named.name.starts_with('/') {
-        return Ok(named.name.clone());
-    }
-    session.child(&table_id(session, &named.table)?, "routes", &named.name)
 }

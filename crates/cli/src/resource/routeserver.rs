@@ -3,13 +3,25 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
 use super::settings::{self, SettingsVerb};
-use super::{Group, Location, NoWait, Session, Tags, WaitFor, Yes, parse_bool, reference};
+use super::{Group, Location, NoWait, Session, Tags, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
 use crate::output::{self, Column};
 use crate::target::{Output, Target};
 
-const KIND: &str = "virtualHubs";
+const KIND: Kind = Kind {
+    path: "virtualHubs",
+    called: "route server",
+    columns: COLUMNS,
+    asks: true,
+};
+const PEERING: Kind = Kind {
+    path: "bgpConnections",
+    called: "peering",
+    columns: PEERING_COLUMNS,
+    asks: true,
+};
 const COLUMNS: &[Column] = &[
     ("Name", "/name"),
     ("ResourceGroup", "/resourceGroup"),
@@ -50,15 +62,6 @@ pub(crate) struct RouteServerArgs {
 }
 
 #[derive(Debug, Args)]
-struct Named {
-    #[command(flatten)]
-    group: Group,
-    /// Name or id of the route server.
-    #[arg(short, long)]
-    name: String,
-}
-
-#[derive(Debug, Args)]
 struct Options {
     /// Which way wins when gateways know a prefix too.
     #[arg(long, value_parser = ["ASPath", "ExpressRoute", "VpnGateway"], ignore_case = true)]
@@ -90,16 +93,6 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Show a route server.
-    Show {
-        #[command(flatten)]
-        named: Named,
-    },
-    /// List route servers.
-    List {
-        #[command(flatten)]
-        group: Group,
-    },
     /// Change a route server.
     Update {
         #[command(flatten)]
@@ -112,22 +105,6 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Delete a route server with its peerings.
-    Delete {
-        #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        yes: Yes,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
-    /// Wait until a route server is in a state.
-    Wait {
-        #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        wait: WaitFor,
-    },
     /// What goes beyond Azure, for the route server.
     Settings {
         #[command(flatten)]
@@ -138,6 +115,8 @@ enum Verb {
     /// Peerings with NVAs.
     #[command(subcommand)]
     Peering(PeeringVerb),
+    #[command(flatten)]
+    Common(Common),
 }
 
 #[derive(Debug, Args)]
@@ -149,14 +128,20 @@ struct Server {
     routeserver: Option<String>,
 }
 
-#[derive(Debug, Args)]
-struct Peering {
-    #[command(flatten)]
-    server: Server,
-    /// Name or id of the peering.
-    #[arg(short, long)]
-    name: String,
+impl Parent for Server {
+    const KIND: &'static Kind = &KIND;
+    const FLAG: &'static str = "routeserver";
+
+    fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.routeserver.as_deref()
+    }
 }
+
+type Peering = Child<Server>;
 
 #[derive(Debug, Subcommand)]
 enum PeeringVerb {
@@ -173,16 +158,6 @@ enum PeeringVerb {
         #[command(flatten)]
         _no_wait: NoWait,
     },
-    /// Show a peering.
-    Show {
-        #[command(flatten)]
-        peering: Peering,
-    },
-    /// List peerings.
-    List {
-        #[command(flatten)]
-        server: Server,
-    },
     /// Change a peering.
     Update {
         #[command(flatten)]
@@ -193,22 +168,6 @@ enum PeeringVerb {
         /// The NVA's AS number.
         #[arg(long)]
         peer_asn: Option<u32>,
-    },
-    /// Delete a peering.
-    Delete {
-        #[command(flatten)]
-        peering: Peering,
-        #[command(flatten)]
-        yes: Yes,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
-    /// Wait until a peering is in a state.
-    Wait {
-        #[command(flatten)]
-        peering: Peering,
-        #[command(flatten)]
-        wait: WaitFor,
     },
     /// Routes that both instances have learned from the NVA.
     ListLearnedRoutes {
@@ -240,11 +199,12 @@ enum PeeringVerb {
         #[command(subcommand)]
         verb: SettingsVerb,
     },
+    #[command(flatten)]
+    Common(CommonOfChild<Server>),
 }
 
 pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
-    let id = |named: &Named| session.id(&named.group, KIND, &named.name);
     match args.verb {
         Verb::Create {
             named,
@@ -255,23 +215,21 @@ pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
             options,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let subnet = match (hosted_subnet, vnet_name) {
                 (Some(subnet), _) => subnet,
                 (None, vnet) => {
-                    let vnet = session.id(&named.group, super::vnet::KIND, &vnet.unwrap_or_default())?;
+                    let vnet = session.id(&named.group, vnet::KIND.path, &vnet.unwrap_or_default())?;
                     format!("{vnet}/subnets/RouteServerSubnet")
                 }
             };
-            let public_ip = session.id(&named.group, "publicIPAddresses", &public_ip_address)?;
+            let public_ip = session.id(&named.group, public_ip::KIND.path, &public_ip_address)?;
             let mut properties = Map::from_iter([("sku".to_owned(), json!("Standard"))]);
             options.apply(&mut properties);
             let mut hub = json!({ "location": session.location(&location, &id).await?, "properties": properties });
             tags.add_to(&mut hub)?;
             create(&session, &id, &hub, &subnet, &public_ip).await
         }
-        Verb::Show { named } => session.show(COLUMNS, &id(&named)?).await,
-        Verb::List { group } => session.list(COLUMNS, &group, KIND).await,
         Verb::Update {
             named,
             allow_b2b_traffic,
@@ -284,15 +242,18 @@ pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
                     properties.insert("allowBranchToBranchTraffic".to_owned(), json!(allow));
                 }
             };
-            session.update(COLUMNS, &id(&named)?, change, &tags).await
+            session
+                .update(COLUMNS, &named.id(&session, &KIND)?, change, &tags)
+                .await
         }
-        Verb::Delete { named, yes, .. } => {
-            let id = id(&named)?;
+        // The ip configuration goes first, as with `az`.
+        Verb::Common(Common::Delete { named, yes, .. }) => {
+            let id = named.id(&session, &KIND)?;
             yes.confirm(&format!("delete the route server {}", named.name))?;
             delete(&session, &id).await
         }
-        Verb::Wait { named, wait } => session.wait(&id(&named)?, &wait).await,
-        Verb::Settings { named, verb } => settings::run(&session, &id(&named)?, verb).await,
+        Verb::Common(verb) => verb.run(&session, &KIND).await,
+        Verb::Settings { named, verb } => settings::run(&session, &named.id(&session, &KIND)?, verb).await,
         Verb::Peering(verb) => peering(&session, verb).await,
     }
 }
@@ -332,7 +293,7 @@ async fn delete(session: &Session, id: &str) -> Result<(), ClientError> {
 }
 
 async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError> {
-    let id = |peering: &Peering| peering_id(session, peering);
+    let id = |peering: &Peering| peering.id(session, &PEERING);
     match verb {
         PeeringVerb::Create {
             peering,
@@ -344,11 +305,6 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
             let name = id.rsplit('/').next().unwrap_or_default();
             let body = json!({ "name": name, "properties": { "peerIp": peer_ip, "peerAsn": peer_asn } });
             session.create(PEERING_COLUMNS, &id, &body).await
-        }
-        PeeringVerb::Show { peering } => session.show(PEERING_COLUMNS, &id(&peering)?).await,
-        PeeringVerb::List { server } => {
-            let path = format!("{}/bgpConnections", server_id(session, &server)?);
-            session.show(PEERING_COLUMNS, &path).await
         }
         PeeringVerb::Update {
             peering,
@@ -363,12 +319,7 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
                 .update(PEERING_COLUMNS, &id(&peering)?, change, &Tags { tags: None })
                 .await
         }
-        PeeringVerb::Delete { peering, yes, .. } => {
-            let id = id(&peering)?;
-            yes.confirm(&format!("delete the peering {}", peering.name))?;
-            session.delete(&id).await
-        }
-        PeeringVerb::Wait { peering, wait } => session.wait(&id(&peering)?, &wait).await,
+        PeeringVerb::Common(verb) => verb.run(session, &PEERING).await,
         PeeringVerb::ListLearnedRoutes { peering } => routes(session, &id(&peering)?, "learnedRoutes").await,
         PeeringVerb::ListAdvertisedRoutes { peering } => routes(session, &id(&peering)?, "advertisedRoutes").await,
         PeeringVerb::ShowState { peering } => {
@@ -416,20 +367,4 @@ impl Options {
 fn min_capacity(text: &str) -> Result<u32, String> {
     let number = text.strip_prefix("min-capacity=").unwrap_or(text);
     number.parse().map_err(|_| "expected min-capacity=N".to_owned())
-}
-
-fn server_id(session: &Session, server: &Server) -> Result<String, ClientError> {
-    match &server.routeserver {
-        Some(name) => session.id(&server.group, KIND, name),
-        None => Err(ClientError::Usage(
-            "--routeserver is needed where a name is no id".to_owned(),
-        )),
-    }
-}
-
-fn peering_id(session: &Session, peering: &Peering) -> Result<String, ClientError> {
-    if peering.name.starts_with('/') {
-        return Ok(peering.name.clone());
-    }
-    session.child(&server_id(session, &peering.server)?, "bgpConnections", &peering.name)
 }

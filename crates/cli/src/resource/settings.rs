@@ -60,7 +60,7 @@ pub(crate) async fn run(session: &Session, id: &str, verb: SettingsVerb) -> Resu
             return Ok(());
         }
     };
-    printed(output::print_json(&result))
+    printed(output::print_whole(session.target.output, &result))
 }
 
 #[cfg(test)]

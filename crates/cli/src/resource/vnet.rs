@@ -3,12 +3,30 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{Group, Location, NoWait, Session, Tags, parse_bool, reference};
+use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
+use super::{Group, Location, Session, Tags, nsg, parse_bool, reference, route_table};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
 
-pub(super) const KIND: &str = "virtualNetworks";
+pub(super) const KIND: Kind = Kind {
+    path: "virtualNetworks",
+    called: "virtual network",
+    columns: COLUMNS,
+    asks: false,
+};
+const SUBNET: Kind = Kind {
+    path: "subnets",
+    called: "subnet",
+    columns: SUBNET_COLUMNS,
+    asks: false,
+};
+const PEERING: Kind = Kind {
+    path: "virtualNetworkPeerings",
+    called: "peering",
+    columns: PEERING_COLUMNS,
+    asks: false,
+};
 const COLUMNS: &[Column] = &[
     ("Name", "/name"),
     ("ResourceGroup", "/resourceGroup"),
@@ -44,31 +62,25 @@ pub(crate) struct VnetArgs {
 }
 
 #[derive(Debug, Args)]
-struct Named {
-    #[command(flatten)]
-    group: Group,
-    /// Name or id of the virtual network.
-    #[arg(short, long)]
-    name: String,
-}
-
-/// A child and the virtual network it is in.
-#[derive(Debug, Args)]
-struct Child {
-    #[command(flatten)]
-    network: Network,
-    /// Its name or id.
-    #[arg(short, long)]
-    name: String,
-}
-
-#[derive(Debug, Args)]
 struct Network {
     #[command(flatten)]
     group: Group,
     /// Name or id of the virtual network.
     #[arg(long)]
     vnet_name: Option<String>,
+}
+
+impl Parent for Network {
+    const KIND: &'static Kind = &KIND;
+    const FLAG: &'static str = "vnet-name";
+
+    fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.vnet_name.as_deref()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,16 +103,6 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Show a virtual network.
-    Show {
-        #[command(flatten)]
-        named: Named,
-    },
-    /// List virtual networks.
-    List {
-        #[command(flatten)]
-        group: Group,
-    },
     /// Change a virtual network.
     Update {
         #[command(flatten)]
@@ -111,13 +113,8 @@ enum Verb {
         #[command(flatten)]
         tags: Tags,
     },
-    /// Delete a virtual network.
-    Delete {
-        #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
+    #[command(flatten)]
+    Common(Common),
     /// Subnets.
     #[command(subcommand)]
     Subnet(SubnetVerb),
@@ -134,6 +131,9 @@ struct SubnetOptions {
     /// Name or id of its route table; "" removes it.
     #[arg(long)]
     route_table: Option<String>,
+    /// Name or id of its network security group; "" removes it.
+    #[arg(long, visible_alias = "nsg")]
+    network_security_group: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -141,34 +141,19 @@ enum SubnetVerb {
     /// Create a subnet.
     Create {
         #[command(flatten)]
-        child: Child,
+        child: Child<Network>,
         #[command(flatten)]
         options: SubnetOptions,
-    },
-    /// Show a subnet.
-    Show {
-        #[command(flatten)]
-        child: Child,
-    },
-    /// List subnets.
-    List {
-        #[command(flatten)]
-        network: Network,
     },
     /// Change a subnet.
     Update {
         #[command(flatten)]
-        child: Child,
+        child: Child<Network>,
         #[command(flatten)]
         options: SubnetOptions,
     },
-    /// Delete a subnet.
-    Delete {
-        #[command(flatten)]
-        child: Child,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
+    #[command(flatten)]
+    Common(CommonOfChild<Network>),
 }
 
 #[derive(Debug, Args)]
@@ -192,47 +177,31 @@ enum PeeringVerb {
     /// Create one side of a peering.
     Create {
         #[command(flatten)]
-        child: Child,
+        child: Child<Network>,
         /// Name or id of the other virtual network.
         #[arg(long)]
         remote_vnet: String,
         #[command(flatten)]
         options: PeeringOptions,
     },
-    /// Show a peering.
-    Show {
-        #[command(flatten)]
-        child: Child,
-    },
-    /// List peerings.
-    List {
-        #[command(flatten)]
-        network: Network,
-    },
     /// Change a peering.
     Update {
         #[command(flatten)]
-        child: Child,
+        child: Child<Network>,
         #[command(flatten)]
         options: PeeringOptions,
     },
     /// Take over the other side's address space after it has changed.
     Sync {
         #[command(flatten)]
-        child: Child,
+        child: Child<Network>,
     },
-    /// Delete one side of a peering.
-    Delete {
-        #[command(flatten)]
-        child: Child,
-        #[command(flatten)]
-        _no_wait: NoWait,
-    },
+    #[command(flatten)]
+    Common(CommonOfChild<Network>),
 }
 
 pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
-    let id = |named: &Named| session.id(&named.group, KIND, &named.name);
     match args.verb {
         Verb::Create {
             named,
@@ -242,7 +211,7 @@ pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
             subnet_prefixes,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let mut body = json!({
                 "location": session.location(&location, &id).await?,
                 "properties": { "addressSpace": { "addressPrefixes": address_prefixes } },
@@ -254,14 +223,12 @@ pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
             tags.add_to(&mut body)?;
             session.create(COLUMNS, &id, &body).await
         }
-        Verb::Show { named } => session.show(COLUMNS, &id(&named)?).await,
-        Verb::List { group } => session.list(COLUMNS, &group, KIND).await,
         Verb::Update {
             named,
             address_prefixes,
             tags,
         } => {
-            let id = id(&named)?;
+            let id = named.id(&session, &KIND)?;
             let change = |properties: &mut Map<String, Value>| {
                 if let Some(prefixes) = address_prefixes {
                     properties.insert("addressSpace".to_owned(), json!({ "addressPrefixes": prefixes }));
@@ -269,38 +236,33 @@ pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
             };
             session.update(COLUMNS, &id, change, &tags).await
         }
-        Verb::Delete { named, .. } => session.delete(&id(&named)?).await,
+        Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Subnet(verb) => subnet(&session, verb).await,
         Verb::Peering(verb) => peering(&session, verb).await,
     }
 }
 
 async fn subnet(session: &Session, verb: SubnetVerb) -> Result<(), ClientError> {
-    let id = |child: &Child| child_id(session, child, "subnets");
+    let id = |child: &Child<Network>| child.id(session, &SUBNET);
     match verb {
         SubnetVerb::Create { child, options } => {
             if options.address_prefixes.is_none() {
                 return Err(ClientError::Usage("--address-prefixes is needed".to_owned()));
             }
             let mut properties = Map::new();
-            options.apply(session, &child.network.group, &mut properties)?;
+            options.apply(session, &child.parent.group, &mut properties)?;
             let body = json!({ "properties": properties });
             session.create(SUBNET_COLUMNS, &id(&child)?, &body).await
-        }
-        SubnetVerb::Show { child } => session.show(SUBNET_COLUMNS, &id(&child)?).await,
-        SubnetVerb::List { network } => {
-            let path = format!("{}/subnets", network_id(session, &network)?);
-            session.show(SUBNET_COLUMNS, &path).await
         }
         SubnetVerb::Update { child, options } => {
             let id = id(&child)?;
             let mut body = session.client.get(&id).await?;
             if let Some(properties) = body["properties"].as_object_mut() {
-                options.apply(session, &child.network.group, properties)?;
+                options.apply(session, &child.parent.group, properties)?;
             }
             session.create(SUBNET_COLUMNS, &id, &body).await
         }
-        SubnetVerb::Delete { child, .. } => session.delete(&id(&child)?).await,
+        SubnetVerb::Common(verb) => verb.run(session, &SUBNET).await,
     }
 }
 
@@ -313,12 +275,18 @@ impl SubnetOptions {
                 properties.extend(members);
             }
         }
-        match self.route_table.as_deref() {
-            None => {}
-            Some("") => drop(properties.remove("routeTable")),
-            Some(name) => {
-                let id = session.id(group, "routeTables", name)?;
-                properties.insert("routeTable".to_owned(), reference(&id));
+        let references = [
+            ("routeTable", &route_table::KIND, &self.route_table),
+            ("networkSecurityGroup", &nsg::KIND, &self.network_security_group),
+        ];
+        for (member, kind, name) in references {
+            match name.as_deref() {
+                None => {}
+                Some("") => drop(properties.remove(member)),
+                Some(name) => {
+                    let id = session.id(group, kind.path, name)?;
+                    properties.insert(member.to_owned(), reference(&id));
+                }
             }
         }
         Ok(())
@@ -334,14 +302,14 @@ fn prefix_members(prefixes: &[String]) -> Value {
 }
 
 async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError> {
-    let id = |child: &Child| child_id(session, child, "virtualNetworkPeerings");
+    let id = |child: &Child<Network>| child.id(session, &PEERING);
     match verb {
         PeeringVerb::Create {
             child,
             remote_vnet,
             options,
         } => {
-            let remote = session.id(&child.network.group, KIND, &remote_vnet)?;
+            let remote = session.id(&child.parent.group, KIND.path, &remote_vnet)?;
             let mut properties = Map::from_iter([
                 ("remoteVirtualNetwork".to_owned(), reference(&remote)),
                 ("allowVirtualNetworkAccess".to_owned(), json!(false)),
@@ -352,11 +320,6 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
             options.apply(&mut properties);
             let body = json!({ "properties": properties });
             session.create(PEERING_COLUMNS, &id(&child)?, &body).await
-        }
-        PeeringVerb::Show { child } => session.show(PEERING_COLUMNS, &id(&child)?).await,
-        PeeringVerb::List { network } => {
-            let path = format!("{}/virtualNetworkPeerings", network_id(session, &network)?);
-            session.show(PEERING_COLUMNS, &path).await
         }
         PeeringVerb::Update { child, options } => {
             let change = |properties: &mut Map<_, _>| options.apply(properties);
@@ -370,7 +333,7 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
             let path = format!("{id}?syncRemoteAddressSpace=true");
             session.create(PEERING_COLUMNS, &path, &body).await
         }
-        PeeringVerb::Delete { child, .. } => session.delete(&id(&child)?).await,
+        PeeringVerb::Common(verb) => verb.run(session, &PEERING).await,
     }
 }
 
@@ -388,20 +351,4 @@ impl PeeringOptions {
             }
         }
     }
-}
-
-fn network_id(session: &Session, network: &Network) -> Result<String, ClientError> {
-    match &network.vnet_name {
-        Some(name) => session.id(&network.group, KIND, name),
-        None => Err(ClientError::Usage(
-            "--vnet-name is needed where a name is no id".to_owned(),
-        )),
-    }
-}
-
-fn child_id(session: &Session, child: &Child, kind: &str) -> Result<String, ClientError> {
-    if child.name.starts_with('/') {
-        return Ok(child.name.clone());
-    }
-    session.child(&network_id(session, &child.network)?, kind, &child.name)
 }

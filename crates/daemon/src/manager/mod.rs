@@ -45,6 +45,7 @@ use sign_in::SignIn;
 
 pub use serve::{ServeError, ServeOptions, check, run};
 
+pub use arm::read_loose_json;
 pub use arm::settings::{DEV_SUBSCRIPTION, DEV_TENANT};
 
 /// What requests are answered with.

@@ -1,0 +1,151 @@
+//! `routewright vpn-connection …`: what joins a virtual network gateway with a site, another gateway or a circuit.
+
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::common::{Common, Kind, Named};
+use super::{Location, NoWait, Session, Tags, local_gateway, parse_bool, reference, vnet_gateway};
+use crate::client::ClientError;
+use crate::output::Column;
+use crate::target::Target;
+
+const KIND: Kind = Kind {
+    path: "connections",
+    called: "connection",
+    columns: COLUMNS,
+    asks: false,
+};
+const COLUMNS: &[Column] = &[
+    ("Name", "/name"),
+    ("ResourceGroup", "/resourceGroup"),
+    ("Location", "/location"),
+    ("ConnectionType", "/connectionType"),
+    ("ConnectionStatus", "/connectionStatus"),
+    ("Gateway", "/virtualNetworkGateway1"),
+    ("ProvisioningState", "/provisioningState"),
+];
+
+/// Arguments of `routewright vpn-connection`.
+#[derive(Debug, Args)]
+pub(crate) struct VpnConnectionArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Key that both ends share; it is never shown.
+    #[arg(long)]
+    shared_key: Option<String>,
+    /// Whether the ends speak BGP.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    enable_bgp: Option<bool>,
+    /// Weight, 0 to 32000.
+    #[arg(long)]
+    routing_weight: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a connection.
+    #[command(group = ArgGroup::new("far_end").required(true).multiple(false))]
+    Create {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        location: Location,
+        /// Name or id of the virtual network gateway.
+        #[arg(long)]
+        vnet_gateway1: String,
+        /// To a site: name or id of the local network gateway.
+        #[arg(long, group = "far_end")]
+        local_gateway2: Option<String>,
+        /// To another virtual network: name or id of its gateway.
+        #[arg(long, group = "far_end")]
+        vnet_gateway2: Option<String>,
+        /// To a circuit: its id.
+        #[arg(long, group = "far_end", value_name = "ID")]
+        express_route_circuit2: Option<String>,
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        tags: Tags,
+        #[command(flatten)]
+        _no_wait: NoWait,
+    },
+    /// Change a connection.
+    Update {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        tags: Tags,
+    },
+    #[command(flatten)]
+    Common(Common),
+}
+
+pub(crate) async fn run(args: VpnConnectionArgs) -> Result<(), ClientError> {
+    let session = Session::new(args.target)?;
+    match args.verb {
+        Verb::Create {
+            named,
+            location,
+            vnet_gateway1,
+            local_gateway2,
+            vnet_gateway2,
+            express_route_circuit2,
+            options,
+            tags,
+            ..
+        } => {
+            let id = named.id(&session, &KIND)?;
+            let gateway = |kind: &Kind, name: &str| Ok(reference(&session.id(&named.group, kind.path, name)?));
+            let (connection_type, member, far_end) = match (local_gateway2, vnet_gateway2, express_route_circuit2) {
+                (Some(name), ..) => ("IPsec", "localNetworkGateway2", gateway(&local_gateway::KIND, &name)?),
+                (_, Some(name), _) => (
+                    "Vnet2Vnet",
+                    "virtualNetworkGateway2",
+                    gateway(&vnet_gateway::KIND, &name)?,
+                ),
+                (.., circuit) => ("ExpressRoute", "peer", reference(&circuit.unwrap_or_default())),
+            };
+            let mut properties = Map::from_iter([
+                ("connectionType".to_owned(), json!(connection_type)),
+                (
+                    "virtualNetworkGateway1".to_owned(),
+                    gateway(&vnet_gateway::KIND, &vnet_gateway1)?,
+                ),
+                (member.to_owned(), far_end),
+            ]);
+            options.apply(&mut properties);
+            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": properties });
+            tags.add_to(&mut body)?;
+            session.create(COLUMNS, &id, &body).await
+        }
+        Verb::Update { named, options, tags } => {
+            let id = named.id(&session, &KIND)?;
+            let change = |properties: &mut Map<_, _>| options.apply(properties);
+            session.update(COLUMNS, &id, change, &tags).await
+        }
+        Verb::Common(verb) => verb.run(&session, &KIND).await,
+    }
+}
+
+impl Options {
+    fn apply(&self, properties: &mut Map<String, Value>) {
+        let members = [
+            ("sharedKey", self.shared_key.as_ref().map(|key| json!(key))),
+            ("enableBgp", self.enable_bgp.map(|on| json!(on))),
+            ("routingWeight", self.routing_weight.map(|weight| json!(weight))),
+        ];
+        properties.extend(
+            members
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+        );
+    }
+}

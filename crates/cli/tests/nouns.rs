@@ -1,0 +1,289 @@
+//! Every noun of the command line against a real server: made, listed, shown, changed, deleted, with `az`'s flags.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A server of its own for each test; it ends with it.
+struct Server {
+    process: Child,
+    url: String,
+    place: TempDir,
+}
+
+impl Server {
+    fn start() -> Server {
+        let place = TempDir::new().unwrap();
+        let mut process = command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(place.path().join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line.trim().strip_prefix("routewright API ").unwrap().to_owned();
+        Server { process, url, place }
+    }
+
+    /// With a group, a virtual network and a Standard public address.
+    fn with_network() -> Server {
+        let server = Server::start();
+        server.does("group create -n g -l westeurope");
+        server.does("vnet create -g g -n hub --address-prefixes 10.77.0.0/16 --subnet-name RouteServerSubnet --subnet-prefixes 10.77.0.0/26");
+        server.does("vnet subnet create -g g --vnet-name hub -n GatewaySubnet --address-prefixes 10.77.255.0/27");
+        server.does("vnet subnet create -g g --vnet-name hub -n web --address-prefixes 10.77.1.0/24");
+        server.does("public-ip create -g g -n ip");
+        server
+    }
+
+    fn run(&self, words: &str) -> Output {
+        let words = shlex::split(words).unwrap();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        command(&words).args(["--server", &self.url]).output().unwrap()
+    }
+
+    /// What it prints as JSON.
+    fn does(&self, words: &str) -> Value {
+        let output = self.run(&format!("{words} -o json"));
+        assert!(output.status.success(), "{words}: {}", told(&output));
+        match output.stdout.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&output.stdout).unwrap(),
+        }
+    }
+
+    fn prints(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words}: {}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The words of a refusal, with its exit code.
+    fn refuses(&self, words: &str) -> (i32, String) {
+        let output = self.run(words);
+        (output.status.code().unwrap(), told(&output))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGTERM, so that it ends its instances too.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
+    command.args(words).env_remove("ROUTEWRIGHT_SERVER");
+    command
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_common_verbs_are_the_same_for_every_noun() {
+    let server = Server::with_network();
+    server.does("vnet create -g g -n spoke --address-prefixes 10.78.0.0/16");
+    server.does("routeserver create -g g -n rs --vnet-name hub --public-ip-address ip");
+    server.does("public-ip create -g g -n gateway-ip");
+    server.does("vnet-gateway create -g g -n gw --vnet hub --public-ip-addresses gateway-ip --asn 65010");
+    server.does(
+        "local-gateway create -g g -n site --gateway-ip-address 198.51.100.7 --local-address-prefixes 192.168.0.0/16",
+    );
+    let made = [
+        (
+            "vpn-connection",
+            "-g g",
+            "tunnel",
+            "--vnet-gateway1 gw --local-gateway2 site --shared-key s3cret",
+        ),
+        ("nsg", "-g g", "nsg", ""),
+        ("route-table", "-g g", "rt", "--disable-bgp-route-propagation"),
+        (
+            "route-table route",
+            "-g g --route-table-name rt",
+            "r",
+            "--address-prefix 0.0.0.0/0 --next-hop-type None",
+        ),
+        (
+            "nic",
+            "-g g",
+            "vm",
+            "--vnet-name hub --subnet web --network-security-group nsg",
+        ),
+        (
+            "vnet peering",
+            "-g g --vnet-name hub",
+            "to-spoke",
+            "--remote-vnet spoke --allow-vnet-access",
+        ),
+        (
+            "routeserver peering",
+            "-g g --routeserver rs",
+            "nva",
+            "--peer-ip 10.77.1.9 --peer-asn 65001",
+        ),
+    ];
+    for (noun, place, name, flags) in made {
+        server.does(&format!("{noun} create {place} -n {name} {flags}"));
+        let shown = server.does(&format!("{noun} show {place} -n {name}"));
+        assert_eq!(shown["name"], name, "{noun}");
+        let listed = server.does(&format!("{noun} list {place}"));
+        assert_eq!(listed[0]["name"], name, "{noun}");
+        server.does(&format!("{noun} wait {place} -n {name} --created"));
+        // By id, without group and parent.
+        let id = shown["id"].as_str().unwrap();
+        assert_eq!(server.does(&format!("{noun} show -n {id}")), shown, "{noun}");
+        let table = server.prints(&format!("{noun} list {place}"));
+        assert!(table.contains(name) && table.contains("----"), "{noun}: {table}");
+        let yaml = server.prints(&format!("{noun} show {place} -n {name} -o yaml"));
+        assert!(yaml.contains(&format!("name: {name}\n")), "{noun}: {yaml}");
+    }
+    let (code, told) = server.refuses("nsg delete -g g -n nsg");
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("InUseNetworkSecurityGroupCannotBeDeleted"), "{told}");
+    // Routes stay listed for their table until it goes, whichever way the loop turns.
+    for (noun, place, name, _) in made.iter().rev() {
+        server.does(&format!("{noun} delete {place} -n {name} --yes"));
+        let (code, told) = server.refuses(&format!("{noun} show {place} -n {name}"));
+        assert_eq!(code, 3, "{noun}: {told}");
+        server.does(&format!("{noun} wait {place} -n {name} --deleted"));
+    }
+    for (noun, name) in [("local-gateway", "site"), ("vnet-gateway", "gw"), ("routeserver", "rs")] {
+        server.does(&format!("{noun} delete -g g -n {name} --yes"));
+        assert_eq!(
+            server.does(&format!("{noun} list -g g")),
+            Value::Array(Vec::new()),
+            "{noun}"
+        );
+    }
+}
+
+#[test]
+fn updates_change_what_they_name_and_nothing_else() {
+    let server = Server::with_network();
+    server.does("nsg create -g g -n nsg --tags owner=net");
+    let subnet = server.does("vnet subnet update -g g --vnet-name hub -n web --network-security-group nsg");
+    assert!(subnet["networkSecurityGroup"]["id"].as_str().unwrap().ends_with("/nsg"));
+    let subnet = server.does("vnet subnet update -g g --vnet-name hub -n web --network-security-group ''");
+    assert_eq!(subnet["networkSecurityGroup"], Value::Null);
+    assert_eq!(subnet["addressPrefix"], "10.77.1.0/24");
+    server
+        .does("nic create -g g -n vm --vnet-name hub --subnet web --network-security-group nsg --public-ip-address ip");
+    let nic = server.does("nic update -g g -n vm --ip-forwarding --network-security-group ''");
+    assert_eq!(nic["enableIPForwarding"], true);
+    assert_eq!(nic["networkSecurityGroup"], Value::Null);
+    assert!(nic["ipConfigurations"][0]["publicIPAddress"]["id"].is_string());
+    server.does("public-ip create -g g -n gateway-ip");
+    server.does("vnet-gateway create -g g -n gw --vnet hub --public-ip-addresses gateway-ip");
+    let gateway = server.does("vnet-gateway update -g g -n gw --enable-bgp --asn 65020 --sku VpnGw2AZ");
+    assert_eq!(gateway["bgpSettings"]["asn"], 65020);
+    assert_eq!(gateway["sku"]["name"], "VpnGw2AZ");
+    for question in [
+        "list-bgp-peer-status",
+        "list-learned-routes",
+        "list-advertised-routes --peer 10.77.0.4",
+    ] {
+        let answer = server.does(&format!("vnet-gateway {question} -g g -n gw"));
+        assert!(answer.is_array(), "{question}: {answer}");
+    }
+}
+
+#[test]
+fn a_template_is_validated_deployed_and_told() {
+    let server = Server::start();
+    server.does("group create -n g -l westeurope");
+    let template = server.place.path().join("first.json");
+    let text = r#"{
+        // Comments are fine.
+        "parameters": { "name": { "type": "string" }, "off": { "type": "bool", "defaultValue": false } },
+        "resources": [{ "type": "Microsoft.Network/routeTables", "name": "[parameters('name')]", "location": "westeurope",
+                        "properties": { "disableBgpRoutePropagation": "[parameters('off')]" } }]
+    }"#;
+    std::fs::write(&template, text).unwrap();
+    let file = template.display();
+    server.does(&format!("deployment group validate -g g -f {file} -p name=rt"));
+    assert_eq!(server.does("route-table list -g g"), Value::Array(Vec::new()));
+    let done = server.does(&format!("deployment group create -g g -f {file} -p name=rt off=true"));
+    assert_eq!(
+        (&done["name"], &done["provisioningState"]),
+        (&"first".into(), &"Succeeded".into())
+    );
+    assert_eq!(
+        server.does("route-table show -g g -n rt")["disableBgpRoutePropagation"],
+        true
+    );
+    assert_eq!(server.does("deployment group list -g g")[0]["name"], "first");
+    let operations = server.does("deployment operation group list -g g -n first");
+    assert_eq!(operations[0]["targetResource"]["resourceName"], "rt");
+    let (code, told) = server.refuses(&format!("deployment group create -g g -f {file}"));
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("name"), "{told}");
+}
+
+#[test]
+fn roles_are_given_listed_and_taken_away() {
+    let server = Server::start();
+    server.does("group create -n g -l westeurope");
+    server.does("sp create -n robot");
+    let group = server.does("group show -n g")["id"].as_str().unwrap().to_owned();
+    server.does(&format!(
+        "role assignment create --assignee robot --role Reader --scope {group}"
+    ));
+    let listed = server.does(&format!("role assignment list --assignee robot --scope {group}"));
+    assert_eq!(listed[0]["roleDefinitionName"], "Reader");
+    let id = listed[0]["id"].as_str().unwrap();
+    server.does(&format!("role assignment delete --ids {id}"));
+    let listed = server.does(&format!("role assignment list --assignee robot --scope {group}"));
+    assert_eq!(listed, Value::Array(Vec::new()));
+
+    let file = server.place.path().join("role.json");
+    let role = format!(
+        r#"{{ "Name": "Peer admin", "Description": "Peers only.", "Actions": ["Microsoft.Network/virtualHubs/bgpConnections/*"],
+             "NotActions": [], "AssignableScopes": ["{group}"] }}"#
+    );
+    std::fs::write(&file, role).unwrap();
+    server.does(&format!("role definition create --role-definition {}", file.display()));
+    assert_eq!(
+        server.does("role definition list -n 'peer admin'")[0]["roleName"],
+        "Peer admin"
+    );
+    server.does("role definition delete -n 'Peer admin'");
+    assert_eq!(
+        server.does("role definition list -n 'peer admin'"),
+        Value::Array(Vec::new())
+    );
+}
+
+#[test]
+fn the_activity_log_and_metrics_tell_what_was_done_and_how_things_are() {
+    let server = Server::with_network();
+    server.does("routeserver create -g g -n rs --vnet-name hub --public-ip-address ip");
+    server.refuses("public-ip delete -g g -n ip");
+    let events = server.does("monitor activity-log list -g g --offset 1h --max-events 500");
+    let told = |status: &str, operation: &str| {
+        let mut events = events.as_array().unwrap().iter();
+        events.any(|it| it["status"]["value"] == status && it["operationName"]["value"] == operation)
+    };
+    assert!(told("Succeeded", "Microsoft.Network/virtualHubs/write"), "{events}");
+    assert!(told("Failed", "Microsoft.Network/publicIPAddresses/delete"), "{events}");
+    let id = server.does("routeserver show -g g -n rs")["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let table = server.prints(&format!(
+        "monitor metrics list --resource {id} --metric RoutingInfrastructureUnits"
+    ));
+    assert!(table.contains("RoutingInfrastructureUnits"), "{table}");
+    let definitions = server.does(&format!("monitor metrics list-definitions --resource {id}"));
+    assert_eq!(definitions.as_array().unwrap().len(), 5);
+}
