@@ -58,8 +58,10 @@ impl Event {
         self.status = status;
         self.refusal = refusal.map(|error| (error.code.clone(), cut(&error.message)));
         for text in [
+            &mut self.subscription,
             &mut self.action,
             &mut self.resource_id,
+            &mut self.method,
             &mut self.path,
             &mut self.correlation_id,
         ] {

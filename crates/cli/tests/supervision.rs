@@ -1,6 +1,7 @@
 //! Real processes: the manager may die and come back, the instances go on; an orderly stop ends all of them.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// No step takes longer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,6 +83,95 @@ async fn a_second_manager_is_refused_whether_by_directory_or_by_port() {
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && words.contains("--listen"), "{words}");
     manager.stop();
+}
+
+/// Whenever the manager is killed while clients write, what was acknowledged is there afterwards, as it was acknowledged, and the
+/// activity log has an event for each change and none for a change that was not made.
+#[tokio::test]
+async fn a_manager_that_is_killed_while_it_writes_loses_nothing_acknowledged_and_halves_nothing() {
+    const ROUNDS: usize = 12;
+    const WRITERS: usize = 4;
+    let data = tempfile::tempdir().unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for round in 0..=ROUNDS {
+        let mut manager = Manager::start(data.path());
+        let client = api::http::plain_client().build().unwrap();
+        let group = format!("{}{GROUP}", manager.url);
+        let made = client
+            .put(format!("{group}{VERSION}"))
+            .json(&json!({"location": "westeurope"}));
+        assert!(made.send().await.unwrap().status().is_success());
+        check_nothing_lost(&client, &manager.url, &acknowledged).await;
+        if round == ROUNDS {
+            manager.stop();
+            return;
+        }
+        let (told, mut tellings) = tokio::sync::mpsc::unbounded_channel();
+        for writer in 0..WRITERS {
+            let (client, group, told) = (client.clone(), group.clone(), told.clone());
+            tokio::spawn(async move {
+                for number in 0.. {
+                    let name = format!("t{round}-{writer}-{number}");
+                    let url = format!("{group}/{TABLES}/{name}{VERSION}");
+                    let put = client.put(url).json(&json!({"location": "westeurope"})).send().await;
+                    let Ok(answer) = put else { return };
+                    assert_eq!(answer.status().as_u16(), 201);
+                    let Ok(body) = answer.json::<Value>().await else { return };
+                    let _ = told.send((name, body["etag"].clone()));
+                }
+            });
+        }
+        drop(told);
+        for _ in 0..1 + 3 * round {
+            let (name, etag) = tellings.recv().await.expect("writers go on");
+            acknowledged.insert(name, etag);
+        }
+        manager.process.kill().unwrap();
+        manager.process.wait().unwrap();
+        // What was answered in the last moment counts as well; this ends when all writers have given up.
+        while let Some((name, etag)) = tellings.recv().await {
+            acknowledged.insert(name, etag);
+        }
+    }
+}
+
+const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg";
+const TABLES: &str = "providers/Microsoft.Network/routeTables";
+const VERSION: &str = "?api-version=2022-01-01";
+
+async fn check_nothing_lost(client: &reqwest::Client, url: &str, acknowledged: &BTreeMap<String, Value>) {
+    let tables = all(client, format!("{url}{GROUP}/{TABLES}{VERSION}")).await;
+    let found: BTreeMap<String, Value> = tables
+        .iter()
+        .map(|table| (table["name"].as_str().unwrap().to_owned(), table["etag"].clone()))
+        .collect();
+    for (name, etag) in acknowledged {
+        assert_eq!(found.get(name), Some(etag), "{name}");
+    }
+    let (subscription, _) = GROUP.split_once("/resourceGroups").unwrap();
+    let log = format!("{url}{subscription}/providers/Microsoft.Insights/eventtypes/management/values{VERSION}");
+    let events = all(client, log).await;
+    let mut logged: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event["resourceId"].as_str()?.split_once("/routeTables/"))
+        .map(|(_, name)| name)
+        .collect();
+    logged.sort_unstable();
+    let mut stored: Vec<&str> = found.keys().map(String::as_str).collect();
+    stored.sort_unstable();
+    assert_eq!(logged, stored);
+}
+
+/// Every item of a list, page by page.
+async fn all(client: &reqwest::Client, first: String) -> Vec<Value> {
+    let mut items = Vec::new();
+    let mut next = Some(first);
+    while let Some(url) = next {
+        let mut page: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+        next = page["nextLink"].as_str().map(str::to_owned);
+        items.append(page["value"].as_array_mut().unwrap());
+    }
+    items
 }
 
 #[test]

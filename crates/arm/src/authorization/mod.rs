@@ -7,6 +7,7 @@
 //! A role permits the actions that one of its `actions` matches and none of its `notActions`; what one role leaves out another may give. An
 //! assignment holds at its scope and below.
 
+mod linked;
 mod needed;
 mod resources;
 mod roles;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ArmError;
 
+pub use linked::{linked, linked_denied};
 pub use needed::{Needed, needed};
 pub use resources::{AccessChange, Asking, answer, is_authorization};
 pub use roles::{RoleDefinition, built_in};

@@ -288,6 +288,12 @@ impl Writer {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
+    use bgp::Asn;
+    use bgp::wire::{Announcement, PathAttributes};
+    use routeserver::delivery::{AgentId, NicAssignment};
+
     use super::*;
 
     #[test]
@@ -316,18 +322,131 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_disk_that_does_not_keep_up_costs_lines_and_their_number_is_told() {
-        let (chunks, received) = sync_channel(1);
-        let mut log = RouteLog {
+    fn log(capacity: usize) -> (RouteLog, Receiver<Vec<u8>>) {
+        let (chunks, received) = sync_channel(capacity);
+        let log = RouteLog {
             path: String::new(),
-            instance: 0,
+            instance: 1,
             chunks,
             lines: Vec::new(),
             waiting_lines: 0,
             left_out: 0,
             nics: FxHashMap::default(),
         };
+        (log, received)
+    }
+
+    fn lines(log: &mut RouteLog, received: &Receiver<Vec<u8>>) -> Vec<Value> {
+        log.flush();
+        let chunk = received.recv().unwrap();
+        let lines = chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    fn assignment(nic: &str, table: Option<u64>) -> ToAgent {
+        ToAgent::Nic(NicAssignment {
+            nic: nic.into(),
+            table: table.map(TableId),
+            addresses: Vec::new(),
+            subnet_prefixes: Vec::new(),
+            gateways: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_route_is_followed_from_its_announcement_to_the_nics_that_have_it() {
+        let (mut log, received) = log(1);
+        let prefix: IpNet = "10.250.0.0/16".parse().unwrap();
+        let next_hop = "10.1.1.4".parse().unwrap();
+        let attributes = PathAttributes::builder(next_hop)
+            .as_sequence(&[Asn(65001), Asn(65002)])
+            .build();
+        log.told(&assignment("gone", Some(7)));
+        log.told(&assignment("vm1", Some(7)));
+        log.told(&assignment("gone", None));
+        log.event(&Event::Announced {
+            peer: "nva".to_owned(),
+            announcement: Announcement {
+                attributes: Arc::new(attributes),
+                prefixes: vec![prefix],
+            },
+        });
+        let choice = rib::Choice {
+            next_hops: vec![next_hop],
+            fallback: Vec::new(),
+            rank: rib::Rank(3),
+        };
+        log.event(&Event::BestChanged {
+            route_server: "rs".to_owned(),
+            changes: vec![rib::Change {
+                prefix,
+                choice: Some(Arc::new(choice)),
+            }],
+        });
+        log.told(&ToAgent::Delta(Arc::new(TableUpdate {
+            table: TableId(7),
+            generation: 2,
+            groups: Vec::new(),
+            removed_groups: Vec::new(),
+            routes: Vec::new(),
+            removed: vec![prefix],
+        })));
+        log.heard(&Input::AgentInstalled {
+            agent: AgentId(1),
+            nic: "vm1".to_owned(),
+            table: TableId(7),
+            generation: 2,
+            problems: Vec::new(),
+        });
+        let lines = lines(&mut log, &received);
+        let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(
+            events,
+            [
+                "nicFollows",
+                "nicFollows",
+                "nicFollows",
+                "announced",
+                "best",
+                "told",
+                "installed"
+            ]
+        );
+        let [.., announced, best, told, installed] = &lines[..] else {
+            panic!("there are seven")
+        };
+        assert_eq!(
+            (&announced["peer"], &announced["asPath"]),
+            (&json!("nva"), &json!("65001 65002"))
+        );
+        assert_eq!(announced["prefixes"], json!(["10.250.0.0/16"]));
+        assert_eq!((&best["nextHops"], &best["rank"]), (&json!(["10.1.1.4"]), &json!(3)));
+        assert_eq!((&told["nics"], &told["generation"]), (&json!(["vm1"]), &json!(2)));
+        assert_eq!((&installed["nic"], &installed["problems"]), (&json!("vm1"), &json!([])));
+        assert!(lines.iter().all(|line| line["instance"] == 1 && line["at"].is_string()));
+    }
+
+    #[test]
+    fn a_large_change_takes_several_lines() {
+        let (mut log, received) = log(1);
+        let prefixes = (0..MAX_PREFIXES as u32 + 1)
+            .map(|n| IpNet::new(std::net::Ipv4Addr::from(n << 8).into(), 24).unwrap())
+            .collect();
+        log.event(&Event::Withdrawn {
+            peer: "nva".to_owned(),
+            prefixes,
+        });
+        let lines = lines(&mut log, &received);
+        let counts: Vec<_> = lines
+            .iter()
+            .map(|line| line["prefixes"].as_array().unwrap().len())
+            .collect();
+        assert_eq!(counts, [MAX_PREFIXES, 1]);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_costs_lines_and_their_number_is_told() {
+        let (mut log, received) = log(1);
         for _ in 0..3 {
             log.event(&Event::Converged);
             log.flush();

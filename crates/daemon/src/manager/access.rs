@@ -34,11 +34,40 @@ pub(crate) fn check(manager: &Manager, caller: &Caller, incoming: &Incoming, pat
     })
 }
 
+/// Refuses to make use of other resources that the caller has no role on.
+pub(crate) fn check_linked(manager: &Manager, caller: &Caller, request: &arm::Request) -> Result<(), ArmError> {
+    let Some(body) = &request.body else {
+        return Ok(());
+    };
+    let write = needed(request.method, &request.path);
+    manager
+        .core
+        .read(|state| require_linked(state, caller, write.as_ref(), body))
+}
+
+fn require_linked(state: &State, caller: &Caller, write: Option<&Needed>, body: &Value) -> Result<(), ArmError> {
+    let (Caller::Principal(it), Some(write)) = (caller, write) else {
+        return Ok(());
+    };
+    let linked = authorization::linked(&write.scope, body);
+    match linked.iter().find(|linked| require(state, caller, linked).is_err()) {
+        Some(linked) => Err(authorization::linked_denied(
+            &it.client_id,
+            &it.object_id,
+            write,
+            linked,
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Refuses what a deployment would change although its author could not change it by hand.
 pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) -> Result<(), ArmError> {
     for change in changes {
+        let mut body = None;
         let needed = match change {
             Change::Put(resource) => {
+                body = Some(&resource.body);
                 let before = state.resources.by_key.get(&resource.id.to_ascii_lowercase());
                 // A parent whose children change gets another etag, no more.
                 if before.is_some_and(|before| before.body == resource.body) {
@@ -50,6 +79,9 @@ pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) 
         };
         if let Some(needed) = needed {
             require(state, caller, &needed)?;
+            if let Some(body) = body {
+                require_linked(state, caller, Some(&needed), body)?;
+            }
         }
     }
     Ok(())

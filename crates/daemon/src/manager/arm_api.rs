@@ -38,6 +38,10 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
             }
         };
     }
+    // What a deployment names is looked at in what it makes.
+    if request.method != Method::Post && !is_deployment(&request) {
+        access::check_linked(manager, &asker.caller, &request)?;
+    }
     let mut response = match manager.core.write(asker, request).await? {
         Written::Ask(question, location) => {
             let result = ask::answer(manager, &question).await;
@@ -64,6 +68,11 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
     let name = "x-ms-ratelimit-remaining-subscription-writes";
     response.headers_mut().insert(name, left);
     Ok(response)
+}
+
+fn is_deployment(request: &Request) -> bool {
+    let mut segments = request.path.split('/');
+    segments.any(|segment| segment.eq_ignore_ascii_case("deployments"))
 }
 
 pub(crate) fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {

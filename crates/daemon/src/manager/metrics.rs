@@ -113,6 +113,11 @@ fn own(manager: &Manager) -> String {
         "Version of the stored intent.",
         vec![(String::new(), version)],
     );
+    gauge(
+        "store_writable",
+        "Whether the store took the last write.",
+        vec![(String::new(), u64::from(manager.core.store_problem().is_none()))],
+    );
     let per_instance = |value: fn(&super::keeper::Status) -> u64| {
         let statuses = manager.instances.iter();
         statuses

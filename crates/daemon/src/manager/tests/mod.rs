@@ -3,6 +3,7 @@
 
 mod activity;
 mod deployments;
+mod headers;
 mod hostile;
 mod issuer;
 mod roles;

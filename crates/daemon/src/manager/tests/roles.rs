@@ -263,3 +263,45 @@ async fn roles_go_with_what_they_were_assigned_at_and_with_whom() {
         "another group of the same name"
     );
 }
+
+#[tokio::test]
+async fn to_use_a_subnet_or_an_address_needs_a_role_on_it() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    world.put(OTHER, json!({"location": "westeurope"})).await;
+    let token = signed_in(&world, "Network Contributor", OTHER).await;
+    let subnet = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/hub/subnets/nva");
+    let nic = format!("{OTHER}/providers/Microsoft.Network/networkInterfaces/n");
+    let body = json!({"location": "westeurope", "properties": {"ipConfigurations": [
+        {"name": "one", "properties": {"subnet": {"id": subnet}}},
+    ]}});
+    let put = async || world.over_tls("PUT", &nic, Some(&token), &body.to_string()).await;
+    let refused = put().await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "LinkedAuthorizationFailed")
+    );
+    let words = refused.body["error"]["message"].as_str().unwrap();
+    assert!(
+        words.contains("'Microsoft.Network/virtualNetworks/subnets/join/action' on the linked scope"),
+        "{words}"
+    );
+    // Nor by way of a deployment.
+    let template = json!({"properties": {"mode": "Incremental", "template": {"resources": [
+        {"type": "Microsoft.Network/networkInterfaces", "apiVersion": "2023-11-01", "name": "n", "location": "westeurope",
+            "properties": body["properties"]},
+    ]}}});
+    let deployment = format!("{OTHER}/providers/Microsoft.Resources/deployments/d");
+    let owner = signed_in(&world, "Owner", OTHER).await;
+    let deployed = world
+        .over_tls("PUT", &deployment, Some(&owner), &template.to_string())
+        .await;
+    assert_eq!(deployed.code(), "LinkedAuthorizationFailed", "{}", deployed.text);
+    assert_eq!(
+        assign(&world, &object_id(&token), "Network Contributor", &subnet)
+            .await
+            .status,
+        201
+    );
+    assert_eq!(put().await.status, 201);
+}

@@ -53,6 +53,8 @@ async fn a_read_only_store_is_told_with_what_to_do_and_reads_go_on() {
     for problems in [&health.body["problems"], &report.body["problems"]] {
         assert!(problems.to_string().contains("the store takes no writes"), "{problems}");
     }
+    let metrics = world.get("/metrics").await.text;
+    assert!(metrics.contains("routewright_manager_store_writable 0"), "{metrics}");
     let stranger = world.over_tls("GET", "/healthz", None, "").await;
     assert_eq!((stranger.status, &stranger.body), (503, &json!({"status": "degraded"})));
 
