@@ -174,8 +174,8 @@ pub(crate) fn table(outcomes: &[Outcome], goals: &[&Goal]) -> String {
 impl Goal {
     fn wanted(&self) -> String {
         match self.wanted {
-            Faster(_, times) => format!("{times} × faster than the best of the others"),
-            Floor(_, times) => format!("within {times} × of the floor"),
+            Faster(_, times) => format!("≥ {times} × as fast as the best of the others"),
+            Floor(_, times) => format!("≤ {times} × what the floor takes"),
             AtMost(_, limit) => format!("≤ {}", number(limit)),
             NotBuilt(limit) => format!("≤ {limit}"),
         }

@@ -21,13 +21,29 @@ const PEERS: u32 = 8;
 const PEER_COUNTS: [u32; 8] = [2, 5, 10, 20, 50, 100, 200, 500];
 const SHARED_PREFIXES: u32 = 20_000;
 
-/// Both series, each speaker until the first size that it does not finish in time. `keep` gets each point as it is measured.
-pub(crate) fn run(kinds: &[Kind], patience: Duration, keep: &mut dyn FnMut(&[Outcome]) -> Result<()>) -> Result<()> {
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Over {
+    Prefixes,
+    Peers,
+}
+
+/// The series asked for, each speaker until the first size that it does not finish in time. `keep` gets each point as it is measured.
+pub(crate) fn run(
+    over: &[Over],
+    kinds: &[Kind],
+    patience: Duration,
+    keep: &mut dyn FnMut(&[Outcome]) -> Result<()>,
+) -> Result<()> {
     let prefixes = PREFIXES.map(|prefixes| (Scenario::GrowPrefixes, Shape::Overlap, PEERS, prefixes));
     let peers = PEER_COUNTS.map(|peers| (Scenario::GrowPeers, Shape::FanOut, peers, SHARED_PREFIXES / peers));
     for kind in kinds {
-        for series in [&prefixes[..], &peers[..]] {
-            for (scenario, shape, peers, prefixes) in series.iter().copied() {
+        for over in over {
+            let series = match over {
+                Over::Prefixes => prefixes,
+                Over::Peers => peers,
+            };
+            for (scenario, shape, peers, prefixes) in series {
                 let plan = Plan {
                     scenario,
                     workload: Workload { shape, peers, prefixes },

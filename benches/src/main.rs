@@ -29,6 +29,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use converge::{Depth, Plan};
+use grow::Over;
 use outcome::{Outcome, Record, Scenario};
 use speaker::Kind;
 use workload::{Shape, Workload};
@@ -76,6 +77,9 @@ enum Command {
     Lab,
     /// Convergence and memory as prefixes and peers become more; draws plots.
     Grow {
+        /// Only these series; both by default.
+        #[arg(long, value_delimiter = ',')]
+        over: Vec<Over>,
         /// Only these speakers.
         #[arg(long, value_delimiter = ',', default_values_t = [Kind::Floor, Kind::Routewright, Kind::Bird])]
         speakers: Vec<Kind>,
@@ -193,18 +197,20 @@ impl Run {
             Command::Peering => vec![peering::run()?],
             Command::Lab => vec![lab::run()?],
             Command::Grow {
+                over,
                 speakers,
                 patience,
                 plots,
-            } => return self.grow(&speakers, patience, &plots),
+            } => return self.grow(&over, &speakers, patience, &plots),
             Command::Report { .. } | Command::Floor { .. } => bail!("this measures nothing"),
         };
         println!("\n{}", report::tables(&outcomes));
         self.keep(&outcomes)
     }
 
-    fn grow(&mut self, speakers: &[Kind], patience: u64, plots: &Path) -> Result<()> {
-        grow::run(speakers, Duration::from_secs(patience.max(1)), &mut |outcomes| {
+    fn grow(&mut self, over: &[Over], speakers: &[Kind], patience: u64, plots: &Path) -> Result<()> {
+        let over = if over.is_empty() { Over::value_variants() } else { over };
+        grow::run(over, speakers, Duration::from_secs(patience.max(1)), &mut |outcomes| {
             self.keep(outcomes)
         })?;
         println!("\n{}", report::tables(&self.outcomes));

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::outcome::{FLOOR, OURS};
+
 /// One line.
 pub(crate) struct Series {
     pub(crate) name: String,
@@ -28,7 +30,8 @@ const BOTTOM: f64 = 46.0;
 /// Names at the ends of lines keep this distance.
 const LINE_HEIGHT: f64 = 14.0;
 
-const COLOURS: [&str; 6] = ["#e8590c", "#868e96", "#1c7ed6", "#2f9e44", "#9c36b5", "#b8860b"];
+const OUR_COLOUR: &str = "#e8590c";
+const OTHER_COLOURS: [&str; 4] = ["#1c7ed6", "#2f9e44", "#9c36b5", "#b8860b"];
 const GREY: &str = "#7d858c";
 
 /// The panels beside each other.
@@ -53,11 +56,17 @@ impl Panel {
         let x = Axis::over(points().map(|point| point.0), LEFT, PANEL_WIDTH - RIGHT);
         let y = Axis::over(points().map(|point| point.1), HEIGHT - BOTTOM, TOP);
         self.frame(out, &x, &y);
-        if let Some(first) = self.series.first().and_then(|series| series.points.first()) {
-            guide(out, &x, &y, *first);
-        }
         let mut labels = Vec::new();
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+        let mut others = OTHER_COLOURS.iter().cycle();
+        for series in &self.series {
+            let colour = match series.name.as_str() {
+                OURS => OUR_COLOUR,
+                FLOOR => GREY,
+                _ => others.next().unwrap_or(&GREY),
+            };
+            if let (OURS, Some(first)) = (series.name.as_str(), series.points.first()) {
+                guide(out, &x, &y, *first);
+            }
             let path: Vec<String> = series
                 .points
                 .iter()
@@ -73,7 +82,7 @@ impl Panel {
                 let _ = writeln!(out, "<circle cx=\"{cx}\" cy=\"{cy}\" r=\"3\" fill=\"{colour}\"/>");
             }
             if let Some(end) = series.points.last() {
-                labels.push((y.at(end.1), x.at(end.0), series.name.as_str(), *colour));
+                labels.push((y.at(end.1), x.at(end.0), series.name.as_str(), colour));
             }
         }
         names(out, labels);
@@ -95,19 +104,19 @@ impl Panel {
             HEIGHT - 8.0,
             self.axis
         );
-        for decade in x.decades() {
-            let at = x.at(decade);
+        for tick in x.ticks() {
+            let at = x.at(tick);
             grid(out, (at, TOP), (at, bottom));
-            let (text, below) = (short(decade), bottom + 17.0);
+            let (text, below) = (short(tick), bottom + 17.0);
             let _ = writeln!(
                 out,
                 "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>"
             );
         }
-        for decade in y.decades() {
-            let at = y.at(decade);
+        for tick in y.ticks() {
+            let at = y.at(tick);
             grid(out, (LEFT, at), (right, at));
-            let (text, left) = (short(decade), LEFT - 6.0);
+            let (text, left) = (short(tick), LEFT - 6.0);
             let _ = writeln!(
                 out,
                 "<text x=\"{left}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
@@ -154,7 +163,7 @@ fn names(out: &mut String, mut labels: Vec<(f64, f64, &str, &str)>) {
     }
 }
 
-/// A logarithmic axis over whole decades, from one place in the picture to another.
+/// A logarithmic axis, from one place in the picture to another. It begins and ends at 1, 2 or 5 times a power of ten.
 struct Axis {
     from: f64,
     to: f64,
@@ -163,18 +172,24 @@ struct Axis {
 }
 
 impl Axis {
-    fn over(values: impl Iterator<Item = f64> + Clone, start: f64, end: f64) -> Axis {
+    fn over(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Axis {
         let positive = values.filter(|value| *value > 0.0);
         let (least, most) = positive.fold((f64::MAX, f64::MIN_POSITIVE), |(least, most), value| {
             (least.min(value), most.max(value))
         });
-        let from = if least > most {
-            1.0
+        let (from, to) = if least > most {
+            (1.0, 10.0)
         } else {
-            10_f64.powf(least.log10().floor())
+            let below = steps(least).filter(|step| *step <= least * ROUNDING).last();
+            let above = steps(most).find(|step| *step * ROUNDING >= most);
+            (below.unwrap_or(least), above.unwrap_or(most))
         };
-        let to = 10_f64.powf(most.log10().ceil()).max(from * 10.0);
-        Axis { from, to, start, end }
+        Axis {
+            from,
+            to: to.max(from * 2.0),
+            start,
+            end,
+        }
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -182,11 +197,33 @@ impl Axis {
         self.start + share.min(1.0) * (self.end - self.start)
     }
 
-    fn decades(&self) -> impl Iterator<Item = f64> {
-        let count = (self.to / self.from).log10().round() as i32;
-        let from = self.from;
-        (0..=count).map(move |decade| from * 10_f64.powi(decade))
+    /// Where the grid's lines are: at the powers of ten or, on a short axis, also at 2 and 5 times those.
+    fn ticks(&self) -> Vec<f64> {
+        let decades = (self.to / self.from).log10();
+        let first = self.from.log10().floor() as i32;
+        (0..=decades.ceil() as i32 + 1)
+            .flat_map(|decade| steps(10_f64.powi(first + decade)).take(3))
+            .filter(|tick| decades < SHORT_AXIS_DECADES || is_power_of_ten(*tick))
+            .filter(|tick| (self.from..=self.to * ROUNDING).contains(&(tick * ROUNDING)))
+            .collect()
     }
+}
+
+/// An axis of less than so many decades has lines between them.
+const SHORT_AXIS_DECADES: f64 = 2.0;
+
+/// What powers of ten are wrong by, and more.
+const ROUNDING: f64 = 1.000_001;
+
+/// 1, 2, 5 and 10 times the power of ten below a value.
+fn steps(value: f64) -> impl Iterator<Item = f64> {
+    let decade = 10_f64.powf((value * ROUNDING).log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(move |times| times * decade)
+}
+
+fn is_power_of_ten(value: f64) -> bool {
+    let exponent = value.log10();
+    (exponent - exponent.round()).abs() < 1e-4
 }
 
 /// 10000 → 10 k.
@@ -204,14 +241,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_cover_whole_decades_and_put_their_ends_at_the_ends() {
+    fn axes_end_at_round_numbers_and_put_their_ends_at_the_ends() {
         let axis = Axis::over([20.0, 3_000.0].into_iter(), 100.0, 400.0);
-        assert_eq!(
-            axis.decades().map(f64::round).collect::<Vec<_>>(),
-            [10.0, 100.0, 1_000.0, 10_000.0]
-        );
-        assert_eq!((axis.at(10.0), axis.at(10_000.0)), (100.0, 400.0));
+        assert_eq!((axis.from.round(), axis.to.round()), (20.0, 5_000.0));
+        assert_eq!((axis.at(20.0), axis.at(axis.to)), (100.0, 400.0));
+        let axis = Axis::over([10.0, 10_000.0].into_iter(), 100.0, 400.0);
         assert!((axis.at(100.0) - 200.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn long_axes_have_lines_at_powers_of_ten_and_short_ones_between_them() {
+        let check = |least, most, ticks: &[f64]| {
+            let axis = Axis::over([least, most].into_iter(), 0.0, 1.0);
+            let rounded: Vec<f64> = axis
+                .ticks()
+                .iter()
+                .map(|tick| (tick * 1000.0).round() / 1000.0)
+                .collect();
+            assert_eq!(rounded, ticks);
+        };
+        check(10_000.0, 2_000_000.0, &[10_000.0, 100_000.0, 1_000_000.0]);
+        check(0.002, 0.3, &[0.01, 0.1]);
+        check(12.0, 60.0, &[10.0, 20.0, 50.0, 100.0]);
     }
 
     #[test]

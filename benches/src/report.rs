@@ -139,7 +139,10 @@ fn table(columns: &[Column], rows: &[&Outcome]) -> String {
     let mut table = Table::new(std::iter::once("").chain(columns.iter().map(|column| column.0)));
     let mut notes = String::new();
     for row in rows {
-        let name = format!("{}, {}", row.subject, sizes(row));
+        let name = match sizes(row) {
+            none if none.is_empty() => row.subject.clone(),
+            sizes => format!("{}, {sizes}", row.subject),
+        };
         for why in row.missing.values() {
             if let Missing::Failed(why) = why {
                 let _ = writeln!(notes, "\n{name}: {why}.");
@@ -229,6 +232,18 @@ mod tests {
         let mut outcome = Outcome::new(Scenario::A, OURS, SIZES);
         outcome.set_all([UpdateP50Ms, UpdateP99Ms, UpdateMaxMs], [0.1, 0.25, 1.0]);
         assert!(tables(&[outcome]).contains("| 0.10/0.25/1.00 "));
+    }
+
+    #[test]
+    fn the_document_shows_what_the_record_beside_it_holds() -> Result<()> {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let record = Record::read(&docs.join("performance.json"))?;
+        let text = fs::read_to_string(docs.join("performance.md"))?;
+        assert!(
+            replaced(&text, &document(&record)) == Some(text),
+            "run: cargo xtask bench report docs/performance.json --into docs/performance.md --plots docs"
+        );
+        Ok(())
     }
 
     #[test]
