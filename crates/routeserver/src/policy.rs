@@ -4,7 +4,7 @@
 //! single peers: every NVA is treated alike.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
@@ -61,7 +61,7 @@ impl ImportPolicy for ImportRules {
         if *prefix == self.subnet {
             return Some(RejectRule::OwnSubnet);
         }
-        if is_special_purpose(prefix) {
+        if SPECIAL_PURPOSE.covers(prefix) {
             return Some(RejectRule::SpecialPurposePrefix);
         }
         self.inside.covers(prefix).then_some(RejectRule::InsideVirtualNetwork)
@@ -90,32 +90,31 @@ fn is_usable_v4(address: Ipv4Addr) -> bool {
 
 /// Blocks that no router forwards by (RFC 6890), and addresses of the platform that every VM must reach (az has no row on
 /// them). A route that covers such a block, the default route above all, is none in it.
-const SPECIAL_PURPOSE: [IpNet; 10] = [
-    block_v4([0, 0, 0, 0], 8),
-    block_v4([127, 0, 0, 0], 8),
-    block_v4([169, 254, 0, 0], 16),
-    // Azure's DNS, DHCP and health probes.
-    block_v4([168, 63, 129, 16], 32),
-    block_v4([224, 0, 0, 0], 4),
-    block_v4([240, 0, 0, 0], 4),
-    block_v6(0, 8),
-    block_v6(0xfe80, 10),
-    block_v6(0xfec0, 10),
-    block_v6(0xff00, 8),
-];
+static SPECIAL_PURPOSE: LazyLock<PrefixSet> = LazyLock::new(|| {
+    let blocks = [
+        block_v4([0, 0, 0, 0], 8),
+        block_v4([127, 0, 0, 0], 8),
+        block_v4([169, 254, 0, 0], 16),
+        // Azure's DNS, DHCP and health probes.
+        block_v4([168, 63, 129, 16], 32),
+        block_v4([224, 0, 0, 0], 4),
+        block_v4([240, 0, 0, 0], 4),
+        block_v6(0, 8),
+        block_v6(0xfe80, 10),
+        block_v6(0xfec0, 10),
+        block_v6(0xff00, 8),
+    ];
+    blocks.into_iter().collect()
+});
 
-const fn block_v4(octets: [u8; 4], length: u8) -> IpNet {
+fn block_v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
     IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
 }
 
-const fn block_v6(first: u16, length: u8) -> IpNet {
+fn block_v6(first: u16, length: u8) -> IpNet {
     let address = Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0);
     IpNet::V6(ipnet::Ipv6Net::new_assert(address, length))
-}
-
-fn is_special_purpose(prefix: &IpNet) -> bool {
-    SPECIAL_PURPOSE.iter().any(|block| block.contains(prefix))
 }
 
 /// What one instance of a route server tells NVAs.
