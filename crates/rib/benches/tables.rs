@@ -10,7 +10,9 @@ use bgp::wire::{Announcement, EncodeContext, PathAttributes};
 use bgp::{Asn, BgpIdentifier, FamilySet, IpNet};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ipnet::Ipv4Net;
-use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, Preference, RejectRule, Rib, RouteSource};
+use rib::{
+    ExportPolicy, GroupKey, HashKey, ImportPolicy, PeerIndex, PeerInfo, Preference, RejectRule, Rib, RouteSource,
+};
 
 /// Prefixes that share one attribute set.
 const RUN: u32 = 5;
@@ -65,7 +67,7 @@ fn table(peer: u32, first: u32, prefixes: u32) -> Vec<Announcement> {
 }
 
 fn rib_with_peers(peers: u32) -> (Rib, Vec<PeerIndex>) {
-    let mut rib = Rib::new(Preference::ExpressRoute);
+    let mut rib = Rib::new(Preference::ExpressRoute, HashKey::new(1, 2));
     let indices = (0..peers)
         .map(|peer| {
             let address = Ipv4Addr::from_bits(0x0a00_0100 + peer);

@@ -1,15 +1,20 @@
 //! Attribute sets, each held once (a full table repeats them over and over), with what the decision process reads of them for
-//! every path beside the number, so that no path costs a walk through the set's bytes.
+//! every path apart from the sets, so that no path costs a walk through the set's bytes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp::wire::{Origin, PathAttributes};
 
-use crate::intern::{Interned, Interner, hash_of};
+use crate::hash::HashKey;
+use crate::ids::shrink;
+use crate::intern::Interner;
 
 /// Most attribute sets held at once: what a path's number has bits for. At some hundred octets each this is gigabytes away.
 pub(crate) const MAX_ATTRIBUTE_SETS: usize = 1 << 26;
+/// So many of them may be taken before peers' announcements are refused. The others are left for what we originate and tell:
+/// telling a route takes at most one set for each that was received.
+const MAX_RECEIVED_SETS: usize = MAX_ATTRIBUTE_SETS / 2;
 
 /// An attribute set's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,119 +32,130 @@ pub(crate) struct Summary {
     pub(crate) origin: Origin,
 }
 
-/// A set in little room: the bytes alone. What they mean is restored where it is needed, which is once per set and change.
+/// All attribute sets in use, received ones and told ones. A set is its bytes alone; what they mean is restored where it is
+/// needed, which is once per set and change.
 #[derive(Debug)]
-struct Stored {
-    bytes: Box<[u8]>,
-    summary: Summary,
-    /// Half of the hash, so that growing the index walks through slots and not through all bytes.
-    hash: u32,
-}
-
-impl Interned for Stored {
-    fn hash(&self) -> u64 {
-        widened(self.hash)
-    }
-}
-
-fn hash_of_set(next_hop: NextHopId, bytes: &[u8]) -> u32 {
-    (hash_of(&(next_hop, bytes)) >> 16) as u32
-}
-
-/// The index looks at both ends of a hash.
-fn widened(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
-}
-
-impl Interned for IpAddr {
-    fn hash(&self) -> u64 {
-        hash_of(self)
-    }
-}
-
-/// All attribute sets in use, received ones and told ones.
-#[derive(Debug, Default)]
 pub(crate) struct AttributeTable {
-    sets: Interner<Stored>,
+    key: HashKey,
+    sets: Interner<Box<[u8]>>,
+    /// By the sets' numbers.
+    summaries: Vec<Summary>,
     next_hops: Interner<IpAddr>,
     /// The set asked for last: decoders share the value among UPDATEs that repeat it.
     last: Option<(Arc<PathAttributes>, AttributesId)>,
+    /// [`MAX_RECEIVED_SETS`], and less in tests.
+    max_received: usize,
 }
 
 impl AttributeTable {
-    /// The number of a set, with one user counted. `None`: no number is left ([`MAX_ATTRIBUTE_SETS`]).
+    pub(crate) fn new(key: HashKey) -> AttributeTable {
+        AttributeTable {
+            key,
+            sets: Interner::default(),
+            summaries: Vec::new(),
+            next_hops: Interner::default(),
+            last: None,
+            max_received: MAX_RECEIVED_SETS,
+        }
+    }
+
+    /// The number of a set that a peer announces, with one user counted. `None`: too many are held ([`MAX_RECEIVED_SETS`]).
+    #[inline]
+    pub(crate) fn intern_received(&mut self, attributes: &Arc<PathAttributes>) -> Option<AttributesId> {
+        self.intern_below(self.max_received, attributes)
+    }
+
+    /// The number of a set of ours, with one user counted. `None`: no number is left ([`MAX_ATTRIBUTE_SETS`]).
     pub(crate) fn intern(&mut self, attributes: &Arc<PathAttributes>) -> Option<AttributesId> {
+        self.intern_below(MAX_ATTRIBUTE_SETS, attributes)
+    }
+
+    /// The number that stands for sets that could not be kept, with one user counted.
+    pub(crate) fn intern_unkept(&mut self) -> Option<AttributesId> {
+        self.intern(&Arc::new(PathAttributes::builder(Ipv4Addr::UNSPECIFIED.into()).build()))
+    }
+
+    #[inline]
+    fn intern_below(&mut self, limit: usize, attributes: &Arc<PathAttributes>) -> Option<AttributesId> {
         if let Some((last, id)) = &self.last
             && Arc::ptr_eq(last, attributes)
         {
             let id = *id;
-            self.sets.retain(id.0, 1);
+            self.retain(id, 1);
             return Some(id);
         }
-        let id = self.find(attributes).or_else(|| self.insert(attributes))?;
-        self.sets.retain(id.0, 1);
+        let id = self.find_or_insert(limit, attributes)?;
+        self.retain(id, 1);
         self.last = Some((Arc::clone(attributes), id));
         Some(id)
     }
 
-    fn find(&self, attributes: &PathAttributes) -> Option<AttributesId> {
-        let next_hop = self.find_next_hop(attributes.next_hop())?;
-        let bytes = attributes.as_bytes();
-        let same = |held: &Stored| held.summary.next_hop == next_hop && *held.bytes == *bytes;
-        let hash = widened(hash_of_set(next_hop, bytes));
-        self.sets.find(hash, same).map(AttributesId)
-    }
-
-    fn find_next_hop(&self, address: IpAddr) -> Option<NextHopId> {
-        self.next_hops
-            .find(hash_of(&address), |held| *held == address)
-            .map(NextHopId)
-    }
-
-    fn insert(&mut self, attributes: &PathAttributes) -> Option<AttributesId> {
-        if self.sets.len() >= MAX_ATTRIBUTE_SETS {
+    fn find_or_insert(&mut self, limit: usize, attributes: &PathAttributes) -> Option<AttributesId> {
+        let (address, bytes) = (attributes.next_hop(), attributes.as_bytes());
+        let address_hash = self.key.hash_of(&address);
+        let known = self.next_hops.find(address_hash, |_, held| *held == address);
+        let known = known.map(|id| (NextHopId(id), self.key.hash_of_octets(id, bytes)));
+        if let Some((next_hop, hash)) = known
+            && let Some(id) = self.sets.find(hash, |id, held| {
+                **held == *bytes && self.summaries[id as usize].next_hop == next_hop
+            })
+        {
+            return Some(AttributesId(id));
+        }
+        if self.sets.len() >= limit {
             return None;
         }
-        let address = attributes.next_hop();
-        let next_hop = self
-            .find_next_hop(address)
-            .unwrap_or_else(|| NextHopId(self.next_hops.insert(address)));
-        self.retain_next_hop(next_hop);
-        let stored = Stored {
-            hash: hash_of_set(next_hop, attributes.as_bytes()),
-            bytes: attributes.as_bytes().into(),
-            summary: Summary {
-                next_hop,
-                as_path_len: attributes.as_path_len(),
-                origin: attributes.origin(),
-            },
-        };
-        Some(AttributesId(self.sets.insert(stored)))
+        let (next_hop, hash) = known.unwrap_or_else(|| {
+            let id = self.next_hops.insert(address_hash, address);
+            (NextHopId(id), self.key.hash_of_octets(id, bytes))
+        });
+        Some(self.insert(next_hop, hash, attributes))
     }
 
-    /// Counts one more user.
-    pub(crate) fn retain(&mut self, id: AttributesId) {
-        self.sets.retain(id.0, 1);
+    fn insert(&mut self, next_hop: NextHopId, hash: u32, attributes: &PathAttributes) -> AttributesId {
+        self.retain_next_hop(next_hop);
+        let id = self.sets.insert(hash, attributes.as_bytes().into());
+        let summary = Summary {
+            next_hop,
+            as_path_len: attributes.as_path_len(),
+            origin: attributes.origin(),
+        };
+        match self.summaries.get_mut(id as usize) {
+            Some(free) => *free = summary,
+            None => self.summaries.push(summary),
+        }
+        AttributesId(id)
+    }
+
+    /// Counts more users.
+    #[inline]
+    pub(crate) fn retain(&mut self, id: AttributesId, users: u32) {
+        self.sets.retain(id.0, users);
     }
 
     /// Counts one user less; the set is forgotten with its last one.
+    #[inline]
     pub(crate) fn release(&mut self, id: AttributesId) {
-        let Some(gone) = self.sets.release(id.0, 1) else {
-            return;
-        };
-        self.release_next_hop(gone.summary.next_hop);
+        if self.sets.release(id.0).is_some() {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: AttributesId) {
+        self.release_next_hop(self.summary(id).next_hop);
         self.last.take_if(|(_, last)| *last == id);
+        self.summaries.truncate(self.sets.numbers());
+        shrink(&mut self.summaries);
     }
 
     /// The set of a number.
     pub(crate) fn get(&self, id: AttributesId) -> PathAttributes {
-        let Stored { bytes, summary, .. } = self.sets.get(id.0);
-        PathAttributes::restore(self.next_hop(summary.next_hop), bytes)
+        PathAttributes::restore(self.next_hop(self.summary(id).next_hop), self.sets.get(id.0))
     }
 
     #[inline]
     pub(crate) fn summary(&self, id: AttributesId) -> Summary {
-        self.sets.get(id.0).summary
+        self.summaries[id.0 as usize]
     }
 
     pub(crate) fn next_hop(&self, id: NextHopId) -> IpAddr {
@@ -153,7 +169,7 @@ impl AttributeTable {
 
     /// Counts one user of a next hop's number less.
     pub(crate) fn release_next_hop(&mut self, id: NextHopId) {
-        self.next_hops.release(id.0, 1);
+        self.next_hops.release(id.0);
     }
 
     /// How many sets are held.
@@ -164,5 +180,11 @@ impl AttributeTable {
     /// Slots allocated, for tests of what is given back.
     pub(crate) fn slots(&self) -> usize {
         self.sets.slots()
+    }
+
+    /// As if so many received sets were all that there is room for.
+    #[cfg(test)]
+    pub(crate) fn set_max_received(&mut self, sets: usize) {
+        self.max_received = sets;
     }
 }

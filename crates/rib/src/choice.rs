@@ -1,13 +1,11 @@
 //! Choices, each held once: many prefixes share next hops, fallback and rank.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-
-use rustc_hash::FxHasher;
 
 use crate::attributes::{AttributeTable, NextHopId};
 use crate::decision::{Choice, Rank};
-use crate::intern::{Interned, Interner};
+use crate::hash::HashKey;
+use crate::intern::Interner;
 
 /// A choice's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +17,11 @@ impl ChoiceId {
 }
 
 /// A choice written with the numbers of next hops, each list ascending and without repetition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Draft<'a> {
     pub(crate) next_hops: &'a [NextHopId],
     pub(crate) fallback: &'a [NextHopId],
     pub(crate) rank: Rank,
-}
-
-impl Draft<'_> {
-    fn hash(&self) -> u64 {
-        let mut hasher = FxHasher::default();
-        hasher.write_u64(self.rank.0);
-        hasher.write_usize(self.next_hops.len());
-        for next_hop in self.next_hops.iter().chain(self.fallback) {
-            next_hop.hash(&mut hasher);
-        }
-        hasher.finish()
-    }
 }
 
 #[derive(Debug)]
@@ -56,30 +42,33 @@ impl Stored {
     }
 }
 
-impl Interned for Stored {
-    fn hash(&self) -> u64 {
-        self.draft().hash()
-    }
-}
-
 /// All choices in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ChoiceTable {
+    key: HashKey,
     choices: Interner<Stored>,
 }
 
 impl ChoiceTable {
+    pub(crate) fn new(key: HashKey) -> ChoiceTable {
+        ChoiceTable {
+            key,
+            choices: Interner::default(),
+        }
+    }
+
     /// The number of a choice, with one user counted.
     pub(crate) fn intern(&mut self, draft: Draft<'_>, attributes: &mut AttributeTable) -> ChoiceId {
+        let hash = self.key.hash_of(&draft);
         let id = self
             .choices
-            .find(draft.hash(), |held| held.draft() == draft)
-            .unwrap_or_else(|| self.insert(draft, attributes));
+            .find(hash, |_, held| held.draft() == draft)
+            .unwrap_or_else(|| self.insert(hash, draft, attributes));
         self.choices.retain(id, 1);
         ChoiceId(id)
     }
 
-    fn insert(&mut self, draft: Draft<'_>, attributes: &mut AttributeTable) -> u32 {
+    fn insert(&mut self, hash: u32, draft: Draft<'_>, attributes: &mut AttributeTable) -> u32 {
         let ids: Box<[NextHopId]> = [draft.next_hops, draft.fallback].concat().into();
         // A number must go on to mean the same address while a choice is keyed by it.
         for id in &ids {
@@ -95,7 +84,7 @@ impl ChoiceTable {
             fallback: addresses(draft.fallback),
             rank: draft.rank,
         });
-        self.choices.insert(Stored { choice, ids })
+        self.choices.insert(hash, Stored { choice, ids })
     }
 
     /// Counts one more user.
@@ -110,11 +99,17 @@ impl ChoiceTable {
         if id == ChoiceId::NONE {
             return;
         }
-        if let Some(gone) = self.choices.release(id.0, 1) {
+        if let Some(gone) = self.choices.release(id.0) {
             for id in &gone.ids {
                 attributes.release_next_hop(*id);
             }
         }
+    }
+
+    /// Whether a next hop is in the choice, or in its fallback.
+    #[inline]
+    pub(crate) fn names(&self, id: ChoiceId, next_hop: NextHopId) -> bool {
+        id != ChoiceId::NONE && self.choices.get(id.0).ids.contains(&next_hop)
     }
 
     pub(crate) fn get(&self, id: ChoiceId) -> Option<Arc<Choice>> {

@@ -87,6 +87,8 @@ pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
 #[derive(Debug, Default)]
 pub(crate) struct IdSet {
     order: Vec<u32>,
+    /// So many at the beginning of `order` were taken out.
+    taken: usize,
     members: Vec<u64>,
 }
 
@@ -107,14 +109,15 @@ impl IdSet {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.taken == self.order.len()
     }
 
     /// Empties the set: its members in order of insertion. A big set gives its memory back; a small one, which is what a
     /// single UPDATE makes, keeps its bits.
     pub(crate) fn take(&mut self) -> Vec<u32> {
         const KEPT_WORDS: usize = 1024;
-        let order = std::mem::take(&mut self.order);
+        let mut order = std::mem::take(&mut self.order);
+        order.drain(..std::mem::take(&mut self.taken));
         if self.members.len() > KEPT_WORDS && order.len() > self.members.len() {
             self.members = Vec::new();
         } else {
@@ -127,13 +130,14 @@ impl IdSet {
 
     /// Takes out up to `most` members, those inserted first.
     pub(crate) fn take_some(&mut self, most: usize) -> Vec<u32> {
-        if self.order.len() <= most {
+        if self.order.len() - self.taken <= most {
             return self.take();
         }
-        let first: Vec<u32> = self.order.drain(..most).collect();
+        let first = self.order[self.taken..][..most].to_vec();
         for id in &first {
             self.members[*id as usize / 64] &= !(1 << (id % 64));
         }
+        self.taken += most;
         first
     }
 }
@@ -180,5 +184,19 @@ mod tests {
         assert_eq!(set.take(), [3, 70]);
         assert!(set.is_empty());
         assert!(set.insert(70));
+    }
+
+    #[test]
+    fn a_set_is_taken_piece_by_piece_while_it_grows() {
+        let mut set = IdSet::default();
+        for id in 0..10 {
+            set.insert(id);
+        }
+        assert_eq!(set.take_some(4), [0, 1, 2, 3]);
+        assert!(set.insert(1));
+        assert!(!set.insert(9));
+        assert_eq!(set.take_some(4), [4, 5, 6, 7]);
+        assert_eq!(set.take_some(4), [8, 9, 1]);
+        assert!(set.is_empty());
     }
 }

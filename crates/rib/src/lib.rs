@@ -9,6 +9,7 @@ mod attributes;
 mod choice;
 pub mod decision;
 pub mod export;
+mod hash;
 mod ids;
 mod intern;
 mod loc_rib;
@@ -24,6 +25,7 @@ mod view;
 
 pub use decision::{Choice, DecisionStep, Preference, Rank};
 pub use export::{ExportPolicy, GroupKey};
+pub use hash::HashKey;
 pub use peers::{PeerIndex, PeerInfo, RouteSource};
 pub use policy::{ImportPolicy, RejectRule};
 pub use report::{PathReport, Standing};

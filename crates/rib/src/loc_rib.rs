@@ -1,7 +1,8 @@
 //! Loc-RIB: the choice per prefix, and the path that peers are told (RFC 4271 §3.2, §9.1).
 //!
 //! What happens to a prefix only marks it; [`LocRib::decide`] then decides each marked prefix once, however often it was
-//! touched. Local routes never enter a choice, they only win what peers are told.
+//! touched. Marks of a table that is still arriving can be put off, so that its prefixes are not decided again with every peer
+//! that has its say. Local routes never enter a choice, they only win what peers are told.
 
 use bgp::wire::Origin;
 use rustc_hash::FxHashMap;
@@ -11,6 +12,7 @@ use crate::adj_rib_in::{AdjRibIn, Paths};
 use crate::attributes::{AttributeTable, AttributesId, NextHopId};
 use crate::choice::{ChoiceId, ChoiceTable, Draft};
 use crate::decision::{Candidate, Rank};
+use crate::hash::HashKey;
 use crate::ids::{IdSet, shrink};
 use crate::peers::{PeerIndex, Peers, RouteSource};
 use crate::prefix_table::{PrefixId, PrefixTable};
@@ -56,14 +58,24 @@ pub(crate) struct LocalRoute {
     pub(crate) attributes: AttributesId,
 }
 
+/// So many of the prefixes that were put off are decided at once: they take some milliseconds, and whoever says something else
+/// meanwhile waits no longer.
+const DUE_PREFIXES: usize = 16 * 1024;
+
 /// The Loc-RIB.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LocRib {
     entries: Vec<Entry>,
     choices: ChoiceTable,
     pub(crate) local: FxHashMap<PrefixId, LocalRoute>,
-    /// Prefixes to decide.
+    /// Prefixes to decide with the next [`LocRib::decide`].
     touched: IdSet,
+    /// Prefixes to decide when they are due.
+    put_off: IdSet,
+    /// Prefixes that are due: decided piece by piece.
+    due: IdSet,
+    /// Where marks go: to `put_off`, or to `touched`.
+    pub(crate) puts_off: bool,
     /// Prefixes whose best path changed since they were taken; each is held.
     changed: IdSet,
 }
@@ -90,12 +102,65 @@ struct Verdict {
 }
 
 impl LocRib {
+    pub(crate) fn new(key: HashKey) -> LocRib {
+        LocRib {
+            entries: Vec::new(),
+            choices: ChoiceTable::new(key),
+            local: FxHashMap::default(),
+            touched: IdSet::default(),
+            put_off: IdSet::default(),
+            due: IdSet::default(),
+            puts_off: false,
+            changed: IdSet::default(),
+        }
+    }
+
     /// Something happened to a prefix: it will be decided.
     #[inline]
     pub(crate) fn touch(&mut self, prefix: PrefixId, prefixes: &mut PrefixTable) {
-        if self.touched.insert(prefix.0) {
+        let marks = if self.puts_off {
+            &mut self.put_off
+        } else {
+            &mut self.touched
+        };
+        if marks.insert(prefix.0) {
             prefixes.hold(prefix);
         }
+    }
+
+    /// What was put off is due: each [`LocRib::decide`] decides some of it.
+    pub(crate) fn call_due(&mut self, prefixes: &mut PrefixTable) {
+        if self.due.is_empty() {
+            std::mem::swap(&mut self.due, &mut self.put_off);
+            return;
+        }
+        for id in self.put_off.take() {
+            if !self.due.insert(id) {
+                prefixes.release(PrefixId(id));
+            }
+        }
+    }
+
+    /// Whether something is due.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Whether nothing waits to be decided.
+    pub(crate) fn is_decided(&self) -> bool {
+        [&self.touched, &self.put_off, &self.due]
+            .iter()
+            .all(|set| set.is_empty())
+    }
+
+    /// Whether a path through this next hop can be part of what was decided for a prefix. If not, it ranks behind the runner-up, and
+    /// when it goes nothing else follows: most paths of a peer that dies are of this kind. (A prefix that is marked is decided in any
+    /// case, from what is stored then.)
+    #[inline]
+    pub(crate) fn counts_on(&self, prefix: PrefixId, next_hop: NextHopId) -> bool {
+        self.entries
+            .get(prefix.index())
+            .is_some_and(|entry| self.choices.names(entry.choice, next_hop))
     }
 
     /// What peers are told of a prefix must be looked at, whether or not its best path changes.
@@ -105,9 +170,10 @@ impl LocRib {
         }
     }
 
-    /// Decides what was touched.
+    /// Decides what was touched, and some of what is due.
     pub(crate) fn decide(&mut self, adj_rib_in: &AdjRibIn, peers: &Peers, tables: &mut Tables) -> Vec<Change> {
-        let touched = self.touched.take();
+        let mut touched = self.touched.take();
+        touched.extend(self.due.take_some(DUE_PREFIXES));
         let mut changes = Vec::with_capacity(touched.len());
         let mut paths = Paths::new();
         let mut verdict = Verdict {
@@ -179,7 +245,7 @@ impl LocRib {
     fn best_changed(&mut self, prefix: PrefixId, before: Best, now: Best, tables: &mut Tables) {
         // While it is entered, a number must not come to mean another set: what changed is seen by comparing numbers.
         if !now.is_none() {
-            tables.attributes.retain(now.attributes);
+            tables.attributes.retain(now.attributes, 1);
         }
         if !before.is_none() {
             tables.attributes.release(before.attributes);
@@ -231,7 +297,7 @@ impl LocRib {
 
     /// Nothing waits to be decided or told.
     pub(crate) fn is_settled(&self) -> bool {
-        self.touched.is_empty() && self.changed.is_empty()
+        self.is_decided() && self.changed.is_empty()
     }
 
     /// Every choice over learned routes.

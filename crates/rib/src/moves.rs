@@ -48,12 +48,12 @@ impl Move {
 
 /// By originator first: a group leaves out one peer per originator.
 pub(crate) fn sort_by_originator(moves: &mut [Move]) {
-    moves.sort_by_key(|it| (it.originator, it.key()));
+    moves.sort_unstable_by_key(|it| (it.originator, it.key(), it.prefix));
 }
 
 /// For a single reader, who doesn't mind the originator.
 pub(crate) fn sort_by_attributes(moves: &mut [Move]) {
-    moves.sort_by_key(Move::key);
+    moves.sort_unstable_by_key(|it| (it.key(), it.prefix));
 }
 
 /// Appends sorted moves as UPDATEs until `out` is at least `limit` long. How many moves are in it.

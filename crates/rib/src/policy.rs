@@ -39,11 +39,14 @@ pub enum RejectRule {
     SpecialPurposePrefix,
     /// The AS_PATH of an external peer is empty: it would win against everybody who says who they are.
     EmptyAsPath,
+    /// More different attribute sets are held than there is room for: the route's own are not kept, and it does not compete. It must be
+    /// announced again when there is room.
+    OutOfAttributeSets,
 }
 
 impl RejectRule {
     /// Every rule.
-    pub const ALL: [RejectRule; 10] = [
+    pub const ALL: [RejectRule; 11] = [
         RejectRule::OwnAsn,
         RejectRule::AsZero,
         RejectRule::OwnSubnet,
@@ -54,6 +57,7 @@ impl RejectRule {
         RejectRule::FamilyDisabled,
         RejectRule::SpecialPurposePrefix,
         RejectRule::EmptyAsPath,
+        RejectRule::OutOfAttributeSets,
     ];
 
     /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.

@@ -1,12 +1,15 @@
 //! Prefixes and their dense numbers. A prefix has a number as long as somebody holds it: a path, a local route, a view that
 //! tells it, a change that waits.
 
+use std::hash::Hash;
+
 use bgp::{Family, IpNet};
 use hashbrown::HashTable;
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::hash::{HashKey, widened};
 use crate::ids::{IdAllocator, shrink};
-use crate::intern::{hash_of, shrink_index};
+use crate::intern::shrink_index;
 
 /// Most prefixes known at once; the public Internet has about 1.3 million.
 pub(crate) const MAX_PREFIXES: usize = 1 << 28;
@@ -22,8 +25,9 @@ impl PrefixId {
 }
 
 /// All prefixes that have a number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PrefixTable {
+    hash_key: HashKey,
     keys: Vec<Key>,
     holders: Vec<u32>,
     ids: IdAllocator,
@@ -33,17 +37,28 @@ pub(crate) struct PrefixTable {
 }
 
 impl PrefixTable {
+    pub(crate) fn new(hash_key: HashKey) -> PrefixTable {
+        PrefixTable {
+            hash_key,
+            keys: Vec::new(),
+            holders: Vec::new(),
+            ids: IdAllocator::default(),
+            index: HashTable::new(),
+            ipv6: Ipv6Prefixes::default(),
+        }
+    }
+
     /// The number of a prefix, if it has one.
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
         let (keys, ipv6) = (&self.keys, &self.ipv6);
         let id = match prefix {
             IpNet::V4(v4) => {
                 let key = Key::ipv4(v4);
-                self.index.find(hash_of(&key), |id| keys[*id as usize] == key)
+                self.index.find(self.hash_of(&key), |id| keys[*id as usize] == key)
             }
             IpNet::V6(v6) => self
                 .index
-                .find(hash_of(v6), |id| ipv6.get(keys[*id as usize]) == Some(v6)),
+                .find(self.hash_of(v6), |id| ipv6.get(keys[*id as usize]) == Some(v6)),
         };
         id.map(|id| PrefixId(*id))
     }
@@ -82,9 +97,10 @@ impl PrefixTable {
                 self.holders.push(0);
             }
         }
-        let (keys, ipv6) = (&self.keys, &self.ipv6);
-        self.index
-            .insert_unique(ipv6.hash(key), id, |id| ipv6.hash(keys[*id as usize]));
+        let (keys, ipv6, hash_key) = (&self.keys, &self.ipv6, self.hash_key);
+        self.index.insert_unique(ipv6.hash(key, hash_key), id, |id| {
+            ipv6.hash(keys[*id as usize], hash_key)
+        });
         Some(PrefixId(id))
     }
 
@@ -122,7 +138,10 @@ impl PrefixTable {
 
     fn forget(&mut self, id: PrefixId) {
         let key = self.keys[id.index()];
-        if let Ok(entry) = self.index.find_entry(self.ipv6.hash(key), |held| *held == id.0) {
+        if let Ok(entry) = self
+            .index
+            .find_entry(self.ipv6.hash(key, self.hash_key), |held| *held == id.0)
+        {
             entry.remove();
         }
         self.ipv6.remove(key);
@@ -132,8 +151,13 @@ impl PrefixTable {
         self.holders.truncate(self.ids.len());
         shrink(&mut self.keys);
         shrink(&mut self.holders);
-        let (keys, ipv6) = (&self.keys, &self.ipv6);
-        shrink_index(&mut self.index, |id| ipv6.hash(keys[*id as usize]));
+        let (keys, ipv6, hash_key) = (&self.keys, &self.ipv6, self.hash_key);
+        shrink_index(&mut self.index, |id| ipv6.hash(keys[*id as usize], hash_key));
+    }
+
+    #[inline]
+    fn hash_of(&self, prefix: &impl Hash) -> u64 {
+        widened(self.hash_key.hash_of(prefix))
     }
 
     /// The numbers in use, ascending.
@@ -208,8 +232,11 @@ impl Ipv6Prefixes {
     }
 
     /// The hash of a key's prefix, of either family.
-    fn hash(&self, key: Key) -> u64 {
-        self.get(key).map_or_else(|| hash_of(&key), hash_of)
+    fn hash(&self, key: Key, hash_key: HashKey) -> u64 {
+        widened(match self.get(key) {
+            Some(prefix) => hash_key.hash_of(prefix),
+            None => hash_key.hash_of(&key),
+        })
     }
 }
 
@@ -224,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_prefix_keeps_its_number_while_it_is_held() {
-        let mut table = PrefixTable::default();
+        let mut table = PrefixTable::new(HashKey::new(1, 2));
         let prefixes = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/9", "::/0", "2001:db8::/32"].map(net);
         let ids = prefixes.map(|prefix| table.find_or_insert(&prefix, PrefixId(0)).unwrap());
         for (id, prefix) in ids.iter().zip(&prefixes) {
@@ -242,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_wrong_guess_is_no_harm() {
-        let mut table = PrefixTable::default();
+        let mut table = PrefixTable::new(HashKey::new(1, 2));
         let first = table.find_or_insert(&net("10.0.0.0/8"), PrefixId(77)).unwrap();
         table.hold(first);
         assert_ne!(table.find_or_insert(&net("10.0.0.0/9"), first), Some(first));

@@ -12,6 +12,7 @@ use crate::adj_rib_out::AdjRibOut;
 use crate::attributes::AttributesId;
 use crate::decision::{Choice, Preference};
 use crate::export::{ExportPolicy, GroupKey};
+use crate::hash::HashKey;
 use crate::loc_rib::{LocRib, LocalRoute};
 use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource};
 use crate::policy::{ImportPolicy, RejectRule};
@@ -59,7 +60,7 @@ pub struct Usage {
 /// All routing state of one route server instance.
 ///
 /// Inputs only mark prefixes; [`Rib::decide`] decides each marked one once, [`Rib::flush`] tells the peers. Call the two in
-/// this order after a batch of inputs.
+/// this order after a batch of inputs. What comes while [`Rib::put_off`] holds is decided later, from [`Rib::call_due`] on.
 #[derive(Debug)]
 pub struct Rib {
     pub(crate) preference: Preference,
@@ -70,16 +71,25 @@ pub struct Rib {
     pub(crate) adj_rib_out: AdjRibOut,
 }
 
+/// What an announcement changed.
+#[derive(Default)]
+struct News {
+    stored: u32,
+    received: usize,
+    accepted: usize,
+    no_longer_accepted: usize,
+}
+
 /// Peers.
 impl Rib {
-    /// An empty RIB.
-    pub fn new(preference: Preference) -> Rib {
+    /// An empty RIB. Peers must not be able to guess the key.
+    pub fn new(preference: Preference, key: HashKey) -> Rib {
         Rib {
             preference,
             peers: Peers::default(),
-            tables: Tables::default(),
+            tables: Tables::new(key),
             adj_rib_in: AdjRibIn::default(),
-            loc_rib: LocRib::default(),
+            loc_rib: LocRib::new(key),
             adj_rib_out: AdjRibOut::default(),
         }
     }
@@ -115,37 +125,42 @@ impl Rib {
         let Some(mut likely) = self.peers.get(peer).map(|peer| peer.likely_next) else {
             return;
         };
-        let Some(attributes) = self.tables.attributes.intern(&announcement.attributes) else {
-            return self.withdraw(peer, &announcement.prefixes);
+        let (attributes, refused) = match self.tables.attributes.intern_received(&announcement.attributes) {
+            Some(attributes) => (attributes, policy.refuse_attributes(peer, &announcement.attributes)),
+            None => match self.tables.attributes.intern_unkept() {
+                Some(unkept) => (unkept, Some(RejectRule::OutOfAttributeSets)),
+                None => return,
+            },
         };
-        let refused = policy.refuse_attributes(peer, &announcement.attributes);
+        let mut news = News::default();
         for prefix in &announcement.prefixes {
             let verdict = refused.or_else(|| policy.refuse_prefix(peer, prefix));
             if let Some(id) = self.tables.prefixes.find_or_insert(prefix, likely) {
-                self.insert(peer, id, attributes, verdict);
+                self.insert(peer, id, Path::new(attributes, verdict), &mut news);
                 likely = PrefixId(id.0 + 1);
             }
         }
+        self.tables.attributes.retain(attributes, news.stored);
         self.tables.attributes.release(attributes);
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.likely_next = likely;
+            peer.received += news.received;
+            peer.accepted = peer.accepted + news.accepted - news.no_longer_accepted;
         }
     }
 
+    /// The path's attribute set gets its users when all prefixes of the announcement are stored; until then the caller is one.
     #[inline]
-    fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, attributes: AttributesId, verdict: Option<RejectRule>) {
-        let path = Path::new(attributes, verdict);
+    fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path, news: &mut News) {
         let before = self.adj_rib_in.insert(peer, prefix, path);
         if before == Some(path) {
             return;
         }
-        self.tables.attributes.retain(attributes);
         let accepted_before = before.is_some_and(Path::is_accepted);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.received += usize::from(before.is_none());
-            peer.accepted += usize::from(path.is_accepted());
-            peer.accepted -= usize::from(accepted_before);
-        }
+        news.stored += 1;
+        news.received += usize::from(before.is_none());
+        news.accepted += usize::from(path.is_accepted());
+        news.no_longer_accepted += usize::from(accepted_before);
         match before {
             Some(before) => self.tables.attributes.release(before.attributes()),
             None => self.tables.prefixes.hold(prefix),
@@ -204,7 +219,10 @@ impl Rib {
             peer.accepted -= usize::from(path.is_accepted());
         }
         if path.is_accepted() {
-            self.loc_rib.touch(prefix, &mut self.tables.prefixes);
+            let next_hop = self.tables.attributes.summary(path.attributes()).next_hop;
+            if self.loc_rib.counts_on(prefix, next_hop) {
+                self.loc_rib.touch(prefix, &mut self.tables.prefixes);
+            }
         }
         self.tables.attributes.release(path.attributes());
         self.tables.prefixes.release(prefix);
@@ -216,6 +234,9 @@ impl Rib {
         let mut news = Vec::new();
         for (peer, prefix, path) in self.adj_rib_in.all() {
             let id = path.attributes();
+            if path.verdict() == Some(RejectRule::OutOfAttributeSets) {
+                continue;
+            }
             let refused = match asked {
                 Some((same_peer, same_id, refused)) if (same_peer, same_id) == (peer, id) => refused,
                 _ => policy.refuse_attributes(peer, &self.tables.attributes.get(id)),
@@ -299,8 +320,29 @@ impl Rib {
         self.tables.prefixes.release(prefix);
     }
 
-    /// Decides every prefix that something happened to since the last call, and hands out what changed in the Loc-RIB.
-    /// What is to be told to peers becomes pending.
+    /// From now on what happens is part of a table that is still arriving (true): its prefixes wait for [`Rib::call_due`]. Or it is
+    /// not (false): they are decided with the next [`Rib::decide`].
+    pub fn put_off(&mut self, puts_off: bool) {
+        self.loc_rib.puts_off = puts_off;
+    }
+
+    /// What was put off is to be decided now, some of it with each [`Rib::decide`] until [`Rib::has_due`] says no.
+    pub fn call_due(&mut self) {
+        self.loc_rib.call_due(&mut self.tables.prefixes);
+    }
+
+    /// Whether some of what was put off is to be decided now.
+    pub fn has_due(&self) -> bool {
+        self.loc_rib.has_due()
+    }
+
+    /// Whether nothing waits to be decided.
+    pub fn is_decided(&self) -> bool {
+        self.loc_rib.is_decided()
+    }
+
+    /// Decides every prefix that something happened to since the last call and was not put off, and hands out what changed in the
+    /// Loc-RIB. What is to be told to peers becomes pending.
     pub fn decide(&mut self) -> Vec<Change> {
         self.loc_rib.decide(&self.adj_rib_in, &self.peers, &mut self.tables)
     }
@@ -343,5 +385,112 @@ impl Rib {
             self.peers.reuse_numbers();
         }
         more
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use bgp::{Asn, BgpIdentifier};
+
+    use super::*;
+    use crate::report::Standing;
+
+    struct AcceptAll;
+
+    impl ImportPolicy for AcceptAll {
+        fn refuse_attributes(&self, _: PeerIndex, _: &PathAttributes) -> Option<RejectRule> {
+            None
+        }
+        fn refuse_prefix(&self, _: PeerIndex, _: &IpNet) -> Option<RejectRule> {
+            None
+        }
+    }
+
+    fn rib_with_a_peer() -> (Rib, PeerIndex) {
+        let mut rib = Rib::new(Preference::ExpressRoute, HashKey::new(1, 2));
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let peer = rib.add_peer(PeerInfo {
+            identifier: BgpIdentifier(address),
+            address: address.into(),
+            asn: Asn(65001),
+            external: true,
+            source: RouteSource::Nva,
+            import_preference: 0,
+        });
+        (rib, peer)
+    }
+
+    fn announcement(prefix: &str, asn: u32) -> Announcement {
+        let attributes = PathAttributes::builder(Ipv4Addr::new(10, 0, 0, 1).into()).as_sequence(&[Asn(asn)]);
+        Announcement {
+            attributes: Arc::new(attributes.build()),
+            prefixes: vec![prefix.parse().unwrap()],
+        }
+    }
+
+    fn standing(rib: &Rib, prefix: &str) -> Standing {
+        rib.explain(&prefix.parse().unwrap())[0].standing
+    }
+
+    #[test]
+    fn a_route_whose_attributes_find_no_room_is_kept_and_says_why_it_does_not_compete() {
+        let (mut rib, peer) = rib_with_a_peer();
+        rib.tables.attributes.set_max_received(1);
+        rib.announce(peer, &announcement("10.1.0.0/16", 65001), &AcceptAll);
+        rib.announce(peer, &announcement("10.2.0.0/16", 65002), &AcceptAll);
+        rib.reconsider(&AcceptAll);
+        assert_eq!(rib.decide().len(), 1);
+        assert_eq!(
+            rib.counts(peer),
+            Counts {
+                received: 2,
+                accepted: 1,
+                advertised: 0
+            }
+        );
+        let refused = Standing::Rejected(RejectRule::OutOfAttributeSets);
+        assert_eq!(standing(&rib, "10.2.0.0/16"), refused);
+
+        rib.withdraw(peer, &["10.1.0.0/16".parse().unwrap(), "10.2.0.0/16".parse().unwrap()]);
+        rib.decide();
+        rib.announce(peer, &announcement("10.2.0.0/16", 65002), &AcceptAll);
+        assert_eq!(standing(&rib, "10.2.0.0/16"), Standing::Best);
+        rib.clear_peer(peer);
+        rib.decide();
+        rib.decide();
+        assert_eq!(rib.usage().attribute_sets, 0);
+    }
+
+    #[test]
+    fn what_is_put_off_is_decided_when_it_is_due_and_other_changes_at_once() {
+        let (mut rib, peer) = rib_with_a_peer();
+        rib.put_off(true);
+        rib.announce(peer, &announcement("10.1.0.0/16", 65001), &AcceptAll);
+        rib.put_off(false);
+        rib.announce(peer, &announcement("10.2.0.0/16", 65001), &AcceptAll);
+        let prefixes =
+            |changes: Vec<Change>| -> Vec<String> { changes.iter().map(|change| change.prefix.to_string()).collect() };
+        assert_eq!(prefixes(rib.decide()), ["10.2.0.0/16"]);
+        assert!(!rib.is_decided() && !rib.has_due());
+        rib.call_due();
+        assert!(rib.has_due());
+        assert_eq!(prefixes(rib.decide()), ["10.1.0.0/16"]);
+        assert!(rib.is_decided());
+    }
+
+    #[test]
+    fn a_large_table_is_decided_piece_by_piece() {
+        let (mut rib, peer) = rib_with_a_peer();
+        let mut large = announcement("10.0.0.0/16", 65001);
+        let prefix = |n: u32| IpNet::V4(ipnet::Ipv4Net::new(Ipv4Addr::from_bits(n << 8), 24).unwrap());
+        large.prefixes = (0..20_000).map(prefix).collect();
+        rib.put_off(true);
+        rib.announce(peer, &large, &AcceptAll);
+        rib.call_due();
+        let pieces: Vec<usize> = std::iter::from_fn(|| rib.has_due().then(|| rib.decide().len())).collect();
+        assert_eq!(pieces, [16_384, 3_616]);
     }
 }

@@ -72,7 +72,7 @@ impl ToldTable {
         let before = self.at(prefix);
         if !now.is_nothing() {
             tables.prefixes.hold(prefix);
-            tables.attributes.retain(now.attributes);
+            tables.attributes.retain(now.attributes, 1);
             self.count += 1;
             *self.by_originator.entry(now.originator).or_default() += 1;
             if self.told.len() <= prefix.index() {

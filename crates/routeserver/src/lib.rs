@@ -7,6 +7,7 @@
 //! Input::Agent ──┘                                   └─► Output::Event                              (to logs and metrics)
 //! ```
 
+mod arrival;
 pub mod delivery;
 pub mod instance;
 pub mod intent;

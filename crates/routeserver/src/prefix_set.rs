@@ -8,6 +8,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PrefixSet {
     ipv4: Vec<Range<u32>>,
+    /// One bit for each first octet of an address that some member has: most routes are told apart by it.
+    ipv4_first_octets: [u64; 4],
     ipv6: Vec<Range<u128>>,
 }
 
@@ -19,7 +21,11 @@ impl PrefixSet {
     #[inline]
     pub(crate) fn covers(&self, prefix: &IpNet) -> bool {
         match prefix {
-            IpNet::V4(prefix) => covers(&self.ipv4, range_v4(prefix)),
+            IpNet::V4(prefix) => {
+                let range = range_v4(prefix);
+                let octet = (range.0 >> 24) as usize;
+                self.ipv4_first_octets[octet / 64] & 1 << (octet % 64) != 0 && covers(&self.ipv4, range)
+            }
             IpNet::V6(prefix) => covers(&self.ipv6, range_v6(prefix)),
         }
     }
@@ -42,6 +48,11 @@ impl FromIterator<IpNet> for PrefixSet {
         }
         keep_outermost(&mut set.ipv4);
         keep_outermost(&mut set.ipv6);
+        for (first, last) in &set.ipv4 {
+            for octet in first >> 24..=last >> 24 {
+                set.ipv4_first_octets[octet as usize / 64] |= 1 << (octet % 64);
+            }
+        }
         set
     }
 }
@@ -90,5 +101,9 @@ mod tests {
         check(&["10.1.0.0/16", "fd00::/48"], "fd00:1::/64", false);
         check(&[], "0.0.0.0/0", false);
         check(&["0.0.0.0/0"], "::/0", false);
+        check(&["0.0.0.0/0"], "255.0.0.0/8", true);
+        check(&["224.0.0.0/3"], "224.0.0.0/4", true);
+        check(&["224.0.0.0/3"], "240.0.0.0/4", true);
+        check(&["224.0.0.0/3"], "192.0.0.0/2", false);
     }
 }

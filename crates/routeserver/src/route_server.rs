@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use bgp::IpNet;
 use bgp::session::ConnectionId;
 use bgp::wire::{Announcement, PathAttributes};
-use rib::{Change, PeerIndex, Rib, RouteSource, Standing};
+use rib::{Change, HashKey, PeerIndex, Rib, RouteSource, Standing};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::arrival::Arrival;
 use crate::instance::PeerKey;
 use crate::intent::RouteServerIntent;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
@@ -39,6 +40,8 @@ pub(crate) struct RouteServer {
     pub(crate) converge_by: Instant,
     /// Something happened to the RIB since it was last settled.
     pub(crate) unsettled: bool,
+    /// Tables that are on their way.
+    pub(crate) arrival: Arrival,
     /// The Loc-RIB for effective routes; kept only while agents are there.
     loc_rib: Option<LocRib>,
     /// What changed in the Loc-RIB when it was last settled.
@@ -49,11 +52,17 @@ pub(crate) struct RouteServer {
 }
 
 impl RouteServer {
-    pub(crate) fn new(intent: RouteServerIntent, instance: usize, now: Instant, topology: &Topology) -> RouteServer {
+    pub(crate) fn new(
+        intent: RouteServerIntent,
+        instance: usize,
+        key: HashKey,
+        now: Instant,
+        topology: &Topology,
+    ) -> RouteServer {
         let address = intent.instance_addresses[instance];
         let mut route_server = RouteServer {
             address,
-            rib: Rib::new(intent.preference),
+            rib: Rib::new(intent.preference, key),
             import: import_rules(&intent, topology),
             total: TotalLimit::default(),
             export: export_rules(&intent, address),
@@ -62,6 +71,7 @@ impl RouteServer {
             address_problem: None,
             converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
             unsettled: true,
+            arrival: Arrival::default(),
             loc_rib: None,
             changed: Changed::default(),
             started_over: false,
@@ -154,9 +164,12 @@ impl RouteServer {
         self.local = local;
     }
 
-    /// Decides what changed. With agents around, the Loc-RIB is kept at hand for their tables. The changes are handed out if they are to
-    /// be logged.
-    pub(crate) fn decide(&mut self, with_agents: bool, logged: bool) -> Vec<Change> {
+    /// Decides what changed, but for tables that are still arriving. With agents around, the Loc-RIB is kept at hand for their tables. The
+    /// changes are handed out if they are to be logged.
+    pub(crate) fn decide(&mut self, now: Instant, with_agents: bool, logged: bool) -> Vec<Change> {
+        if self.arrival.take_due(now) {
+            self.rib.call_due();
+        }
         self.changed = Changed::default();
         let changes = self.decide_within_limit();
         let to_log = if logged { changes.clone() } else { Vec::new() };
@@ -175,15 +188,16 @@ impl RouteServer {
 
     fn decide_within_limit(&mut self) -> Vec<Change> {
         let mut changes = self.rib.decide();
+        let all = self.rib.is_decided();
         let rib = &self.rib;
         let holds = |prefix: &IpNet| {
             let mut paths = rib.explain(prefix).into_iter();
             paths.any(|path| !matches!(path.standing, Standing::Rejected(_)))
         };
-        if self.total.decided(&changes, holds) {
+        if self.total.decided(&changes, all, holds) {
             self.reconsider();
             let more = self.rib.decide();
-            self.total.decided(&more, |_| true);
+            self.total.decided(&more, all, |_| true);
             let later: FxHashSet<IpNet> = more.iter().map(|change| change.prefix).collect();
             changes.retain(|change| !later.contains(&change.prefix));
             changes.extend(more);

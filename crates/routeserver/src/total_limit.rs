@@ -64,8 +64,9 @@ impl TotalLimit {
     }
 
     /// Follows what was decided: prefixes that nobody's accepted path holds any more make room. `holds` tells whether the Loc-RIB
-    /// has a prefix. True if there is room again for something that was refused.
-    pub(crate) fn decided(&mut self, changes: &[Change], holds: impl Fn(&IpNet) -> bool) -> bool {
+    /// has a prefix. What came and went is looked for only when all is decided: `all`. True if there is room again for something that
+    /// was refused.
+    pub(crate) fn decided(&mut self, changes: &[Change], all: bool, holds: impl Fn(&IpNet) -> bool) -> bool {
         let Some(room) = self.room else {
             return false;
         };
@@ -77,7 +78,12 @@ impl TotalLimit {
             }
         }
         // One that came and went between two decisions shows in no change; nor does one that was asked about anew and stayed.
-        for prefix in state.fresh.drain() {
+        let fresh = if all {
+            std::mem::take(&mut state.fresh)
+        } else {
+            FxHashSet::default()
+        };
+        for prefix in fresh {
             if !holds(&prefix) {
                 state.admitted.remove(&prefix);
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bgp::session::ConnectionId;
 use bgp::wire::Decoder;
 use bgp::{Asn, IpNet};
+use rib::HashKey;
 use routeserver::delivery::AgentId;
 use routeserver::instance::{Input, Instance, Output, PeerKey};
 use routeserver::intent::Intent;
@@ -332,7 +333,8 @@ impl World {
             return;
         }
         process.epoch += 1;
-        let mut machine = Instance::new(instance, process.epoch, self.random.number(), self.now);
+        let key = HashKey::new(1, 2);
+        let mut machine = Instance::new(instance, process.epoch, self.random.number(), key, self.now);
         if let Some(intent) = process.stored.clone() {
             machine.handle(self.now, Input::Intent(intent));
         }

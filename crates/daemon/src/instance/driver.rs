@@ -1,25 +1,20 @@
-//! The one task that owns the state machine: takes what has happened, lets it decide once, carries out what it wants.
+//! The one task that owns the state machine: takes what has happened, lets it decide, carries out what it wants.
 
 use std::time::{Duration, Instant};
 
 use routeserver::instance::Output;
 use routeserver::{Input, Instance};
-use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
 use super::agents::Agents;
-use super::events::{Happening, Owner};
+use super::events::{Happening, Inbox, Owner};
 use super::log;
 use super::peers::Peers;
 use super::route_log::RouteLog;
 
-/// While inputs keep coming they are taken for this long before routes are decided. A table that is still arriving from several peers
-/// costs few decisions then, and is told to others once and not once per peer; whoever says something else meanwhile waits this long.
-const TURN: Duration = Duration::from_millis(250);
-/// A turn that has brought so many messages is part of a table,
-const TABLE_MESSAGES: usize = 512;
-/// and the next of it is waited for: this long, when the readers have fallen behind.
-const LINGER: Duration = Duration::from_millis(2);
+/// While inputs keep coming they are taken for this long before routes are decided and told. The state machine itself puts off what is
+/// part of a table; whoever says something else waits for this, and for one piece of a table.
+const TURN: Duration = Duration::from_millis(4);
 /// What was said in farewell has this long to leave; each connection gives up after 1 s by itself.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -28,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) struct Driver {
     index: usize,
     instance: Instance,
-    inbox: mpsc::Receiver<Happening>,
+    inbox: Inbox,
     peers: Peers,
     agents: Agents,
     route_log: Option<RouteLog>,
@@ -36,7 +31,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: mpsc::Receiver<Happening>) -> Driver {
+    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: Inbox) -> Driver {
         Driver {
             index,
             instance,
@@ -52,13 +47,14 @@ impl Driver {
     pub(super) async fn run(mut self) {
         while !self.finished {
             let first = self.wait().await;
-            self.take_turn(first).await;
+            self.take_turn(first);
             self.instance.settle(Instant::now());
             self.carry_out();
         }
+        let Driver { inbox, mut peers, .. } = self;
         // Whoever still has something to say is not heard any more.
-        self.inbox.close();
-        let _ = timeout(FAREWELL, self.peers.close_all()).await;
+        drop(inbox);
+        let _ = timeout(FAREWELL, peers.close_all()).await;
     }
 
     /// The next thing that happens; `None`: a timer is due.
@@ -73,27 +69,24 @@ impl Driver {
         tokio::select! {
             // What has come in goes before timers: it may be what a timer waits for.
             biased;
-            happening = self.inbox.recv() => happening,
+            happening = self.inbox.next() => Some(happening),
             () = timer => None,
         }
     }
 
-    /// Takes what has happened, and all that waits behind it.
-    async fn take_turn(&mut self, first: Option<Happening>) {
+    /// Takes what has happened, and what waits behind it.
+    fn take_turn(&mut self, first: Option<Happening>) {
         let until = Instant::now() + TURN;
-        let mut messages = 0;
         let mut next = first;
         while let Some(happening) = next {
-            messages += happening.messages();
             self.take(happening);
+            for connection in self.peers.take_unheard() {
+                self.inbox.add(connection);
+            }
             if Instant::now() >= until {
                 break;
             }
-            next = match self.inbox.try_recv() {
-                Ok(happening) => Some(happening),
-                Err(_) if messages < TABLE_MESSAGES => None,
-                Err(_) => timeout(LINGER, self.inbox.recv()).await.ok().flatten(),
-            };
+            next = self.inbox.try_next();
         }
         // Timers have their turn also when inputs never pause.
         let now = Instant::now();

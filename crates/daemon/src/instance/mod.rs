@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  control socket (axum) ──────────── Ask ─────────────┐
-//!  agents' streams (tonic) ────────── Agent ───────────┤  one bounded channel    ┌──────────────────────────┐
-//!  connection tasks ───────────────── Connection ──────┼───────────────────────► │ driver, on its own thread │
+//!  agents' streams (tonic) ────────── Agent ───────────┤  bounded channels       ┌──────────────────────────┐
+//!  connection tasks ───────────────── Connection ──────┼──► Inbox ─────────────► │ driver, on its own thread │
 //!  listeners, dials ───────────────── Listen, Dialled ─┘                         │ owns routeserver::Instance │
 //!                                                                                └─────────────┬────────────┘
 //!    Connection::write (queue bounded by bytes) ◄──────────────────────────────────────────────┤
@@ -11,8 +11,8 @@
 //!    Listener, dial() ◄─────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The driver never waits for anybody but the channel. Questions of the control API go through that channel too, as closures that
-//! read the state machine: there is no lock on routing state.
+//! The driver never waits for anybody but the inbox, which serves connections in turn. Questions of the control API go through it too,
+//! as closures that read the state machine: there is no lock on routing state.
 
 mod agent_port;
 mod agents;
@@ -33,11 +33,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use agent_port::AgentPortProblem;
 use agents::AgentService;
-use events::{CHANNEL_CAPACITY, Owner};
 use run_dir::RunDir;
 
 pub use agents::{AGENT_HIGH_WATER, AGENT_QUEUE, MAX_AGENTS, MAX_NICS_PER_AGENT};
@@ -95,8 +94,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
     let intent = intent_file::load(&files.intent);
     let epoch = epoch();
-    let (sender, receiver) = mpsc::channel(CHANNEL_CAPACITY);
-    let owner = Owner::new(sender);
+    let (owner, inbox) = events::inbox();
 
     let agents = AgentService::new(owner.clone(), options.index, epoch, options.silence_secs);
     let agent_problem = AgentPortProblem::default();
@@ -114,8 +112,8 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         agent_problem,
     ));
 
-    let instance = routeserver::Instance::new(options.index, epoch, epoch, Instant::now());
-    let driver = driver::Driver::new(options.index, instance, owner.clone(), receiver);
+    let instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
+    let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox);
     if let Some(intent) = intent {
         tracing::info!(version = intent.version, "following the intent of the life before");
         owner.input(routeserver::Input::Intent(intent)).await;
@@ -200,6 +198,13 @@ fn parent_gone() -> oneshot::Receiver<()> {
         let _ = gone.send(());
     });
     wait
+}
+
+/// Of 128 bits that nobody outside can know.
+fn hash_key() -> rib::HashKey {
+    // A version 4 UUID has 122 random ones.
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    rib::HashKey::new(high, low)
 }
 
 /// Tells this life from all before: later ones are greater unless the clock was set back, and different even then.

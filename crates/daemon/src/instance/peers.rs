@@ -10,9 +10,10 @@ use bytes::Bytes;
 use routeserver::Input;
 use routeserver::instance::{Endpoint, PeerKey};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::events::{Happening, Owner};
+use super::events::{Owner, connection_queue};
 use crate::connection::{
     Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, PeerSecurity,
     Permit, Pressure, SocketError, dial,
@@ -35,6 +36,8 @@ pub(super) struct Peers {
     listeners: HashMap<ListenerKey, Listening>,
     dials: HashMap<PeerKey, AbortHandle>,
     connections: HashMap<ConnectionId, Connection>,
+    /// What connections will say that the driver does not listen to yet.
+    unheard: Vec<mpsc::Receiver<ConnectionEvent>>,
     /// Closed by us, still letting go out what was written: each for a moment.
     closing: JoinSet<()>,
     next_connection: u64,
@@ -47,6 +50,7 @@ impl Peers {
             listeners: HashMap::new(),
             dials: HashMap::new(),
             connections: HashMap::new(),
+            unheard: Vec::new(),
             closing: JoinSet::new(),
             next_connection: 0,
         }
@@ -175,7 +179,7 @@ impl Peers {
             peers,
         };
         Listening {
-            listener: Listener::spawn(options, self.owner.sender()),
+            listener: Listener::spawn(options, self.owner.calls()),
             problem: None,
         }
     }
@@ -191,8 +195,7 @@ impl Peers {
         let owner = self.owner.clone();
         let dialling = tokio::spawn(async move {
             let result = dial(options).await;
-            // A connection nobody waits for any more is dropped.
-            let _ = owner.tell(Happening::Dialled { peer, result }).await;
+            owner.dialled(peer, result).await;
         });
         if let Some(before) = self.dials.insert(peer, dialling.abort_handle()) {
             before.abort();
@@ -239,9 +242,16 @@ impl Peers {
     fn adopt(&mut self, stream: TcpStream, permit: Option<Permit>) -> ConnectionId {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
+        let (events, queue) = connection_queue(self.connections.len() + 1);
         self.connections
-            .insert(id, Connection::spawn(id, stream, permit, self.owner.sender()));
+            .insert(id, Connection::spawn(id, stream, permit, events));
+        self.unheard.push(queue);
         id
+    }
+
+    /// Connections to listen to from now on.
+    pub(super) fn take_unheard(&mut self) -> impl Iterator<Item = mpsc::Receiver<ConnectionEvent>> + '_ {
+        self.unheard.drain(..)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bgp::IpNet;
 use bgp::wire::{Announcement, PathAttributes};
 use proptest::prelude::*;
-use rib::{Choice, PeerIndex, Preference, Rank, Rib, RouteSource, Standing, Usage};
+use rib::{Choice, HashKey, PeerIndex, Preference, Rank, Rib, RouteSource, Standing, Usage};
 
 use crate::fixtures::{Export, Import, attributes_of, family, group_of, info_of, prefixes_of};
 use crate::follower::Follower;
@@ -73,6 +73,11 @@ pub(crate) enum Op {
     SetPreference {
         preference: usize,
     },
+    /// What follows belongs to a table that is still arriving, or doesn't.
+    PutOff {
+        puts_off: bool,
+    },
+    CallDue,
     Decide,
     Flush,
 }
@@ -97,6 +102,8 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(|branch_to_branch| Op::ExportPolicy { branch_to_branch }),
         1 => (any::<u16>(), 0..12usize).prop_map(|(prefixes, attributes)| Op::SetLocal { prefixes, attributes }),
         1 => (0..3usize).prop_map(|preference| Op::SetPreference { preference }),
+        3 => any::<bool>().prop_map(|puts_off| Op::PutOff { puts_off }),
+        2 => Just(Op::CallDue),
         4 => Just(Op::Decide),
         4 => Just(Op::Flush),
     ]
@@ -150,7 +157,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let mut rib = Rib::new(Preference::ExpressRoute);
+        let mut rib = Rib::new(Preference::ExpressRoute, HashKey::new(1, 2));
         let mut plain = Plain {
             preference: Preference::ExpressRoute,
             peers: BTreeMap::new(),
@@ -229,6 +236,8 @@ impl World {
                 self.rib.set_preference(all[preference]);
                 self.plain.preference = all[preference];
             }
+            Op::PutOff { puts_off } => self.rib.put_off(puts_off),
+            Op::CallDue => self.rib.call_due(),
             Op::Decide => self.decide(),
             Op::Flush => {
                 self.flush();
@@ -325,8 +334,11 @@ impl World {
             follower.writable = true;
             self.rib.set_writable(*index, true);
         }
+        self.rib.put_off(false);
+        self.rib.call_due();
         self.decide();
         while self.flush() {}
+        assert!(self.rib.is_decided());
     }
 
     pub(crate) fn withdraw_everything(&mut self) {

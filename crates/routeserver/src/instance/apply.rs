@@ -78,7 +78,7 @@ impl Instance {
                 route_server.update(intent.clone(), &self.topology);
             }
             None => {
-                let route_server = RouteServer::new(intent.clone(), self.index, now, &self.topology);
+                let route_server = RouteServer::new(intent.clone(), self.index, self.key, now, &self.topology);
                 self.route_servers.insert(intent.id.clone(), route_server);
             }
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bgp::session::{self, ConnectionId, Direction};
 use bgp::wire::{CeaseSubcode, Notification};
+use rib::HashKey;
 use rustc_hash::FxHashMap;
 
 use crate::delivery::{Delivery, Installed};
@@ -26,6 +27,7 @@ pub struct Instance {
     pub(super) index: usize,
     pub(super) epoch: u64,
     pub(super) seed: u64,
+    pub(super) key: HashKey,
     pub(super) intent_version: u64,
     pub(super) topology: Topology,
     pub(super) topology_changed: bool,
@@ -50,12 +52,14 @@ pub struct Instance {
 
 impl Instance {
     /// `index` is 0 or 1: which of each route server's two addresses is ours. `epoch` tells this life from the one before (any
-    /// number that differs); `seed` feeds jitter.
-    pub fn new(index: usize, epoch: u64, seed: u64, now: Instant) -> Instance {
+    /// number that differs); `seed` feeds jitter; `key` is that of the tables whose keys peers choose, and nothing else's: jitter can be
+    /// watched.
+    pub fn new(index: usize, epoch: u64, seed: u64, key: HashKey, now: Instant) -> Instance {
         Instance {
             index: index.min(1),
             epoch,
             seed,
+            key,
             intent_version: 0,
             topology: Topology::default(),
             topology_changed: false,
@@ -156,7 +160,11 @@ impl Instance {
             return Some(self.now);
         }
         let session = self.timers.first().map(|(at, _)| *at);
-        session.into_iter().chain(self.convergence_at()).min()
+        session
+            .into_iter()
+            .chain(self.convergence_at())
+            .chain(self.arrival_due_at())
+            .min()
     }
 
     /// Version of the intent it follows; 0: none yet. A lower one is refused.

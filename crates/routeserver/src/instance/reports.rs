@@ -264,5 +264,6 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::FamilyDisabled => "family-disabled",
         RejectRule::SpecialPurposePrefix => "special-purpose-prefix",
         RejectRule::EmptyAsPath => "empty-as-path",
+        RejectRule::OutOfAttributeSets => "out-of-attribute-sets",
     }
 }

@@ -9,6 +9,7 @@ use bgp::wire::{Message, RefreshKind, RouteRefresh, Update};
 use bytes::BytesMut;
 use rib::{GroupKey, RouteSource};
 
+use crate::arrival::are_part_of_a_table;
 use crate::instance::{Event, Instance, Output, PeerKey};
 use crate::peer::{Up, endpoint};
 use bgp::wire::{CeaseSubcode, Notification};
@@ -48,6 +49,10 @@ impl Instance {
         let Some(key) = self.connections.get(&connection).copied() else {
             return;
         };
+        let part_of_a_table = are_part_of_a_table(&messages);
+        if part_of_a_table {
+            self.put_off(now, key, true);
+        }
         for message in messages {
             // The connection may end at any message; what came after it is void.
             if self.connections.get(&connection) != Some(&key) {
@@ -65,7 +70,23 @@ impl Instance {
                 }
             }
         }
+        if part_of_a_table {
+            self.put_off(now, key, false);
+        }
         self.reschedule(key);
+    }
+
+    /// What the peer says now is part of a table that is still arriving, or no longer.
+    fn put_off(&mut self, now: Instant, key: PeerKey, puts_off: bool) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
+            route_server.rib.put_off(puts_off);
+            if puts_off {
+                route_server.arrival.goes_on(now);
+            }
+        }
     }
 
     pub(super) fn backpressure(&mut self, now: Instant, connection: ConnectionId, full: bool, stalled: bool) {
@@ -206,7 +227,11 @@ impl Instance {
         if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
             route_server.connections.remove(&peer.index);
             route_server.rib.detach(peer.index);
+            // Piece by piece, but from now on.
+            route_server.rib.put_off(true);
             route_server.rib.clear_peer(peer.index);
+            route_server.rib.put_off(false);
+            route_server.rib.call_due();
             route_server.unsettled = true;
         }
         let peer = peer.intent.id.clone();

@@ -9,26 +9,29 @@ use crate::route_server::RouteServer;
 use crate::vnet::{Changed, LocRib};
 
 impl Instance {
-    /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits.
+    /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits, or when some
+    /// have been taken: what comes in bulk is put off by itself.
     pub fn settle(&mut self, now: Instant) {
         self.now = now;
-        self.decide();
+        self.decide(now);
         if !self.leaving {
             self.tell_agents(now);
         }
         self.tell_peers();
     }
 
-    /// A large table goes out in bounded chunks, so that inputs get their turn in between.
+    /// A large table is decided and goes out in bounded pieces, so that inputs get their turn in between.
     pub(super) fn has_work_left(&self) -> bool {
         self.route_servers.values().any(|route_server| route_server.unsettled)
     }
 
-    fn decide(&mut self) {
+    fn decide(&mut self, now: Instant) {
         let with_agents = !self.delivery.is_idle();
         for route_server in self.route_servers.values_mut() {
+            let is_due = route_server.arrival.due_at().is_some_and(|at| at <= now);
+            route_server.unsettled |= is_due;
             if route_server.unsettled || with_agents != route_server.loc_rib().is_some() {
-                let changes = route_server.decide(with_agents, self.logs_routes);
+                let changes = route_server.decide(now, with_agents, self.logs_routes);
                 if !changes.is_empty() {
                     let route_server = route_server.intent.id.clone();
                     let event = Event::BestChanged { route_server, changes };
@@ -62,8 +65,15 @@ impl Instance {
                     outputs.push_back(Output::Write { connection, bytes });
                 }
             };
-            route_server.unsettled = route_server.rib.flush(&route_server.export, &mut write);
+            let more = route_server.rib.flush(&route_server.export, &mut write);
+            route_server.unsettled = more || route_server.rib.has_due();
         }
+    }
+
+    /// When what tables have brought so far is to be decided.
+    pub(super) fn arrival_due_at(&self) -> Option<Instant> {
+        let due = |route_server: &RouteServer| route_server.arrival.due_at();
+        self.route_servers.values().filter_map(due).min()
     }
 
     /// After a start: has every configured peer been heard out, or its route server waited long enough?

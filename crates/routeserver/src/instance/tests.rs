@@ -7,4 +7,5 @@ mod intents;
 mod limits;
 mod random;
 mod route_log;
+mod tables;
 mod world;

@@ -12,6 +12,7 @@ use bgp::wire::{
 };
 use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
 use bytes::BytesMut;
+use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
 use crate::instance::{Event, Input, Instance, Listener, Output};
@@ -43,6 +44,8 @@ pub(super) struct Nva {
     pub(super) learned: BTreeMap<IpNet, Arc<PathAttributes>>,
     pub(super) notifications: Vec<Notification>,
     pub(super) end_of_rib: usize,
+    /// UPDATE messages.
+    pub(super) updates: usize,
     pub(super) established: usize,
     /// What its session wants sent or closed, in order.
     pending: VecDeque<session::Output>,
@@ -91,7 +94,7 @@ pub(super) fn idle_world() -> World {
     let now = Instant::now();
     World {
         now,
-        instance: Instance::new(0, 1, 42, now),
+        instance: Instance::new(0, 1, 42, HashKey::new(1, 2), now),
         intent: hub_and_spoke(),
         nvas: BTreeMap::new(),
         events: Vec::new(),
@@ -131,6 +134,7 @@ impl World {
             learned: BTreeMap::new(),
             notifications: Vec::new(),
             end_of_rib: 0,
+            updates: 0,
             established: 0,
             pending: VecDeque::new(),
         };
@@ -451,6 +455,7 @@ impl Nva {
             }
             session::Output::Down(_) => self.learned.clear(),
             session::Output::Update(update) => {
+                self.updates += 1;
                 for prefix in &update.withdrawn {
                     self.learned.remove(prefix);
                 }
