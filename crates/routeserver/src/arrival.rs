@@ -15,7 +15,7 @@ const TABLE_PREFIXES: usize = 256;
 const LULL: Duration = Duration::from_millis(2);
 
 /// Routes wait no longer than this, though more keep coming.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Tables on their way to one route server.
 #[derive(Debug, Default)]
