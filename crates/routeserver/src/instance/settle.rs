@@ -76,7 +76,8 @@ impl Instance {
         self.route_servers.values().filter_map(due).min()
     }
 
-    /// After a start: has every configured peer been heard out, or its route server waited long enough?
+    /// After a start: has every configured peer been heard out and all been decided, or its route server waited long enough? From then on
+    /// agents remove what we do not name.
     fn check_converged(&mut self, now: Instant) {
         if self.converged || self.intent_version == 0 {
             return;
@@ -86,7 +87,8 @@ impl Instance {
         }
         let waits = |route_server: &RouteServer| {
             let mut peers = route_server.peers.iter().filter_map(|key| self.peers.get(key));
-            now < route_server.converge_by && peers.any(|peer| !peer.heard_out && !peer.intent.admin_down)
+            let hears = peers.any(|peer| !peer.heard_out && !peer.intent.admin_down);
+            now < route_server.converge_by && (hears || !route_server.rib.is_decided())
         };
         if !self.route_servers.values().any(waits) {
             self.converged = true;

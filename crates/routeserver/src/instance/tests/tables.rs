@@ -5,6 +5,7 @@ use std::time::Duration;
 use bgp::IpNet;
 
 use super::world::*;
+use crate::instance::Event;
 use crate::testing::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -79,6 +80,17 @@ fn what_two_tables_say_of_a_prefix_is_told_once() {
     assert!(told.starts_with("65515-65002-7 "), "{told}");
     // One message has room for all, and nothing was told before it.
     assert_eq!(world.nvas["nva3"].updates, updates + 1);
+}
+
+#[test]
+fn an_instance_has_not_converged_while_a_table_waits() {
+    let mut world = world();
+    world.end_of_rib("nva2");
+    world.announce_nets("nva1", path("10.1.4.4", &[65001]), table());
+    world.end_of_rib("nva1");
+    assert!(!world.take_events().contains(&Event::Converged));
+    world.advance(3 * MILLISECOND);
+    assert!(world.take_events().contains(&Event::Converged));
 }
 
 #[test]
