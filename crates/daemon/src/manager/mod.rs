@@ -15,7 +15,7 @@ mod ask;
 mod connections;
 pub mod control;
 mod core;
-mod directory;
+pub(crate) mod directory;
 mod health;
 mod http;
 mod keeper;

@@ -1,7 +1,14 @@
 //! A copy of everything that a data directory keeps, in one file, taken while the daemon serves; and back again.
 //!
 //! The file is a SQLite store as of one moment (SQLite's online backup: readers of a WAL hold up no writer), with one table more for the
-//! keys and certificates that lie beside it. It holds every secret of the data directory, so only its owner can read it.
+//! keys and certificates that lie beside it and one for a digest of it all. It holds every secret of the data directory, so only its
+//! owner can read it.
+//!
+//! ```text
+//! restore ─► part: copied, digest, brought up to date, loaded ─► renamed over the store ─► finish: keys written, their table dropped
+//! ```
+//!
+//! The name changes hands in one step. Until then the directory is what it was; from then on whoever opens the store finishes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +17,9 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::StoreError;
 use super::sqlite::{self, FILE_NAME, io};
+use super::{StoreError, digest};
+use crate::manager::directory::Directory;
 use crate::private_file::{self, PUBLIC, SECRET};
 
 /// What lies beside the store and must come back with it: without these keys, tokens that clients hold and the authority that they
@@ -55,6 +63,7 @@ pub fn backup(directory: &Path, target: &Path) -> Result<Summary, StoreError> {
             Err(error) => return Err(io(&path, error)),
         };
     }
+    digest::seal(&transaction)?;
     transaction.commit()?;
     let summary = summary(&copy)?;
     drop(copy);
@@ -78,21 +87,62 @@ pub fn restore(source: &Path, directory: &Path, replace: bool) -> Result<Summary
     }
     let part = Part::make(&target)?;
     let mut copy = copy(&from, &part.path)?;
+    if !digest::holds(&copy)? {
+        return Err(damaged(source, "its content is not what its digest is of"));
+    }
     let summary = summary(&copy)?;
-    write_files(&copy, directory)?;
-    copy.transaction()?.execute_batch("DROP TABLE backup_files")?;
     sqlite::migrate(&mut copy, source)?;
+    check_loads(&mut copy)?;
     drop(copy);
-    // A WAL of the store that was there would be played into the one that comes.
+    make_way(&target)?;
+    part.becomes(&target)?;
+    finish(&mut open_store(&target, OpenFlags::SQLITE_OPEN_READ_WRITE)?, directory)?;
+    Ok(summary)
+}
+
+/// Writes the keys and certificates of a backup that has become the store of `directory`. A crash may have come between.
+pub(super) fn finish(connection: &mut Connection, directory: &Path) -> Result<(), StoreError> {
+    if !digest::is_sealed(connection)? {
+        return Ok(());
+    }
+    write_files(connection, directory)?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch("DROP TABLE backup_files; DROP TABLE backup_digest")?;
+    Ok(transaction.commit()?)
+}
+
+/// A WAL of the store that was there would be played into the one that comes. What is in it goes into its own store first, which is
+/// whole then until the other takes its name.
+pub(super) fn make_way(target: &Path) -> Result<(), StoreError> {
+    if !target.exists() {
+        return Ok(());
+    }
+    let checkpoint = || -> Result<(), StoreError> {
+        let old = open_store(target, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Ok(old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    };
+    if let Err(error) = checkpoint() {
+        // It may be broken, and be replaced for that.
+        tracing::warn!(%error, "the store that is replaced cannot be read");
+    }
     for suffix in ["-wal", "-shm"] {
-        let beside = with_suffix(&target, suffix);
+        let beside = with_suffix(target, suffix);
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&beside, error)),
             _ => {}
         }
     }
-    part.becomes(&target)?;
-    Ok(summary)
+    Ok(())
+}
+
+/// Whether a manager could start with it.
+fn check_loads(connection: &mut Connection) -> Result<(), StoreError> {
+    let stored = sqlite::load(&connection.transaction()?)?;
+    let mut directory = Directory::default();
+    for (collection, key, body) in stored.directory {
+        directory.put(collection, key, body)?;
+    }
+    Ok(())
 }
 
 /// Whoever reads a WAL must be able to write beside it.
@@ -139,20 +189,21 @@ fn summary(connection: &Connection) -> Result<Summary, StoreError> {
 
 fn check_whole(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    let backups: i64 = connection.query_row(
-        "SELECT count(*) FROM sqlite_schema WHERE name = 'backup_files'",
-        [],
-        |row| row.get(0),
-    )?;
-    let problem = match (found.as_str(), backups) {
-        ("ok", 1) => return Ok(()),
-        ("ok", _) => "it is a store and no backup of one; make one with `routewright backup`".to_owned(),
-        _ => found,
-    };
-    Err(StoreError::Corrupt {
+    match found.as_str() {
+        "ok" if digest::is_sealed(connection)? => Ok(()),
+        "ok" => {
+            let problem = "it is a store and no backup of one; make one with `routewright backup`";
+            Err(damaged(path, problem))
+        }
+        _ => Err(damaged(path, &found)),
+    }
+}
+
+fn damaged(path: &Path, problem: &str) -> StoreError {
+    StoreError::Corrupt {
         what: path.display().to_string(),
-        problem,
-    })
+        problem: problem.to_owned(),
+    }
 }
 
 fn write_files(connection: &Connection, directory: &Path) -> Result<(), StoreError> {

@@ -143,3 +143,74 @@ fn what_is_no_whole_backup_of_ours_is_refused_and_leaves_the_directory_alone() {
     refused_with("No such file");
     assert!(problem(backup(&place.path().join("nowhere"), &file)).contains("No such file"));
 }
+
+#[test]
+fn a_backup_with_one_changed_byte_is_refused_and_what_it_would_replace_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, file) = (place.path().join("from"), place.path().join("backup"));
+    drop(filled(&from));
+    backup(&from, &file).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    // In the body of a resource, and in a key.
+    for word in ["\"nested\"", "secret"] {
+        let at = whole.windows(word.len()).position(|bytes| bytes == word.as_bytes());
+        let mut changed = whole.clone();
+        changed[at.unwrap() + 2] ^= 1;
+        std::fs::write(&file, changed).unwrap();
+        let refused = problem(restore(&file, &from, true));
+        assert!(refused.contains("digest"), "{refused}");
+    }
+    let stored = block_on(SqliteStore::open(&from).unwrap().load()).unwrap();
+    assert_eq!((stored.version, stored.resources.len()), (1, 2));
+    assert_eq!(std::fs::read_to_string(from.join("token-key.pem")).unwrap(), "secret");
+}
+
+#[test]
+fn a_backup_that_no_manager_could_start_with_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    let file = place.path().join("backup");
+    let no_role = Write::PutEntry(Collection::RoleAssignments, "r".into(), serde_json::json!([]));
+    block_on(filled(&from).commit(batch(1, vec![no_role]))).unwrap();
+    backup(&from, &file).unwrap();
+    let refused = problem(restore(&file, &to, false));
+    assert!(refused.contains("roleAssignments r"), "{refused}");
+    assert!(!to.join(sqlite::FILE_NAME).exists());
+}
+
+/// A crash after the new store has its name and before its keys are written.
+#[test]
+fn a_restore_that_was_cut_off_is_finished_by_whoever_opens_the_store() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    let file = place.path().join("backup");
+    drop(filled(&from));
+    backup(&from, &file).unwrap();
+    std::fs::create_dir(&to).unwrap();
+    std::fs::write(to.join("token-key.pem"), "of another store").unwrap();
+    std::fs::copy(&file, to.join(sqlite::FILE_NAME)).unwrap();
+    drop(SqliteStore::open(&to).unwrap());
+    assert_eq!(std::fs::read_to_string(to.join("token-key.pem")).unwrap(), "secret");
+    // Only once: keys that are made anew later stay.
+    std::fs::write(to.join("token-key.pem"), "made anew").unwrap();
+    drop(SqliteStore::open(&to).unwrap());
+    assert_eq!(std::fs::read_to_string(to.join("token-key.pem")).unwrap(), "made anew");
+}
+
+/// A crash after the WAL of the old store is gone and before the new one has its name; the daemon before had crashed as well.
+#[test]
+fn a_store_that_makes_way_keeps_what_its_wal_held() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    let store = filled(&from);
+    std::fs::create_dir(&to).unwrap();
+    for suffix in ["", "-wal"] {
+        let name = format!("{}{suffix}", sqlite::FILE_NAME);
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+    drop(store);
+    super::backup::make_way(&to.join(sqlite::FILE_NAME)).unwrap();
+    assert!(!to.join(format!("{}-wal", sqlite::FILE_NAME)).exists());
+    let stored = block_on(SqliteStore::open(&to).unwrap().load()).unwrap();
+    assert_eq!((stored.version, stored.resources.len()), (1, 2));
+}

@@ -9,6 +9,7 @@ mod activity;
 pub mod backup;
 #[cfg(test)]
 mod backup_tests;
+mod digest;
 mod sqlite;
 #[cfg(test)]
 mod suite;

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::activity::{self, Activity, ActivityRange};
-use super::{Batch, Collection, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write};
+use super::{Batch, Collection, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write, backup};
 
 /// The file's name in the data directory.
 pub(super) const FILE_NAME: &str = "routewright.sqlite3";
@@ -93,6 +93,7 @@ impl SqliteStore {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         migrate(&mut connection, &path)?;
+        backup::finish(&mut connection, directory)?;
         Ok(SqliteStore {
             open: Arc::new(Mutex::new(Open {
                 connection,
@@ -184,7 +185,7 @@ impl Store for SqliteStore {
     }
 }
 
-fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
+pub(super) fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
     let mut stored = Stored {
         version: version(transaction)?,
         config_fingerprint: meta(transaction, "config_fingerprint")?,
