@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::IF_MATCH;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::target::Target;
@@ -28,14 +29,16 @@ pub(crate) enum ClientError {
         message: String,
     },
     /// Nobody there.
-    #[error(
-        "no server answers at {server} ({origin}): {cause}\nStart one with `routewright serve --dev` or `routewright lab up`, or name another with --server URL."
-    )]
+    #[error("no server answers at {server} ({origin}): {cause}\n{advice}")]
     NoServer {
         server: String,
         origin: &'static str,
         cause: String,
+        advice: &'static str,
     },
+    /// There, but slow.
+    #[error("{server} has not answered within {} s", TIMEOUT.as_secs())]
+    TimedOut { server: String },
     /// Somebody else answers.
     #[error("{server} does not answer as a Routewright server: {problem}")]
     NotOurs { server: String, problem: String },
@@ -98,6 +101,16 @@ impl Client {
         self.send(Method::PUT, path, Some(body)).await
     }
 
+    /// Puts if what is there still has this etag; whatever is there without one.
+    pub(crate) async fn put_if_match(
+        &self,
+        path: &str,
+        body: &Value,
+        etag: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        self.follow(Method::PUT, path, Some(body), etag).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, ClientError> {
         self.send(Method::DELETE, path, None).await
     }
@@ -112,14 +125,31 @@ impl Client {
 
     /// Sends, and follows a long-running operation to its end. The result of a PUT is the resource as it is then.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        self.follow(method, path, body, None).await
+    }
+
+    async fn follow(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        etag: Option<&str>,
+    ) -> Result<Value, ClientError> {
         let url = self.url(path);
-        let answer = self.once(method.clone(), &url, body).await?;
+        let mut request = self.http.request(method.clone(), &url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(etag) = etag {
+            request = request.header(IF_MATCH, etag);
+        }
+        let answer = self.answer(request).await?;
         let link = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         if let Some(operation) = link("azure-asyncoperation") {
             self.operation_succeeded(&operation).await?;
             return match method {
                 Method::DELETE => Ok(Value::Null),
-                _ => self.json(self.once(Method::GET, &url, None).await?).await,
+                _ => self.json(self.look(&url).await?).await,
             };
         }
         match link("location") {
@@ -131,7 +161,7 @@ impl Client {
     async fn operation_succeeded(&self, url: &str) -> Result<(), ClientError> {
         let started = Instant::now();
         while started.elapsed() < OPERATION_PATIENCE {
-            let state = self.json(self.once(Method::GET, url, None).await?).await?;
+            let state = self.json(self.look(url).await?).await?;
             match state["status"].as_str().unwrap_or_default() {
                 "Succeeded" => return Ok(()),
                 "Failed" | "Canceled" => return Err(refusal(StatusCode::CONFLICT, &state)),
@@ -144,7 +174,7 @@ impl Client {
     async fn result(&self, url: &str) -> Result<Value, ClientError> {
         let started = Instant::now();
         while started.elapsed() < OPERATION_PATIENCE {
-            let answer = self.once(Method::GET, url, None).await?;
+            let answer = self.look(url).await?;
             if answer.status() != StatusCode::ACCEPTED {
                 return self.json(answer).await;
             }
@@ -153,11 +183,11 @@ impl Client {
         Err(ClientError::TooLong)
     }
 
-    async fn once(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Response, ClientError> {
-        let mut request = self.http.request(method, url);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+    async fn look(&self, url: &str) -> Result<Response, ClientError> {
+        self.answer(self.http.get(url)).await
+    }
+
+    async fn answer(&self, mut request: RequestBuilder) -> Result<Response, ClientError> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -197,6 +227,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        if error.is_timeout() {
+            return ClientError::TimedOut {
+                server: self.server.clone(),
+            };
+        }
         let mut cause: &dyn std::error::Error = error;
         while let Some(source) = cause.source() {
             cause = source;
@@ -205,6 +240,12 @@ impl Client {
             server: self.server.clone(),
             origin: self.origin,
             cause: cause.to_string(),
+            advice: match cause.to_string().contains("UnknownIssuer") {
+                true => "Nobody whom this machine trusts vouches for it: name its CA with --ca DATA-DIR/tls/ca.pem.",
+                false => {
+                    "Start one with `routewright serve --dev` or `routewright lab up`, or name another with --server URL."
+                }
+            },
         }
     }
 }
@@ -212,6 +253,11 @@ impl Client {
 fn refusal(status: StatusCode, body: &Value) -> ClientError {
     let text = |name: &str| body["error"][name].as_str().unwrap_or("Unknown").to_owned();
     let mut message = text("message");
+    if status == StatusCode::UNAUTHORIZED {
+        message.push_str(
+            "\nName a token with --token, or speak to the socket in its data directory: --server unix:DATA-DIR/run/manager.sock",
+        );
+    }
     for detail in body["error"]["details"].as_array().into_iter().flatten() {
         let code = detail["code"].as_str().unwrap_or_default();
         let words = detail["message"].as_str().unwrap_or_default();

@@ -38,7 +38,7 @@ enum Verb {
         /// Its name, for people.
         #[arg(short, long)]
         name: String,
-        /// Give it this role: Owner, Contributor, Reader, Network Contributor, or a custom one.
+        /// Give it this role: Owner, Contributor, Reader, Network Contributor, User Access Administrator, or a custom one.
         #[arg(long)]
         role: Option<String>,
         /// Where the role holds (id); by default the whole subscription.
@@ -67,9 +67,14 @@ pub(crate) async fn run(args: SpArgs) -> Result<(), ClientError> {
     match args.verb {
         Verb::Create { name, role, scope } => {
             let made = create(client, &name).await?;
-            if let Some(role) = role {
-                let scope = scope.unwrap_or_else(|| session.target.subscription_id());
-                assign(client, &made, &role, &scope).await?;
+            let scope = scope.unwrap_or_else(|| session.target.subscription_id());
+            if let Some(role) = role
+                && let Err(error) = assign(client, &made, &role, &scope).await
+            {
+                // Its secret was never told: nobody could use it.
+                let id = made["clientId"].as_str().unwrap_or_default();
+                client.delete(&path_of(id)?.0).await?;
+                return Err(error);
             }
             tell_secret(&session, &made)
         }

@@ -1,5 +1,7 @@
 //! Files of `apply`: YAML documents or JSON, each one resource, a list of them, or an object with such a list.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::Wanted;
@@ -12,10 +14,11 @@ pub(super) fn parse(text: &str, scope: &str) -> Result<Vec<Wanted>, String> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| format!("the file is no YAML: {error}"))?;
     let mut wanted: Vec<Wanted> = Vec::new();
+    let mut keys = HashSet::new();
     for document in documents {
         for resource in resources(document)? {
             let one = read(resource, scope)?;
-            if wanted.iter().any(|other| other.key() == one.key()) {
+            if !keys.insert(one.key()) {
                 return Err(format!("{} is in the file twice", one.id));
             }
             wanted.push(one);
@@ -38,7 +41,8 @@ fn resources(document: Value) -> Result<Vec<Value>, String> {
                 .is_some_and(|schema| schema.contains("deploymentTemplate"));
             if template {
                 return Err(
-                    "the file is a deployment template: deploy it with `az deployment group create`".to_owned(),
+                    "the file is a deployment template: deploy it with `routewright deployment group create`"
+                        .to_owned(),
                 );
             }
             match members.remove("resources").or_else(|| members.remove("value")) {

@@ -26,6 +26,9 @@ pub(crate) use export::{ExportArgs, export};
 /// Longest file that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+/// Members that the server takes and never tells, nor do we.
+const WRITE_ONLY: [&str; 3] = ["sharedKey", "authorizationKey", "adminPassword"];
+
 /// Arguments of `routewright apply`.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
@@ -104,34 +107,52 @@ fn read(path: &PathBuf) -> Result<String, ClientError> {
     }
 }
 
-/// `+` made, `~` changed with what differs, `=` as it is.
+/// `+` made, `~` changed with what differs, `=` as it is; told when it is done.
 async fn carry_out(session: &Session, wanted: &Wanted, dry_run: bool) -> Result<(), ClientError> {
-    let there = match session.client.get(&wanted.id).await {
-        Ok(there) => Some(there),
-        Err(ClientError::Refused { status: 404, .. }) => None,
-        Err(error) => return Err(error),
-    };
-    let body = match &there {
-        None => {
-            say(&format!("+ {}", wanted.id))?;
-            wanted.body.clone()
-        }
-        Some(there) => {
-            let differences = differences(there, &wanted.body);
-            if differences.is_empty() {
-                return say(&format!("= {}", wanted.id));
+    let mut there = look_up(session, wanted).await?;
+    if !dry_run {
+        match write(session, wanted, there.as_ref()).await {
+            // Somebody wrote between our look and our word: once more, with what is there now.
+            Err(ClientError::Refused { status: 412, .. }) => {
+                there = look_up(session, wanted).await?;
+                write(session, wanted, there.as_ref()).await?;
             }
-            say(&format!("~ {}", wanted.id))?;
-            for difference in differences {
-                say(&format!("    {difference}"))?;
-            }
-            merged(there, &wanted.body)
+            done => done?,
         }
-    };
-    match dry_run {
-        true => Ok(()),
-        false => session.client.put(&wanted.id, &body).await.map(|_| ()),
     }
+    let Some(there) = there else {
+        return say(&format!("+ {}", wanted.id));
+    };
+    let differences = differences(&there, &wanted.body);
+    say(&format!(
+        "{} {}",
+        if differences.is_empty() { "=" } else { "~" },
+        wanted.id
+    ))?;
+    differences
+        .iter()
+        .try_for_each(|difference| say(&format!("    {difference}")))
+}
+
+async fn look_up(session: &Session, wanted: &Wanted) -> Result<Option<Value>, ClientError> {
+    match session.client.get(&wanted.id).await {
+        Ok(there) => Ok(Some(there)),
+        Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes what differs, if nobody has written since `there` was read.
+async fn write(session: &Session, wanted: &Wanted, there: Option<&Value>) -> Result<(), ClientError> {
+    let Some(there) = there else {
+        return session.client.put(&wanted.id, &wanted.body).await.map(|_| ());
+    };
+    if differences(there, &wanted.body).is_empty() {
+        return Ok(());
+    }
+    let body = merged(there, &wanted.body);
+    let etag = there["etag"].as_str();
+    session.client.put_if_match(&wanted.id, &body, etag).await.map(|_| ())
 }
 
 fn say(line: &str) -> Result<(), ClientError> {
@@ -154,7 +175,12 @@ fn collect(there: &Value, wanted: &Value, path: String, found: &mut Vec<String>)
                 } else {
                     format!("{path}.{name}")
                 };
-                collect(there.get(name).unwrap_or(&Value::Null), member, path, found);
+                match there.get(name) {
+                    None if WRITE_ONLY.contains(&name.as_str()) => {
+                        found.push(format!("{path}: a secret, which cannot be compared, is written"));
+                    }
+                    there => collect(there.unwrap_or(&Value::Null), member, path, found),
+                }
             }
         }
         (Value::Array(there), Value::Array(wanted)) if there.len() == wanted.len() => {
@@ -236,6 +262,14 @@ mod tests {
             differences(&there, &other),
             ["a: 1 -> 2", "l[0].x: 1 -> 3", "new: null -> true"]
         );
+    }
+
+    #[test]
+    fn a_secret_is_written_and_never_shown() {
+        let wanted = json!({ "properties": { "sharedKey": "hunter2" } });
+        let told = differences(&json!({ "properties": {} }), &wanted);
+        assert_eq!(told.len(), 1);
+        assert!(!told[0].contains("hunter2"), "{told:?}");
     }
 
     #[test]

@@ -1,54 +1,118 @@
 //! In which order resources are made: groups and parents first, then what others refer to; otherwise as written.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
 use serde_json::Value;
 
 use super::Wanted;
 
 /// Orders; the error tells of resources that wait for each other.
-pub(super) fn order(mut waiting: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
-    let mut ordered = Vec::new();
-    while !waiting.is_empty() {
-        let keys: Vec<String> = waiting.iter().map(Wanted::key).collect();
-        let free = |one: &Wanted| {
-            waiting
-                .iter()
-                .all(|other| other.id == one.id || !must_follow(one, other))
-        };
-        let Some(next) = waiting.iter().position(free) else {
-            return Err(format!(
-                "these resources refer to each other in a circle: {}",
-                keys.join(", ")
-            ));
-        };
-        ordered.push(waiting.remove(next));
+pub(super) fn order(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
+    let places: Vec<Place> = wanted.iter().map(Place::new).collect();
+    let mut waits_for: Vec<usize> = vec![0; wanted.len()];
+    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); wanted.len()];
+    for (one, before) in before_each(&places).into_iter().enumerate() {
+        waits_for[one] = before.len();
+        before.into_iter().for_each(|other| followers[other].push(one));
     }
-    Ok(ordered)
+    let mut free: BinaryHeap<Reverse<usize>> = (0..wanted.len())
+        .filter(|one| waits_for[*one] == 0)
+        .map(Reverse)
+        .collect();
+    let mut left: Vec<Option<Wanted>> = wanted.into_iter().map(Some).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while let Some(Reverse(next)) = free.pop() {
+        ordered.extend(left[next].take());
+        for follower in &followers[next] {
+            waits_for[*follower] -= 1;
+            if waits_for[*follower] == 0 {
+                free.push(Reverse(*follower));
+            }
+        }
+    }
+    let circle: Vec<String> = left.into_iter().flatten().map(|one| one.id).collect();
+    match circle.is_empty() {
+        true => Ok(ordered),
+        false => Err(format!(
+            "these resources wait for each other in a circle: {}",
+            circle.join(", ")
+        )),
+    }
 }
 
-fn must_follow(one: &Wanted, other: &Wanted) -> bool {
-    needs(one, &other.key()) || waits(one, other)
+/// What the order depends on.
+struct Place {
+    key: String,
+    kind: String,
+    /// Keys that the body refers to.
+    refers_to: BTreeSet<String>,
+    uses_remote_gateways: bool,
+}
+
+impl Place {
+    fn new(wanted: &Wanted) -> Place {
+        let key = wanted.key();
+        let mut refers_to = BTreeSet::new();
+        collect_references(&wanted.body, &mut refers_to);
+        Place {
+            kind: kind_of(&key),
+            key,
+            refers_to,
+            uses_remote_gateways: wanted.body["properties"]["useRemoteGateways"] == true,
+        }
+    }
+}
+
+/// For each resource, which others come before it: whatever it is below, refers to, or refers to something in; a parent may refer to its
+/// own children.
+fn before_each(places: &[Place]) -> Vec<BTreeSet<usize>> {
+    let index: HashMap<&str, usize> = places
+        .iter()
+        .enumerate()
+        .map(|(at, place)| (place.key.as_str(), at))
+        .collect();
+    let lookup = |key: &str| index.get(key).copied();
+    let mut all = Vec::with_capacity(places.len());
+    for (own, place) in places.iter().enumerate() {
+        let referred = place.refers_to.iter().flat_map(|key| above(key));
+        let referred = referred.filter(|key| !is_below(key, &place.key));
+        let mut before: BTreeSet<usize> = above(&place.key).chain(referred).filter_map(lookup).collect();
+        if place.kind == PEER || (place.kind == PEERING && place.uses_remote_gateways) {
+            before.extend((0..places.len()).filter(|other| waits(place, &places[*other])));
+        }
+        before.remove(&own);
+        all.push(before);
+    }
+    all
+}
+
+/// A key and those of what it is in.
+fn above(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| key.rsplit_once('/').map(|(above, _)| above))
+}
+
+fn is_below(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What no reference tells: peers want a route server with addresses, and may be in a peered network; remote gateways must be there and
 /// allowed before they are used.
-fn waits(one: &Wanted, other: &Wanted) -> bool {
-    let flag = |of: &Wanted, name: &str| of.body["properties"][name] == true;
-    let gives_gateways = |kind: &str| {
-        matches!(
-            kind,
-            "microsoft.network/virtualhubs/ipconfigurations" | "microsoft.network/virtualnetworkgateways"
-        ) || (kind == PEERING && !flag(other, "useRemoteGateways"))
-    };
-    match kind_of(&one.key()).as_str() {
-        "microsoft.network/virtualhubs/bgpconnections" => {
-            let other = kind_of(&other.key());
-            other == PEERING || other == "microsoft.network/virtualhubs/ipconfigurations"
+fn waits(one: &Place, other: &Place) -> bool {
+    match one.kind.as_str() {
+        PEER => other.kind == PEERING || other.kind == ADDRESSES,
+        PEERING => {
+            other.kind == ADDRESSES || other.kind == GATEWAY || (other.kind == PEERING && !other.uses_remote_gateways)
         }
-        PEERING => flag(one, "useRemoteGateways") && gives_gateways(&kind_of(&other.key())),
         _ => false,
     }
 }
 
+const PEER: &str = "microsoft.network/virtualhubs/bgpconnections";
+const ADDRESSES: &str = "microsoft.network/virtualhubs/ipconfigurations";
+const GATEWAY: &str = "microsoft.network/virtualnetworkgateways";
 const PEERING: &str = "microsoft.network/virtualnetworks/virtualnetworkpeerings";
 
 /// Namespace and types of a resource's key.
@@ -59,23 +123,14 @@ fn kind_of(key: &str) -> String {
     kinds.join("/")
 }
 
-/// Whether a resource is below another, or refers to it or to something in it. A parent may refer to its own children.
-fn needs(one: &Wanted, key: &str) -> bool {
-    let below = |inner: &str, outer: &str| {
-        inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let own = one.key();
-    below(&own, key) || (!below(key, &own) && refers(&one.body, &|id| below(id, key)))
-}
-
-fn refers(value: &Value, means: &dyn Fn(&str) -> bool) -> bool {
+fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
-        Value::String(text) => text.starts_with('/') && means(&text.to_ascii_lowercase()),
-        Value::Array(items) => items.iter().any(|item| refers(item, means)),
-        Value::Object(members) => members.values().any(|member| refers(member, means)),
-        _ => false,
+        Value::String(text) if text.starts_with('/') => {
+            found.insert(text.to_ascii_lowercase());
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        Value::Object(members) => members.values().for_each(|member| collect_references(member, found)),
+        _ => {}
     }
 }
 
