@@ -29,9 +29,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LAST_BACK_OFF: Duration = Duration::from_secs(2);
 
-/// A snapshot of a million routes is about 30 MB.
-const MAX_MESSAGE: usize = 256 << 20;
-
 /// HTTP/2 windows: a large snapshot should not wait for the return path.
 const WINDOW: u32 = 4 << 20;
 
@@ -256,7 +253,7 @@ async fn connect(url: &str, hello: Hello, patience: Duration) -> Result<Stream, 
         .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
-    let mut client = RoutesClient::new(endpoint.connect().await?).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = RoutesClient::new(endpoint.connect().await?);
     let (outgoing, requests) = mpsc::channel(OUTGOING);
     outgoing
         .send(FromAgent {

@@ -65,6 +65,37 @@ pub struct Tables {
     epoch: Option<u64>,
     tables: BTreeMap<u64, Followed>,
     nics: BTreeMap<String, (u64, NicFacts)>,
+    /// Pieces of an update whose last one has not come.
+    unfinished: Option<Update>,
+}
+
+/// What is said of a table.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Snapshot,
+    Delta,
+}
+
+#[derive(Debug)]
+struct Update {
+    kind: Kind,
+    update: TableUpdate,
+}
+
+impl Update {
+    fn is_continued_by(&self, kind: &Kind, piece: &TableUpdate) -> bool {
+        let of = |update: &TableUpdate| (update.table, update.generation);
+        self.kind == *kind && of(&self.update) == of(piece)
+    }
+
+    fn push(&mut self, piece: TableUpdate) {
+        let whole = &mut self.update;
+        whole.groups.extend(piece.groups);
+        whole.removed_groups.extend(piece.removed_groups);
+        whole.routes.extend(piece.routes);
+        whole.removed.extend(piece.removed);
+        whole.more = piece.more;
+    }
 }
 
 impl Tables {
@@ -78,6 +109,7 @@ impl Tables {
             table.fresh = false;
         }
         self.nics.clear();
+        self.unfinished = None;
         Told {
             nic: None,
             said: Said::Welcome { epoch: welcome.epoch },
@@ -90,8 +122,8 @@ impl Tables {
         match message.body {
             Some(Body::Welcome(welcome)) => Ok(vec![self.welcome(&welcome)]),
             Some(Body::Nic(nic)) => self.nic(nic),
-            Some(Body::Snapshot(update)) => self.snapshot(update),
-            Some(Body::Delta(update)) => self.delta(update),
+            Some(Body::Snapshot(piece)) => self.piece(Kind::Snapshot, piece),
+            Some(Body::Delta(piece)) => self.piece(Kind::Delta, piece),
             Some(Body::Converged(converged)) => Ok(vec![Told {
                 nic: None,
                 said: Said::Converged(converged),
@@ -131,6 +163,26 @@ impl Tables {
         match self.tables.get(&table).filter(|followed| followed.fresh) {
             Some(followed) => Ok(vec![tell(&nic.nic, table, &facts, &followed.shared)]),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes an update as a whole: no NIC sees half of one.
+    fn piece(&mut self, kind: Kind, piece: TableUpdate) -> Result<Vec<Told>, StreamError> {
+        let update = match self.unfinished.take() {
+            Some(mut update) if update.is_continued_by(&kind, &piece) => {
+                update.push(piece);
+                update
+            }
+            // One that was broken off is not missed: a snapshot makes up for it.
+            _ => Update { kind, update: piece },
+        };
+        if update.update.more {
+            self.unfinished = Some(update);
+            return Ok(Vec::new());
+        }
+        match update.kind {
+            Kind::Snapshot => self.snapshot(update.update),
+            Kind::Delta => self.delta(update.update),
         }
     }
 
@@ -384,6 +436,46 @@ mod tests {
                 have: 4,
                 got: 4,
             }),
+        );
+    }
+
+    #[test]
+    fn an_update_in_pieces_counts_when_its_last_piece_is_there() {
+        let piece = |generation: u64, second: u8, more: bool| {
+            let mut piece = update(generation);
+            piece.routes[0].prefix.as_mut().unwrap().address[1] = second;
+            TableUpdate { more, ..piece }
+        };
+        let with = |bodies: Vec<Body>| [welcome(1), nic(Some(7))].into_iter().chain(bodies).collect();
+        let snapshot = || [Body::Snapshot(piece(4, 1, true)), Body::Snapshot(piece(4, 2, false))];
+        let delta = || [Body::Delta(piece(5, 3, true)), Body::Delta(piece(5, 4, false))];
+        check(with(snapshot()[..1].to_vec()), Ok(&["welcome 1"]));
+        check(
+            with(snapshot().into()),
+            Ok(&["welcome 1", "table of 2 routes, confirm (7, 4)"]),
+        );
+        // The table is shared, so that at the end it is the one after the delta.
+        check(
+            with([snapshot(), delta()].concat()),
+            Ok(&[
+                "welcome 1",
+                "table of 4 routes, confirm (7, 4)",
+                "2 changes, confirm (7, 5)",
+            ]),
+        );
+        // Broken off, and begun again with what is true by then.
+        check(
+            with(vec![
+                Body::Snapshot(piece(4, 1, true)),
+                Body::Snapshot(piece(6, 2, false)),
+                Body::Delta(piece(7, 3, true)),
+                Body::Snapshot(piece(9, 4, false)),
+            ]),
+            Ok(&[
+                "welcome 1",
+                "table of 1 routes, confirm (7, 6)",
+                "table of 1 routes, confirm (7, 9)",
+            ]),
         );
     }
 

@@ -1,109 +1,97 @@
 //! The instance's side of the agent protocol, for messages that are encoded already.
 //!
-//! The server that tonic generates encodes each message once per stream. One change goes to thousands of agents, so ours takes bytes:
-//! encoded once by [`crate::convert`], shared by all streams. On the wire it is the same service.
+//! The server that tonic generates encodes each message once per stream, into a buffer of that stream. One change goes to thousands of
+//! agents, so what goes out here are octets that all streams share: encoded and framed once by [`crate::convert`], never copied before
+//! the socket. On the wire it is the same service. What agents say is read as tonic reads it.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 
-use bytes::{BufMut, Bytes};
-use tonic::codec::{Codec, EncodeBuf, Encoder};
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tonic::codec::Codec;
 use tonic::codegen::tokio_stream::Stream;
-use tonic::codegen::{BoxFuture, Context, Poll, Service, http};
-use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::{ProstCodec, ProstDecoder};
+use tonic::codegen::{Context, Poll, StdError, http};
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
 
-use crate::agent::routes_server::SERVICE_NAME;
 use crate::agent::{FromAgent, ToAgent};
 
 /// Serves `Follow`.
-pub trait Follow: Clone + Send + Sync + 'static {
-    /// Encoded [`ToAgent`] messages.
-    type Messages: Stream<Item = Result<Bytes, Status>> + Send + 'static;
+pub trait Follow {
+    /// Messages, framed by [`crate::convert`].
+    type Messages: Stream<Item = Bytes> + Send + 'static;
 
-    /// An agent has come. Its messages follow in the request.
-    fn follow(&self, request: Request<Streaming<FromAgent>>) -> Result<Self::Messages, Status>;
+    /// An agent has come, and this is what it says.
+    fn follow(&self, said: Streaming<FromAgent>) -> Result<Self::Messages, Status>;
 }
 
-/// The service, to be put on a [`tonic::transport::Server`].
-#[derive(Clone, Debug)]
-pub struct FollowServer<F> {
-    follow: F,
-}
+/// The method's path (gRPC over HTTP/2: "Path → /Service-Name/{method name}").
+const PATH: &str = "/routewright.agent.v1.Routes/Follow";
+const CONTENT_TYPE: http::HeaderValue = http::HeaderValue::from_static("application/grpc");
+/// The longest message of an agent: a Hello with the ids of a host's NICs.
+const MAX_MESSAGE: usize = 4 << 20;
 
-impl<F: Follow> FollowServer<F> {
-    /// Serves with this.
-    pub fn new(follow: F) -> FollowServer<F> {
-        FollowServer { follow }
+/// Answers a request for the service.
+pub fn answer<F, B>(follow: &F, request: http::Request<B>) -> http::Response<Answer<F::Messages>>
+where
+    F: Follow,
+    B: Body + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    if request.uri().path() != PATH {
+        return Status::unimplemented("only Follow is served here").into_http();
+    }
+    let decoder = ProstCodec::<ToAgent, FromAgent>::default().decoder();
+    let said = Streaming::new_request(decoder, request.into_body(), None, Some(MAX_MESSAGE));
+    match follow.follow(said) {
+        Ok(messages) => {
+            let mut response = http::Response::new(Answer(Some(messages)));
+            response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
+            response
+        }
+        Err(status) => status.into_http(),
     }
 }
 
-impl<F> tonic::server::NamedService for FollowServer<F> {
-    const NAME: &'static str = SERVICE_NAME;
+/// The body of an answer: the messages, then the status. A refusal has all that is to say in its head.
+#[derive(Debug)]
+pub struct Answer<M>(Option<M>);
+
+impl<M> Default for Answer<M> {
+    fn default() -> Answer<M> {
+        Answer(None)
+    }
 }
 
-impl<F: Follow> Service<http::Request<tonic::body::Body>> for FollowServer<F> {
-    type Response = http::Response<tonic::body::Body>;
+impl<M: Stream<Item = Bytes> + Unpin> Body for Answer<M> {
+    type Data = Bytes;
     type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Infallible>;
 
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let follow = self.follow.clone();
-        Box::pin(async move {
-            if request.uri().path() != FOLLOW_PATH {
-                return Ok(Status::unimplemented("only Follow is served here").into_http());
-            }
-            Ok(tonic::server::Grpc::new(EncodedCodec)
-                .streaming(Method(follow), request)
-                .await)
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(messages) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        Pin::new(messages).poll_next(context).map(|message| {
+            let frame = message.map(Frame::data).unwrap_or_else(|| {
+                self.0 = None;
+                Frame::trailers(over())
+            });
+            Some(Ok(frame))
         })
     }
-}
 
-const FOLLOW_PATH: &str = "/routewright.agent.v1.Routes/Follow";
-
-struct Method<F>(F);
-
-impl<F: Follow> tonic::server::StreamingService<FromAgent> for Method<F> {
-    type Response = Bytes;
-    type ResponseStream = F::Messages;
-    type Future = BoxFuture<Response<F::Messages>, Status>;
-
-    fn call(&mut self, request: Request<Streaming<FromAgent>>) -> Self::Future {
-        let answer = self.0.follow(request).map(Response::new);
-        Box::pin(async move { answer })
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
     }
 }
 
-/// Reads as prost does, writes what is encoded already.
-struct EncodedCodec;
-
-impl Codec for EncodedCodec {
-    type Encode = Bytes;
-    type Decode = FromAgent;
-    type Encoder = Encoded;
-    type Decoder = ProstDecoder<FromAgent>;
-
-    fn encoder(&mut self) -> Encoded {
-        Encoded
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<FromAgent> {
-        ProstCodec::<ToAgent, FromAgent>::default().decoder()
-    }
-}
-
-struct Encoded;
-
-impl Encoder for Encoded {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
+/// The end of a stream that no error ends.
+fn over() -> http::HeaderMap {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
+    trailers
 }

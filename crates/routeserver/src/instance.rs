@@ -109,7 +109,8 @@ pub enum Input {
         /// What could not be done, for people; empty when all is in the kernel.
         problems: Vec<String>,
     },
-    /// The agent's stream takes no more (true) or again (false). A slow agent catches up by snapshot.
+    /// The agent's stream takes no more (true) or again (false). What it was told lately may be lost then: a slow agent catches up by
+    /// snapshot.
     AgentBackpressure {
         /// Its stream.
         agent: AgentId,

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 
-use super::agent_port::AgentPortProblem;
+use super::agents::AgentPortProblem;
 use super::events::{Leaving, Owner};
 use super::{intent_file, metrics};
 

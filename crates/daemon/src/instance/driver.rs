@@ -126,6 +126,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self) {
+        self.agents.begin_turn();
         while let Some(output) = self.instance.poll_output() {
             // A queue that has just become full is told at once: the state machine may have more for it.
             match output {

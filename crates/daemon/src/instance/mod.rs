@@ -7,16 +7,16 @@
 //!  listeners, dials ───────────────── Listen, Dialled ─┘                         │ owns routeserver::Instance │
 //!                                                                                └─────────────┬────────────┘
 //!    Connection::write (queue bounded by bytes) ◄──────────────────────────────────────────────┤
-//!    AgentQueue::send (bounded channel) ◄───────────────────────────────────────────────────────┤
+//!    Agents::send (bounded queue of each agent) ◄───────────────────────────────────────────────┤
 //!    Listener, dial() ◄─────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The driver never waits for anybody but the inbox, which serves connections in turn. Questions of the control API go through it too,
 //! as closures that read the state machine: there is no lock on routing state.
 
-mod agent_port;
 mod agents;
 mod control;
+mod descriptors;
 mod driver;
 mod events;
 mod intent_file;
@@ -35,11 +35,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use agent_port::AgentPortProblem;
-use agents::AgentService;
+use agents::{AgentPortProblem, AgentService};
 use run_dir::RunDir;
 
-pub use agents::{AGENT_HIGH_WATER, AGENT_QUEUE, MAX_AGENTS, MAX_NICS_PER_AGENT};
+pub use agents::{MAX_AGENTS, MAX_NICS_PER_AGENT, MAX_WAITING, MAX_WAITING_OCTETS};
 
 /// How to run an instance process.
 #[derive(Clone, Debug)]
@@ -91,6 +90,7 @@ pub enum InstanceError {
 /// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and 5 s later all has ended.
 pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let mut terminate = Terminate::new(options.die_with_parent)?;
+    descriptors::raise_limit();
     let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
     let intent = intent_file::load(&files.intent);
     let epoch = epoch();
@@ -139,7 +139,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
 /// Takes agents once it has a port for them, and says in the run directory where.
 async fn serve_agents(agents: AgentService, wanted: SocketAddr, files: Arc<RunDir>, problem: AgentPortProblem) {
     let before = files.take_agents();
-    let listener = agent_port::listen(wanted, before, &problem).await;
+    let listener = agents::listen(wanted, before, &problem).await;
     let written = listener.local_addr().map_or(Ok(()), |address| {
         tracing::info!(%address, "agents may connect");
         files.write_agents(address)

@@ -29,6 +29,9 @@ crate::tests![
     metrics_tell_of_peers,
     an_instance_outlives_the_thread_that_started_it_but_not_the_process,
     a_soft_reset_of_a_peer_without_route_refresh_is_refused_with_a_reason,
+    an_agent_that_does_not_read_costs_others_nothing_and_catches_up_by_snapshot,
+    an_agent_of_a_host_with_thousands_of_nics_is_told_of_each,
+    a_connection_that_asks_for_something_else_is_told_so,
 ];
 
 const OURS: &str = "10.1.1.4";
@@ -162,14 +165,14 @@ impl World {
 
 /// Follows a NIC and gives what the instance says.
 async fn follow(run_dir: &Path, nic: &str) -> tonic::Streaming<ToAgent> {
-    let file = agents_path(run_dir, 0);
-    until("agents may connect", || async { file.exists() }).await;
-    let at = std::fs::read_to_string(file).unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", at.trim())).unwrap();
-    let mut client = RoutesClient::new(endpoint.connect().await.unwrap());
+    follow_all(run_dir, vec![nic.to_owned()]).await
+}
+
+async fn follow_all(run_dir: &Path, nics: Vec<String>) -> tonic::Streaming<ToAgent> {
+    let mut client = RoutesClient::new(agent_endpoint(run_dir).await.connect().await.unwrap());
     let hello = Hello {
         agent: "test".into(),
-        nics: vec![nic.into()],
+        nics,
     };
     let (sender, said) = tokio::sync::mpsc::channel(8);
     sender
@@ -181,6 +184,19 @@ async fn follow(run_dir: &Path, nic: &str) -> tonic::Streaming<ToAgent> {
     // The agent goes on listening although it says nothing more.
     std::mem::forget(sender);
     client.follow(ReceiverStream::new(said)).await.unwrap().into_inner()
+}
+
+/// An agent that does not read has so much on its way.
+const WINDOW: u32 = 64 << 10;
+
+async fn agent_endpoint(run_dir: &Path) -> tonic::transport::Endpoint {
+    let file = agents_path(run_dir, 0);
+    until("agents may connect", || async { file.exists() }).await;
+    let at = std::fs::read_to_string(file).unwrap();
+    tonic::transport::Endpoint::from_shared(format!("http://{}", at.trim()))
+        .unwrap()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
 }
 
 /// Reads until something is said that is wanted.
@@ -463,5 +479,137 @@ fn a_soft_reset_of_a_peer_without_route_refresh_is_refused_with_a_reason() {
         };
         assert!(reason.contains("hard reset"), "{reason}");
         assert_eq!(world.control.peers(None).await.unwrap()[0].established_count, 1);
+    });
+}
+
+/// What an agent's table holds, as far as the number of its routes tells.
+#[derive(Default)]
+struct Counted {
+    generation: u64,
+    routes: usize,
+    /// Pieces heard, of whatever kind.
+    pieces: usize,
+    /// Snapshots heard to their end.
+    snapshots: usize,
+    /// Generation and routes of an update that is not complete.
+    unfinished: Option<(u64, usize)>,
+}
+
+impl Counted {
+    fn hear(&mut self, said: to_agent::Body) {
+        let (piece, is_snapshot) = match said {
+            to_agent::Body::Snapshot(piece) => (piece, true),
+            to_agent::Body::Delta(piece) => (piece, false),
+            _ => return,
+        };
+        self.pieces += 1;
+        let begun = self
+            .unfinished
+            .take()
+            .filter(|(generation, _)| *generation == piece.generation);
+        let before = match (begun, is_snapshot) {
+            (Some((_, routes)), _) => routes,
+            (None, true) => 0,
+            (None, false) => self.routes,
+        };
+        let routes = before + piece.routes.len() - piece.removed.len();
+        if piece.more {
+            self.unfinished = Some((piece.generation, routes));
+            return;
+        }
+        assert!(
+            is_snapshot || piece.generation == self.generation + 1,
+            "a generation is missing"
+        );
+        self.snapshots += usize::from(is_snapshot);
+        (self.generation, self.routes) = (piece.generation, routes);
+    }
+
+    async fn read_until(&mut self, agent: &mut tonic::Streaming<ToAgent>, what: &str, done: impl Fn(&Counted) -> bool) {
+        hears(agent, what, |said| {
+            self.hear(said);
+            done(self).then_some(())
+        })
+        .await;
+    }
+}
+
+fn an_agent_that_does_not_read_costs_others_nothing_and_catches_up_by_snapshot() {
+    with_addresses(ADDRESSES, || async {
+        let world = World::with(intent(1, vec![peer("nva1", NVA1, 65001)])).await;
+        let mut asleep = follow(world.directory.path(), "vm").await;
+        let mut awake = follow(world.directory.path(), "vm").await;
+        let mut counted = Counted::default();
+        counted
+            .read_until(&mut awake, "a table", |table| table.snapshots > 0)
+            .await;
+        let system = counted.routes;
+        let nva = Nva::start(NVA1, 65001, OURS, None);
+        world.established(1).await;
+        let prefixes: Vec<IpNet> = (0..20_000_u32)
+            .map(|n| IpNet::new(IpAddr::from((0x1400_0000 + (n << 8)).to_be_bytes()), 24).unwrap())
+            .collect();
+        let all = system + prefixes.len();
+        for _ in 0..8 {
+            nva.announce(prefixes.iter().copied()).await;
+            counted
+                .read_until(&mut awake, "all routes", |table| table.routes == all)
+                .await;
+            nva.withdraw(prefixes.iter().copied()).await;
+            counted
+                .read_until(&mut awake, "no routes", |table| table.routes == system)
+                .await;
+        }
+        nva.announce(prefixes.iter().copied()).await;
+        counted
+            .read_until(&mut awake, "all routes", |table| table.routes == all)
+            .await;
+
+        let mut woken = Counted::default();
+        let now = counted.generation;
+        woken
+            .read_until(&mut asleep, "the table of now", |table| table.generation == now)
+            .await;
+        assert_eq!(woken.routes, all);
+        assert!(woken.snapshots > 1, "it began again");
+        assert!(woken.pieces < counted.pieces / 2, "it was spared what was over");
+        // And goes on as everybody.
+        nva.withdraw(prefixes[..1].iter().copied()).await;
+        woken
+            .read_until(&mut asleep, "a delta", |table| table.routes == all - 1)
+            .await;
+    });
+}
+
+fn an_agent_of_a_host_with_thousands_of_nics_is_told_of_each() {
+    with_addresses(ADDRESSES, || async {
+        let world = World::with(intent(1, vec![])).await;
+        let nics: Vec<String> = (0..daemon::instance::MAX_NICS_PER_AGENT)
+            .map(|n| format!("nic{n}"))
+            .collect();
+        let mut agent = follow_all(world.directory.path(), nics.clone()).await;
+        let mut told = std::collections::BTreeSet::new();
+        hears(&mut agent, "each NIC", |said| {
+            if let to_agent::Body::Nic(nic) = said {
+                told.insert(nic.nic);
+            }
+            (told.len() == nics.len()).then_some(())
+        })
+        .await;
+    });
+}
+
+fn a_connection_that_asks_for_something_else_is_told_so() {
+    with_addresses(ADDRESSES, || async {
+        let world = World::start().await;
+        let channel = agent_endpoint(world.directory.path()).await.connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<FromAgent, ToAgent>::default();
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let answer = client
+            .unary(tonic::Request::new(FromAgent::default()), path, codec)
+            .await;
+        assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented);
     });
 }

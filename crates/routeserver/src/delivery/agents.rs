@@ -60,6 +60,8 @@ struct Agent {
     installed: FxHashMap<String, Installed>,
     converged_told: Option<bool>,
     full: bool,
+    /// It was full: what it was told may be lost on the way, so all is told again.
+    starts_over: bool,
 }
 
 /// What an agent last said of a NIC.
@@ -115,6 +117,10 @@ impl Delivery {
     pub(crate) fn backpressure(&mut self, id: AgentId, full: bool) {
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.full = full;
+            if full {
+                agent.starts_over = true;
+                agent.tables.clear();
+            }
             self.dirty.insert(id);
         }
     }
@@ -268,9 +274,10 @@ impl Delivery {
                 message,
             });
         };
+        let starts_over = std::mem::take(&mut agent.starts_over);
         for assignment in assignments {
             let nic = assignment.nic.to_string();
-            if agent.told.get(&nic) != Some(&assignment) {
+            if starts_over || agent.told.get(&nic) != Some(&assignment) {
                 agent.told.insert(nic, assignment.clone());
                 tell(ToAgent::Nic(assignment));
             }
@@ -285,7 +292,7 @@ impl Delivery {
                 tell(ToAgent::Snapshot(followed.table.snapshot()));
             }
         }
-        if agent.converged_told.replace(converged) != Some(converged) {
+        if agent.converged_told.replace(converged) != Some(converged) || starts_over {
             tell(ToAgent::Converged(converged));
         }
     }

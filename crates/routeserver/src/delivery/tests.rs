@@ -353,16 +353,32 @@ fn a_slow_agent_catches_up_by_snapshot() {
     assert_eq!(world.hear(), []);
     world.delivery.backpressure(AGENT, false);
     world.bgp(&["10.252.0.0/16 10.1.4.9"]);
-    assert!(
-        world
-            .hear()
-            .iter()
-            .all(|message| matches!(message, ToAgent::Snapshot(_)))
+    let heard = world.hear();
+    let of = |kind: fn(&ToAgent) -> bool| heard.iter().filter(|message| kind(message)).count();
+    assert_eq!(of(|message| matches!(message, ToAgent::Nic(_))), world.agent.nics.len());
+    assert_eq!(
+        of(|message| matches!(message, ToAgent::Snapshot(_))),
+        world.delivery.table_count()
     );
+    assert_eq!(of(|message| matches!(message, ToAgent::Delta(_))), 0);
     world.check();
     world.bgp(&["10.251.0.0/16"]);
     assert!(world.hear().iter().all(|message| matches!(message, ToAgent::Delta(_))));
     world.check();
+}
+
+#[test]
+fn what_was_told_just_before_an_agent_was_full_is_told_again_although_nothing_changed() {
+    let mut world = World::new();
+    world.bgp(&["10.250.0.0/16 10.1.4.9"]);
+    world.delivery.backpressure(AGENT, true);
+    // Whatever it was told is lost.
+    world.agent = ModelAgent::default();
+    world.delivery.backpressure(AGENT, false);
+    world.settle(false);
+    assert_eq!(world.agent.nics.len(), 5);
+    world.check();
+    assert!(matches!(world.heard.last(), Some(ToAgent::Converged(true))));
 }
 
 #[test]

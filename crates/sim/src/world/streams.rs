@@ -57,12 +57,20 @@ impl World {
 
     pub(super) fn tell_agents(&mut self, instance: usize, agents: &[AgentId], message: &ToAgent) {
         // Through the wire format, as between real processes.
-        let Ok(message) = api::agent::ToAgent::decode(api::convert::encode(message)) else {
-            self.finding
-                .get_or_insert("a message to agents does not decode".to_owned());
-            return;
-        };
-        let message = Box::new(message);
+        for frame in api::convert::encode(message).iter() {
+            let piece = frame.slice(api::convert::MESSAGE_PREFIX..);
+            match api::agent::ToAgent::decode(piece) {
+                Ok(piece) => self.tell_piece(instance, agents, &piece),
+                Err(_) => {
+                    self.finding
+                        .get_or_insert("a message to agents does not decode".to_owned());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn tell_piece(&mut self, instance: usize, agents: &[AgentId], message: &api::agent::ToAgent) {
         for agent in agents {
             let latency = Duration::from_micros(10 + self.random.below(LATENCY_MAX_US) as u64);
             let found = self
@@ -78,7 +86,7 @@ impl World {
                 vm,
                 instance,
                 stream,
-                message: message.clone(),
+                message: Box::new(message.clone()),
             };
             self.after(at.saturating_duration_since(self.now), happening);
         }

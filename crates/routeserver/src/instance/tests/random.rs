@@ -162,6 +162,10 @@ impl Followed {
             }),
             Step::AgentFull(full) => {
                 self.full = full;
+                if full {
+                    // What waits for it is lost.
+                    world.to_agents.clear();
+                }
                 world.input(Input::AgentBackpressure { agent: AGENT, full });
             }
             Step::AgentGone => {

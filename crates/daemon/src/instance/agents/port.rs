@@ -1,20 +1,21 @@
 //! Where agents connect. Somebody else may have the port for a while: that is no reason not to route, so it is waited for.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Time between two attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why agents cannot connect, if so; for health reports.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AgentPortProblem(Arc<Mutex<Option<String>>>);
+pub(in crate::instance) struct AgentPortProblem(Arc<Mutex<Option<String>>>);
 
 impl AgentPortProblem {
-    pub(super) fn get(&self) -> Option<String> {
+    pub(in crate::instance) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -29,12 +30,20 @@ impl AgentPortProblem {
     }
 }
 
+/// Agents that may be waiting to be accepted: after a start all come back at once, and whoever finds no place tries again a second later.
+/// The kernel takes the lower of this and net.core.somaxconn (4,096 unless set).
+const BACKLOG: u32 = 16_384;
+
 /// Listens where it is wanted; at port 0 first where the life before did, since agents know that.
-pub(super) async fn listen(wanted: SocketAddr, before: Option<SocketAddr>, problem: &AgentPortProblem) -> TcpListener {
+pub(in crate::instance) async fn listen(
+    wanted: SocketAddr,
+    before: Option<SocketAddr>,
+    problem: &AgentPortProblem,
+) -> TcpListener {
     let again = before.filter(|_| wanted.port() == 0);
     loop {
         for address in again.into_iter().chain([wanted]) {
-            match TcpListener::bind(address).await {
+            match bind(address) {
                 Ok(listener) => {
                     problem.set(None);
                     return listener;
@@ -46,6 +55,17 @@ pub(super) async fn listen(wanted: SocketAddr, before: Option<SocketAddr>, probl
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of the life before may not have ended yet.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
