@@ -1,9 +1,11 @@
 //! Whole-system measurements, with other speakers beside us in the same run. Started by `cargo xtask bench`; needs root, iproute2 and the
 //! Debian packages of the speakers.
 
+mod agents;
 mod api;
 mod converge;
 mod floor;
+mod follower;
 mod goals;
 mod grow;
 mod kernel;
@@ -71,6 +73,18 @@ enum Command {
         #[arg(long, default_values_t = RATE_ROUTES)]
         routes: Vec<u32>,
     },
+    /// Many agents on one instance.
+    Agents {
+        /// How many; can be given several times.
+        #[arg(long, default_values_t = [AGENTS])]
+        agents: Vec<u32>,
+        /// Routes in each agent's table.
+        #[arg(long, default_value_t = AGENT_ROUTES)]
+        routes: u32,
+        /// Single announcements, each withdrawn again.
+        #[arg(long, default_value_t = AGENT_CHANGES)]
+        changes: u32,
+    },
     /// A peering's creation until both its sessions are Established with a waiting NVA.
     Peering,
     /// `lab up`, reference scenario.
@@ -133,6 +147,9 @@ const GROW_PATIENCE_SECS: u64 = 30;
 const KERNEL_ROUTES: u32 = 10_000;
 const KERNEL_PROBES: u32 = 300;
 const RATE_ROUTES: [u32; 2] = [10_000, 200_000];
+const AGENTS: u32 = 4_000;
+const AGENT_ROUTES: u32 = 10_000;
+const AGENT_CHANGES: u32 = 50;
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
 impl Default for Convergence {
@@ -194,6 +211,11 @@ impl Run {
             Command::C(how) => how.run(Scenario::C, workload::C),
             Command::Kernel { routes, probes } => kernel::run(routes.max(1), probes.max(1)),
             Command::Rate { routes } => rate::run(&routes)?,
+            Command::Agents {
+                agents,
+                routes,
+                changes,
+            } => agents::run(&agents, routes.max(1), changes.max(1)),
             Command::Peering => vec![peering::run()?],
             Command::Lab => vec![lab::run()?],
             Command::Grow {
@@ -236,6 +258,11 @@ impl Run {
             },
             Command::Rate {
                 routes: RATE_ROUTES.to_vec(),
+            },
+            Command::Agents {
+                agents: vec![AGENTS],
+                routes: AGENT_ROUTES,
+                changes: AGENT_CHANGES,
             },
             Command::Peering,
             Command::Lab,

@@ -97,6 +97,12 @@ pub(crate) enum Figure {
     ChangeP50Ms,
     ChangeP99Ms,
     ChangeMaxMs,
+    /// All agents come back at once, until each has the full table.
+    RejoinSecs,
+    /// A peering's creation, as the API's client waits for it.
+    CreatedP50Ms,
+    CreatedP99Ms,
+    CreatedMaxMs,
     /// Growth of the instance's resident memory over agents.
     KibPerAgent,
     /// A laboratory, from the start of the binary until it is ready.

@@ -101,9 +101,12 @@ const SHOWN: &[Shown] = &[
             Column("all joined s", &[JoinSecs], 2),
             Column("one change p50/p99/max ms", &[ChangeP50Ms, ChangeP99Ms, ChangeMaxMs], 1),
             Column("table to all ms", &[TableMs], 0),
+            Column("all back s", &[RejoinSecs], 2),
             Column("RSS idle", &[IdleMib], 0),
             Column("RSS MiB", &[RssMib], 0),
+            Column("peak", &[PeakMib], 0),
             Column("KiB/agent", &[KibPerAgent], 1),
+            Column("peering created p50/max ms", &[CreatedP50Ms, CreatedMaxMs], 0),
         ],
     },
     Shown {
