@@ -18,6 +18,8 @@ pub struct ArmError {
     pub target: Option<String>,
     /// Errors inside.
     pub details: Vec<ArmError>,
+    /// With status 405, the methods that there are: the header that RFC 9110 §15.5.6 wants.
+    pub allow: Option<&'static str>,
 }
 
 impl ArmError {
@@ -29,6 +31,7 @@ impl ArmError {
             message: message.into(),
             target: None,
             details: Vec::new(),
+            allow: None,
         }
     }
 

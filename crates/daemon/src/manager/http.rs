@@ -394,6 +394,11 @@ pub(crate) fn error_response(error: &ArmError) -> Response {
     if let Ok(code) = code {
         response.headers_mut().insert("x-ms-error-code", code);
     }
+    if let Some(allow) = error.allow {
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_LATER);
     }
@@ -401,12 +406,15 @@ pub(crate) fn error_response(error: &ArmError) -> Response {
 }
 
 /// 405, saying what would be allowed.
-pub(crate) fn method_not_allowed(allowed: &str) -> ArmError {
-    ArmError::new(
-        405,
-        "MethodNotAllowed",
-        format!("The method is not supported here; allowed: {allowed}."),
-    )
+pub(crate) fn method_not_allowed(allowed: &'static str) -> ArmError {
+    ArmError {
+        allow: Some(allowed),
+        ..ArmError::new(
+            405,
+            "MethodNotAllowed",
+            format!("The method is not supported here; allowed: {allowed}."),
+        )
+    }
 }
 
 #[cfg(test)]

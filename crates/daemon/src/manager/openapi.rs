@@ -28,7 +28,7 @@ pub(crate) fn document() -> Value {
 fn operation(endpoint: &Endpoint) -> Value {
     let mut parameters: Vec<Value> = path_parameters(endpoint.path);
     parameters.extend(endpoint.query.iter().map(|(name, required, meaning)| {
-        json!({ "name": name, "in": "query", "required": required, "description": meaning, "schema": { "type": "string" } })
+        json!({ "name": name, "in": "query", "required": required, "description": meaning, "schema": query_schema(name) })
     }));
     let (status, gives) = endpoint.gives;
     let mut answer = json!({ "description": if gives.is_some() { "Done." } else { "Done, nothing to say." } });
@@ -48,6 +48,23 @@ fn operation(endpoint: &Endpoint) -> Value {
     }
     operation
 }
+
+fn query_schema(name: &str) -> Value {
+    match name {
+        "prefix" => {
+            json!({ "anyOf": [{ "type": "string", "pattern": IPV4_PREFIX }, { "type": "string", "pattern": IPV6_PREFIX }] })
+        }
+        "soft" => json!({ "type": "boolean" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+const IPV4_PREFIX: &str = r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(3[0-2]|[12]?[0-9])$";
+/// The two forms that people write: in full, and with `::` at the end. Others are taken as well.
+const IPV6_PREFIX: &str =
+    r"^(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,7}:)/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$";
+/// At least one character that is seen, and none that controls.
+const NAME: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
 fn path_parameters(path: &str) -> Vec<Value> {
     path.split('/')
@@ -127,16 +144,20 @@ fn schemas() -> Value {
 fn field_schema(kind: &str) -> Value {
     if let Some(kind) = kind.strip_suffix('?') {
         let mut schema = field_schema(kind);
-        if let Some(plain) = schema.get("type").cloned() {
-            schema["type"] = json!([plain, "null"]);
-        }
-        return schema;
+        return match schema.get("type").cloned() {
+            Some(plain) => {
+                schema["type"] = json!([plain, "null"]);
+                schema
+            }
+            None => json!({ "anyOf": [schema, { "type": "null" }] }),
+        };
     }
     if let Some(kind) = kind.strip_suffix("[]") {
         return json!({ "type": "array", "items": field_schema(kind) });
     }
     match kind {
         "string" | "integer" | "boolean" => json!({ "type": kind }),
+        "name" => json!({ "type": "string", "minLength": 1, "maxLength": 120, "pattern": NAME }),
         "address" => json!({ "type": "string", "format": "ip" }),
         "prefix" => json!({ "type": "string", "format": "cidr" }),
         name => json!({ "$ref": format!("#/components/schemas/{name}") }),
@@ -159,7 +180,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
     ),
     (
         "ServicePrincipalRequest",
-        &[("displayName", "string", "For people, 1 to 120 characters.")],
+        &[("displayName", "name", "For people, 1 to 120 characters.")],
     ),
     (
         "ServicePrincipal",
@@ -330,7 +351,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("name", "string?", "Of the user-defined route, if it is one."),
             ("source", "string", "User, VirtualNetworkGateway or Default."),
             ("state", "string", "Active or Invalid."),
-            ("addressPrefix", "prefix", "The prefix."),
+            ("addressPrefix", "prefix[]", "The prefix."),
             (
                 "nextHopType",
                 "string",

@@ -55,13 +55,15 @@ fn find(manager: &Manager, id: &str) -> Result<ServicePrincipal, ArmError> {
     manager
         .core
         .read(|state| state.directory.principals.get(id).cloned())
-        .ok_or_else(|| {
-            ArmError::new(
-                404,
-                "ResourceNotFound",
-                format!("There is no service principal '{id}'."),
-            )
-        })
+        .ok_or_else(|| no_such(id))
+}
+
+fn no_such(id: &str) -> ArmError {
+    ArmError::new(
+        404,
+        "ResourceNotFound",
+        format!("There is no service principal '{id}'."),
+    )
 }
 
 async fn create(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> Result<Response, ArmError> {
@@ -108,11 +110,7 @@ async fn reset(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Respon
         .write_directory(asker, 200, move |state| {
             match state.directory.principals.contains_key(&key) {
                 true => Ok(vec![write]),
-                false => Err(ArmError::new(
-                    404,
-                    "ResourceNotFound",
-                    format!("There is no service principal '{key}'."),
-                )),
+                false => Err(no_such(&key)),
             }
         })
         .await?;
@@ -120,6 +118,10 @@ async fn reset(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Respon
 }
 
 async fn delete(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Response, ArmError> {
+    // One that is gone already is fine, as in ARM; what never could be one is a mistake.
+    if uuid::Uuid::try_parse(id).is_err() {
+        return Err(no_such(id));
+    }
     let key = id.to_owned();
     manager
         .core

@@ -389,6 +389,37 @@ async fn a_password_is_taken_kept_and_never_told() {
     assert_eq!(gone.body, json!({}));
 }
 
+/// RFC 9110 §15.5.6 wants the header.
+#[tokio::test]
+async fn a_405_of_our_own_api_says_what_is_allowed() {
+    let world = World::new().await;
+    for (path, allowed) in [
+        ("health", "GET"),
+        ("service-principals", "GET, POST"),
+        ("service-principals/x/reset", "POST"),
+    ] {
+        let answer = world.request("TRACE", &format!("/routewright/v1/{path}"), None).await;
+        assert_eq!(
+            (answer.status, &answer.headers["allow"]),
+            (405, &allowed.parse().unwrap()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn to_delete_what_could_never_be_a_service_principal_is_a_mistake() {
+    let world = World::new().await;
+    let delete = async |id: &str| {
+        world
+            .delete(&format!("/routewright/v1/service-principals/{id}"))
+            .await
+            .status
+    };
+    assert_eq!(delete("null%2Cnull").await, 404);
+    assert_eq!(delete("e3e70682-c209-4cac-a29f-6fbed82c07cd").await, 204);
+}
+
 #[test]
 fn the_checked_in_openapi_document_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
