@@ -123,8 +123,13 @@ impl<'a> World<'a> {
             etag: mint.guid(),
             body,
         };
+        let is_new = self.get(&key).is_none();
+        match (self.index.get_mut(), types::find(kind)) {
+            // A deployment makes thousands: what is new is added, not all looked at again.
+            (Some(index), Some(kind)) if is_new => kind.index(&resource, index),
+            _ => self.index = OnceCell::new(),
+        }
         self.changed.insert(key, Some(resource));
-        self.index = OnceCell::new();
     }
 
     /// Removes a resource and all below it; they are returned.
@@ -203,5 +208,54 @@ impl Index {
     /// Whether the virtual network has something that others can use as their gateway (az §2.8): a route server counts.
     pub(crate) fn has_gateway(&self, network: &str) -> bool {
         self.route_servers.contains_key(network) || self.gateways.contains_key(network)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Zero;
+
+    impl Mint for Zero {
+        fn guid(&mut self) -> String {
+            String::new()
+        }
+
+        fn now(&mut self) -> String {
+            String::new()
+        }
+    }
+
+    fn store_subnet(world: &mut World<'_>, name: &str, route_table: Option<&str>) {
+        let table = route_table.map(|id| json!({ "id": id }));
+        let body = json!({ "properties": { "routeTable": table } });
+        let kind = "Microsoft.Network/virtualNetworks/subnets";
+        world.store(&format!("/n/{name}"), kind, body, &mut Zero);
+    }
+
+    #[test]
+    fn an_index_that_was_read_before_knows_what_is_made_changed_and_removed_since() {
+        let (resources, settings) = (Resources::default(), Settings::default());
+        let mut world = World::new(&resources, &settings);
+        let of_table = |world: &World<'_>, table: &str| {
+            world
+                .index()
+                .route_table_subnets
+                .get(table)
+                .cloned()
+                .unwrap_or_default()
+        };
+        assert!(of_table(&world, "/t").is_empty());
+        store_subnet(&mut world, "a", Some("/t"));
+        store_subnet(&mut world, "b", Some("/t"));
+        assert_eq!(of_table(&world, "/t"), ["/n/a", "/n/b"]);
+        store_subnet(&mut world, "a", Some("/u"));
+        assert_eq!(of_table(&world, "/t"), ["/n/b"]);
+        assert_eq!(of_table(&world, "/u"), ["/n/a"]);
+        world.remove("/n/b");
+        assert!(of_table(&world, "/t").is_empty());
     }
 }
