@@ -5,9 +5,10 @@
 //!                   └► refused: an entry of its own
 //! ```
 //!
-//! Reads that succeed are not logged. Requests that nobody signed are logged up to a rate, so that strangers cannot fill the log; how
-//! many were left out is told by the next one that is kept.
+//! Reads that succeed are not logged. Refusals are logged up to a rate for each principal, and for all requests that nobody signed, so
+//! that nobody can fill the log; how many were left out is told by the next one that is kept.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,16 @@ use super::sign_in::Caller;
 use super::{DEV_SUBSCRIPTION, Manager, access};
 use crate::store::{Activity, ActivityRange, Write};
 
-/// Requests that nobody signed are kept up to so many in
-const MAX_UNSIGNED: u32 = 60;
+/// Refusals of one principal are kept up to so many in
+const MAX_REFUSED: u32 = 60;
 /// this time.
-const UNSIGNED_PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(60);
+/// Principals that are counted apart; any more share a count.
+const MAX_COUNTED: usize = 1_000;
+/// What requests that nobody signed are counted under.
+const NOBODY: &str = "";
+/// What principals beyond [`MAX_COUNTED`] are counted under.
+const OTHERS: &str = "*";
 /// Events in one answer.
 const PAGE: usize = 200;
 /// Events that are looked at for one answer; a narrow filter over a long log takes several answers.
@@ -76,31 +83,26 @@ impl Asker {
         Write::Activity(stamped(event.ended(status, None)))
     }
 
-    /// Logs a refusal, if it is one that is logged.
+    /// Logs a refusal, if it is one that is logged and there are not too many.
     pub(crate) async fn refused(self, manager: &Manager, error: &ArmError) {
         let is_read = matches!(self.event.method.as_str(), "GET" | "HEAD");
         if !is_read || error.status == 403 {
-            manager
-                .core
-                .record(stamped(self.event.ended(error.status, Some(error))))
-                .await;
+            refused(manager, self.caller.object_id(), self.event, error).await;
         }
     }
 }
 
 /// Logs a refusal of somebody unknown, if there are not too many.
 pub(crate) async fn refused_unsigned(manager: &Manager, incoming: &Incoming, path: &[&str], error: &ArmError) {
-    let Some(not_kept) = manager.unsigned.admit(Instant::now()) else {
-        return;
-    };
-    let event = Event {
-        not_kept,
-        ..event_of(incoming, path)
-    };
-    manager
-        .core
-        .record(stamped(event.ended(error.status, Some(error))))
-        .await;
+    refused(manager, NOBODY, event_of(incoming, path), error).await;
+}
+
+async fn refused(manager: &Manager, principal: &str, event: Event, error: &ArmError) {
+    if let Some(not_kept) = manager.refusals.admit(principal, Instant::now()) {
+        let event = Event { not_kept, ..event };
+        let event = stamped(event.ended(error.status, Some(error)));
+        manager.core.record(event).await;
+    }
 }
 
 fn event_of(incoming: &Incoming, path: &[&str]) -> Event {
@@ -141,35 +143,46 @@ fn stamped(event: Event) -> Activity {
     Activity {
         at_micros: now.as_microsecond(),
         subscription: event.subscription.clone(),
+        is_refusal: event.refusal.is_some(),
         body: json!(event),
     }
 }
 
-/// Counts requests that nobody signed.
+/// Counts refusals.
 #[derive(Debug, Default)]
-pub(crate) struct Unsigned {
-    period: Mutex<Period>,
+pub(crate) struct Refusals {
+    by_principal: Mutex<HashMap<String, Period>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Period {
-    began: Option<Instant>,
+    began: Instant,
     kept: u32,
     not_kept: u64,
 }
 
-impl Unsigned {
+impl Refusals {
     /// Whether one more is kept, and how many were not since the last that was.
-    fn admit(&self, now: Instant) -> Option<u64> {
-        let mut period = self.period.lock().unwrap_or_else(PoisonError::into_inner);
-        if period
-            .began
-            .is_none_or(|began| now.duration_since(began) >= UNSIGNED_PERIOD)
-        {
-            period.began = Some(now);
+    fn admit(&self, principal: &str, now: Instant) -> Option<u64> {
+        let mut periods = self.by_principal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_counted = |period: &Period| now.duration_since(period.began) < PERIOD;
+        if periods.len() >= MAX_COUNTED && !periods.contains_key(principal) {
+            periods.retain(|_, period| is_counted(period));
+        }
+        let principal = match periods.len() >= MAX_COUNTED && !periods.contains_key(principal) {
+            true => OTHERS,
+            false => principal,
+        };
+        let period = periods.entry(principal.to_owned()).or_insert(Period {
+            began: now,
+            kept: 0,
+            not_kept: 0,
+        });
+        if !is_counted(period) {
+            period.began = now;
             period.kept = 0;
         }
-        if period.kept == MAX_UNSIGNED {
+        if period.kept == MAX_REFUSED {
             period.not_kept += 1;
             return None;
         }
@@ -258,6 +271,7 @@ pub(crate) async fn forget_old(core: Arc<super::core::Core>, days: u32) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -278,15 +292,33 @@ mod tests {
     }
 
     #[test]
-    fn strangers_fill_no_log_and_what_is_left_out_is_counted() {
-        let unsigned = Unsigned::default();
+    fn nobody_fills_the_log_with_refusals_and_what_is_left_out_is_counted() {
+        let refusals = Refusals::default();
         let start = Instant::now();
-        for _ in 0..MAX_UNSIGNED {
-            assert_eq!(unsigned.admit(start), Some(0));
+        for principal in [NOBODY, "p1"] {
+            for _ in 0..MAX_REFUSED {
+                assert_eq!(refusals.admit(principal, start), Some(0));
+            }
+            assert_eq!(refusals.admit(principal, start), None);
+            assert_eq!(refusals.admit(principal, start), None);
         }
-        assert_eq!(unsigned.admit(start), None);
-        assert_eq!(unsigned.admit(start), None);
-        assert_eq!(unsigned.admit(start + UNSIGNED_PERIOD), Some(2));
-        assert_eq!(unsigned.admit(start + UNSIGNED_PERIOD), Some(0));
+        assert_eq!(refusals.admit("p2", start), Some(0));
+        assert_eq!(refusals.admit("p1", start + PERIOD), Some(2));
+        assert_eq!(refusals.admit("p1", start + PERIOD), Some(0));
+        assert_eq!(refusals.admit(NOBODY, start + PERIOD), Some(2));
+    }
+
+    #[test]
+    fn principals_beyond_a_bound_share_a_count_until_others_are_quiet() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        for n in 0..10 * MAX_COUNTED {
+            refusals.admit(&n.to_string(), start);
+        }
+        let counted = || refusals.by_principal.lock().unwrap().len();
+        assert_eq!(counted(), MAX_COUNTED + 1);
+        assert_eq!(refusals.admit("one more", start), None);
+        assert_eq!(refusals.admit("one more", start + PERIOD), Some(0));
+        assert_eq!(counted(), 1);
     }
 }

@@ -56,7 +56,7 @@ struct Manager {
     results: Results,
     metrics: Metrics,
     sign_in: SignIn,
-    unsigned: activity::Unsigned,
+    refusals: activity::Refusals,
     /// What clients of https need to know, if they are served.
     published: Option<serve::Published>,
     dev: bool,

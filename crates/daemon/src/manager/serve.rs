@@ -203,7 +203,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         results: Results::default(),
         metrics: Metrics::default(),
         sign_in: SignIn::new(keys, super::DEV_TENANT, &config.auth, options.dev),
-        unsigned: activity::Unsigned::default(),
+        refusals: activity::Refusals::default(),
         published: announced.tls.clone(),
         dev: options.dev,
         started: Instant::now(),

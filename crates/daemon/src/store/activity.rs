@@ -1,13 +1,17 @@
-//! The activity log in the embedded store: rows are added and, when they are old or too many, forgotten; never changed. A trigger
-//! holds us to it.
+//! The activity log in the embedded store: rows are added and, when they are old or too many, forgotten; never changed. Triggers hold
+//! us to it.
+//!
+//! Refusals have a quota of their own: whoever is refused again and again pushes out refusals, not what was done.
 
 use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 
 use super::StoreError;
 
-/// Events that are kept, whatever their age; some 200 MB.
+/// Writes that are kept, whatever their age; some 200 MB.
 pub const MAX_ACTIVITY: u64 = 200_000;
+/// Refusals that are kept, whatever their age; some 50 MB.
+pub const MAX_REFUSALS: u64 = 50_000;
 
 /// An event of the activity log.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +20,8 @@ pub struct Activity {
     pub at_micros: i64,
     /// GUID in lower case.
     pub subscription: String,
+    /// Whether nothing was done.
+    pub is_refusal: bool,
     /// The event.
     pub body: Value,
 }
@@ -48,23 +54,61 @@ pub(super) const SCHEMA: &str = "
     BEGIN SELECT RAISE(ABORT, 'the activity log is append-only'); END;
 ";
 
+/// Schema 4: what was stored before counts as writes. Counters, since counting 200,000 rows takes too long for every write. In a
+/// `BEFORE INSERT` trigger the sequence that SQLite will choose is -1, so only one that was given can be there already.
+pub(super) const SCHEMA_WITH_QUOTAS: &str = "
+    ALTER TABLE activity ADD COLUMN is_refusal INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX activity_by_subscription ON activity (subscription, sequence, at);
+    CREATE INDEX activity_by_kind ON activity (is_refusal, sequence);
+    CREATE TABLE activity_counts (
+        is_refusal INTEGER PRIMARY KEY,
+        events INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO activity_counts SELECT 0, count(*) FROM activity;
+    INSERT INTO activity_counts VALUES (1, 0);
+    CREATE TRIGGER activity_is_counted AFTER INSERT ON activity
+    BEGIN UPDATE activity_counts SET events = events + 1 WHERE is_refusal = NEW.is_refusal; END;
+    CREATE TRIGGER activity_forgotten_is_counted AFTER DELETE ON activity
+    BEGIN UPDATE activity_counts SET events = events - 1 WHERE is_refusal = OLD.is_refusal; END;
+    CREATE TRIGGER activity_is_not_replaced BEFORE INSERT ON activity
+    WHEN EXISTS (SELECT 1 FROM activity WHERE sequence = NEW.sequence)
+    BEGIN SELECT RAISE(ABORT, 'the activity log is append-only'); END;
+";
+
+/// By sequence, so that a page is found without sorting; the time is only looked at (`+at`), since almost always the latest are asked for.
+pub(super) const READ: &str = "
+    SELECT sequence, body FROM activity
+    WHERE subscription = ?1 AND +at BETWEEN ?2 AND ?3 AND sequence < ?4 ORDER BY sequence DESC LIMIT ?5";
+
 pub(super) fn add(transaction: &Transaction<'_>, activity: &Activity) -> rusqlite::Result<usize> {
     transaction
-        .prepare_cached("INSERT INTO activity (at, subscription, body) VALUES (?1, ?2, ?3)")?
+        .prepare_cached("INSERT INTO activity (at, subscription, is_refusal, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![
             activity.at_micros,
             activity.subscription,
+            activity.is_refusal,
             activity.body.to_string()
         ])?;
+    let quota = match activity.is_refusal {
+        true => MAX_REFUSALS,
+        false => MAX_ACTIVITY,
+    };
+    let count: i64 = transaction
+        .prepare_cached("SELECT events FROM activity_counts WHERE is_refusal = ?1")?
+        .query_row([activity.is_refusal], |row| row.get(0))?;
+    let too_many = count.saturating_sub_unsigned(quota);
+    if too_many <= 0 {
+        return Ok(0);
+    }
+    let sql = "DELETE FROM activity WHERE sequence IN
+               (SELECT sequence FROM activity WHERE is_refusal = ?1 ORDER BY sequence LIMIT ?2)";
     transaction
-        .prepare_cached("DELETE FROM activity WHERE sequence <= ?1")?
-        .execute([transaction.last_insert_rowid().saturating_sub_unsigned(MAX_ACTIVITY)])
+        .prepare_cached(sql)?
+        .execute(params![activity.is_refusal, too_many])
 }
 
 pub(super) fn read(connection: &Connection, range: &ActivityRange) -> Result<Vec<(i64, Value)>, StoreError> {
-    let sql = "SELECT sequence, body FROM activity
-               WHERE subscription = ?1 AND at BETWEEN ?2 AND ?3 AND sequence < ?4 ORDER BY sequence DESC LIMIT ?5";
-    let mut found = connection.prepare_cached(sql)?;
+    let mut found = connection.prepare_cached(READ)?;
     let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
     let mut rows = found.query(params![
         range.subscription,

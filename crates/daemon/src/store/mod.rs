@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use activity::{Activity, ActivityRange, MAX_ACTIVITY};
+pub use activity::{Activity, ActivityRange, MAX_ACTIVITY, MAX_REFUSALS};
 pub use sqlite::SqliteStore;
 
 /// How many operations are remembered; older ones are forgotten, as clients poll for minutes at most.

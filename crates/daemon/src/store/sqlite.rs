@@ -11,7 +11,7 @@ use arm::{Change, Resource};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nix::fcntl::{Flock, FlockArg};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
 use super::activity::{self, Activity, ActivityRange};
 use super::{Batch, Collection, MAX_OPERATIONS, Operation, Store, StoreError, Stored, Write, backup};
@@ -22,7 +22,7 @@ pub(super) const FILE_NAME: &str = "routewright.sqlite3";
 pub(super) const APPLICATION_ID: i64 = 0x5274_5772;
 
 /// Forward only: entry N takes a file of schema N to N + 1. Entries are never changed once released.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (
         name TEXT PRIMARY KEY,
@@ -58,6 +58,7 @@ pub(super) const MIGRATIONS: [&str; 3] = [
     ) STRICT, WITHOUT ROWID;
 ",
     activity::SCHEMA,
+    activity::SCHEMA_WITH_QUOTAS,
 ];
 
 /// Makes the file, if it isn't there, so that only we can read it: settings hold passwords of peers. SQLite gives the files
@@ -70,6 +71,9 @@ pub(super) fn private(path: &Path) -> std::io::Result<()> {
 /// A store in a data directory.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
+    /// For the activity log: whoever reads it, however much, holds up no commit (readers of a WAL and its writer never wait for
+    /// each other). Closed first, since it can tidy up nothing.
+    reading: Arc<Mutex<Connection>>,
     open: Arc<Mutex<Open>>,
     path: PathBuf,
 }
@@ -94,7 +98,10 @@ impl SqliteStore {
         connection.pragma_update(None, "foreign_keys", true)?;
         migrate(&mut connection, &path)?;
         backup::finish(&mut connection, directory)?;
+        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reading = Connection::open_with_flags(&path, read_only)?;
         Ok(SqliteStore {
+            reading: Arc::new(Mutex::new(reading)),
             open: Arc::new(Mutex::new(Open {
                 connection,
                 _lock: lock,
@@ -109,6 +116,15 @@ impl SqliteStore {
     pub(crate) fn pragma_for_test(&self, name: &str, value: i64) {
         let open = self.open.lock().unwrap();
         open.connection.pragma(None, name, value, |_| Ok(())).unwrap();
+    }
+
+    /// Stands for somebody who reads the activity log.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(super) fn hold_reading_for_test(&self) -> std::sync::MutexGuard<'_, Connection> {
+        let reading = self.reading.lock().unwrap();
+        reading.execute_batch("BEGIN; SELECT count(*) FROM activity").unwrap();
+        reading
     }
 
     /// Runs on a thread that may block: a commit waits for the disk.
@@ -166,7 +182,14 @@ impl Store for SqliteStore {
     }
 
     fn activity(&self, range: ActivityRange) -> BoxFuture<'_, Result<Vec<(i64, serde_json::Value)>, StoreError>> {
-        self.run(move |connection| activity::read(connection, &range))
+        let reading = Arc::clone(&self.reading);
+        async move {
+            let done = tokio::task::spawn_blocking(move || {
+                activity::read(&reading.lock().unwrap_or_else(PoisonError::into_inner), &range)
+            });
+            done.await.map_err(|_| StoreError::Closed)?
+        }
+        .boxed()
     }
 
     fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>> {

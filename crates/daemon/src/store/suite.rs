@@ -16,6 +16,7 @@ async fn every_promise_holds<S: Store, F: Fn() -> S>(open: F) {
     a_refused_batch_leaves_nothing(&open()).await;
     old_operations_are_forgotten(&open()).await;
     activity_is_read_latest_first_and_forgotten_when_old(&open()).await;
+    refusals_push_out_no_writes(&open()).await;
 }
 
 async fn a_fresh_store_is_empty(store: &impl Store) {
@@ -85,6 +86,7 @@ async fn activity_is_read_latest_first_and_forgotten_when_old(store: &impl Store
     let event = |at_micros, name: &str| Activity {
         at_micros,
         subscription: "s".to_owned(),
+        is_refusal: false,
         body: json!(name),
     };
     let batch_with_one = batch(0, vec![put("/a", "1"), Write::Activity(event(10, "first"))]);
@@ -111,6 +113,36 @@ async fn activity_is_read_latest_first_and_forgotten_when_old(store: &impl Store
     assert_eq!(read(0, 99, Some(2), 2).await, vec![(1, json!("first"))]);
     assert_eq!(store.forget_activity(20).await.unwrap(), 1);
     assert_eq!(read(0, 99, None, 10).await, third_and_second);
+}
+
+async fn refusals_push_out_no_writes(store: &impl Store) {
+    let event = |at_micros, is_refusal| Activity {
+        at_micros,
+        subscription: "s".to_owned(),
+        is_refusal,
+        body: json!(at_micros),
+    };
+    store.record(vec![event(0, false)]).await.unwrap();
+    let refusals = i64::try_from(MAX_REFUSALS).unwrap() + 2;
+    store
+        .record((1..=refusals).map(|at| event(at, true)).collect())
+        .await
+        .unwrap();
+    let earliest = async |to_micros| {
+        let range = ActivityRange {
+            subscription: "s".to_owned(),
+            from_micros: 0,
+            to_micros,
+            before: None,
+            limit: 10,
+        };
+        store.activity(range).await.unwrap()
+    };
+    assert_eq!(earliest(3).await, vec![(4, json!(3)), (1, json!(0))]);
+    // What was forgotten for its age makes room again.
+    assert_eq!(store.forget_activity(10).await.unwrap(), 8);
+    store.record((1..=7).map(|at| event(at, true)).collect()).await.unwrap();
+    assert_eq!(earliest(10).await.len(), 8);
 }
 
 async fn old_operations_are_forgotten(store: &impl Store) {
@@ -153,14 +185,55 @@ fn nothing_in_the_activity_log_can_be_changed() {
             [],
         )
         .unwrap();
-    let refused = connection.execute("UPDATE activity SET body = 'x'", []).unwrap_err();
-    assert!(refused.to_string().contains("append-only"), "{refused}");
+    for change in [
+        "UPDATE activity SET body = 'x'",
+        "INSERT OR REPLACE INTO activity (sequence, at, subscription, body) VALUES (1, 1, 's', 'x')",
+        "INSERT INTO activity (sequence, at, subscription, body) VALUES (1, 1, 's', 'x')
+         ON CONFLICT DO UPDATE SET body = 'x'",
+    ] {
+        let refused = connection.execute(change, []).unwrap_err();
+        assert!(refused.to_string().contains("append-only"), "{refused}");
+    }
+}
+
+#[test]
+fn a_page_of_the_activity_log_is_found_without_sorting() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(SqliteStore::open(directory.path()).unwrap());
+    let connection = rusqlite::Connection::open(directory.path().join(sqlite::FILE_NAME)).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", activity::READ);
+    let mut plan = connection.prepare(&sql).unwrap();
+    let steps = plan
+        .query_map(rusqlite::params!["s", 0, 9, 9, 9], |row| row.get::<_, String>(3))
+        .unwrap();
+    let steps: Vec<String> = steps.map(Result::unwrap).collect();
+    let [step] = &steps[..] else { panic!("{steps:?}") };
+    assert!(
+        step.contains("activity_by_subscription (subscription=? AND sequence<?)"),
+        "{step}"
+    );
+}
+
+/// The reader stands still in the middle of a page.
+#[test]
+fn whoever_reads_the_activity_log_holds_up_no_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).unwrap();
+    let page = store.hold_reading_for_test();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let committed = async {
+        let commit = store.commit(batch(0, vec![put("/a", "1")]));
+        tokio::time::timeout(std::time::Duration::from_secs(30), commit).await
+    };
+    let committed = runtime.enable_time().build().unwrap().block_on(committed);
+    committed.unwrap().unwrap();
+    drop(page);
 }
 
 /// What each released schema's file looked like is what its migrations make of an empty file.
 #[tokio::test]
 async fn a_file_of_every_earlier_schema_is_taken_over_with_what_it_holds() {
-    for schema in 1..=3 {
+    for schema in 1..=sqlite::MIGRATIONS.len() {
         let steps = &sqlite::MIGRATIONS[..schema];
         let directory = tempfile::tempdir().unwrap();
         let connection = rusqlite::Connection::open(directory.path().join(sqlite::FILE_NAME)).unwrap();

@@ -182,7 +182,7 @@ async fn a_long_log_comes_in_pages_and_select_makes_it_short() {
     let world = World::new().await;
     world.put(GROUP, json!({"location": "westeurope"})).await;
     for _ in 0..250 {
-        world.put(GROUP, json!({"location": "nowhere else"})).await;
+        world.put(GROUP, json!({"location": "westeurope"})).await;
     }
     let mut all = Vec::new();
     let mut next = format!("{}&$select=eventDataId,status", path(""));
@@ -200,6 +200,17 @@ async fn a_long_log_comes_in_pages_and_select_makes_it_short() {
     ids.dedup();
     assert_eq!(ids.len(), 251);
     assert!(all.iter().all(|event| event.as_object().unwrap().len() == 2));
+}
+
+#[tokio::test]
+async fn refusals_of_one_caller_are_logged_up_to_a_rate() {
+    let world = World::new().await;
+    world.put(GROUP, json!({"location": "westeurope"})).await;
+    for _ in 0..100 {
+        world.put(GROUP, json!({"location": "nowhere else"})).await;
+    }
+    assert_eq!(log(&world, " and status eq 'Failed'").await.len(), 60);
+    assert_eq!(log(&world, " and status eq 'Succeeded'").await.len(), 1);
 }
 
 #[tokio::test]

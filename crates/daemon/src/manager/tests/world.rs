@@ -89,7 +89,7 @@ impl World {
             results: Results::default(),
             metrics: Metrics::default(),
             sign_in: SignIn::new(keys(), DEV_TENANT, &config.auth, true),
-            unsigned: activity::Unsigned::default(),
+            refusals: activity::Refusals::default(),
             published: None,
             dev: true,
             started: Instant::now(),
