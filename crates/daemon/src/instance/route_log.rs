@@ -5,14 +5,17 @@
 //! driver ─ lines of a turn ─► bounded channel ─► writing thread ─► FILE.N
 //! ```
 //!
-//! The driver never waits for a disk: when the channel is full, lines are left out and their number is told. Off, it costs nothing:
-//! there is no log then, and the state machine makes no such events.
+//! The driver never waits for a disk: when too much waits for it, or when it refuses, lines are left out and the writing thread tells
+//! their number before the next that it writes. Off, it costs nothing: there is no log then, and the state machine makes no such events.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bgp::IpNet;
@@ -23,8 +26,10 @@ use routeserver::instance::Event;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
-/// Turns whose lines may wait for the disk.
-const MAX_WAITING: usize = 256;
+/// Turns whose lines may wait for the disk,
+const MAX_WAITING: usize = 4096;
+/// and bytes of their lines.
+const MAX_WAITING_BYTES: usize = 32 << 20;
 /// Bytes of lines that leave together at the latest.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 /// Prefixes in one line; a larger change takes several lines.
@@ -40,12 +45,23 @@ pub(super) struct RouteLog {
     /// As configured.
     path: String,
     instance: usize,
-    chunks: SyncSender<Vec<u8>>,
+    chunks: SyncSender<Chunk>,
+    /// Bytes of lines that the writing thread has not come to.
+    waiting_bytes: Arc<AtomicUsize>,
+    next: Chunk,
+    /// Which NICs follow a table, as far as was told since the log began,
+    nics: FxHashMap<TableId, BTreeSet<String>>,
+    /// and which table a NIC follows.
+    tables: FxHashMap<String, TableId>,
+}
+
+/// Lines that leave together.
+#[derive(Debug, Default)]
+struct Chunk {
     lines: Vec<u8>,
-    waiting_lines: u64,
+    count: u64,
+    /// Lines before them that did not leave.
     left_out: u64,
-    /// Which NICs follow a table, as far as was told since the log began.
-    nics: FxHashMap<TableId, Vec<String>>,
 }
 
 impl RouteLog {
@@ -62,7 +78,9 @@ impl RouteLog {
         let file = file_of(Path::new(path), instance);
         tracing::info!(file = %file.display(), "logging route changes");
         let writer = std::thread::Builder::new().name("route-log".to_owned());
-        if let Err(error) = writer.spawn(move || Writer::new(file).run(&received)) {
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let thread = Writer::new(file, instance, Arc::clone(&waiting_bytes));
+        if let Err(error) = writer.spawn(move || thread.run(&received)) {
             tracing::error!(%error, "route changes cannot be logged");
             return None;
         }
@@ -70,10 +88,10 @@ impl RouteLog {
             path: path.to_owned(),
             instance,
             chunks,
-            lines: Vec::new(),
-            waiting_lines: 0,
-            left_out: 0,
+            waiting_bytes,
+            next: Chunk::default(),
             nics: FxHashMap::default(),
+            tables: FxHashMap::default(),
         })
     }
 
@@ -135,19 +153,28 @@ impl RouteLog {
         match message {
             ToAgent::Nic(assignment) => {
                 let nic = assignment.nic.to_string();
-                for nics in self.nics.values_mut() {
-                    nics.retain(|other| *other != nic);
-                }
-                self.nics.retain(|_, nics| !nics.is_empty());
-                if let Some(table) = assignment.table {
-                    self.nics.entry(table).or_default().push(nic.clone());
-                }
+                self.follows(&nic, assignment.table);
                 let table = assignment.table.map(|table| table.0);
                 self.line("nicFollows", json!({"nic": nic, "table": table}));
             }
             ToAgent::Snapshot(update) => self.update("snapshot", update),
             ToAgent::Delta(update) => self.update("delta", update),
             ToAgent::Converged(_) => {}
+        }
+    }
+
+    fn follows(&mut self, nic: &str, table: Option<TableId>) {
+        if let Some(before) = self.tables.remove(nic)
+            && let Some(nics) = self.nics.get_mut(&before)
+        {
+            nics.remove(nic);
+            if nics.is_empty() {
+                self.nics.remove(&before);
+            }
+        }
+        if let Some(table) = table {
+            self.nics.entry(table).or_default().insert(nic.to_owned());
+            self.tables.insert(nic.to_owned(), table);
         }
     }
 
@@ -192,34 +219,41 @@ impl RouteLog {
     }
 
     fn line(&mut self, event: &str, facts: Value) {
-        let mut line = json!({ "at": format!("{:.6}", Timestamp::now()), "instance": self.instance, "event": event });
-        if let (Value::Object(line), Value::Object(facts)) = (&mut line, facts) {
-            line.extend(facts);
-        }
-        self.lines.extend_from_slice(line.to_string().as_bytes());
-        self.lines.push(b'\n');
-        self.waiting_lines += 1;
-        if self.lines.len() >= MAX_CHUNK_BYTES {
+        self.next.lines.extend(line(self.instance, event, facts));
+        self.next.count += 1;
+        if self.next.lines.len() >= MAX_CHUNK_BYTES {
             self.flush();
         }
     }
 
     /// Hands the lines of a turn to the writing thread.
     pub(super) fn flush(&mut self) {
-        if self.lines.is_empty() {
+        if self.next.lines.is_empty() {
             return;
         }
-        let lines = std::mem::take(&mut self.lines);
-        let count = std::mem::take(&mut self.waiting_lines);
-        match self.chunks.try_send(lines) {
-            Ok(()) if self.left_out > 0 => {
-                let left_out = std::mem::take(&mut self.left_out);
-                self.line("leftOut", json!({ "lines": left_out }));
+        let chunk = std::mem::take(&mut self.next);
+        let (bytes, lines) = (chunk.lines.len(), chunk.left_out + chunk.count);
+        // Only this thread adds, so what is read here can only be too much.
+        let has_room = self.waiting_bytes.load(Ordering::Relaxed) + bytes <= MAX_WAITING_BYTES;
+        if has_room {
+            self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if self.chunks.try_send(chunk).is_ok() {
+                return;
             }
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.left_out += count,
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+        self.next.left_out = lines;
     }
+}
+
+fn line(instance: usize, event: &str, facts: Value) -> Vec<u8> {
+    let mut line = json!({ "at": format!("{:.6}", Timestamp::now()), "instance": instance, "event": event });
+    if let (Value::Object(line), Value::Object(facts)) = (&mut line, facts) {
+        line.extend(facts);
+    }
+    let mut line = line.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 /// `routes.jsonl` becomes `routes.0.jsonl` for instance 0: two processes do not share a file.
@@ -233,27 +267,52 @@ fn file_of(path: &Path, instance: usize) -> PathBuf {
 /// The thread that writes.
 struct Writer {
     path: PathBuf,
+    instance: usize,
+    waiting_bytes: Arc<AtomicUsize>,
     open: Option<(File, u64)>,
     not_before: Option<Instant>,
+    /// Lines that are missing since the last that was written.
+    left_out: u64,
 }
 
 impl Writer {
-    fn new(path: PathBuf) -> Writer {
+    fn new(path: PathBuf, instance: usize, waiting_bytes: Arc<AtomicUsize>) -> Writer {
         Writer {
             path,
+            instance,
+            waiting_bytes,
             open: None,
             not_before: None,
+            left_out: 0,
         }
     }
 
     /// Until the driver lets go of the log.
-    fn run(mut self, chunks: &Receiver<Vec<u8>>) {
+    fn run(mut self, chunks: &Receiver<Chunk>) {
         while let Ok(chunk) = chunks.recv() {
-            if self.not_before.is_some_and(|at| Instant::now() < at) {
-                continue;
-            }
-            if let Err(error) = self.write(&chunk) {
+            let bytes = chunk.lines.len();
+            self.take(chunk);
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the lines, or counts them.
+    fn take(&mut self, chunk: Chunk) {
+        self.left_out += chunk.left_out;
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            self.left_out += chunk.count;
+            return;
+        }
+        let mut lines = match self.left_out {
+            0 => Vec::new(),
+            missing => line(self.instance, "leftOut", json!({ "lines": missing })),
+        };
+        lines.extend(chunk.lines);
+        match self.write(&lines) {
+            Ok(()) => self.left_out = 0,
+            Err(error) => {
                 tracing::warn!(file = %self.path.display(), %error, "route changes cannot be logged; trying again later");
+                self.left_out += chunk.count;
                 self.open = None;
                 self.not_before = Some(Instant::now() + PAUSE);
             }
@@ -279,7 +338,11 @@ impl Writer {
                 none.insert((file, bytes))
             }
         };
-        file.write_all(chunk)?;
+        if let Err(error) = file.write_all(chunk) {
+            // A full disk takes a part: half a line would spoil the next one.
+            file.set_len(*bytes)?;
+            return Err(error);
+        }
         *bytes += chunk.len() as u64;
         Ok(())
     }
@@ -288,8 +351,6 @@ impl Writer {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use bgp::Asn;
     use bgp::wire::{Announcement, PathAttributes};
     use routeserver::delivery::{AgentId, NicAssignment};
@@ -307,11 +368,75 @@ mod tests {
         }
     }
 
+    fn writer(path: PathBuf) -> Writer {
+        Writer::new(path, 1, Arc::default())
+    }
+
+    fn chunk(text: &str) -> Chunk {
+        Chunk {
+            lines: text.as_bytes().to_vec(),
+            count: 1,
+            left_out: 0,
+        }
+    }
+
+    #[test]
+    fn lines_that_the_disk_refused_and_those_of_the_pause_after_it_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("not yet").join("routes.jsonl");
+        let mut writer = writer(path.clone());
+        writer.take(chunk("1\n"));
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        writer.take(chunk("2\n"));
+        writer.take(Chunk {
+            left_out: 5,
+            ..chunk("3\n")
+        });
+        writer.not_before = None;
+        writer.take(chunk("4\n"));
+        writer.take(chunk("5\n"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (told, rest) = text.split_once('\n').unwrap();
+        let told: Value = serde_json::from_str(told).unwrap();
+        assert_eq!((&told["event"], &told["lines"]), (&json!("leftOut"), &json!(8)));
+        assert_eq!(rest, "4\n5\n");
+    }
+
+    /// A shell sets the limit for a child of its own: 1 block of 512 bytes (POSIX), and the signal that says so is ignored.
+    #[test]
+    fn a_write_that_the_disk_takes_a_part_of_leaves_no_half_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.jsonl");
+        let test = "instance::route_log::tests::writer_on_a_small_disk";
+        let run = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" --exact \"$1\" --ignored"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(test)
+            .env("ROUTEWRIGHT_TEST_ROUTE_LOG", &path)
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(run.unwrap().success());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\n");
+    }
+
+    #[test]
+    #[ignore = "the child of the test before"]
+    fn writer_on_a_small_disk() {
+        let Some(path) = std::env::var_os("ROUTEWRIGHT_TEST_ROUTE_LOG") else {
+            return;
+        };
+        let mut writer = writer(PathBuf::from(path));
+        writer.write(b"whole\n").unwrap();
+        let mut long = vec![b'x'; 4096];
+        long.push(b'\n');
+        writer.write(&long).unwrap_err();
+    }
+
     #[test]
     fn a_file_that_is_too_large_makes_room_for_the_next_and_none_is_lost() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("routes.jsonl");
-        let mut writer = Writer::new(path.clone());
+        let mut writer = writer(path.clone());
         writer.write(b"one\n").unwrap();
         writer.open.as_mut().unwrap().1 = MAX_FILE_BYTES;
         writer.write(b"two\n").unwrap();
@@ -322,23 +447,23 @@ mod tests {
         );
     }
 
-    fn log(capacity: usize) -> (RouteLog, Receiver<Vec<u8>>) {
+    fn log(capacity: usize) -> (RouteLog, Receiver<Chunk>) {
         let (chunks, received) = sync_channel(capacity);
         let log = RouteLog {
             path: String::new(),
             instance: 1,
             chunks,
-            lines: Vec::new(),
-            waiting_lines: 0,
-            left_out: 0,
+            waiting_bytes: Arc::default(),
+            next: Chunk::default(),
             nics: FxHashMap::default(),
+            tables: FxHashMap::default(),
         };
         (log, received)
     }
 
-    fn lines(log: &mut RouteLog, received: &Receiver<Vec<u8>>) -> Vec<Value> {
+    fn lines(log: &mut RouteLog, received: &Receiver<Chunk>) -> Vec<Value> {
         log.flush();
-        let chunk = received.recv().unwrap();
+        let chunk = received.recv().unwrap().lines;
         let lines = chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
@@ -451,12 +576,27 @@ mod tests {
             log.event(&Event::Converged);
             log.flush();
         }
-        received.recv().unwrap();
+        assert_eq!(received.recv().unwrap().left_out, 0);
         log.event(&Event::Converged);
         log.flush();
-        received.recv().unwrap();
+        assert_eq!(received.recv().unwrap().left_out, 2);
+        log.event(&Event::Converged);
         log.flush();
-        let told: Value = serde_json::from_slice(&received.recv().unwrap()).unwrap();
-        assert_eq!((&told["event"], &told["lines"]), (&json!("leftOut"), &json!(2)));
+        assert_eq!(received.recv().unwrap().left_out, 0);
+    }
+
+    #[test]
+    fn lines_that_wait_are_bounded_in_bytes() {
+        let (mut log, received) = log(MAX_WAITING);
+        log.waiting_bytes.store(MAX_WAITING_BYTES, Ordering::Relaxed);
+        log.event(&Event::Converged);
+        log.flush();
+        assert!(received.try_recv().is_err());
+        log.waiting_bytes.store(0, Ordering::Relaxed);
+        log.event(&Event::Converged);
+        log.flush();
+        let chunk = received.try_recv().unwrap();
+        assert_eq!((chunk.count, chunk.left_out), (1, 1));
+        assert_eq!(log.waiting_bytes.load(Ordering::Relaxed), chunk.lines.len());
     }
 }
