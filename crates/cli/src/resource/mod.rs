@@ -240,11 +240,20 @@ impl Session {
 
     /// All pages of a list.
     pub(crate) async fn list_all(&self, path: &str) -> Result<Vec<Value>, ClientError> {
+        self.list_first(path, usize::MAX).await
+    }
+
+    /// The first of a list, and no more pages than they take.
+    pub(crate) async fn list_first(&self, path: &str, most: usize) -> Result<Vec<Value>, ClientError> {
         let mut found = Vec::new();
         let mut page = self.client.get(path).await?;
         loop {
             if let Some(items) = page["value"].as_array_mut() {
                 found.append(items);
+            }
+            if found.len() >= most {
+                found.truncate(most);
+                return Ok(found);
             }
             let next = page["nextLink"]
                 .as_str()

@@ -146,8 +146,7 @@ async fn activity_log(session: &Session, verb: ActivityLogVerb) -> Result<(), Cl
         session.target.subscription_id(),
         encoded(&filter)
     );
-    let mut events = session.list_all(&path).await?;
-    events.truncate(max_events);
+    let events = session.list_first(&path, max_events).await?;
     session.print(EVENT_COLUMNS, &Value::Array(events))
 }
 
