@@ -44,8 +44,12 @@ pub(crate) fn on_deployments(
     };
     match (inside, request.method) {
         (Deployments::List, Method::Get) => {
-            let all = of_group(world, &group).into_iter().map(show);
-            Ok(Answer::new(200, Some(json!({ "value": all.collect::<Value>() }))))
+            let mut all = of_group(world, &group);
+            world.retain_readable(&mut all);
+            Ok(Answer::new(
+                200,
+                Some(json!({ "value": all.into_iter().map(show).collect::<Value>() })),
+            ))
         }
         (Deployments::One(name), Method::Get) => Ok(Answer::new(200, Some(show(&get(name)?)))),
         (Deployments::One(name), Method::Head) => get(name).map(|_| Answer::new(204, None)),
@@ -227,9 +231,12 @@ fn make(
     handle::put(world, kind, id, body, mint).map(|_| ())
 }
 
-/// A resource as `reference()` sees it.
+/// A resource as `reference()` sees it, if the deployment's author may read it: a template shows in its outputs what it looks up.
 fn look_up(world: &World<'_>, plan: &Plan, target: &str) -> Result<Value, ArmError> {
     let id = plan.id_of(target);
+    if let Some(id) = &id {
+        world.check_readable(id)?;
+    }
     match id.as_deref().and_then(|id| world.get(&id.to_ascii_lowercase())) {
         Some(resource) => Ok(types::show(world, resource)),
         None => Err(ArmError::new(
@@ -316,13 +323,14 @@ fn check_name(name: &str) -> Result<(), ArmError> {
     }
 }
 
-/// As Azure tells it: what is wrong with the template is told as it is; what a resource was refused for stands inside.
+/// As Azure tells it: what is wrong with the template, or not its author's to read, is told as it is; what a resource was refused for stands inside.
 fn refused(error: ArmError, code: &str, deployment: &ResourceId) -> ArmError {
     let of_template = [
         "InvalidTemplate",
         "MissingRequiredProperty",
         "InvalidRequestFormat",
         "InvalidResourceType",
+        "AuthorizationFailed",
     ];
     if of_template.contains(&error.code.as_str())
         && error.target.as_deref().is_none_or(|target| !target.starts_with('/'))

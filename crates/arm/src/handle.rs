@@ -55,6 +55,10 @@ pub trait Mint {
     fn now(&mut self) -> String;
 }
 
+/// Refuses the ids of subscriptions, groups and resources that whoever asks may not read. The request's own path was asked for before;
+/// this is for what lists and templates name besides.
+pub type MayRead<'a> = &'a dyn Fn(&str) -> Result<(), ArmError>;
+
 /// One write to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -145,14 +149,16 @@ pub fn handle(
     resources: &Resources,
     settings: &Settings,
     request: &Request,
+    may_read: MayRead<'_>,
     mint: &mut dyn Mint,
 ) -> Result<Outcome, ArmError> {
     names::check_api_version(&request.query)?;
-    let mut world = World::new(resources, settings);
+    let mut world = World::shown_to(may_read, resources, settings);
     let answered = match route::parse(&request.path, request.method == Method::Post)? {
         Target::Tenants => only_get(request, || json!({ "value": [group::show_tenant(settings)] })),
         Target::Subscriptions => only_get(request, || {
-            let all = settings.subscriptions();
+            let mut all = settings.subscriptions();
+            all.retain(|id| may_read(&format!("/subscriptions/{id}")).is_ok());
             json!({ "value": all.iter().map(|id| group::show_subscription(settings, id)).collect::<Value>() })
         }),
         Target::Subscription(subscription, inside) => {
@@ -202,6 +208,7 @@ fn in_subscription(
         InSubscription::Resources(None) => {
             let prefix = group::key_of(subscription, "");
             paged(
+                world,
                 request,
                 list_all(world, &prefix, query(request, "$filter")),
                 show_briefly,
@@ -210,23 +217,28 @@ fn in_subscription(
         InSubscription::Resources(Some(name)) => {
             let prefix = format!("{}/", group::find(world, subscription, name)?.key());
             paged(
+                world,
                 request,
                 list_all(world, &prefix, query(request, "$filter")),
                 show_briefly,
             )
         }
-        InSubscription::Groups => paged(request, group::list(world, subscription), group::show),
+        InSubscription::Groups => paged(world, request, group::list(world, subscription), group::show),
         InSubscription::Group(name) => on_group(world, subscription, name, request, mint),
         InSubscription::All(kind) => {
             let prefix = group::key_of(subscription, "");
-            paged(request, list_kind(world, kind, &prefix), |one| types::show(world, one))
+            paged(world, request, list_kind(world, kind, &prefix), |one| {
+                types::show(world, one)
+            })
         }
         InSubscription::InGroup(name, InGroup::List(kind, names)) => {
             let prefix = match locate(world, subscription, name, kind, &names)? {
                 Some(parent) => format!("{}/", parent.key()),
                 None => format!("{}/", group::key_of(subscription, name)),
             };
-            paged(request, list_kind(world, kind, &prefix), |one| types::show(world, one))
+            paged(world, request, list_kind(world, kind, &prefix), |one| {
+                types::show(world, one)
+            })
         }
         InSubscription::InGroup(name, InGroup::Resource(kind, names)) => {
             on_resource(world, subscription, name, kind, &names, request, mint)
@@ -584,11 +596,17 @@ fn show_briefly(resource: &Resource) -> Value {
 const PAGE: usize = 1000;
 
 /// A list, from after the resource that `$skiptoken` names, with at most `$top` resources. `nextLink` begins with the path: the
-/// server puts its own address before it.
-fn paged(request: &Request, all: Vec<&Resource>, show: impl Fn(&Resource) -> Value) -> Result<Answer, ArmError> {
+/// server puts its own address before it. Its token is an id, so what may not be read is left out before pages are cut.
+fn paged(
+    world: &World<'_>,
+    request: &Request,
+    mut all: Vec<&Resource>,
+    show: impl Fn(&Resource) -> Value,
+) -> Result<Answer, ArmError> {
     if request.method != Method::Get {
         return Err(not_allowed(request));
     }
+    world.retain_readable(&mut all);
     let after = query(request, "$skiptoken").map(from_hex).unwrap_or_default();
     let top = query(request, "$top")
         .and_then(|text| text.parse().ok())

@@ -36,7 +36,7 @@ mod world;
 
 pub use authorization::Access;
 pub use error::ArmError;
-pub use handle::{Answer, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, handle};
+pub use handle::{Answer, Ask, Change, MayRead, Method, Mint, OperationStyle, Outcome, Request, handle};
 pub use id::ResourceId;
 pub use intent::intent;
 pub use reports::fill_connection_states;

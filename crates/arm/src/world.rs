@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::handle::{Change, Mint};
+use crate::error::ArmError;
+use crate::handle::{Change, MayRead, Mint};
 use crate::id::parent_key;
 use crate::resource::{Resource, Resources};
 use crate::settings::Settings;
@@ -16,6 +17,7 @@ use crate::types;
 pub(crate) struct World<'a> {
     base: &'a Resources,
     pub(crate) settings: &'a Settings,
+    may_read: MayRead<'a>,
     /// What differs from `base`; `None`: removed.
     changed: BTreeMap<String, Option<Resource>>,
     index: OnceCell<Index>,
@@ -54,10 +56,17 @@ pub(crate) struct Index {
 }
 
 impl<'a> World<'a> {
+    /// All of it is shown.
     pub(crate) fn new(base: &'a Resources, settings: &'a Settings) -> World<'a> {
+        World::shown_to(&|_| Ok(()), base, settings)
+    }
+
+    /// A world of which somebody may read only so much.
+    pub(crate) fn shown_to(may_read: MayRead<'a>, base: &'a Resources, settings: &'a Settings) -> World<'a> {
         World {
             base,
             settings,
+            may_read,
             changed: BTreeMap::new(),
             index: OnceCell::new(),
         }
@@ -65,7 +74,21 @@ impl<'a> World<'a> {
 
     /// The world as it was before the request.
     pub(crate) fn before(&self) -> World<'a> {
-        World::new(self.base, self.settings)
+        World::shown_to(self.may_read, self.base, self.settings)
+    }
+
+    /// Refuses what whoever asks may not read. What this request itself makes was not there to be read.
+    pub(crate) fn check_readable(&self, id: &str) -> Result<(), ArmError> {
+        let key = id.to_ascii_lowercase();
+        match self.changed.contains_key(&key) && !self.base.by_key.contains_key(&key) {
+            true => Ok(()),
+            false => (self.may_read)(id),
+        }
+    }
+
+    /// Takes out of a list what whoever asks may not read.
+    pub(crate) fn retain_readable(&self, resources: &mut Vec<&Resource>) {
+        resources.retain(|resource| self.check_readable(&resource.id).is_ok());
     }
 
     /// How many resources of a type there are, at most: what the request removes still counts.

@@ -20,7 +20,7 @@ use crate::error::ArmError;
 
 pub use linked::{linked, linked_denied};
 pub use needed::{Needed, needed};
-pub use resources::{AccessChange, Asking, answer, is_authorization};
+pub use resources::{AccessChange, Asking, answer, assigned_at, is_authorization};
 pub use roles::{RoleDefinition, built_in};
 
 /// Everybody's roles.

@@ -104,7 +104,7 @@ fn without_provider(method: Method, segments: &[&str]) -> Option<Needed> {
         [_, _, groups, _] if is(Some(groups), "resourceGroups") => {
             (format!("{SUBSCRIPTIONS}/resourceGroups/{read_or}"), 4)
         }
-        [_, _, groups, _, "deployments", rest @ ..] if is(Some(groups), "resourceGroups") => {
+        [_, _, groups, _, kind, rest @ ..] if is(Some(groups), "resourceGroups") && is(Some(kind), "deployments") => {
             let mut path = vec!["deployments"];
             path.extend(rest);
             return Some(under_provider(method, &segments[..4], "Microsoft.Resources", &path));
@@ -202,12 +202,13 @@ mod tests {
             &validate,
             Some(("Microsoft.Resources/deployments/validate/action", &deployment)),
         );
-        let short = format!("{group}/deployments/d/operations");
-        check(
-            Get,
-            &short,
-            Some(("Microsoft.Resources/deployments/operations/read", &deployment)),
-        );
+        for kind in ["deployments", "Deployments"] {
+            check(
+                Get,
+                &format!("{group}/{kind}/d/operations"),
+                Some(("Microsoft.Resources/deployments/operations/read", &deployment)),
+            );
+        }
         let named = format!("{group}/providers/Microsoft.Network/virtualHubs/providers");
         check(Put, &named, Some(("Microsoft.Network/virtualHubs/write", &named)));
         let named = "/subscriptions/s/resourceGroups/providers/providers/Microsoft.Network/virtualHubs/rs";

@@ -53,6 +53,12 @@ pub fn is_authorization(path: &str) -> bool {
     place(path).is_some()
 }
 
+/// Where a path assigns a role; `None`: it is no role assignment's.
+pub fn assigned_at(path: &str) -> Option<String> {
+    let place = place(path)?;
+    (place.kind == ASSIGNMENTS && place.name.is_some()).then_some(place.scope)
+}
+
 fn place(path: &str) -> Option<Place<'_>> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let at = provider_of(&segments)?;
@@ -94,7 +100,10 @@ pub fn answer(
         (ASSIGNMENTS, Some(_), Method::Delete) => Ok(delete_assignment(access, &key(request))),
         (_, Some(name), Method::Get) => {
             let role = access.role(&name.to_ascii_lowercase());
-            read(role.map(|role| show_definition(role, &place.scope)))
+            read(
+                role.filter(|role| is_seen_at(role, &place.scope))
+                    .map(|role| show_definition(role, &place.scope)),
+            )
         }
         (_, Some(name), Method::Put) => put_definition(access, &place.scope, name, request, asking),
         (_, Some(name), Method::Delete) => delete_definition(access, &place.scope, name, asking),
@@ -144,16 +153,18 @@ fn list_definitions(access: &Access, scope: &str, filter: &str) -> Value {
     let shown: Value = built_in()
         .iter()
         .chain(access.definitions.values())
-        .filter(|role| {
-            role.assignable_scopes
-                .iter()
-                .any(|at| covers(at, scope) || covers(scope, at))
-        })
+        .filter(|role| is_seen_at(role, scope))
         .filter(|role| name.is_none_or(|name| role.name.eq_ignore_ascii_case(name)))
         .filter(|role| kind.is_none_or(|kind| kind_of(role).eq_ignore_ascii_case(kind)))
         .map(|role| show_definition(role, scope))
         .collect();
     json!({ "value": shown })
+}
+
+/// Whether a role can be assigned at the scope, above it or below it. Elsewhere it is nobody's business.
+fn is_seen_at(role: &RoleDefinition, scope: &str) -> bool {
+    let mut scopes = role.assignable_scopes.iter();
+    scopes.any(|at| covers(at, scope) || covers(scope, at))
 }
 
 /// The text in quotes after `words`.

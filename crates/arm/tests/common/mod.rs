@@ -68,7 +68,7 @@ impl Lab {
     }
 
     pub fn request(&mut self, request: Request) -> Result<Outcome, ArmError> {
-        let outcome = handle(&self.resources, &self.settings, &request, &mut self.mint)?;
+        let outcome = handle(&self.resources, &self.settings, &request, &|_| Ok(()), &mut self.mint)?;
         if let Outcome::Done { changes, .. } = &outcome {
             self.resources.apply(changes);
         }

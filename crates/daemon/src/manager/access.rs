@@ -19,30 +19,50 @@ use crate::store::{Collection, Write};
 
 /// To read the activity log.
 const ACTIVITY_READ: &str = "Microsoft.Insights/eventtypes/values/read";
+/// To read what is about everything.
+const HUBS_READ: &str = "Microsoft.Network/virtualHubs/read";
+/// Action of a bgpConnection: what its peer says.
+const LEARNED_ROUTES: &str = "learnedRoutes";
 /// Built-in role: everything.
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 
 /// Refuses what the caller's roles don't give. `path` in lower case.
 pub(crate) fn check(manager: &Manager, caller: &Caller, incoming: &Incoming, path: &[&str]) -> Result<(), ArmError> {
-    let Some(needed) = needed_of(incoming, path) else {
+    // What is open was looked at before.
+    let Some(needed) = needed_of(incoming, path).filter(|_| *caller != Caller::Anyone) else {
         return Ok(());
     };
     manager.core.read(|state| match is_list(incoming, path, &needed) {
-        // What it holds is filtered.
+        // What it holds is filtered: `may_read`.
         true if knows(state, caller, &needed.scope) => Ok(()),
         _ => require(state, caller, &needed),
     })
 }
 
+/// Asks once more what [`check`] asked: a body takes its time to arrive, and a role may be gone by then. Under the write lock.
+pub(crate) fn check_again(state: &State, asker: &Asker) -> Result<(), ArmError> {
+    match &asker.needed {
+        Some(needed) => require(state, &asker.caller, needed),
+        None => Ok(()),
+    }
+}
+
 /// Refuses to make use of other resources that the caller has no role on.
-pub(crate) fn check_linked(manager: &Manager, caller: &Caller, request: &arm::Request) -> Result<(), ArmError> {
+pub(crate) fn check_linked(state: &State, caller: &Caller, request: &arm::Request) -> Result<(), ArmError> {
     let Some(body) = &request.body else {
         return Ok(());
     };
+    // What a deployment names is looked at in what it makes.
+    if request.method == Method::Post || is_deployment(request) {
+        return Ok(());
+    }
     let write = needed(request.method, &request.path);
-    manager
-        .core
-        .read(|state| require_linked(state, caller, write.as_ref(), body))
+    require_linked(state, caller, write.as_ref(), body)
+}
+
+fn is_deployment(request: &arm::Request) -> bool {
+    let mut segments = request.path.split('/');
+    segments.any(|segment| segment.eq_ignore_ascii_case("deployments"))
 }
 
 fn require_linked(state: &State, caller: &Caller, write: Option<&Needed>, body: &Value) -> Result<(), ArmError> {
@@ -87,25 +107,15 @@ pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) 
     Ok(())
 }
 
-/// Takes out of a list what the caller may not read.
-pub(crate) fn filter(manager: &Manager, caller: &Caller, body: &mut Value) {
-    if *caller == Caller::Administrator {
-        return;
-    }
-    let Some(items) = body.get_mut("value").and_then(Value::as_array_mut) else {
-        return;
+/// Refuses what the caller may not read of what an answer would show. A subscription is no secret to whoever has a role in it.
+pub(crate) fn may_read(state: &State, caller: &Caller, id: &str) -> Result<(), ArmError> {
+    let Some(needed) = needed(Method::Get, id) else {
+        return Ok(());
     };
-    manager.core.read(|state| {
-        items.retain(|item| {
-            let id = item["id"].as_str().unwrap_or_default();
-            match id.split('/').filter(|segment| !segment.is_empty()).count() {
-                2 => knows(state, caller, id),
-                0..=3 => true,
-                _ if !id.to_ascii_lowercase().contains("/resourcegroups/") => true,
-                _ => needed(Method::Get, id).is_none_or(|needed| require(state, caller, &needed).is_ok()),
-            }
-        });
-    });
+    match id.matches('/').count() {
+        2 if knows(state, caller, id) => Ok(()),
+        _ => require(state, caller, &needed),
+    }
 }
 
 /// Whether the caller may read an event of the activity log.
@@ -115,6 +125,14 @@ pub(crate) fn may_know(manager: &Manager, caller: &Caller, event: &Event) -> boo
         scope: event.resource_id.clone(),
     };
     manager.core.read(|state| require(state, caller, &needed).is_ok())
+}
+
+/// Whether the caller may know how everything here is: the whole of the health.
+pub(crate) fn may_know_all(manager: &Manager, caller: &Caller) -> bool {
+    let needed = over_all(HUBS_READ);
+    manager
+        .core
+        .read(|state| needed.is_some_and(|needed| require(state, caller, &needed).is_ok()))
 }
 
 /// With `--dev`, programs that use the managed identity may do everything.
@@ -157,12 +175,11 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Inc
 
 /// A role is assigned at something that there is.
 fn check_scope(state: &State, request: &arm::Request) -> Result<(), ArmError> {
-    let Some((scope, rest)) = request.path.rsplit_once("/providers/") else {
+    let Some(scope) = authorization::assigned_at(&request.path).filter(|_| request.method == Method::Put) else {
         return Ok(());
     };
-    let is_new_assignment = request.method == Method::Put && rest.to_ascii_lowercase().contains("/roleassignments/");
     let is_subscription = scope.matches('/').count() <= 2;
-    if !is_new_assignment || is_subscription || state.resources.by_key.contains_key(&scope.to_ascii_lowercase()) {
+    if is_subscription || state.resources.by_key.contains_key(&scope.to_ascii_lowercase()) {
         return Ok(());
     }
     let message = format!("The scope '{scope}' was not found. Create it first.");
@@ -200,6 +217,7 @@ pub(crate) fn writes_of_removed(state: &State, is_removed: impl Fn(&RoleAssignme
 fn require(state: &State, caller: &Caller, needed: &Needed) -> Result<(), ArmError> {
     match caller {
         Caller::Administrator => Ok(()),
+        Caller::Anyone => Err(authorization::denied("", caller.object_id(), needed)),
         Caller::Principal(it)
             if state
                 .directory
@@ -215,6 +233,7 @@ fn require(state: &State, caller: &Caller, needed: &Needed) -> Result<(), ArmErr
 fn knows(state: &State, caller: &Caller, scope: &str) -> bool {
     match caller {
         Caller::Administrator => true,
+        Caller::Anyone => false,
         Caller::Principal(it) => state.directory.access.knows(&it.object_id, scope),
     }
 }
@@ -274,7 +293,7 @@ pub(crate) fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
     }
 }
 
-/// Our own API: what it tells of a resource needs what the resource itself needs.
+/// Our own API: what it tells of a resource needs what the resource itself needs; routes need the action that Azure tells them by.
 fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
     // As it was written: it is told in refusals and in the activity log.
     let whole = incoming.segments.get(2..).unwrap_or_default();
@@ -290,20 +309,28 @@ fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
             _ => "Microsoft.Authorization/servicePrincipals/write",
         }),
         ["subscriptions", .., "settings"] => needed(method, &id(0, 1)),
-        ["peers", _, .., "routes" | "advertised"] => needed(method, &id(1, 1)),
+        ["peers", _, .., "routes"] => asked_of(Some(&id(1, 1)), LEARNED_ROUTES),
+        ["peers", _, .., "advertised"] => asked_of(Some(&id(1, 1)), "advertisedRoutes"),
         ["peers", _, ..] => needed(method, &id(1, 0)),
         // The same parameters in the same order as whoever answers looks at them.
-        ["peers"] => asked_of(incoming.parameter("routeServer")),
-        ["routes"] => asked_of(incoming.parameter("peer").or_else(|| incoming.parameter("routeServer"))),
-        ["effective-routes"] => asked_of(incoming.parameter("nic")),
-        _ => asked_of(None),
+        ["peers"] => match incoming.parameter("routeServer").and_then(|id| needed(Method::Get, id)) {
+            Some(needed) => Some(needed),
+            None => over_all(HUBS_READ),
+        },
+        ["routes"] => match (incoming.parameter("peer"), incoming.parameter("routeServer")) {
+            (Some(peer), _) => asked_of(Some(peer), LEARNED_ROUTES),
+            // Of all its peers.
+            (None, hub) => asked_of(hub, "bgpConnections/learnedRoutes"),
+        },
+        ["effective-routes"] => asked_of(incoming.parameter("nic"), "effectiveRouteTable"),
+        _ => over_all(HUBS_READ),
     }
 }
 
-/// What a question about a resource needs; without one, or with what is none, it is about everything.
-fn asked_of(id: Option<&str>) -> Option<Needed> {
-    id.and_then(|id| needed(Method::Get, id))
-        .or_else(|| over_all("Microsoft.Network/virtualHubs/read"))
+/// What a question about a resource needs: an action of it. Without one, or with what is none, it is about everything.
+fn asked_of(id: Option<&str>, action: &str) -> Option<Needed> {
+    id.and_then(|id| needed(Method::Post, &format!("{}/{action}", id.trim_end_matches('/'))))
+        .or_else(|| over_all(HUBS_READ))
 }
 
 /// What is about everything here needs a role over the whole subscription.

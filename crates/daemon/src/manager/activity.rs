@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arm::ArmError;
 use arm::activity::{Event, Filter, select};
+use arm::authorization::Needed;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -49,6 +50,8 @@ const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) caller: Caller,
+    /// What the request needs; `None`: nothing but being signed in.
+    pub(crate) needed: Option<Needed>,
     event: Event,
 }
 
@@ -60,7 +63,8 @@ impl Asker {
             client_id: caller.client_id().to_owned(),
             ..event_of(incoming, path)
         };
-        Asker { caller, event }
+        let needed = access::needed_of(incoming, path);
+        Asker { caller, needed, event }
     }
 
     /// The event of something that is done.

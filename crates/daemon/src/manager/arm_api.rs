@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::activity::Asker;
 use super::core::Written;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
-use super::{Manager, access, ask, keeper};
+use super::{Manager, ask, keeper};
 use crate::store::Operation;
 
 /// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
@@ -21,11 +21,8 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
     let request = to_arm(&incoming)?;
     let links = Links::new(&incoming, &request);
     if matches!(request.method, Method::Get | Method::Head) {
-        return match manager.core.get(&request)? {
-            Outcome::Done { mut answer, .. } => {
-                if let Some(body) = &mut answer.body {
-                    access::filter(manager, &asker.caller, body);
-                }
+        return match manager.core.get(&asker.caller, &request)? {
+            Outcome::Done { answer, .. } => {
                 let mut response = plain(manager, &links.base, answer).await?;
                 let left = HeaderValue::from_static("11999");
                 let name = "x-ms-ratelimit-remaining-subscription-reads";
@@ -37,10 +34,6 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
                 Ok(json_response(StatusCode::OK, &result))
             }
         };
-    }
-    // What a deployment names is looked at in what it makes.
-    if request.method != Method::Post && !is_deployment(&request) {
-        access::check_linked(manager, &asker.caller, &request)?;
     }
     let mut response = match manager.core.write(asker, request).await? {
         Written::Ask(question, location) => {
@@ -68,11 +61,6 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
     let name = "x-ms-ratelimit-remaining-subscription-writes";
     response.headers_mut().insert(name, left);
     Ok(response)
-}
-
-fn is_deployment(request: &Request) -> bool {
-    let mut segments = request.path.split('/');
-    segments.any(|segment| segment.eq_ignore_ascii_case("deployments"))
 }
 
 pub(crate) fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 use super::access;
 use super::activity::Asker;
 use super::directory::Directory;
+use super::sign_in::Caller;
 use crate::config::Config;
 use crate::store::{Activity, ActivityRange, Batch, Operation, Store, StoreError, Write};
 
@@ -108,8 +109,8 @@ impl Core {
     }
 
     /// Answers a request that changes nothing.
-    pub(crate) fn get(&self, request: &Request) -> Result<Outcome, ArmError> {
-        self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut SystemMint))
+    pub(crate) fn get(&self, caller: &Caller, request: &Request) -> Result<Outcome, ArmError> {
+        self.read(|state| handle(state, caller, request, &mut SystemMint))
     }
 
     /// Carries out a request that may change something. It is finished even if nobody waits for it any more: a caller that hangs
@@ -126,7 +127,11 @@ impl Core {
 
     async fn write_now(&self, asker: &Asker, request: &Request) -> Result<Written, ArmError> {
         let mut mint = self.writing.lock().await;
-        let outcome = self.read(|state| arm::handle(&state.resources, &state.settings, request, &mut *mint))?;
+        let outcome = self.read(|state| {
+            access::check_again(state, asker)?;
+            access::check_linked(state, &asker.caller, request)?;
+            handle(state, &asker.caller, request, &mut *mint)
+        })?;
         let (changes, answer) = match outcome {
             Outcome::Ask(ask, location) => return Ok(Written::Ask(ask, location)),
             Outcome::Done { changes, answer } => (changes, answer),
@@ -174,9 +179,11 @@ impl Core {
         check: impl FnOnce(&State) -> Result<Option<Value>, ArmError> + Send + 'static,
     ) -> Result<u64, ArmError> {
         let core = Arc::clone(self);
-        let event = asker.done(200);
+        let asker = asker.clone();
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
+            core.read(|state| access::check_again(state, &asker))?;
+            let event = asker.done(200);
             let write = match core.read(check)? {
                 Some(body) => Write::PutSettings(key, body),
                 None => Write::DeleteSettings(key),
@@ -194,11 +201,12 @@ impl Core {
         decide: impl FnOnce(&State) -> Result<Vec<Write>, ArmError> + Send + 'static,
     ) -> Result<(), ArmError> {
         let core = Arc::clone(self);
-        let event = asker.done(status);
+        let asker = asker.clone();
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
+            core.read(|state| access::check_again(state, &asker))?;
             let mut writes = core.read(decide)?;
-            writes.push(event);
+            writes.push(asker.done(status));
             core.commit(writes).await.map_err(|error| refused(&error))
         });
         done.await.unwrap_or_else(|_| Err(internal_error())).map(|_| ())
@@ -214,6 +222,7 @@ impl Core {
         let asker = asker.clone();
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
+            core.read(|state| access::check_again(state, &asker))?;
             let (changes, answer) = core.read(decide)?;
             let mut writes = access::writes(changes).map_err(|_| internal_error())?;
             writes.push(asker.done(answer.status));
@@ -394,6 +403,11 @@ impl State {
             Write::Operation(_) | Write::Activity(_) | Write::ConfigFingerprint(_) => {}
         }
     }
+}
+
+fn handle(state: &State, caller: &Caller, request: &Request, mint: &mut dyn Mint) -> Result<Outcome, ArmError> {
+    let may_read = |id: &str| access::may_read(state, caller, id);
+    arm::handle(&state.resources, &state.settings, request, &may_read, mint)
 }
 
 /// Events of what a deployment makes and what goes with a group.

@@ -3,6 +3,9 @@
 //! It speaks of what is ours. A peer that is away is told beside it and makes nothing degraded: the route server works, and
 //! whoever watches it is not to be woken for somebody else's reboot.
 //!
+//! The whole of it, with the addresses and ids of route servers, is told to who may read them all; others are told whether, and where
+//! agents connect, since agents ask without a token.
+//!
 //! `/healthz` is the same in one word, for load balancers and the like: 200 when all is well, 503 when not.
 
 use std::sync::Arc;
@@ -14,10 +17,10 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::connections::Way;
 use super::core::Core;
 use super::http::{Incoming, json_response, method_not_allowed};
-use super::{InstanceHandle, Manager};
+use super::sign_in::Caller;
+use super::{InstanceHandle, Manager, access};
 
 /// How often it is seen whether the store takes writes: a disk fills up also while nobody writes.
 const PROBE_PERIOD: Duration = Duration::from_secs(15);
@@ -71,8 +74,19 @@ struct AddressProblem {
     problem: String,
 }
 
+/// As much of the report as the caller may know.
+pub(crate) fn report_to(manager: &Manager, caller: &Caller) -> Value {
+    let report = report(manager);
+    if access::may_know_all(manager, caller) {
+        return report;
+    }
+    let instances = report["instances"].as_array().into_iter().flatten();
+    let shown = instances.map(|it| json!({ "index": it["index"], "state": it["state"], "agentUrl": it["agentUrl"] }));
+    json!({ "status": report["status"], "version": report["version"], "instances": shown.collect::<Value>() })
+}
+
 /// The report as JSON.
-pub(crate) fn report(manager: &Manager) -> Value {
+fn report(manager: &Manager) -> Value {
     let instances: Vec<InstanceHealth> = manager.instances.iter().map(instance).collect();
     let problems = problems(manager, &instances);
     json!(Health {
@@ -119,7 +133,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
 }
 
 /// `/healthz`. Strangers are told no more than whether.
-pub(crate) fn healthz(manager: &Manager, incoming: &Incoming) -> Result<Response, ArmError> {
+pub(crate) fn healthz(manager: &Manager, caller: &Caller, incoming: &Incoming) -> Result<Response, ArmError> {
     if !matches!(incoming.method, http::Method::GET | http::Method::HEAD) {
         return Err(method_not_allowed("GET, HEAD"));
     }
@@ -129,7 +143,7 @@ pub(crate) fn healthz(manager: &Manager, incoming: &Incoming) -> Result<Response
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut body = json!({ "status": report["status"] });
-    if incoming.way != Way::Tls {
+    if access::may_know_all(manager, caller) {
         body["problems"] = report["problems"].clone();
     }
     Ok(json_response(status, &body))

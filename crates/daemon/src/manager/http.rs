@@ -22,7 +22,7 @@ use super::{Manager, access, arm_api, health, metrics, operations, own_api, sign
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// Seconds until it is worth trying what is not available now.
-const RETRY_LATER: HeaderValue = HeaderValue::from_static("5");
+pub(crate) const RETRY_LATER: HeaderValue = HeaderValue::from_static("5");
 /// What a request for a token carries is far shorter. It is read before anybody has signed in.
 const MAX_FORM_BYTES: usize = 64 << 10;
 /// Characters of a correlation id. Clients use GUIDs.
@@ -143,8 +143,7 @@ async fn answer(manager: &Arc<Manager>, mut incoming: Incoming, mut body: Body) 
     }
     let caller = match manager.sign_in.caller(manager, &incoming).await {
         Ok(caller) => caller,
-        // Nobody in particular may ask for what is open.
-        Err(_) if is_open(&incoming, &lower) => Caller::Administrator,
+        Err(_) if is_open(&incoming, &lower) => Caller::Anyone,
         Err(problem) => {
             tracing::debug!(%problem, "a request is refused");
             let error = sign_in::refusal(&problem);
@@ -173,7 +172,7 @@ async fn dispatch(
     // Whoever may not do it cannot make us hold what comes with it.
     incoming.body = read_body(body, MAX_BODY_BYTES).await?;
     match lower {
-        ["healthz"] => health::healthz(manager, &incoming),
+        ["healthz"] => health::healthz(manager, &asker.caller, &incoming),
         ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
         ["routewright", "v1", "service-principals", rest @ ..] => {
             sign_in::principals_api::answer(manager, asker, &incoming, rest).await

@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     rest: &[&str],
 ) -> Result<Response, ArmError> {
     match rest {
-        ["health"] => get(incoming, || async { Ok(health::report(manager)) }).await,
+        ["health"] => get(incoming, || async { Ok(health::report_to(manager, &asker.caller)) }).await,
         ["openapi.json"] => get(incoming, || async { Ok(openapi::document()) }).await,
         ["sign-in"] => get(incoming, || async { Ok(how_to_sign_in(manager)) }).await,
         ["agents"] => get(incoming, || async { Ok(agents(manager).await) }).await,
@@ -330,7 +330,8 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     endpoint(
         "get",
         "/routewright/v1/health",
-        "The manager, its store and both instances, with where agents connect.",
+        "The manager, its store and both instances, with where agents connect. Without a role over the subscription: status, version, and \
+         of each instance index, state and agentUrl.",
         "Health",
     ),
     endpoint("get", "/routewright/v1/openapi.json", "This document.", "Object"),

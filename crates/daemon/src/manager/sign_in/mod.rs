@@ -66,6 +66,8 @@ pub(crate) struct SignIn {
 pub(crate) enum Caller {
     /// Whoever may read the data directory, or reaches the loopback of a `--dev`: may do everything.
     Administrator,
+    /// Nobody in particular, on this machine: may ask for what is open.
+    Anyone,
     /// Who signed in: may do what roles say.
     Principal(Identity),
 }
@@ -75,6 +77,7 @@ impl Caller {
     pub(crate) fn object_id(&self) -> &str {
         match self {
             Caller::Administrator => "administrator",
+            Caller::Anyone => "anyone",
             Caller::Principal(identity) => &identity.object_id,
         }
     }
@@ -82,7 +85,7 @@ impl Caller {
     /// For logs.
     pub(crate) fn client_id(&self) -> &str {
         match self {
-            Caller::Administrator => "",
+            Caller::Administrator | Caller::Anyone => "",
             Caller::Principal(identity) => &identity.client_id,
         }
     }
@@ -179,14 +182,14 @@ impl SignIn {
         }
     }
 
-    /// Takes its time, and its turn.
-    async fn has_secret(&self, principal: ServicePrincipal, secret: &str) -> bool {
+    /// Takes its time, and its turn; `None`: the turn did not come.
+    async fn has_secret(&self, principal: ServicePrincipal, secret: &str) -> Option<bool> {
         let Ok(Ok(_turn)) = tokio::time::timeout(CHECK_PATIENCE, self.checks.acquire()).await else {
-            return false;
+            return None;
         };
         let secret = secret.to_owned();
         let checked = tokio::task::spawn_blocking(move || principal.has_secret(&secret));
-        checked.await.unwrap_or(false)
+        Some(checked.await.unwrap_or(false))
     }
 
     /// Whether a token with this audience is meant for us: as the client called us (any port: tokens may be fetched over another
@@ -291,6 +294,12 @@ impl SignIn {
     #[allow(clippy::unwrap_used)]
     pub(crate) fn sign_for_test(&self, claims: &serde_json::Value) -> String {
         self.keys.sign(claims).unwrap()
+    }
+
+    /// Every turn to check a secret, for as long as they are held.
+    #[allow(clippy::unwrap_used)]
+    pub(crate) async fn all_turns_for_test(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.checks.acquire_many(CHECKS_AT_A_TIME as u32).await.unwrap()
     }
 
     /// As if keys of the other issuer had been fetched so much earlier.

@@ -9,7 +9,7 @@ use super::tokens::{Claims, LIFETIME_SECS};
 use super::{Identity, SignIn, now_secs};
 use crate::manager::Manager;
 use crate::manager::connections::Way;
-use crate::manager::http::{Incoming, decode_query, json_response};
+use crate::manager::http::{Incoming, RETRY_LATER, decode_query, json_response};
 
 /// A token's resource is not longer.
 const MAX_RESOURCE_BYTES: usize = 512;
@@ -99,7 +99,15 @@ async fn client_credentials(manager: &Manager, incoming: &Incoming, tenant: &str
         });
     };
     let identity = Identity::of(&principal);
-    if !sign_in.has_secret(principal, secret).await {
+    let Some(is_right) = sign_in.has_secret(principal, secret).await else {
+        return Err(Refusal {
+            status: 503,
+            error: "temporarily_unavailable",
+            number: 90_033,
+            message: "Too many sign-ins at a time. The secret was not looked at. Please try again.".to_owned(),
+        });
+    };
+    if !is_right {
         return Err(Refusal {
             status: 401,
             error: "invalid_client",
@@ -224,6 +232,9 @@ impl Refusal {
         let mut response = json_response(status, &body);
         // RFC 6749 §5.1: tokens and refusals are not to be kept by anybody between.
         let headers = response.headers_mut();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_LATER);
+        }
         headers.insert(header::PRAGMA, http::HeaderValue::from_static("no-cache"));
         response
     }

@@ -185,6 +185,92 @@ async fn a_deployment_makes_nothing_that_its_author_could_not_make_by_hand() {
 }
 
 #[tokio::test]
+async fn a_deployment_tells_nothing_that_its_author_could_not_read() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    world.put(OTHER, json!({"location": "westeurope"})).await;
+    let author = signed_in(&world, "Contributor", OTHER).await;
+    let network = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/hub");
+    let missing = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/missing");
+    let template = |of: &str, first: Value| {
+        json!({"properties": {"mode": "Incremental", "template": {
+            "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+            "contentVersion": "1.0.0.0",
+            "resources": [{"type": "Microsoft.Network/routeTables", "apiVersion": "2024-05-01", "name": "t",
+                "location": "westeurope", "tags": first}],
+            "outputs": {"seen": {"type": "object", "value": format!("[reference({of}, '2024-05-01', 'Full')]")}},
+        }}})
+        .to_string()
+    };
+    let path = format!("{OTHER}/providers/Microsoft.Resources/deployments/d");
+    let validate = format!("{path}/validate");
+    for (method, path) in [("PUT", &path), ("POST", &validate)] {
+        let own = "resourceId('Microsoft.Network/routeTables', 't')";
+        for (of, tags) in [
+            (format!("'{network}'"), json!({})),
+            (format!("'{missing}'"), json!({})),
+            (
+                own.to_owned(),
+                json!({"at": format!("[reference('{network}', '2024-05-01').provisioningState]")}),
+            ),
+        ] {
+            let refused = world.over_tls(method, path, Some(&author), &template(&of, tags)).await;
+            assert_eq!(
+                (refused.status, refused.code().as_str()),
+                (403, "AuthorizationFailed"),
+                "{method} {of}: {}",
+                refused.text
+            );
+            assert!(!refused.text.contains("10.1.0.0/16"), "{}", refused.text);
+        }
+        let told = world
+            .over_tls(method, path, Some(&author), &template(own, json!({})))
+            .await;
+        assert!([200, 201].contains(&told.status), "{method}: {}", told.text);
+    }
+    assign(&world, &object_id(&author), "Reader", &network).await;
+    let body = template(&format!("'{network}'"), json!({}));
+    let told = world.over_tls("PUT", &path, Some(&author), &body).await;
+    assert!(told.status == 200 && told.text.contains("10.1.0.0/16"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn the_pages_of_a_list_tell_nothing_of_what_one_may_not_read() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    world.put(OTHER, json!({"location": "westeurope"})).await;
+    let table = |group: &str, name: &str| format!("{group}/providers/Microsoft.Network/routeTables/{name}");
+    // In the order of a list the secret ones come after those that may be read.
+    let tables = [(OTHER, "a"), (OTHER, "c"), (GROUP, "a-secret"), (GROUP, "z-secret")];
+    for (group, name) in tables {
+        world.put(&table(group, name), json!({"location": "westeurope"})).await;
+    }
+    let token = signed_in(&world, "Reader", OTHER).await;
+    for list in ["providers/Microsoft.Network/routeTables", "resources", "resourceGroups"] {
+        let mut next = format!("{SUBSCRIPTION}/{list}?api-version=2022-01-01&$top=1");
+        let mut seen = Vec::new();
+        loop {
+            let page = world.over_tls("GET", &next, Some(&token), "").await;
+            let items = page.body["value"].as_array().unwrap_or_else(|| panic!("{}", page.text));
+            assert_eq!(items.len(), 1, "{next}: {}", page.text);
+            seen.push(items[0]["name"].as_str().unwrap().to_owned());
+            let Some(link) = page.body["nextLink"].as_str() else {
+                break;
+            };
+            let secret: String = b"secret".iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(!link.contains(&secret), "{link}");
+            next = link.strip_prefix("https://localhost:8443").unwrap().to_owned();
+        }
+        let expected: &[&str] = if list == "resourceGroups" {
+            &["other"]
+        } else {
+            &["a", "c"]
+        };
+        assert_eq!(seen, expected, "{list}");
+    }
+}
+
+#[tokio::test]
 async fn custom_roles_take_away_what_their_not_actions_name_and_cannot_raise_their_makers() {
     let world = World::new().await;
     world.make_route_server().await;
@@ -207,6 +293,21 @@ async fn custom_roles_take_away_what_their_not_actions_name_and_cannot_raise_the
     let careful = signed_in(&world, "Careful", GROUP).await;
     assert_eq!(world.over_tls("GET", &hub(""), Some(&careful), "").await.status, 200);
     assert_eq!(world.over_tls("DELETE", &hub(""), Some(&careful), "").await.status, 403);
+    world.put(OTHER, json!({"location": "westeurope"})).await;
+    let elsewhere = signed_in(&world, "Reader", OTHER).await;
+    let seen_from = definition("e1").replace(GROUP, OTHER);
+    let hidden = world.over_tls("GET", &seen_from, Some(&elsewhere), "").await;
+    assert_eq!(
+        (hidden.status, hidden.code().as_str()),
+        (404, "RoleDefinitionDoesNotExist")
+    );
+    assert_eq!(
+        world
+            .over_tls("GET", &definition("e1"), Some(&careful), "")
+            .await
+            .status,
+        200
+    );
 
     let wider = role("Wider", SUBSCRIPTION, json!(["*"])).to_string();
     let refused = world.over_tls("PUT", &definition("e2"), Some(&careful), &wider).await;
@@ -240,6 +341,16 @@ async fn roles_go_with_what_they_were_assigned_at_and_with_whom() {
     assert_eq!((twice.status, twice.code().as_str()), (409, "RoleAssignmentExists"));
     let nowhere = assign(&world, "p", "Reader", &format!("{SUBSCRIPTION}/resourceGroups/nowhere")).await;
     assert_eq!(nowhere.status, 404);
+    let capital = format!(
+        "{SUBSCRIPTION}/resourceGroups/nowhere/Providers/Microsoft.Authorization/roleAssignments/{}",
+        uuid::Uuid::new_v4()
+    );
+    let reader = format!(
+        "{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7"
+    );
+    let body = json!({"properties": {"roleDefinitionId": reader, "principalId": "p"}});
+    let nowhere = world.put(&capital, body).await;
+    assert_eq!((nowhere.status, nowhere.code().as_str()), (404, "ResourceNotFound"));
     let assignments =
         format!("{SUBSCRIPTION}/providers/Microsoft.Authorization/roleAssignments?api-version=2022-04-01");
     let count = async |filter: &str| {
@@ -304,4 +415,113 @@ async fn to_use_a_subnet_or_an_address_needs_a_role_on_it() {
         201
     );
     assert_eq!(put().await.status, 201);
+}
+
+#[tokio::test]
+async fn our_own_api_tells_routes_only_to_who_may_ask_azures_for_them() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let peer = hub("/bgpConnections/nva");
+    let body = json!({"properties": {"peerIp": "10.1.1.4", "peerAsn": 65001}});
+    assert_eq!(world.put(&peer, body).await.status, 201);
+    let nic = format!("{GROUP}/providers/Microsoft.Network/networkInterfaces/n");
+    let subnet = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/hub/subnets/nva");
+    let body = json!({"location": "westeurope", "properties": {"ipConfigurations": [
+        {"name": "one", "properties": {"subnet": {"id": subnet}}},
+    ]}});
+    assert_eq!(world.put(&nic, body).await.status, 201);
+    let reader = signed_in(&world, "Reader", SUBSCRIPTION).await;
+    let contributor = signed_in(&world, "Network Contributor", GROUP).await;
+    for (path, action) in [
+        (format!("peers{peer}/routes"), "bgpConnections/learnedRoutes/action"),
+        (
+            format!("peers{peer}/advertised"),
+            "bgpConnections/advertisedRoutes/action",
+        ),
+        (format!("routes?peer={peer}"), "bgpConnections/learnedRoutes/action"),
+        (
+            format!("routes?routeServer={}", hub("")),
+            "bgpConnections/learnedRoutes/action",
+        ),
+        (
+            format!("effective-routes?nic={nic}"),
+            "networkInterfaces/effectiveRouteTable/action",
+        ),
+    ] {
+        let path = format!("/routewright/v1/{path}");
+        let refused = world.over_tls("GET", &path, Some(&reader), "").await;
+        assert!(
+            refused.status == 403 && refused.text.contains(action),
+            "{path}: {}",
+            refused.text
+        );
+        let told = world.over_tls("GET", &path, Some(&contributor), "").await;
+        assert_eq!(told.status, 200, "{path}: {}", told.text);
+    }
+    let path = format!("/routewright/v1/peers{peer}");
+    assert_eq!(world.over_tls("GET", &path, Some(&reader), "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_role_that_is_taken_away_while_a_body_is_sent_writes_nothing() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let settings = format!("/routewright/v1{}/settings", hub("/bgpConnections/nva"));
+    let peer = json!({"properties": {"peerIp": "10.1.1.4", "peerAsn": 65001}});
+    assert_eq!(world.put(&hub("/bgpConnections/nva"), peer).await.status, 201);
+    let assignment = format!(
+        "{GROUP}/providers/Microsoft.Authorization/roleAssignments/{}",
+        uuid::Uuid::new_v4()
+    );
+    let table = format!("{GROUP}/providers/Microsoft.Network/routeTables/late?api-version=2022-01-01");
+    let reader =
+        format!("{GROUP}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7");
+    for (method, path, body) in [
+        ("PUT", table.clone(), json!({"location": "westeurope"})),
+        ("PUT", settings, json!({"holdTimeSecs": 90})),
+        (
+            "POST",
+            "/routewright/v1/service-principals".to_owned(),
+            json!({"displayName": "late"}),
+        ),
+        (
+            "PUT",
+            format!("{assignment}?api-version=2022-04-01"),
+            json!({"properties": {"roleDefinitionId": reader, "principalId": "p"}}),
+        ),
+    ] {
+        let owner = signed_in(&world, "", "").await;
+        let assigned = assign(&world, &object_id(&owner), "Owner", SUBSCRIPTION).await;
+        let role = assigned.body["id"].as_str().unwrap().to_owned();
+        let before = world.version();
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let (go_on, rest) = tokio::sync::oneshot::channel::<()>();
+        let late = futures::stream::once(async move {
+            // The body is asked for when the role was looked at.
+            asked.send(()).unwrap();
+            rest.await.unwrap();
+            Ok::<_, std::convert::Infallible>(body.to_string())
+        });
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(&path)
+            .header("host", "localhost:8443")
+            .header("authorization", format!("Bearer {owner}"))
+            .body(axum::body::Body::from_stream(late))
+            .unwrap();
+        request.extensions_mut().insert(crate::manager::connections::Way::Tls);
+        let take_away = async {
+            is_asked.await.unwrap();
+            assert_eq!(world.delete(&role).await.status, 200);
+            go_on.send(()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(world.send(request), take_away);
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (403, "AuthorizationFailed"),
+            "{path}: {}",
+            answer.text
+        );
+        assert_eq!(world.version(), before + 1, "{path}: only the role went");
+    }
 }

@@ -1,11 +1,14 @@
 //! Signing in over TLS: what clients read, the tokens they get, and those they must not get in with.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::world::principals::{AUDIENCE, encoded, form, service_principal, sign_in, token};
-use super::world::{GROUP, World};
-use crate::manager::DEV_TENANT;
+use super::world::principals::{AUDIENCE, encoded, form, service_principal, sign_in, signed_in, token};
+use super::world::{GROUP, World, keys};
+use crate::manager::sign_in::SignIn;
+use crate::manager::{DEV_SUBSCRIPTION, DEV_TENANT};
 
 #[tokio::test]
 async fn a_client_that_follows_the_documents_from_the_metadata_on_gets_a_token_that_opens() {
@@ -238,4 +241,60 @@ async fn the_managed_identity_is_for_programs_on_this_machine_that_ask_with_its_
         .header("x-forwarded-for", "192.0.2.1");
     assert_eq!(world.send(proxied.body(body()).unwrap()).await.status, 404);
     assert_eq!(world.over_tls("GET", &path, None, "").await.status, 404);
+}
+
+#[tokio::test]
+async fn only_who_may_read_everything_is_told_the_whole_health() {
+    let mut world = World::new().await;
+    world
+        .until(|| world.manager.statuses().iter().all(|status| status.borrow().is_up()))
+        .await;
+    let path = "/routewright/v1/health";
+    for everybody in ["problems", "store", "pid"] {
+        assert!(
+            world.get(path).await.body.get(everybody).is_some(),
+            "with --dev: {everybody}"
+        );
+    }
+    let reader = signed_in(&world, "Reader", &format!("/subscriptions/{DEV_SUBSCRIPTION}")).await;
+    let nobody = signed_in(&world, "", "").await;
+    let whole = world.over_tls("GET", path, Some(&reader), "").await;
+    assert!(whole.text.contains("bgpconnections/away"), "{}", whole.text);
+    assert_eq!(world.over_tls("GET", path, None, "").await.status, 401);
+    // As without --dev.
+    let auth = crate::config::Config::default().auth;
+    let sign_in = SignIn::new(keys(), DEV_TENANT, &auth, false);
+    let short = world.over_tls("GET", path, Some(&nobody), "").await;
+    Arc::get_mut(&mut world.manager).unwrap().sign_in = sign_in;
+    let stranger = world.get(path).await;
+    for answer in [short, stranger] {
+        let members: Vec<&String> = answer.body.as_object().unwrap().keys().collect();
+        assert_eq!((answer.status, members.len()), (200, 3), "{}", answer.text);
+        let instance = answer.body["instances"][0].as_object().unwrap();
+        assert_eq!(instance.len(), 3, "{}", answer.text);
+        assert!(!answer.text.contains("away"), "{}", answer.text);
+    }
+    assert_eq!(world.get("/healthz").await.body.as_object().unwrap().len(), 1);
+    assert_eq!(world.get("/metrics").await.status, 200, "open on this machine");
+    assert_eq!(world.get("/routewright/v1/peers").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_sign_in_whose_turn_does_not_come_is_told_to_come_back_and_not_that_its_secret_is_wrong() {
+    let world = World::new().await;
+    let (client_id, secret) = service_principal(&world, "").await;
+    let path = format!("/{DEV_TENANT}/oauth2/v2.0/token");
+    let turns = world.manager.sign_in.all_turns_for_test().await;
+    tokio::time::pause();
+    let busy = sign_in(&world, &path, &client_id, &secret).await;
+    assert_eq!(
+        (busy.status, busy.body["error"].as_str()),
+        (503, Some("temporarily_unavailable")),
+        "{}",
+        busy.text
+    );
+    assert_eq!(busy.header("retry-after"), "5");
+    tokio::time::resume();
+    drop(turns);
+    token(&sign_in(&world, &path, &client_id, &secret).await);
 }
