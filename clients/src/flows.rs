@@ -72,5 +72,7 @@ impl Flow {
 fn command(program: impl AsRef<std::ffi::OsStr>, arguments: &[&Path]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
+    // Python's byte code is written once, wherever that is off: without it each `az` compiles its modules again, for seconds.
+    command.env_remove("PYTHONDONTWRITEBYTECODE");
     command
 }

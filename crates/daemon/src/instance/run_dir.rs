@@ -14,7 +14,7 @@ use super::InstanceError;
 
 /// The files, ours for as long as this lives.
 #[derive(Debug)]
-pub(super) struct RunDir {
+pub(crate) struct RunDir {
     socket: PathBuf,
     agents: PathBuf,
     pub(super) intent: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct RunDir {
 
 impl RunDir {
     /// Refuses when another process holds them.
-    pub(super) fn claim(directory: &Path, index: usize) -> Result<RunDir, InstanceError> {
+    pub(crate) fn claim(directory: &Path, index: usize) -> Result<RunDir, InstanceError> {
         fs::create_dir_all(directory).map_err(failed(directory))?;
         let path = lock_path(directory, index);
         let file = OpenOptions::new()

@@ -293,17 +293,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_instance_of_a_manager_before_us_that_hangs_is_ended_too() {
         let directory = tempfile::tempdir().unwrap();
-        let lock = run_dir::lock_path(directory.path(), 0);
-        let mut other = Command::new("flock")
-            .arg(&lock)
-            .args(["sleep", "600"])
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        while run_dir::holder(directory.path(), 0).is_none() {
-            std::fs::write(&lock, other.id().unwrap().to_string()).unwrap();
-            tokio::task::yield_now().await;
-        }
+        // The lock is held here; what it says of its holder is another process.
+        let _held = run_dir::RunDir::claim(directory.path(), 0).unwrap();
+        let mut other = Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
+        std::fs::write(run_dir::lock_path(directory.path(), 0), other.id().unwrap().to_string()).unwrap();
         let mut launcher = launcher(directory.path());
         tokio::time::advance(HUNG * 2).await;
         ask(&mut launcher, HUNG_QUESTIONS).await;
