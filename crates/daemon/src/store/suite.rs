@@ -1,9 +1,6 @@
 //! What every store must do, whatever it is made of; and what only the embedded one promises.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
 use arm::{Change, Resource};
 use serde_json::json;
 
@@ -298,74 +295,6 @@ fn a_file_of_a_later_release_or_of_another_program_is_refused_untouched() {
     drop(connection);
     let refused = SqliteStore::open(directory.path()).unwrap_err();
     assert!(matches!(refused, StoreError::Foreign { .. }), "{refused:?}");
-}
-
-/// A child commits pairs as fast as it can and tells each one that was acknowledged; it is killed in the middle of it. What was
-/// told must be there, and every batch whole.
-#[test]
-fn sigkill_in_the_middle_of_writes_loses_nothing_acknowledged_and_halves_nothing() {
-    for round in 1..=5 {
-        let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "store::suite::writer_to_be_killed",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env("ROUTEWRIGHT_TEST_STORE", directory.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let enough = round * 17;
-        let mut told = 0;
-        for line in lines.by_ref() {
-            if let Some(number) = line.unwrap().strip_prefix("acknowledged ") {
-                told = number.parse().unwrap();
-            }
-            if told >= enough {
-                break;
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in lines.map_while(Result::ok) {
-            if let Some(Ok(number)) = line.strip_prefix("acknowledged ").map(str::parse) {
-                told = number;
-            }
-        }
-        check_after_kill(directory.path(), told);
-    }
-}
-
-fn check_after_kill(directory: &std::path::Path, told: u64) {
-    let store = SqliteStore::open(directory).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let stored = runtime.block_on(store.load()).unwrap();
-    assert!(stored.version >= told, "acknowledged {told}, found {}", stored.version);
-    let bodies: Vec<u64> = stored
-        .resources
-        .iter()
-        .map(|resource| resource.etag.parse().unwrap())
-        .collect();
-    assert_eq!(bodies, vec![stored.version, stored.version]);
-}
-
-#[test]
-#[ignore = "the child of the crash test"]
-fn writer_to_be_killed() {
-    let Some(directory) = std::env::var_os("ROUTEWRIGHT_TEST_STORE") else {
-        return;
-    };
-    let store = SqliteStore::open(std::path::Path::new(&directory)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for version in 1..100_000 {
-        let etag = version.to_string();
-        let writes = vec![put("/left", &etag), put("/right", &etag)];
-        runtime.block_on(store.commit(batch(version - 1, writes))).unwrap();
-        println!("acknowledged {version}");
-    }
 }
 
 pub(super) fn batch(follows: u64, writes: Vec<Write>) -> Batch {

@@ -13,7 +13,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::nva::{Nva, establish_and_fall_asleep};
-use crate::world::{Process, address, ip, soon, until, with_addresses};
+use crate::world::{Process, address, ip, mount_disk, resize_disk, soon, until, with_addresses};
 
 crate::tests![
     a_route_travels_from_an_nva_to_an_agent,
@@ -32,6 +32,7 @@ crate::tests![
     an_agent_that_does_not_read_costs_others_nothing_and_catches_up_by_snapshot,
     an_agent_of_a_host_with_thousands_of_nics_is_told_of_each,
     a_connection_that_asks_for_something_else_is_told_so,
+    the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing,
 ];
 
 const OURS: &str = "10.1.1.4";
@@ -611,5 +612,49 @@ fn a_connection_that_asks_for_something_else_is_told_so() {
             .unary(tonic::Request::new(FromAgent::default()), path, codec)
             .await;
         assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented);
+    });
+}
+
+fn the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing() {
+    let disk = tempfile::tempdir().unwrap();
+    mount_disk(disk.path(), 1);
+    with_addresses(ADDRESSES, || async {
+        let log = disk.path().join("routes.jsonl");
+        let mut intent = intent(1, vec![peer("nva1", NVA1, 65001)]);
+        intent.route_log = Some(log.display().to_string());
+        let world = World::with(intent).await;
+        let nva = Nva::start(NVA1, 65001, OURS, None);
+        world.established(1).await;
+        let lines = || {
+            let text = std::fs::read_to_string(log.with_extension("0.jsonl")).unwrap_or_default();
+            // Half a line that stayed would spoil the next one; the last may be on its way.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+            whole.lines().map(line).collect::<Vec<_>>()
+        };
+        let tells = |event: &'static str| lines().iter().any(|line| line["event"] == event);
+        until("the session is logged", || async { tells("peerUp") }).await;
+
+        // Far more than the page that the disk has.
+        let table: Vec<IpNet> = (0..400u32)
+            .map(|n| net(&format!("10.{}.{}.0/24", 64 + n / 256, n % 256)))
+            .collect();
+        nva.announce(table.clone()).await;
+        let held = || async {
+            let peers = world.control.peers(None).await.unwrap_or_default();
+            peers.iter().any(|peer| peer.routes_received == 400)
+        };
+        until("the table is held, log or no log", held).await;
+        assert!(!tells("announced"));
+
+        resize_disk(disk.path(), 1024);
+        let one = net("10.250.0.0/16");
+        let goes_on = || async {
+            nva.announce([one]).await;
+            nva.withdraw([one]).await;
+            tells("withdrawn")
+        };
+        until("it logs again", goes_on).await;
+        assert!(tells("leftOut"));
     });
 }

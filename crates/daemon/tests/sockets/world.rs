@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use daemon::instance::InstanceOptions;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// Far more than anything here takes.
@@ -49,6 +50,23 @@ pub(crate) fn with_addresses<F: Future<Output = ()>>(addresses: &[&str], test: i
             .await
             .expect("test takes too long")
     });
+}
+
+/// A disk of `pages` pages at `directory`, for the calling thread and the processes that it starts from now on.
+pub(crate) fn mount_disk(directory: &Path, pages: usize) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount_tmpfs(directory, pages, MsFlags::empty());
+}
+
+pub(crate) fn resize_disk(directory: &Path, pages: usize) {
+    mount_tmpfs(directory, pages, MsFlags::MS_REMOUNT);
+}
+
+fn mount_tmpfs(directory: &Path, pages: usize, flags: MsFlags) {
+    let size = format!("nr_blocks={pages}");
+    mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some(size.as_str())).unwrap();
 }
 
 pub(crate) fn ip(arguments: &[&str]) {
