@@ -118,25 +118,20 @@ pub(crate) fn check_host(prefixes: &[IpNet], address: IpAddr) -> Result<(), Unus
     if reserved { Err(Unusable::Reserved) } else { Ok(()) }
 }
 
-/// The first free address after the platform's, of the wanted family.
-pub(crate) fn first_free(prefixes: &[IpNet], v6: bool, used: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    prefixes
-        .iter()
-        .filter(|prefix| matches!(prefix, IpNet::V6(_)) == v6)
-        .find_map(|prefix| match prefix {
-            IpNet::V4(prefix) => {
-                let (first, last) = (u32::from(prefix.network()), u32::from(prefix.broadcast()));
-                (first.saturating_add(PLATFORM_ADDRESSES)..last)
-                    .map(|address| IpAddr::V4(Ipv4Addr::from(address)))
-                    .find(|address| !used(*address))
-            }
-            IpNet::V6(prefix) => {
-                let (first, last) = (u128::from(prefix.network()), u128::from(prefix.broadcast()));
-                (first.saturating_add(u128::from(PLATFORM_ADDRESSES))..last)
-                    .map(|address| IpAddr::V6(Ipv6Addr::from(address)))
-                    .find(|address| !used(*address))
-            }
-        })
+/// The addresses of a prefix that NICs may have, the first and the last: without the platform's, and in IPv4 without the broadcast
+/// address.
+pub(crate) fn hosts(prefix: &IpNet) -> (IpAddr, IpAddr) {
+    match prefix {
+        IpNet::V4(prefix) => {
+            let first = u32::from(prefix.network()).saturating_add(PLATFORM_ADDRESSES);
+            let last = u32::from(prefix.broadcast()).saturating_sub(1);
+            (Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into())
+        }
+        IpNet::V6(prefix) => {
+            let first = u128::from(prefix.network()).saturating_add(u128::from(PLATFORM_ADDRESSES));
+            (Ipv6Addr::from(first).into(), prefix.broadcast().into())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -149,16 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_free_address_skips_the_platform_and_the_used() {
-        let prefixes = [net("10.0.0.0/29")];
-        let check = |used: &[&str], expected: Option<&str>| {
-            let used: Vec<IpAddr> = used.iter().map(|text| text.parse().unwrap()).collect();
-            let free = first_free(&prefixes, false, |address| used.contains(&address));
-            assert_eq!(free, expected.map(|text| text.parse().unwrap()));
+    fn hosts_are_those_that_a_nic_may_have() {
+        let check = |prefix: &str, first: &str, last: &str| {
+            let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+            assert_eq!(hosts(&net(prefix)), (first, last));
+            assert_eq!(check_host(&[net(prefix)], first), Ok(()));
+            assert_eq!(check_host(&[net(prefix)], last), Ok(()));
         };
-        check(&[], Some("10.0.0.4"));
-        check(&["10.0.0.4"], Some("10.0.0.5"));
-        check(&["10.0.0.4", "10.0.0.5", "10.0.0.6"], None);
+        check("10.0.0.0/29", "10.0.0.4", "10.0.0.6");
+        check("fd00::/64", "fd00::4", "fd00::ffff:ffff:ffff:ffff");
     }
 
     #[test]

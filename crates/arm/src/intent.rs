@@ -29,7 +29,7 @@ const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 /// The whole intent; its version is that of the resources, which therefore must grow also when only settings change.
 pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
     let nics = nics_by_network(resources);
-    let of_kind = |kind: &'static str| resources.by_key.values().filter(move |resource| resource.kind == kind);
+    let of_kind = |kind: &'static str| resources.iter().filter(move |resource| resource.kind == kind);
     Intent {
         version: resources.version,
         route_servers: of_kind(types::VIRTUAL_HUB)
@@ -46,11 +46,11 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
     let id = hub.key();
     let configuration = resources.children(&id, "ipConfigurations").next()?;
     let subnet_id = types::hub_subnet_of(configuration)?;
-    let subnet_resource = resources.by_key.get(&subnet_id)?;
+    let subnet_resource = resources.by_key(&subnet_id)?;
     let subnet = types::subnet_prefixes(subnet_resource)
         .into_iter()
         .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
-    let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key.get(key))?;
+    let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key(key))?;
     let own = SettingsOf::new(settings, &id);
     Some(RouteServerIntent {
         name: hub.name().to_owned(),
@@ -157,7 +157,7 @@ fn virtual_network(
 fn subnet(resources: &Resources, subnet: &Resource) -> SubnetIntent {
     let table = subnet
         .reference_key("routeTable")
-        .and_then(|key| resources.by_key.get(&key));
+        .and_then(|key| resources.by_key(&key));
     SubnetIntent {
         id: subnet.key(),
         name: subnet.name().to_owned(),
@@ -203,7 +203,7 @@ fn user_route(route: &Resource) -> Option<UserRouteIntent> {
 /// Connected peerings only.
 fn peering(resources: &Resources, network: &Resource, peering: &Resource) -> Option<PeeringIntent> {
     let remote = peering.reference_key("remoteVirtualNetwork")?;
-    let remote_network = resources.by_key.get(&remote)?;
+    let remote_network = resources.by_key(&remote)?;
     let local = network.key();
     let other = || {
         resources
@@ -221,7 +221,7 @@ fn peering(resources: &Resources, network: &Resource, peering: &Resource) -> Opt
 /// NICs by the virtual network that their primary address is in.
 fn nics_by_network(resources: &Resources) -> BTreeMap<String, Vec<NicIntent>> {
     let mut by_network: BTreeMap<String, Vec<NicIntent>> = BTreeMap::new();
-    for nic in resources.by_key.values() {
+    for nic in resources.iter() {
         if nic.kind != types::NETWORK_INTERFACE {
             continue;
         }

@@ -9,6 +9,8 @@
 //!
 //! The daemon stores `changes` in one transaction before it sends the answer; nothing here does I/O. GUIDs and the time come in.
 //!
+//! The resources carry an `index` of who refers to whom: a request costs what it touches, not what is stored.
+//!
 //! Inside, a request goes `route` (what the path means) → `handle` (rules of every type) → `types` (rules of one type, one file
 //! each) on a `World` (the resources with the changes of this request laid over them).
 
@@ -26,10 +28,12 @@ pub mod settings;
 mod address;
 mod deployments;
 mod group;
+mod index;
 mod limits;
 mod names;
 mod read;
 mod route;
+mod runs;
 mod template;
 mod types;
 mod world;

@@ -3,10 +3,9 @@
 //! Looked at when all that a request writes is there. Only growth is refused: a limit that was set below what there is stands in
 //! nobody's way to less.
 
-use std::collections::BTreeSet;
-
 use crate::error::ArmError;
 use crate::id::parent_key;
+use crate::index::Relation;
 use crate::resource::Resource;
 use crate::types;
 use crate::world::World;
@@ -63,11 +62,7 @@ fn check_one(world: &World<'_>, limit: &Limit) -> Result<(), ArmError> {
         return Ok(());
     }
     let before = world.before();
-    for hub in world
-        .under("")
-        .into_iter()
-        .filter(|each| each.kind == types::VIRTUAL_HUB)
-    {
+    for hub in world.of_kind(types::VIRTUAL_HUB) {
         let key = hub.key();
         let now = (limit.count)(world, &key);
         if now <= max {
@@ -95,19 +90,11 @@ fn networks(world: &World<'_>, hub: &str) -> usize {
 }
 
 pub(crate) fn virtual_machines(world: &World<'_>, hub: &str) -> usize {
-    let mut nics = BTreeSet::new();
-    for network in served_networks(world, hub) {
-        for subnet in world.children(&network.key(), "subnets") {
-            let holders = world.index().allocations_of(&subnet.key());
-            let holders = holders.iter().map(|allocation| allocation.holder.to_ascii_lowercase());
-            nics.extend(
-                holders
-                    .filter(|holder| holder.contains("/networkinterfaces/"))
-                    .filter_map(|holder| parent_key(&holder).map(str::to_owned)),
-            );
-        }
-    }
-    nics.len()
+    let networks = served_networks(world, hub);
+    let nics = networks
+        .iter()
+        .map(|network| world.count_owners(Relation::NicIn, &network.key()));
+    nics.sum()
 }
 
 /// The route server's virtual network and those that use it as their gateway.

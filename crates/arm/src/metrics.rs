@@ -232,7 +232,7 @@ struct Sample {
 
 /// The answer to a query at the time `now` (RFC 3339), from what both instances say of their peers.
 pub fn metrics(resources: &Resources, query: &MetricsQuery, peers: &[PeerReport], now: &str) -> Value {
-    let hub = resources.by_key.get(&query.route_server);
+    let hub = resources.by_key(&query.route_server);
     let minute = format!("{}:00Z", now.get(..16).unwrap_or(now));
     let over = is_over(&query.timespan, now);
     let shown = query.names.iter().filter_map(|name| find(name).ok()).map(|metric| {

@@ -84,7 +84,7 @@ fn instance_addresses(resources: &Resources, connection: &str) -> [Option<IpAddr
     let connection = connection.to_ascii_lowercase();
     let addresses = parent_key(&connection).and_then(|hub| {
         let configuration = resources.children(hub, "ipConfigurations").next();
-        types::provisioned_instances(configuration, |key| resources.by_key.get(key))
+        types::provisioned_instances(configuration, |key| resources.by_key(key))
     });
     match addresses {
         Some(addresses) => addresses.map(|address| Some(IpAddr::V4(address))),

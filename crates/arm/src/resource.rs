@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::handle::Change;
+use crate::index::Index;
 
 /// A resource as stored: what the user wrote, normalised; computed members are added when it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,11 +53,11 @@ pub(crate) fn reference_key(reference: &Value) -> Option<String> {
     Some(reference["id"].as_str()?.to_ascii_lowercase())
 }
 
-/// All resources, by lower-case id.
+/// All resources, by lower-case id, and who of them refers to whom.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// By key.
-    pub by_key: BTreeMap<String, Resource>,
+    by_key: BTreeMap<String, Resource>,
+    index: Index,
     /// Grows by one with every write: the version of the intent made from them.
     pub version: u64,
 }
@@ -67,16 +68,53 @@ impl Resources {
         self.by_key.get(&id.to_ascii_lowercase())
     }
 
+    /// The resource with this key.
+    pub(crate) fn by_key(&self, key: &str) -> Option<&Resource> {
+        self.by_key.get(key)
+    }
+
+    /// All of them, in order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.by_key.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Adds a resource, or replaces the one with its id.
+    pub fn put(&mut self, resource: Resource) {
+        let key = resource.key();
+        if let Some(replaced) = self.by_key.remove(&key) {
+            self.index.remove(&replaced);
+        }
+        self.index.add(&resource);
+        self.by_key.insert(key, resource);
+    }
+
+    /// Removes the resource with this id, in any case.
+    pub fn remove(&mut self, id: &str) {
+        if let Some(removed) = self.by_key.remove(&id.to_ascii_lowercase()) {
+            self.index.remove(&removed);
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Applies the changes of one request, which the store has taken; the version grows if there are any.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Put(resource) => {
-                    self.by_key.insert(resource.key(), resource.clone());
-                }
-                Change::Delete(key) => {
-                    self.by_key.remove(key);
-                }
+                Change::Put(resource) => self.put(resource.clone()),
+                Change::Delete(key) => self.remove(key),
             }
         }
         if !changes.is_empty() {

@@ -1,14 +1,16 @@
-//! The resources with the changes of one request laid over them, and an index of who refers to whom.
+//! The resources with the changes of one request laid over them.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::address::hosts;
 use crate::error::ArmError;
 use crate::handle::{Change, MayRead, Mint};
 use crate::id::parent_key;
+use crate::index::{Holder, Index, Relation};
 use crate::resource::{Resource, Resources};
 use crate::settings::Settings;
 use crate::types;
@@ -20,39 +22,10 @@ pub(crate) struct World<'a> {
     may_read: MayRead<'a>,
     /// What differs from `base`; `None`: removed.
     changed: BTreeMap<String, Option<Resource>>,
-    index: OnceCell<Index>,
-}
-
-/// An address of a subnet and the ip configuration that has it.
-#[derive(Clone, Debug)]
-pub(crate) struct Allocation {
-    /// `None` while the holder has no address.
-    pub(crate) address: Option<IpAddr>,
-    /// Id of the ip configuration.
-    pub(crate) holder: String,
-}
-
-/// Who refers to whom. Keys are lower-case ids, values ids as first written, if not said otherwise.
-#[derive(Default)]
-pub(crate) struct Index {
-    /// By subnet.
-    pub(crate) allocations: HashMap<String, Vec<Allocation>>,
-    /// Public address → ip configuration.
-    pub(crate) public_ip_users: HashMap<String, String>,
-    /// Route table → subnets.
-    pub(crate) route_table_subnets: HashMap<String, Vec<String>>,
-    /// Network security group → subnets.
-    pub(crate) security_group_subnets: HashMap<String, Vec<String>>,
-    /// Network security group → network interfaces.
-    pub(crate) security_group_nics: HashMap<String, Vec<String>>,
-    /// Virtual network → ip configurations of route servers in it.
-    pub(crate) route_servers: HashMap<String, Vec<String>>,
-    /// Virtual network → virtual network gateways in it.
-    pub(crate) gateways: HashMap<String, Vec<String>>,
-    /// Virtual network gateway or local network gateway → connections.
-    pub(crate) connections: HashMap<String, Vec<String>>,
-    /// Virtual network → peerings of others to it.
-    pub(crate) peerings_to: HashMap<String, Vec<String>>,
+    /// The index of those in `base` that are in `changed`: it counts no more.
+    gone: Index,
+    /// The index of what is in `changed`.
+    come: Index,
 }
 
 impl<'a> World<'a> {
@@ -68,7 +41,8 @@ impl<'a> World<'a> {
             settings,
             may_read,
             changed: BTreeMap::new(),
-            index: OnceCell::new(),
+            gone: Index::default(),
+            come: Index::default(),
         }
     }
 
@@ -80,7 +54,7 @@ impl<'a> World<'a> {
     /// Refuses what whoever asks may not read. What this request itself makes was not there to be read.
     pub(crate) fn check_readable(&self, id: &str) -> Result<(), ArmError> {
         let key = id.to_ascii_lowercase();
-        match self.changed.contains_key(&key) && !self.base.by_key.contains_key(&key) {
+        match self.changed.contains_key(&key) && self.base.by_key(&key).is_none() {
             true => Ok(()),
             false => (self.may_read)(id),
         }
@@ -91,29 +65,33 @@ impl<'a> World<'a> {
         resources.retain(|resource| self.check_readable(&resource.id).is_ok());
     }
 
-    /// How many resources of a type there are, at most: what the request removes still counts.
+    /// How many resources of a type there are.
     pub(crate) fn count(&self, kind: &str) -> usize {
-        let fresh = self.changed.values().flatten();
-        let fresh = fresh.filter(|resource| !self.base.by_key.contains_key(&resource.key()));
-        let all = self.base.by_key.values().chain(fresh);
-        all.filter(|resource| resource.kind == kind).count()
+        let count = self.base.index().count(kind) + self.come.count(kind);
+        count.saturating_sub(self.gone.count(kind))
+    }
+
+    /// The resources of a type.
+    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Resource> {
+        let kept = self.base.index().of_kind(kind).filter(|key| self.is_kept(key));
+        kept.chain(self.come.of_kind(kind)).filter_map(|key| self.get(key))
     }
 
     /// The resource with this key.
     pub(crate) fn get(&self, key: &str) -> Option<&Resource> {
         match self.changed.get(key) {
             Some(changed) => changed.as_ref(),
-            None => self.base.by_key.get(key),
+            None => self.base.by_key(key),
         }
     }
 
     /// Resources whose key begins with `prefix`, in order of their keys.
     pub(crate) fn under(&self, prefix: &str) -> Vec<&Resource> {
-        let mut found: BTreeMap<String, &Resource> = self
-            .base
-            .under(prefix.to_owned())
-            .map(|resource| (resource.key(), resource))
-            .collect();
+        let base = self.base.under(prefix.to_owned());
+        if self.changed.is_empty() {
+            return base.collect();
+        }
+        let mut found: BTreeMap<String, &Resource> = base.map(|resource| (resource.key(), resource)).collect();
         for (key, changed) in self.changed.range(prefix.to_owned()..) {
             if !key.starts_with(prefix) {
                 break;
@@ -146,13 +124,7 @@ impl<'a> World<'a> {
             etag: mint.guid(),
             body,
         };
-        let is_new = self.get(&key).is_none();
-        match (self.index.get_mut(), types::find(kind)) {
-            // A deployment makes thousands: what is new is added, not all looked at again.
-            (Some(index), Some(kind)) if is_new => kind.index(&resource, index),
-            _ => self.index = OnceCell::new(),
-        }
-        self.changed.insert(key, Some(resource));
+        self.change(key, Some(resource));
     }
 
     /// Removes a resource and all below it; they are returned.
@@ -160,9 +132,8 @@ impl<'a> World<'a> {
         let mut removed: Vec<Resource> = self.get(key).cloned().into_iter().collect();
         removed.extend(self.under(&format!("{key}/")).into_iter().cloned());
         for resource in &removed {
-            self.changed.insert(resource.key(), None);
+            self.change(resource.key(), None);
         }
-        self.index = OnceCell::new();
         removed
     }
 
@@ -174,7 +145,7 @@ impl<'a> World<'a> {
             .into_iter()
             .filter_map(|(key, changed)| match changed {
                 Some(resource) => Some(Change::Put(resource)),
-                None => base.by_key.contains_key(&key).then_some(Change::Delete(key)),
+                None => base.by_key(&key).is_some().then_some(Change::Delete(key)),
             })
             .collect()
     }
@@ -191,53 +162,105 @@ impl<'a> World<'a> {
         for parent in parents {
             let is_resource = self
                 .base
-                .by_key
-                .get(&parent)
+                .by_key(&parent)
                 .filter(|resource| types::find(&resource.kind).is_some());
             if let Some(resource) = is_resource {
                 let resource = Resource {
                     etag: mint.guid(),
                     ..resource.clone()
                 };
-                self.changed.insert(parent, Some(resource));
+                self.change(parent, Some(resource));
             }
         }
     }
 
-    pub(crate) fn index(&self) -> &Index {
-        self.index.get_or_init(|| {
-            let mut index = Index::default();
-            for resource in self.under("") {
-                if let Some(kind) = types::find(&resource.kind) {
-                    kind.index(resource, &mut index);
-                }
-            }
-            index
+    /// What refers to `target` (key): what was there before the request, in order of their keys, then what the request writes.
+    pub(crate) fn holders(&self, relation: Relation, target: &str) -> impl Iterator<Item = &Holder> {
+        let before = self.base.index().holders(relation, target);
+        let kept = before.filter(|(owner, _)| self.is_kept(owner));
+        kept.chain(self.come.holders(relation, target))
+            .map(|(_, holder)| holder)
+    }
+
+    /// The ids of what refers to `target` (key).
+    pub(crate) fn holder_ids(&self, relation: Relation, target: &str) -> Vec<&str> {
+        let holders = self.holders(relation, target);
+        holders.map(|holder| holder.id.as_str()).collect()
+    }
+
+    /// The id of something that refers to `target` (key), if anything does.
+    pub(crate) fn first_holder(&self, relation: Relation, target: &str) -> Option<&str> {
+        self.holders(relation, target).next().map(|holder| holder.id.as_str())
+    }
+
+    /// How many resources refer to `target` (key).
+    pub(crate) fn count_owners(&self, relation: Relation, target: &str) -> usize {
+        let count = |index: &Index| index.count_owners(relation, target);
+        (count(self.base.index()) + count(&self.come)).saturating_sub(count(&self.gone))
+    }
+
+    /// The ip configuration that has the address in the subnet (key), unless it is in the resource `except` (key).
+    pub(crate) fn holder_of(&self, subnet: &str, address: IpAddr, except: &str) -> Option<&str> {
+        let before = self.base.index().holders_of(subnet, address);
+        let kept = before.filter(|(owner, _)| self.is_kept(owner));
+        let mut all = kept.chain(self.come.holders_of(subnet, address));
+        all.find(|(owner, _)| *owner != except).map(|(_, id)| id)
+    }
+
+    /// The first address of the wanted family in a subnet (key) with these prefixes that is nobody's, nor `also_taken`.
+    pub(crate) fn first_free(
+        &self,
+        subnet: &str,
+        prefixes: &[IpNet],
+        v6: bool,
+        also_taken: impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        let is_free = |address: &IpAddr| !also_taken(*address) && self.holder_of(subnet, *address, "").is_none();
+        let of_family = prefixes.iter().filter(|prefix| matches!(prefix, IpNet::V6(_)) == v6);
+        of_family.map(hosts).find_map(|(first, last)| {
+            let was_free = self.base.index().free(subnet, first, last).find(is_free);
+            let becomes_free = self.gone.taken(subnet, first, last).find(is_free);
+            was_free.into_iter().chain(becomes_free).min()
         })
     }
-}
 
-impl Index {
-    /// What holds addresses of the subnet.
-    pub(crate) fn allocations_of(&self, subnet: &str) -> &[Allocation] {
-        self.allocations.get(subnet).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// A connection of the gateway, if it has any.
-    pub(crate) fn connections_of(&self, gateway: &str) -> Option<&str> {
-        self.connections.get(gateway)?.first().map(String::as_str)
-    }
-
-    /// Whether the virtual network has something that others can use as their gateway (az §2.8): a route server counts.
+    /// Whether the virtual network (key) has something that others can use as their gateway (az §2.8): a route server counts.
     pub(crate) fn has_gateway(&self, network: &str) -> bool {
-        self.route_servers.contains_key(network) || self.gateways.contains_key(network)
+        let relations = [Relation::RouteServerIn, Relation::GatewayIn];
+        relations
+            .iter()
+            .any(|relation| self.first_holder(*relation, network).is_some())
+    }
+
+    /// Whether the resource is as it was before the request.
+    fn is_kept(&self, key: &str) -> bool {
+        !self.changed.contains_key(key)
+    }
+
+    fn change(&mut self, key: String, resource: Option<Resource>) {
+        match self.changed.get(&key) {
+            Some(Some(replaced)) => self.come.remove(replaced),
+            Some(None) => {}
+            None => {
+                if let Some(before) = self.base.by_key(&key) {
+                    self.gone.add(before);
+                }
+            }
+        }
+        if let Some(resource) = &resource {
+            self.come.add(resource);
+        }
+        self.changed.insert(key, resource);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     struct Zero;
@@ -252,33 +275,139 @@ mod tests {
         }
     }
 
-    fn store_subnet(world: &mut World<'_>, name: &str, route_table: Option<&str>) {
-        let table = route_table.map(|id| json!({ "id": id }));
-        let body = json!({ "properties": { "routeTable": table } });
-        let kind = "Microsoft.Network/virtualNetworks/subnets";
-        world.store(&format!("/n/{name}"), kind, body, &mut Zero);
+    const NIC: &str = "Microsoft.Network/networkInterfaces";
+    const SUBNET: &str = "Microsoft.Network/virtualNetworks/subnets";
+    const TARGETS: [&str; 4] = ["/n/a", "/n/b", "/n", "/t"];
+    const RELATIONS: [Relation; 4] = [
+        Relation::AddressIn,
+        Relation::NicIn,
+        Relation::SubnetOfRouteTable,
+        Relation::NicOfSecurityGroup,
+    ];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Nic {
+            number: u8,
+            subnet: u8,
+            addresses: BTreeSet<u8>,
+            in_group: bool,
+        },
+        Subnet {
+            number: u8,
+            has_table: bool,
+        },
+        Remove {
+            nic: bool,
+            number: u8,
+        },
     }
 
-    #[test]
-    fn an_index_that_was_read_before_knows_what_is_made_changed_and_removed_since() {
-        let (resources, settings) = (Resources::default(), Settings::default());
-        let mut world = World::new(&resources, &settings);
-        let of_table = |world: &World<'_>, table: &str| {
-            world
-                .index()
-                .route_table_subnets
-                .get(table)
-                .cloned()
-                .unwrap_or_default()
-        };
-        assert!(of_table(&world, "/t").is_empty());
-        store_subnet(&mut world, "a", Some("/t"));
-        store_subnet(&mut world, "b", Some("/t"));
-        assert_eq!(of_table(&world, "/t"), ["/n/a", "/n/b"]);
-        store_subnet(&mut world, "a", Some("/u"));
-        assert_eq!(of_table(&world, "/t"), ["/n/b"]);
-        assert_eq!(of_table(&world, "/u"), ["/n/a"]);
-        world.remove("/n/b");
-        assert!(of_table(&world, "/t").is_empty());
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let nic = (
+            0..6_u8,
+            0..2_u8,
+            prop::collection::btree_set(4..12_u8, 0..3),
+            any::<bool>(),
+        );
+        let nic = nic.prop_map(|(number, subnet, addresses, in_group)| Step::Nic {
+            number,
+            subnet,
+            addresses,
+            in_group,
+        });
+        let subnet = (0..2_u8, any::<bool>()).prop_map(|(number, has_table)| Step::Subnet { number, has_table });
+        let remove = (any::<bool>(), 0..6_u8).prop_map(|(nic, number)| Step::Remove { nic, number });
+        prop::collection::vec(prop_oneof![4 => nic, 1 => subnet, 2 => remove], 0..24)
+    }
+
+    fn take(world: &mut World<'_>, step: &Step) {
+        match step {
+            Step::Nic {
+                number,
+                subnet,
+                addresses,
+                in_group,
+            } => {
+                let subnet = TARGETS[usize::from(*subnet)];
+                let configuration = |last: &u8| {
+                    json!({ "name": last.to_string(), "properties": {
+                        "subnet": { "id": subnet.to_ascii_uppercase() }, "privateIPAddress": format!("10.0.0.{last}"),
+                    } })
+                };
+                let configurations: Vec<Value> = addresses.iter().map(configuration).collect();
+                let group = in_group.then(|| json!({ "id": "/T" }));
+                let body =
+                    json!({ "properties": { "ipConfigurations": configurations, "networkSecurityGroup": group } });
+                world.store(&format!("/nics/N{number}"), NIC, body, &mut Zero);
+            }
+            Step::Subnet { number, has_table } => {
+                let table = has_table.then(|| json!({ "id": "/t" }));
+                let body = json!({ "properties": { "routeTable": table } });
+                world.store(TARGETS[usize::from(*number)], SUBNET, body, &mut Zero);
+            }
+            Step::Remove { nic: true, number } => _ = world.remove(&format!("/nics/n{number}")),
+            Step::Remove { nic: false, number } => _ = world.remove(TARGETS[usize::from(number % 2)]),
+        }
+    }
+
+    /// What the world says of its references must be what somebody finds who looks at each of its resources.
+    fn check_against_built_anew(world: &World<'_>) -> Result<(), TestCaseError> {
+        let mut anew = Index::default();
+        for resource in world.under("") {
+            anew.add(resource);
+        }
+        for (relation, target) in RELATIONS
+            .iter()
+            .flat_map(|relation| TARGETS.map(|target| (*relation, target)))
+        {
+            let mut told = world.holder_ids(relation, target);
+            told.sort_unstable();
+            let mut found: Vec<&str> = anew
+                .holders(relation, target)
+                .map(|(_, holder)| holder.id.as_str())
+                .collect();
+            found.sort_unstable();
+            prop_assert_eq!(told, found);
+            prop_assert_eq!(
+                world.count_owners(relation, target),
+                anew.count_owners(relation, target)
+            );
+        }
+        for kind in [NIC, SUBNET] {
+            prop_assert_eq!(world.count(kind), anew.count(kind));
+            prop_assert_eq!(world.of_kind(kind).count(), anew.count(kind));
+        }
+        let prefix: IpNet = "10.0.0.0/28".parse().unwrap();
+        let (first, last) = hosts(&prefix);
+        for subnet in ["/n/a", "/n/b"] {
+            let free = world.first_free(subnet, &[prefix], false, |_| false);
+            prop_assert_eq!(free, anew.free(subnet, first, last).next());
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_kept_index_equals_one_built_anew_whatever_is_made_changed_and_removed(before in steps(), during in steps()) {
+            let settings = Settings::default();
+            let mut resources = Resources::default();
+            for step in &before {
+                let mut world = World::new(&resources, &settings);
+                take(&mut world, step);
+                let changes = world.into_changes(&mut Zero);
+                resources.apply(&changes);
+            }
+            let mut anew = Resources::default();
+            resources.iter().for_each(|resource| anew.put(resource.clone()));
+            prop_assert_eq!(resources.index(), anew.index());
+            let mut world = World::new(&resources, &settings);
+            for step in &during {
+                take(&mut world, step);
+                check_against_built_anew(&world)?;
+            }
+        }
     }
 }

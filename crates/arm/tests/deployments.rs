@@ -90,7 +90,7 @@ fn the_quickstart_template_makes_a_route_server_in_one_step() {
         .send(Method::Post, &format!("{}/validate", path("d")), Some(body.clone()))
         .unwrap();
     assert_eq!(validated.status, 200);
-    assert_eq!(lab.resources.by_key.len(), 1, "validation makes nothing");
+    assert_eq!(lab.resources.len(), 1, "validation makes nothing");
     let answer = lab.send(Method::Put, &path("d"), Some(body)).unwrap();
     assert_eq!(
         (answer.status, answer.operation),

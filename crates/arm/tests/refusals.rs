@@ -512,7 +512,7 @@ fn what_is_in_use_is_not_deleted() {
     ] {
         lab.delete_net(path).unwrap();
     }
-    assert_eq!(lab.resources.by_key.len(), 1);
+    assert_eq!(lab.resources.len(), 1);
 }
 
 #[test]

@@ -267,7 +267,7 @@ fn deletes_answer_as_azure_does() {
         );
     }
     // The route server took its peerings with it, the network its subnets.
-    assert_eq!(lab.resources.by_key.len(), 2);
+    assert_eq!(lab.resources.len(), 2);
 }
 
 #[test]
@@ -279,7 +279,8 @@ fn a_group_takes_all_that_is_in_it() {
         (answer.status, answer.operation),
         (202, Some(OperationStyle::DeleteGroup))
     );
-    assert!(lab.resources.by_key.is_empty());
+    assert!(lab.resources.is_empty());
+    assert_eq!(lab.read_anew(), lab.resources);
 }
 
 #[test]
@@ -491,6 +492,7 @@ proptest! {
             let shown = lab.get_net(paths[which]);
             prop_assert_eq!(answer.body.as_ref(), Some(&shown));
             prop_assert_eq!(lab.changes(Method::Put, &path, Some(shown)), vec![]);
+            prop_assert_eq!(&lab.read_anew(), &lab.resources);
             let _ = arm::intent(&lab.resources, &lab.settings);
         }
     }

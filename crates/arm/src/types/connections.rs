@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use super::{Draft, ResourceType, check_region, local_network_gateways, resolve, virtual_network_gateways};
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::index::{Reference, Relation};
 use crate::resource::Resource;
-use crate::world::{Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/connections";
 
@@ -93,11 +94,10 @@ impl ResourceType for Connections {
         properties.insert("ingressBytesTransferred".to_owned(), json!(0));
     }
 
-    fn index(&self, resource: &Resource, index: &mut Index) {
-        for (name, _) in GATEWAYS {
-            if let Some(gateway) = resource.reference_key(name) {
-                index.connections.entry(gateway).or_default().push(resource.id.clone());
-            }
-        }
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let gateways = GATEWAYS.iter().filter_map(|(name, _)| resource.reference_key(name));
+        gateways
+            .map(|gateway| Reference::new(Relation::ConnectionOf, gateway, &resource.id))
+            .collect()
     }
 }

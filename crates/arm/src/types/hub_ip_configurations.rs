@@ -7,8 +7,9 @@ use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, sub
 use crate::error::ArmError;
 use crate::handle::Mint;
 use crate::id::last_segment;
+use crate::index::{Reference, Relation};
 use crate::resource::Resource;
-use crate::world::{Allocation, Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/ipConfigurations";
 
@@ -47,20 +48,20 @@ impl ResourceType for HubIpConfigurations {
         Ok(())
     }
 
-    fn index(&self, resource: &Resource, index: &mut Index) {
-        let Some(subnet) = subnet_of(resource) else { return };
-        let holder = resource.id.clone();
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let Some(subnet) = subnet_of(resource) else {
+            return Vec::new();
+        };
         let network = subnets::network_key(&subnet).to_owned();
-        index.route_servers.entry(network).or_default().push(holder.clone());
+        let mut references = vec![
+            Reference::new(Relation::RouteServerIn, network, &resource.id),
+            // The addresses follow from the subnet's prefix, which therefore can't change while this is here.
+            Reference::address(subnet, &resource.id, None),
+        ];
         if let Some(public) = resource.reference_key("publicIPAddress") {
-            index.public_ip_users.insert(public, holder.clone());
+            references.push(Reference::new(Relation::UserOfPublicAddress, public, &resource.id));
         }
-        // The addresses follow from the subnet's prefix, which therefore can't change while this is here.
-        index
-            .allocations
-            .entry(subnet)
-            .or_default()
-            .push(Allocation { address: None, holder });
+        references
     }
 }
 
@@ -138,11 +139,12 @@ fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource) -> Result<(
             );
         }
     }
-    let index = world.index();
     let network = subnets::network_key(&subnet.id).to_ascii_lowercase();
-    let ours = |id: &String| id.eq_ignore_ascii_case(draft.id.as_str());
-    let servers = index.route_servers.get(&network).map(Vec::as_slice).unwrap_or_default();
-    if let Some(other) = servers.iter().find(|id| !ours(id)) {
+    let another = |relation: Relation, target: &str| {
+        let mut ids = world.holders(relation, target).map(|holder| holder.id.as_str());
+        ids.find(|id| !id.eq_ignore_ascii_case(draft.id.as_str()))
+    };
+    if let Some(other) = another(Relation::RouteServerIn, &network) {
         return fail(
             "VirtualNetworkCanHaveOnlyOneRouteServer",
             format!(
@@ -151,14 +153,12 @@ fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource) -> Result<(
             ),
         );
     }
-    let held = index.allocations_of(&subnet.key());
-    if let Some(other) = held.iter().find(|held| !ours(&held.holder)) {
+    if let Some(other) = another(Relation::AddressIn, &subnet.key()) {
         return fail(
             "RouteServerSubnetMustBeDedicated",
             format!(
-                "{} must be the route server's alone, but {} has an address in it. Move that to another subnet.",
+                "{} must be the route server's alone, but {other} has an address in it. Move that to another subnet.",
                 subnet.name(),
-                other.holder
             ),
         );
     }

@@ -8,6 +8,7 @@ use super::{Draft, ResourceType};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::index::Relation;
 use crate::resource::Resource;
 use crate::world::World;
 
@@ -53,7 +54,7 @@ impl ResourceType for LocalNetworkGateways {
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        match world.index().connections_of(&resource.key()) {
+        match world.first_holder(Relation::ConnectionOf, &resource.key()) {
             Some(connection) => Err(ArmError::in_use(
                 "LocalNetworkGatewayCannotBeDeleted",
                 "Local network gateway",

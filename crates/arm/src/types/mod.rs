@@ -24,10 +24,11 @@ use serde_json::{Map, Value, json};
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::ResourceId;
+use crate::index::Reference;
 use crate::names;
 use crate::read::{Reader, without_nulls};
 use crate::resource::Resource;
-use crate::world::{Index, World};
+use crate::world::World;
 
 pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
@@ -98,8 +99,10 @@ pub(crate) trait ResourceType: Sync {
         Ok(())
     }
 
-    /// Notes what the resource refers to.
-    fn index(&self, _resource: &Resource, _index: &mut Index) {}
+    /// What the resource refers to, from its body alone.
+    fn references(&self, _resource: &Resource) -> Vec<Reference> {
+        Vec::new()
+    }
 
     /// The question behind a POST.
     fn action(&self, _name: &str, _key: String) -> Option<Ask> {

@@ -8,13 +8,14 @@ use serde_json::{Map, Value, json};
 use super::{
     Draft, ResourceType, check_region, ip_configurations, network_security_groups, quoted_etag, resolve, subnets,
 };
-use crate::address::{Unusable, check_host, first_free};
+use crate::address::{Unusable, check_host};
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
+use crate::index::{Reference, Relation};
 use crate::read::Reader;
 use crate::resource::{Resource, reference_key};
-use crate::world::{Allocation, Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/networkInterfaces";
 const CONFIGURATION_KIND: &str = "Microsoft.Network/networkInterfaces/ipConfigurations";
@@ -84,29 +85,28 @@ impl ResourceType for NetworkInterfaces {
         &[("kind", "Regular")]
     }
 
-    fn index(&self, resource: &Resource, index: &mut Index) {
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let mut references = Vec::new();
         for stored in configurations(resource) {
             let properties = &stored["properties"];
-            let holder = ip_configurations::id(resource, stored);
+            let id = ip_configurations::id(resource, stored);
             if let Some(public) = reference_key(&properties["publicIPAddress"]) {
-                index.public_ip_users.insert(public, holder.clone());
+                references.push(Reference::new(Relation::UserOfPublicAddress, public, &id));
             }
             if let Some(subnet) = reference_key(&properties["subnet"]) {
-                let address = address_of(stored);
-                index
-                    .allocations
-                    .entry(subnet)
-                    .or_default()
-                    .push(Allocation { address, holder });
+                references.push(Reference::address(subnet, id, address_of(stored)));
             }
         }
-        if let Some(group) = resource.reference_key("networkSecurityGroup") {
-            index
-                .security_group_nics
-                .entry(group)
-                .or_default()
-                .push(resource.id.clone());
+        // All its ip configurations are in one virtual network.
+        let subnet = configurations(resource).find_map(|stored| reference_key(&stored["properties"]["subnet"]));
+        if let Some(subnet) = subnet {
+            let network = subnets::network_key(&subnet).to_owned();
+            references.push(Reference::new(Relation::NicIn, network, &resource.id));
         }
+        if let Some(group) = resource.reference_key("networkSecurityGroup") {
+            references.push(Reference::new(Relation::NicOfSecurityGroup, group, &resource.id));
+        }
+        references
     }
 
     fn action(&self, name: &str, key: String) -> Option<Ask> {
@@ -286,18 +286,18 @@ impl Place<'_, '_> {
     }
 
     /// Who else has the address.
-    fn holder(&self, address: IpAddr) -> Option<String> {
-        let own = format!("{}/", self.nic.to_ascii_lowercase());
-        if self.before.iter().any(|stored| address_of(stored) == Some(address)) {
-            return Some("another ip configuration of it".to_owned());
+    fn holder(&self, address: IpAddr) -> Option<&str> {
+        match self.has_already(address) {
+            true => Some("another ip configuration of it"),
+            false => {
+                let own = self.nic.to_ascii_lowercase();
+                self.world.holder_of(&self.subnet.key(), address, &own)
+            }
         }
-        let index = self.world.index();
-        index
-            .allocations_of(&self.subnet.key())
-            .iter()
-            .filter(|held| !held.holder.to_ascii_lowercase().starts_with(&own))
-            .find(|held| held.address == Some(address))
-            .map(|held| held.holder.clone())
+    }
+
+    fn has_already(&self, address: IpAddr) -> bool {
+        self.before.iter().any(|stored| address_of(stored) == Some(address))
     }
 }
 
@@ -336,8 +336,9 @@ fn read_address(
         .filter(|address| address.is_ipv6() == v6)
         .filter(|address| check_host(&prefixes, *address).is_ok() && place.holder(*address).is_none());
     let address = stays.or_else(|| {
-        let used: std::collections::HashSet<IpAddr> = place.used();
-        first_free(&prefixes, v6, |address| used.contains(&address))
+        let subnet = place.subnet.key();
+        let is_ours = |address| place.has_already(address);
+        place.world.first_free(&subnet, &prefixes, v6, is_ours)
     });
     match address {
         Some(address) => Ok((method, version, address)),
@@ -349,17 +350,6 @@ fn read_address(
             ),
         )
         .at(&place.subnet.id)),
-    }
-}
-
-impl Place<'_, '_> {
-    fn used(&self) -> std::collections::HashSet<IpAddr> {
-        let index = self.world.index();
-        let held = index
-            .allocations_of(&self.subnet.key())
-            .iter()
-            .filter_map(|held| held.address);
-        held.chain(self.before.iter().filter_map(address_of)).collect()
     }
 }
 

@@ -5,10 +5,17 @@ use serde_json::{Map, Value, json};
 use super::{Draft, ResourceType, references};
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::index::Relation;
 use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/networkSecurityGroups";
+
+/// Who uses a group: the member that shows them.
+const USERS: [(&str, Relation); 2] = [
+    ("subnets", Relation::SubnetOfSecurityGroup),
+    ("networkInterfaces", Relation::NicOfSecurityGroup),
+];
 
 pub(super) struct NetworkSecurityGroups;
 
@@ -29,22 +36,20 @@ impl ResourceType for NetworkSecurityGroups {
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
-        let index = world.index();
-        let users = [
-            ("subnets", index.security_group_subnets.get(&resource.key())),
-            ("networkInterfaces", index.security_group_nics.get(&resource.key())),
-        ];
-        for (name, ids) in users {
-            if let Some(ids) = ids {
-                properties.insert(name.to_owned(), references(ids.iter().map(String::as_str)));
+        for (name, relation) in USERS {
+            let ids = world.holder_ids(relation, &resource.key());
+            if !ids.is_empty() {
+                properties.insert(name.to_owned(), references(ids));
             }
         }
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        let index = world.index();
-        let users = [&index.security_group_subnets, &index.security_group_nics];
-        match users.iter().find_map(|users| users.get(&resource.key())?.first()) {
+        let key = resource.key();
+        match USERS
+            .iter()
+            .find_map(|(_, relation)| world.first_holder(*relation, &key))
+        {
             Some(user) => Err(ArmError::in_use(
                 "InUseNetworkSecurityGroupCannotBeDeleted",
                 "Network security group",

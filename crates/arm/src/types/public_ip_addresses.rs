@@ -1,14 +1,14 @@
 //! `publicIPAddresses`: addresses from the blocks that are reserved for documentation (RFC 5737, RFC 3849), since nothing here is
 //! reachable from the Internet; a route server needs one all the same (az §4.8).
 
-use std::collections::HashSet;
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType};
-use crate::address::first_free;
 use crate::error::ArmError;
 use crate::handle::Mint;
+use crate::index::{PUBLIC_POOL, Reference, Relation};
 use crate::read::Reader;
 use crate::resource::Resource;
 use crate::world::World;
@@ -76,13 +76,13 @@ impl ResourceType for PublicIpAddresses {
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
-        if let Some(user) = world.index().public_ip_users.get(&resource.key()) {
+        if let Some(user) = world.first_holder(Relation::UserOfPublicAddress, &resource.key()) {
             properties.insert("ipConfiguration".to_owned(), json!({ "id": user }));
         }
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        match world.index().public_ip_users.get(&resource.key()) {
+        match world.first_holder(Relation::UserOfPublicAddress, &resource.key()) {
             Some(user) => Err(ArmError::in_use(
                 "PublicIPAddressCannotBeDeleted",
                 "Public IP address",
@@ -92,20 +92,31 @@ impl ResourceType for PublicIpAddresses {
             None => Ok(()),
         }
     }
+
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let address: Option<IpAddr> = resource
+            .property("ipAddress")
+            .as_str()
+            .and_then(|text| text.parse().ok());
+        let taken = address.map(|address| Reference::address(PUBLIC_POOL.to_owned(), &resource.id, Some(address)));
+        taken.into_iter().collect()
+    }
 }
 
 /// A public address serves one ip configuration.
 pub(super) fn check_free(world: &World<'_>, address: &Resource, user: &str) -> Result<(), ArmError> {
-    match world.index().public_ip_users.get(&address.key()) {
-        Some(other) if !other.eq_ignore_ascii_case(user) => Err(ArmError::bad(
+    let key = address.key();
+    let mut users = world.holders(Relation::UserOfPublicAddress, &key);
+    match users.find(|other| !other.id.eq_ignore_ascii_case(user)) {
+        Some(other) => Err(ArmError::bad(
             "PublicIPAddressInUse",
             format!(
-                "Resource {user} can't use the public IP address {}, which {other} uses. Choose another, or remove it there first.",
-                address.id
+                "Resource {user} can't use the public IP address {}, which {} uses. Choose another, or remove it there first.",
+                address.id, other.id
             ),
         )
         .at(&address.id)),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -136,14 +147,8 @@ fn check_unchanged(draft: &Draft, name: &str, value: &str) -> Result<(), ArmErro
 }
 
 fn allocate(world: &World<'_>, v6: bool) -> Result<Value, ArmError> {
-    let used: HashSet<String> = world
-        .under("/subscriptions/")
-        .into_iter()
-        .filter(|resource| resource.kind == KIND)
-        .filter_map(|resource| resource.property("ipAddress").as_str().map(str::to_owned))
-        .collect();
     let pools: Vec<_> = POOLS.iter().filter_map(|pool| pool.parse().ok()).collect();
-    match first_free(&pools, v6, |address| used.contains(&address.to_string())) {
+    match world.first_free(PUBLIC_POOL, &pools, v6, |_| false) {
         Some(address) => Ok(json!(address.to_string())),
         None => Err(ArmError::bad(
             "PublicIPCountLimitReached",

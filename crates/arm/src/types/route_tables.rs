@@ -7,6 +7,7 @@ use super::{Draft, ResourceType, put_children, references, routes};
 use crate::error::ArmError;
 use crate::handle::Mint;
 use crate::id::ResourceId;
+use crate::index::Relation;
 use crate::resource::Resource;
 use crate::types;
 use crate::world::World;
@@ -59,14 +60,14 @@ impl ResourceType for RouteTables {
             .map(|route| types::show(world, route))
             .collect();
         properties.insert("routes".to_owned(), Value::Array(routes));
-        if let Some(ids) = world.index().route_table_subnets.get(&resource.key()) {
-            properties.insert("subnets".to_owned(), references(ids.iter().map(String::as_str)));
+        let subnets = world.holder_ids(Relation::SubnetOfRouteTable, &resource.key());
+        if !subnets.is_empty() {
+            properties.insert("subnets".to_owned(), references(subnets));
         }
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        let subnets = world.index().route_table_subnets.get(&resource.key());
-        match subnets.and_then(|subnets| subnets.first()) {
+        match world.first_holder(Relation::SubnetOfRouteTable, &resource.key()) {
             Some(subnet) => Err(ArmError::in_use(
                 "InUseRouteTableCannotBeDeleted",
                 "Route table",

@@ -10,8 +10,9 @@ use crate::address::{first_overlap, parse_prefix};
 use crate::error::ArmError;
 use crate::handle::Mint;
 use crate::id::{ResourceId, parent_key};
+use crate::index::{Reference, Relation};
 use crate::resource::Resource;
-use crate::world::{Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworks/subnets";
 
@@ -72,34 +73,36 @@ impl ResourceType for Subnets {
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
-        let holders = world.index().allocations_of(&resource.key());
-        if !holders.is_empty() {
-            let mut ids: Vec<&str> = holders.iter().map(|held| held.holder.as_str()).collect();
-            ids.dedup();
+        let mut ids = world.holder_ids(Relation::AddressIn, &resource.key());
+        ids.dedup();
+        if !ids.is_empty() {
             properties.insert("ipConfigurations".to_owned(), references(ids));
         }
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        match world.index().allocations_of(&resource.key()).first() {
-            Some(held) => Err(ArmError::in_use(
+        match world.first_holder(Relation::AddressIn, &resource.key()) {
+            Some(holder) => Err(ArmError::in_use(
                 "InUseSubnetCannotBeDeleted",
                 "Subnet",
                 &resource.id,
-                &held.holder,
+                holder,
             )),
             None => Ok(()),
         }
     }
 
-    fn index(&self, resource: &Resource, index: &mut Index) {
-        let id = || resource.id.clone();
-        if let Some(key) = resource.reference_key("routeTable") {
-            index.route_table_subnets.entry(key).or_default().push(id());
-        }
-        if let Some(key) = resource.reference_key("networkSecurityGroup") {
-            index.security_group_subnets.entry(key).or_default().push(id());
-        }
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let associations = [
+            ("routeTable", Relation::SubnetOfRouteTable),
+            ("networkSecurityGroup", Relation::SubnetOfSecurityGroup),
+        ];
+        let named = associations
+            .iter()
+            .filter_map(|(name, relation)| Some((relation, resource.reference_key(name)?)));
+        named
+            .map(|(relation, key)| Reference::new(*relation, key, &resource.id))
+            .collect()
     }
 }
 
@@ -216,7 +219,7 @@ fn check_inside(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Result<
 
 /// Addresses in use must stay inside; those of a route server's instances follow from the prefix, which therefore stays.
 fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Result<(), ArmError> {
-    for held in world.index().allocations_of(&draft.id.key()) {
+    for held in world.holders(Relation::AddressIn, &draft.id.key()) {
         let stays = match held.address {
             Some(address) => prefixes.iter().any(|prefix| prefix.contains(&address)),
             None => first_v4(prefixes) == draft.existing.as_ref().and_then(|old| first_v4(&self::prefixes(old))),
@@ -227,7 +230,7 @@ fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Re
                 format!(
                     "Subnet {} must keep the prefix that {} uses. Delete or move that first.",
                     draft.id.name(),
-                    held.holder
+                    held.id
                 ),
             )
             .at(draft.id.as_str()));

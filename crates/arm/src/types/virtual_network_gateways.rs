@@ -1,20 +1,19 @@
 //! `virtualNetworkGateways`: VPN and ExpressRoute gateways as resources. Their addresses, AS number and place are kept and checked;
 //! tunnels and circuits carry nothing here.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
 use super::subnets::GATEWAY_SUBNET;
 use super::{Draft, ResourceType, check_region, ip_configurations, resolve, subnets, virtual_network_peerings};
-use crate::address::first_free;
 use crate::error::ArmError;
 use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
+use crate::index::{Reference, Relation};
 use crate::read::Reader;
 use crate::resource::{Resource, reference_key};
-use crate::world::{Allocation, Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworkGateways";
 
@@ -84,27 +83,30 @@ impl ResourceType for VirtualNetworkGateways {
         settings["bgpPeeringAddresses"] = peering_addresses.collect();
     }
 
-    fn index(&self, resource: &Resource, index: &mut Index) {
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        let mut references = Vec::new();
         for stored in ip_configurations::stored(resource) {
-            let holder = ip_configurations::id(resource, stored);
+            let id = ip_configurations::id(resource, stored);
             if let Some(public) = reference_key(&stored["properties"]["publicIPAddress"]) {
-                index.public_ip_users.insert(public, holder.clone());
+                references.push(Reference::new(Relation::UserOfPublicAddress, public, &id));
             }
             if let Some(subnet) = reference_key(&stored["properties"]["subnet"]) {
-                let network = subnets::network_key(&subnet).to_owned();
-                let gateways = index.gateways.entry(network).or_default();
-                if gateways.last() != Some(&resource.id) {
-                    gateways.push(resource.id.clone());
-                }
                 let address = address_of(stored).and_then(|text| text.parse().ok());
-                let held = Allocation { address, holder };
-                index.allocations.entry(subnet).or_default().push(held);
+                references.push(Reference::address(subnet, id, address));
             }
         }
+        // All its ip configurations are in one subnet.
+        let subnet =
+            ip_configurations::stored(resource).find_map(|stored| reference_key(&stored["properties"]["subnet"]));
+        if let Some(subnet) = subnet {
+            let network = subnets::network_key(&subnet).to_owned();
+            references.push(Reference::new(Relation::GatewayIn, network, &resource.id));
+        }
+        references
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        match world.index().connections_of(&resource.key()) {
+        match world.first_holder(Relation::ConnectionOf, &resource.key()) {
             Some(connection) => Err(ArmError::in_use(
                 "VirtualNetworkGatewayCannotBeDeleted",
                 "Virtual network gateway",
@@ -220,14 +222,13 @@ fn check_subnet(world: &World<'_>, draft: &Draft, subnet: &Resource, before: &[V
 }
 
 fn allocate(world: &World<'_>, subnet: &Resource, before: &[Value]) -> Result<String, ArmError> {
-    let held = world
-        .index()
-        .allocations_of(&subnet.key())
+    let ours: Vec<IpAddr> = before
         .iter()
-        .filter_map(|held| held.address);
-    let ours = before.iter().filter_map(|stored| address_of(stored)?.parse().ok());
-    let used: HashSet<IpAddr> = held.chain(ours).collect();
-    match first_free(&subnets::prefixes(subnet), false, |address| used.contains(&address)) {
+        .filter_map(|stored| address_of(stored)?.parse().ok())
+        .collect();
+    match world.first_free(&subnet.key(), &subnets::prefixes(subnet), false, |address| {
+        ours.contains(&address)
+    }) {
         Some(address) => Ok(address.to_string()),
         None => Err(ArmError::bad(
             "SubnetIsFull",
@@ -271,16 +272,10 @@ fn check_only_one(world: &World<'_>, draft: &Draft, kind: &str, configurations: 
         .and_then(|stored| reference_key(&stored["properties"]["subnet"]));
     let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
     virtual_network_peerings::check_no_remote_gateways(world, network, "gateway")?;
-    let others = world
-        .index()
-        .gateways
-        .get(network)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let other = others
-        .iter()
-        .filter(|id| !id.eq_ignore_ascii_case(draft.id.as_str()))
-        .filter_map(|id| world.get(&id.to_ascii_lowercase()))
+    let other = world
+        .holders(Relation::GatewayIn, network)
+        .filter(|other| !other.id.eq_ignore_ascii_case(draft.id.as_str()))
+        .filter_map(|other| world.get(&other.id.to_ascii_lowercase()))
         .find(|other| other.property("gatewayType") == kind);
     match other {
         Some(other) => Err(ArmError::bad(

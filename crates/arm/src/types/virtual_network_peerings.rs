@@ -10,7 +10,7 @@ use crate::error::ArmError;
 use crate::handle::Mint;
 use crate::id::{last_segment, parent_key};
 use crate::resource::Resource;
-use crate::world::{Index, World};
+use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworks/virtualNetworkPeerings";
 
@@ -100,12 +100,6 @@ impl ResourceType for VirtualNetworkPeerings {
             set_disconnected(world, &other, true, mint);
         }
         Ok(())
-    }
-
-    fn index(&self, resource: &Resource, index: &mut Index) {
-        if let Some(remote) = resource.reference_key("remoteVirtualNetwork") {
-            index.peerings_to.entry(remote).or_default().push(resource.id.clone());
-        }
     }
 }
 
@@ -224,7 +218,7 @@ fn check_spaces(world: &World<'_>, draft: &Draft, local: &str, remote: &Resource
 fn check_remote_gateways(world: &World<'_>, draft: &Draft, local: &str, remote: &Resource) -> Result<(), ArmError> {
     let path = "properties.useRemoteGateways";
     let fail = |code: &str, message: String| Err(ArmError::bad(code, message).at(path));
-    if world.index().has_gateway(local) {
+    if world.has_gateway(local) {
         return fail(
             "VnetHasGateways",
             format!(
@@ -248,7 +242,7 @@ fn check_remote_gateways(world: &World<'_>, draft: &Draft, local: &str, remote: 
             ),
         );
     }
-    if !world.index().has_gateway(&remote.key()) {
+    if !world.has_gateway(&remote.key()) {
         return fail(
             "RemoteVnetHasNoGateways",
             format!(

@@ -75,6 +75,14 @@ impl Lab {
         Ok(outcome)
     }
 
+    /// The same resources with everything that is kept beside them made anew.
+    pub fn read_anew(&self) -> Resources {
+        let mut anew = Resources::default();
+        anew.version = self.resources.version;
+        self.resources.iter().for_each(|resource| anew.put(resource.clone()));
+        anew
+    }
+
     pub fn send(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, ArmError> {
         match self.request(request(method, path, body))? {
             Outcome::Done { answer, .. } => Ok(answer),

@@ -88,7 +88,7 @@ pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) 
         let needed = match change {
             Change::Put(resource) => {
                 body = Some(&resource.body);
-                let before = state.resources.by_key.get(&resource.id.to_ascii_lowercase());
+                let before = state.resources.get(&resource.id);
                 // A parent whose children change gets another etag, no more.
                 if before.is_some_and(|before| before.body == resource.body) {
                     continue;
@@ -179,7 +179,7 @@ fn check_scope(state: &State, request: &arm::Request) -> Result<(), ArmError> {
         return Ok(());
     };
     let is_subscription = scope.matches('/').count() <= 2;
-    if is_subscription || state.resources.by_key.contains_key(&scope.to_ascii_lowercase()) {
+    if is_subscription || state.resources.get(&scope).is_some() {
         return Ok(());
     }
     let message = format!("The scope '{scope}' was not found. Create it first.");

@@ -6,7 +6,6 @@
 //! request ─► read  ─► arm::handle                                         (coalesces)
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arm::authorization::{AccessChange, RoleAssignment};
@@ -60,12 +59,10 @@ impl Core {
     /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
     pub(crate) async fn load(store: Arc<dyn Store>, config: &Config) -> Result<Arc<Core>, StoreError> {
         let stored = store.load().await?;
-        let mut resources = Resources {
-            version: stored.version,
-            by_key: BTreeMap::new(),
-        };
+        let mut resources = Resources::default();
+        resources.version = stored.version;
         for resource in stored.resources {
-            resources.by_key.insert(resource.id.to_ascii_lowercase(), resource);
+            resources.put(resource);
         }
         let mut directory = Directory::default();
         for (collection, key, body) in stored.directory {
@@ -381,13 +378,8 @@ impl Core {
 impl State {
     fn apply(&mut self, write: Write) {
         match write {
-            Write::Resource(Change::Put(resource)) => {
-                let key = resource.id.to_ascii_lowercase();
-                self.resources.by_key.insert(key, resource);
-            }
-            Write::Resource(Change::Delete(key)) => {
-                self.resources.by_key.remove(&key.to_ascii_lowercase());
-            }
+            Write::Resource(Change::Put(resource)) => self.resources.put(resource),
+            Write::Resource(Change::Delete(key)) => self.resources.remove(&key),
             Write::PutSettings(key, body) => {
                 self.settings.by_key.insert(key, body);
             }
@@ -417,7 +409,7 @@ fn done_along(state: &State, asker: &Asker, request: &Request, status: u16, chan
             Change::Put(resource) => (Method::Put, resource.id.as_str()),
             Change::Delete(key) => (Method::Delete, key.as_str()),
         };
-        let before = state.resources.by_key.get(&id.to_ascii_lowercase());
+        let before = state.resources.get(id);
         let is_same = matches!((change, before), (Change::Put(resource), Some(before)) if before.body == resource.body);
         if is_same || id.eq_ignore_ascii_case(&request.path) {
             return None;

@@ -95,7 +95,7 @@ fn own(manager: &Manager) -> String {
     let _ = prometheus_client::encoding::text::encode(&mut text, &manager.metrics.registry);
     let (resources, version) = manager
         .core
-        .read(|state| (state.resources.by_key.len(), state.resources.version));
+        .read(|state| (state.resources.len(), state.resources.version));
     let mut gauge = |name: &str, help: &str, samples: Vec<(String, u64)>| {
         let _ = writeln!(text, "# HELP routewright_manager_{name} {help}");
         let _ = writeln!(text, "# TYPE routewright_manager_{name} gauge");

@@ -92,7 +92,7 @@ fn id(segments: &[&str]) -> String {
 
 /// The key, if there is such a resource.
 fn known(manager: &Manager, key: &str) -> Result<String, ArmError> {
-    let there = manager.core.read(|state| state.resources.by_key.contains_key(key));
+    let there = manager.core.read(|state| state.resources.get(key).is_some());
     match there {
         true => Ok(key.to_owned()),
         false => Err(ArmError::new(
