@@ -194,6 +194,10 @@ impl Client {
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         if status.is_success() {
+            let unanswered = answer.headers().get("x-routewright-unanswered");
+            if let Some(instances) = unanswered.and_then(|instances| instances.to_str().ok()) {
+                say_unanswered(instances);
+            }
             return Ok(answer);
         }
         let text = answer.text().await.unwrap_or_default();
@@ -211,10 +215,14 @@ impl Client {
         if text.trim().is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&text).map_err(|error| ClientError::NotOurs {
+        let body: Value = serde_json::from_str(&text).map_err(|error| ClientError::NotOurs {
             server: self.server.clone(),
             problem: error.to_string(),
-        })
+        })?;
+        for instance in body["unanswered"].as_array().into_iter().flatten() {
+            say_unanswered(&instance.to_string());
+        }
+        Ok(body)
     }
 
     fn url(&self, path: &str) -> String {
@@ -248,6 +256,11 @@ impl Client {
             },
         }
     }
+}
+
+/// Nobody is to take a part for the whole.
+fn say_unanswered(instance: &str) {
+    eprintln!("WARNING: instance {instance} does not answer; what it knows is missing here.");
 }
 
 fn refusal(status: StatusCode, body: &Value) -> ClientError {

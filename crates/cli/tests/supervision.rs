@@ -68,6 +68,30 @@ async fn a_killed_instance_is_started_again_where_agents_know_it() {
 }
 
 #[tokio::test]
+async fn an_instance_that_cannot_keep_the_intent_makes_health_say_so() {
+    let data = tempfile::tempdir().unwrap();
+    let mut manager = Manager::start(data.path());
+    manager.epochs().await;
+    // Where it would write the next intent is something that cannot be written.
+    let obstacle = data.path().join("run/instance-1.intent.next");
+    std::fs::create_dir(&obstacle).unwrap();
+    let client = api::http::plain_client().build().unwrap();
+    let group = client.put(format!("{}{GROUP}{VERSION}", manager.url));
+    group.json(&json!({"location": "westeurope"})).send().await.unwrap();
+    manager
+        .until("the problem is told", |health| {
+            let problems = health["problems"].to_string();
+            health["status"] == "degraded" && problems.contains("instance 1") && problems.contains("cannot be kept")
+        })
+        .await;
+    std::fs::remove_dir(&obstacle).unwrap();
+    manager
+        .until("it follows again", |health| health["status"] == "ok")
+        .await;
+    manager.stop();
+}
+
+#[tokio::test]
 async fn a_second_manager_is_refused_whether_by_directory_or_by_port() {
     let data = tempfile::tempdir().unwrap();
     let mut manager = Manager::start(data.path());
@@ -209,6 +233,18 @@ impl Manager {
             .expect("the one line on stdout")
             .to_owned();
         Manager { process, url }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health = self.health().await.unwrap();
+            if condition(&health) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {health}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn health(&self) -> Option<Value> {

@@ -1,7 +1,9 @@
 //! The route server's public API, used as any user would: resources by PUT, state by GET.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use api::control::ControlClient;
 use routeserver::report::PeerReport;
 use serde_json::{Value, json};
 
@@ -18,6 +20,8 @@ const API_VERSION: &str = "2024-05-01";
 const PROVISIONING: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An instance that says nothing for so long does not answer, as the manager sees it.
+const INSTANCE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A resource to PUT.
 #[derive(Clone, Debug, PartialEq)]
@@ -280,6 +284,16 @@ impl Api {
             .and_then(Value::as_array)
             .cloned()
             .unwrap_or_default())
+    }
+
+    /// Whether an instance says how it is, asked over its own socket: the manager need not be there.
+    pub(crate) fn instance_answers(&self, socket: &Path) -> bool {
+        let control = ControlClient::new(socket);
+        let answer = || async { tokio::time::timeout(INSTANCE_PATIENCE, control.health()).await };
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| self.runtime.block_on(answer()));
+            matches!(asked.join(), Ok(Ok(Ok(_))))
+        })
     }
 
     /// Sends a request on a thread of its own, so that callers may be inside a runtime; returns `Location` and body.

@@ -50,7 +50,7 @@ pub struct NodeStatus {
     pub name: String,
     /// routeServer, vm, nva, host, fabric, manager or instance.
     pub kind: String,
-    /// up, or what is wrong with it: down, degraded (some processes), gone (no namespace).
+    /// up, or what is wrong with it: down, degraded (some processes), silent (it runs and does not answer), gone (no namespace).
     pub state: String,
     /// Its addresses.
     pub addresses: Vec<Ipv4Net>,
@@ -119,7 +119,9 @@ impl Lab {
         let layout = self.layout();
         let mut nodes: Vec<NodeStatus> = layout.nodes.iter().map(|node| self.namespace_node(node)).collect();
         if self.state.processes_of(MANAGER).next().is_some() {
-            nodes.push(self.process_node(MANAGER, MANAGER, self.pids(MANAGER)));
+            let api = self.api();
+            let answers = || api.as_ref().is_ok_and(|api| api.get("/routewright/v1/health").is_ok());
+            nodes.push(process_node(MANAGER, MANAGER, self.pids(MANAGER), answers));
             for number in 0..self.state.topology.instances {
                 let name = format!("{INSTANCE}{number}");
                 let pids = self
@@ -127,7 +129,13 @@ impl Lab {
                     .map(|id| (name.clone(), id.pid))
                     .into_iter()
                     .collect();
-                nodes.push(self.process_node(&name, INSTANCE, pids));
+                let answers = || {
+                    let asked = api
+                        .as_ref()
+                        .map(|api| api.instance_answers(&self.instance_socket(number)));
+                    asked.unwrap_or_default()
+                };
+                nodes.push(process_node(&name, INSTANCE, pids, answers));
             }
         }
         nodes
@@ -161,20 +169,8 @@ impl Lab {
         }
     }
 
-    fn process_node(&self, name: &str, kind: &str, pids: BTreeMap<String, i32>) -> NodeStatus {
-        NodeStatus {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            state: if pids.is_empty() { "down" } else { "up" }.to_owned(),
-            addresses: Vec::new(),
-            namespace_pid: None,
-            namespace: None,
-            pids,
-            link: None,
-            software: None,
-            asn: None,
-            announces: Vec::new(),
-        }
+    fn instance_socket(&self, number: u8) -> std::path::PathBuf {
+        api::control::socket_path(&self.directory.file("data").join("run"), usize::from(number))
     }
 
     fn pids(&self, node: &str) -> BTreeMap<String, i32> {
@@ -226,6 +222,28 @@ impl Lab {
         };
         let node = self.layout().nodes.into_iter().find(has);
         node.map_or_else(|| address.to_string(), |n| n.name)
+    }
+}
+
+/// A process is up when it answers: one that hangs is there as well.
+fn process_node(name: &str, kind: &str, pids: BTreeMap<String, i32>, answers: impl FnOnce() -> bool) -> NodeStatus {
+    let state = match pids.is_empty() {
+        true => "down",
+        false if answers() => "up",
+        false => "silent",
+    };
+    NodeStatus {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        state: state.to_owned(),
+        addresses: Vec::new(),
+        namespace_pid: None,
+        namespace: None,
+        pids,
+        link: None,
+        software: None,
+        asn: None,
+        announces: Vec::new(),
     }
 }
 

@@ -8,9 +8,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use super::activity::Asker;
+use super::ask::Reply;
 use super::core::Written;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
-use super::{Manager, ask, keeper};
+use super::{Manager, ask, keeper, operations};
 use crate::store::Operation;
 
 /// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
@@ -30,15 +31,15 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
                 Ok(response)
             }
             Outcome::Ask(question, _) => {
-                let result = ask::answer(manager, &question).await;
-                Ok(json_response(StatusCode::OK, &result))
+                let reply = ask::answer(manager, &question).await?;
+                Ok(operations::result(&reply))
             }
         };
     }
     let mut response = match manager.core.write(asker, request).await? {
         Written::Ask(question, location) => {
-            let result = ask::answer(manager, &question).await;
-            links.action(manager, &location, result)
+            let reply = ask::answer(manager, &question).await?;
+            links.action(manager, &location, reply)
         }
         Written::Done {
             answer,
@@ -191,8 +192,8 @@ impl Links {
     }
 
     /// POST actions: 202 with `Location` only; the result is there, at once.
-    fn action(&self, manager: &Manager, location: &str, result: Value) -> Response {
-        let id = manager.results.keep(&self.subscription, result);
+    fn action(&self, manager: &Manager, location: &str, reply: Reply) -> Response {
+        let id = manager.results.keep(&self.subscription, reply);
         let mut response = empty_response(StatusCode::ACCEPTED);
         let url = self.url(location, "operationResults", &id);
         let headers = response.headers_mut();

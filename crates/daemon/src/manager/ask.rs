@@ -1,61 +1,76 @@
-//! Questions that only the instances can answer, in ARM's shapes. An instance that doesn't answer has an empty list.
+//! Questions that only the instances can answer, in ARM's shapes. An instance that doesn't answer has an empty list, and a
+//! header says so.
 
 use std::time::Duration;
 
-use arm::{Ask, reports};
+use api::control::ControlError;
+use arm::{ArmError, Ask, reports};
 use futures::future::join_all;
-use routeserver::report::{EffectiveRoute, PeerReport, RouteReport};
+use routeserver::report::{EffectiveRoute, PeerReport};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::control::{Asked, Control, RoutesOf};
+use super::core::State;
 use super::{Manager, keeper};
 
 /// An instance that takes longer counts as one that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers a question in ARM's shape, about what was written before it.
-pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Value {
+/// One that is known not to answer is asked all the same, since it may have come back in this moment.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The answer to a question, and which instances it is without: ARM's bodies have no place for that.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) body: Value,
+    pub(crate) unanswered: Vec<usize>,
+}
+
+/// Answers a question in ARM's shape, about what was written before it. What no instance answers is an error: an empty list would
+/// be taken for the truth.
+pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, ArmError> {
     settled(manager).await;
-    match question {
+    let (body, unanswered) = match question {
         Ask::LearnedRoutes(peer) => {
             let of = RoutesOf::Peer(peer.to_ascii_lowercase());
-            let routes = by_index(both(manager, |control| control.routes(&of)).await);
+            let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.by_index()?;
             let [first, second] = &routes;
-            manager
-                .core
-                .read(|state| reports::learned_routes(&state.resources, peer, [first, second]))
+            let show = |state: &State| reports::learned_routes(&state.resources, peer, [first, second]);
+            (manager.core.read(show), unanswered)
         }
         Ask::AdvertisedRoutes(peer) => {
             let key = peer.to_ascii_lowercase();
-            let routes = by_index(both(manager, |control| control.advertised(&key)).await);
+            let (routes, unanswered) = each(manager, |control| control.advertised(&key)).await.by_index()?;
             let [first, second] = &routes;
-            manager
-                .core
-                .read(|state| reports::advertised_routes(&state.resources, peer, [first, second]))
+            let show = |state: &State| reports::advertised_routes(&state.resources, peer, [first, second]);
+            (manager.core.read(show), unanswered)
         }
-        Ask::NicEffectiveRoutes(nic) => {
-            let tables = effective_routes(manager, &nic.to_ascii_lowercase()).await;
-            let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
-            reports::effective_route_table(&tables)
-        }
+        Ask::NicEffectiveRoutes(nic) => (nic_effective_routes(manager, nic).await?, Vec::new()),
         Ask::HubEffectiveRoutes(hub) => {
             let of = RoutesOf::RouteServer(hub.to_ascii_lowercase(), None);
-            let routes = both(manager, |control| control.routes(&of)).await;
-            let routes: Vec<RouteReport> = routes.into_iter().flat_map(|(_, routes)| routes).collect();
-            manager
-                .core
-                .read(|state| reports::hub_effective_routes(&state.resources, hub, &routes))
+            let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.all()?;
+            let show = |state: &State| reports::hub_effective_routes(&state.resources, hub, &routes);
+            (manager.core.read(show), unanswered)
         }
-        Ask::GatewayDiagnostics(_) => reports::gateway_diagnostics(),
+        Ask::GatewayDiagnostics(_) => (reports::gateway_diagnostics(), Vec::new()),
         Ask::Metrics(query) => {
-            let answers = both(manager, |control| control.peers(Some(&query.route_server))).await;
-            let peers: Vec<PeerReport> = answers.into_iter().flat_map(|(_, peers)| peers).collect();
+            // Numbers of an instance that is away are those of nobody: Azure's metrics have gaps, too.
+            let answers = each(manager, |control| control.peers(Some(&query.route_server))).await;
+            let unanswered = answers.missing.clone();
+            let peers: Vec<PeerReport> = answers.given.into_iter().flat_map(|(_, peers)| peers).collect();
             let now = jiff::Timestamp::now().to_string();
-            manager
-                .core
-                .read(|state| arm::metrics::metrics(&state.resources, query, &peers, &now))
+            let show = |state: &State| arm::metrics::metrics(&state.resources, query, &peers, &now);
+            (manager.core.read(show), unanswered)
         }
-    }
+    };
+    Ok(Reply { body, unanswered })
+}
+
+/// The table that agents make of what the instances say. One that does not answer is left out, as agents do.
+pub(crate) async fn nic_effective_routes(manager: &Manager, nic: &str) -> Result<Value, ArmError> {
+    let tables = effective_routes(manager, &nic.to_ascii_lowercase()).await?;
+    let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
+    Ok(reports::effective_route_table(&tables))
 }
 
 /// Who writes and then asks wants to hear of what was written, although only operations wait for the instances by themselves.
@@ -64,48 +79,104 @@ pub(crate) async fn settled(manager: &Manager) {
     keeper::in_force(&manager.statuses(), version, keeper::IN_FORCE_PATIENCE).await;
 }
 
-/// Asks both instances at once; those that don't answer are left out.
+/// Asks both instances at once; those that don't answer are left out. ARM's bodies have no place to say so.
 pub(crate) async fn both<'m, T>(
     manager: &'m Manager,
     question: impl Fn(&'m dyn Control) -> Asked<'m, T>,
 ) -> Vec<(usize, T)> {
+    each(manager, question).await.given
+}
+
+/// What the instances answered, and which did not.
+#[derive(Debug)]
+pub(crate) struct Answers<T> {
+    pub(crate) given: Vec<(usize, T)>,
+    pub(crate) missing: Vec<usize>,
+}
+
+/// Asks both instances at once.
+pub(crate) async fn each<'m, T>(
+    manager: &'m Manager,
+    question: impl Fn(&'m dyn Control) -> Asked<'m, T>,
+) -> Answers<T> {
     let asked = manager.instances.iter().map(|instance| {
         let answer = question(instance.control.as_ref());
-        async move { (instance.index, timeout(PATIENCE, answer).await) }
+        let patience = match instance.status.borrow().is_up() {
+            true => PATIENCE,
+            false => SHORT_PATIENCE,
+        };
+        async move { (instance.index, timeout(patience, answer).await) }
     });
-    let mut answers = Vec::new();
+    let mut answers = Answers {
+        given: Vec::new(),
+        missing: Vec::new(),
+    };
     for (index, answer) in join_all(asked).await {
         match answer {
-            Ok(Ok(answer)) => answers.push((index, answer)),
-            Err(_) => tracing::warn!(instance = index, "a question was not answered in time"),
+            Ok(Ok(answer)) => {
+                answers.given.push((index, answer));
+                continue;
+            }
+            // It answers: that it does not know what was asked about.
+            Ok(Err(error @ ControlError::NotFound { .. })) => {
+                tracing::debug!(instance = index, %error, "a question has no answer");
+                continue;
+            }
             Ok(Err(error)) => tracing::debug!(instance = index, %error, "a question has no answer"),
+            Err(_) => tracing::warn!(instance = index, "a question was not answered in time"),
         }
+        answers.missing.push(index);
     }
     answers
 }
 
-fn by_index<T>(answers: Vec<(usize, Vec<T>)>) -> [Vec<T>; 2] {
-    let mut lists = [Vec::new(), Vec::new()];
-    for (index, list) in answers {
-        lists[index] = list;
+impl<T> Answers<Vec<T>> {
+    /// Lists of both instances, that of one that did not answer empty; and which did not.
+    fn by_index(self) -> Result<([Vec<T>; 2], Vec<usize>), ArmError> {
+        self.at_least_one()?;
+        let mut lists = [Vec::new(), Vec::new()];
+        for (index, list) in self.given {
+            lists[index] = list;
+        }
+        Ok((lists, self.missing))
     }
-    lists
+
+    /// One list; and which instances did not answer.
+    fn all(self) -> Result<(Vec<T>, Vec<usize>), ArmError> {
+        self.at_least_one()?;
+        let all = self.given.into_iter().flat_map(|(_, list)| list);
+        Ok((all.collect(), self.missing))
+    }
+
+    /// One that answers that it knows no such thing has answered.
+    fn at_least_one(&self) -> Result<(), ArmError> {
+        match self.given.is_empty() && !self.missing.is_empty() {
+            true => Err(ArmError::new(
+                503,
+                "InstanceUnavailable",
+                "No instance answers, so this is not known now; /routewright/v1/health says why.",
+            )),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The tables of the instances that an agent would believe: one that is converging only adds, so it doesn't count beside one that
 /// has converged.
-pub(crate) async fn effective_routes(manager: &Manager, nic: &str) -> Vec<Vec<EffectiveRoute>> {
+async fn effective_routes(manager: &Manager, nic: &str) -> Result<Vec<Vec<EffectiveRoute>>, ArmError> {
     let converging = |index: usize| {
         let mut instances = manager.instances.iter();
         let instance = instances.find(|instance| instance.index == index);
         let report = instance.and_then(|instance| instance.status.borrow().report.clone());
         report.is_none_or(|report| report.converging)
     };
-    let mut answers = both(manager, |control| control.effective_routes(nic)).await;
+    let answers = each(manager, |control| control.effective_routes(nic)).await;
+    answers.at_least_one()?;
+    let mut answers = answers.given;
     if answers.iter().any(|(index, _)| !converging(*index)) {
         answers.retain(|(index, _)| !converging(*index));
     }
-    answers.into_iter().map(|(_, table)| table).collect()
+    Ok(answers.into_iter().map(|(_, table)| table).collect())
 }
 
 /// Writes `connectionState` into bgpConnections on their way out. Azure leaves it out, to everybody's regret.

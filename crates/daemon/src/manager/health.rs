@@ -64,6 +64,8 @@ struct InstanceHealth {
     agent_port_problem: Option<String>,
     starts: u64,
     last_error: Option<String>,
+    /// Why the instance does not follow the manager's intent, if so.
+    intent_problem: Option<String>,
 }
 
 /// Why a route server's address of this instance cannot be used.
@@ -88,7 +90,8 @@ pub(crate) fn report_to(manager: &Manager, caller: &Caller) -> Value {
 /// The report as JSON.
 fn report(manager: &Manager) -> Value {
     let instances: Vec<InstanceHealth> = manager.instances.iter().map(instance).collect();
-    let problems = problems(manager, &instances);
+    let version = manager.core.read(|state| state.resources.version);
+    let problems = problems(manager, version, &instances);
     json!(Health {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
@@ -98,7 +101,7 @@ fn report(manager: &Manager) -> Value {
         subscription: manager.dev.then_some(super::DEV_SUBSCRIPTION),
         uptime_secs: manager.started.elapsed().as_secs(),
         store: manager.core.store_description(),
-        intent_version: manager.core.read(|state| state.resources.version),
+        intent_version: version,
         instances,
     })
 }
@@ -129,6 +132,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
         agent_port_problem: report.and_then(|report| report.agent_port_problem.clone()),
         starts: status.starts,
         last_error: status.last_error.clone(),
+        intent_problem: status.intent_problem.clone(),
     }
 }
 
@@ -157,7 +161,7 @@ pub(crate) async fn probe_store(core: Arc<Core>) {
     }
 }
 
-fn problems(manager: &Manager, instances: &[InstanceHealth]) -> Vec<String> {
+fn problems(manager: &Manager, version: u64, instances: &[InstanceHealth]) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(problem) = manager.core.store_problem() {
         problems.push(format!("the store takes no writes: {problem}"));
@@ -167,6 +171,12 @@ fn problems(manager: &Manager, instances: &[InstanceHealth]) -> Vec<String> {
         if instance.state != "up" {
             let reason = instance.last_error.as_deref().unwrap_or("it is starting");
             problems.push(format!("instance {index} is down: {reason}"));
+        }
+        if let Some(problem) = &instance.intent_problem {
+            let followed = instance.intent_version;
+            problems.push(format!(
+                "instance {index} follows version {followed} and not version {version}: {problem}"
+            ));
         }
         if let Some(problem) = &instance.agent_port_problem {
             problems.push(format!("instance {index}: {problem}"));

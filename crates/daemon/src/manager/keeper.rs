@@ -38,6 +38,8 @@ pub(crate) struct Status {
     pub(crate) agent_url: Option<String>,
     /// Why it doesn't answer.
     pub(crate) last_error: Option<String>,
+    /// Why it did not take on the last intent, if so: it answers and does not do as it is told.
+    pub(crate) intent_problem: Option<String>,
     /// How often this manager has started it.
     pub(crate) starts: u64,
 }
@@ -147,6 +149,7 @@ impl Keeper {
             }
             status.report = None;
             status.acknowledged = 0;
+            status.intent_problem = None;
             if was_up || status.last_error.is_none() {
                 status.last_error = Some(error.to_string());
             }
@@ -161,7 +164,10 @@ impl Keeper {
         }
         match self.control.put_intent(Arc::clone(&intent)).await {
             Ok(()) => {
-                self.status.send_modify(|status| status.acknowledged = intent.version);
+                self.status.send_modify(|status| {
+                    status.acknowledged = intent.version;
+                    status.intent_problem = None;
+                });
                 tracing::debug!(instance = self.index, version = intent.version, "intent taken on");
             }
             Err(ControlError::NewerIntent) => {
@@ -174,10 +180,22 @@ impl Keeper {
                 );
                 self.core.raise_version(above).await;
             }
-            Err(error) => {
-                tracing::warn!(instance = self.index, %error, "the intent was not taken on");
-            }
+            Err(error) => self.not_taken_on(intent.version, &error),
         }
+    }
+
+    /// It is tried again and again; the log has it once.
+    fn not_taken_on(&self, version: u64, error: &ControlError) {
+        let index = self.index;
+        let problem = error.to_string();
+        self.status.send_if_modified(|status| {
+            let is_other = status.intent_problem.as_ref() != Some(&problem);
+            if is_other {
+                tracing::error!(instance = index, version, %error, "the intent was not taken on");
+            }
+            status.intent_problem = Some(problem);
+            is_other
+        });
     }
 
     async fn shut_down(&mut self) {

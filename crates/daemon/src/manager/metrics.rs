@@ -138,6 +138,11 @@ fn own(manager: &Manager) -> String {
         per_instance(|status| status.acknowledged),
     );
     gauge(
+        "instance_follows",
+        "0 while the instance answers and refuses the intent.",
+        per_instance(|status| u64::from(status.intent_problem.is_none())),
+    );
+    gauge(
         "instance_starts",
         "How often this manager has started the instance.",
         per_instance(|status| status.starts),

@@ -87,15 +87,26 @@ fn path_parameters(path: &str) -> Vec<Value> {
 fn content(schema: &str) -> Value {
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let schema = match schema.strip_suffix("[]") {
-        Some(item) => json!({
-            "type": "object",
-            "required": ["value"],
-            "properties": { "value": { "type": "array", "items": reference(item) } },
-        }),
+        Some(item) => list(item, reference(item)),
         None => reference(schema),
     };
     json!({ "application/json": { "schema": schema } })
 }
+
+/// What the instances know says which of them is missing.
+fn list(item: &str, reference: Value) -> Value {
+    let mut properties = json!({ "value": { "type": "array", "items": reference } });
+    if FROM_INSTANCES.contains(&item) {
+        properties["unanswered"] = json!({
+            "type": "array", "items": { "type": "integer" },
+            "description": "Instances that did not answer: what they know is missing here. Absent when none is.",
+        });
+    }
+    json!({ "type": "object", "required": ["value"], "properties": properties })
+}
+
+/// Items of lists that are put together from what both instances answer.
+const FROM_INSTANCES: [&str; 4] = ["AgentReport", "PeerReport", "RouteReport", "AdvertisedReport"];
 
 /// `(name, type, meaning)`; a type ending in `?` may be null or absent, `[]` is a list.
 type Field = (&'static str, &'static str, &'static str);
@@ -244,6 +255,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "Route server addresses that cannot be used.",
             ),
             ("agentPortProblem", "string?", "Why agents cannot connect, if so."),
+            (
+                "intentProblem",
+                "string?",
+                "Why the instance does not follow the manager's intentVersion, if so.",
+            ),
             ("starts", "integer?", "How often this manager has started it."),
             ("lastError", "string?", "Why it does not answer."),
         ],

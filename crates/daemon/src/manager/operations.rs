@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arm::ArmError;
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Manager;
+use super::ask::Reply;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 
 /// Results kept; clients fetch theirs within seconds, PowerShell twice.
@@ -25,12 +26,12 @@ pub(crate) struct Results {
 struct Kept {
     id: String,
     subscription: String,
-    result: Arc<Value>,
+    reply: Arc<Reply>,
 }
 
 impl Results {
     /// Keeps a result under a fresh id; the oldest makes room.
-    pub(crate) fn keep(&self, subscription: &str, result: Value) -> String {
+    pub(crate) fn keep(&self, subscription: &str, reply: Reply) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == MAX_RESULTS {
@@ -39,18 +40,30 @@ impl Results {
         kept.push_back(Kept {
             id: id.clone(),
             subscription: subscription.to_ascii_lowercase(),
-            result: Arc::new(result),
+            reply: Arc::new(reply),
         });
         id
     }
 
-    fn get(&self, subscription: &str, id: &str) -> Option<Arc<Value>> {
+    fn get(&self, subscription: &str, id: &str) -> Option<Arc<Reply>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept
             .iter()
             .find(|kept| kept.id == id && kept.subscription == subscription)?;
-        Some(Arc::clone(&found.result))
+        Some(Arc::clone(&found.reply))
     }
+}
+
+/// An answer of the instances. Bodies are Azure's, so a header says which instances are missing in it.
+pub(crate) fn result(reply: &Reply) -> Response {
+    let mut response = json_response(StatusCode::OK, &reply.body);
+    let unanswered: Vec<String> = reply.unanswered.iter().map(usize::to_string).collect();
+    if !unanswered.is_empty()
+        && let Ok(unanswered) = HeaderValue::from_str(&unanswered.join(", "))
+    {
+        response.headers_mut().insert("x-routewright-unanswered", unanswered);
+    }
+    response
 }
 
 /// `…/operations/ID` and `…/operationResults/ID`; `subscription`, `kind` and `id` in lower case.
@@ -65,9 +78,9 @@ pub(crate) async fn answer(
         return Err(method_not_allowed("GET"));
     }
     if kind == "operationresults"
-        && let Some(result) = manager.results.get(subscription, id)
+        && let Some(reply) = manager.results.get(subscription, id)
     {
-        let mut response = json_response(StatusCode::OK, &result);
+        let mut response = result(&reply);
         // PowerShell reads `Location` of the last answer and fetches it once more.
         let here = format!("{}/{}", incoming.base, incoming.segments.join("/"));
         let version = incoming.parameter("api-version").unwrap_or_default();

@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use ipnet::IpNet;
-use routeserver::report::EffectiveRoute;
+use routeserver::report::AdvertisedReport;
 use serde_json::{Value, json};
 
 use super::activity::Asker;
@@ -109,14 +109,14 @@ async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, A
         None => None,
     };
     ask::settled(manager).await;
-    let answers = ask::both(manager, |control| control.peers(route_server.as_deref())).await;
+    let answers = ask::each(manager, |control| control.peers(route_server.as_deref())).await;
     Ok(list(answers))
 }
 
 async fn one_peer(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
     let route_server = peer.split("/bgpconnections/").next().unwrap_or(peer);
-    let mut answers = ask::both(manager, |control| control.peers(Some(route_server))).await;
-    for (_, reports) in &mut answers {
+    let mut answers = ask::each(manager, |control| control.peers(Some(route_server))).await;
+    for (_, reports) in &mut answers.given {
         reports.retain(|report| report.id == peer);
     }
     Ok(list(answers))
@@ -145,19 +145,28 @@ async fn routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmErro
 }
 
 async fn received(manager: &Manager, of: &RoutesOf) -> Value {
-    list(ask::both(manager, |control| control.routes(of)).await)
+    list(ask::each(manager, |control| control.routes(of)).await)
 }
 
 async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
-    let answers = ask::both(manager, |control| control.advertised(peer)).await;
-    let rows = answers.into_iter().flat_map(|(index, reports)| {
-        reports.into_iter().map(move |report| {
-            let mut row = json!(report);
-            row["instance"] = json!(index);
-            row
-        })
-    });
-    Ok(json!({ "value": rows.collect::<Vec<_>>() }))
+    let answers = ask::each(manager, |control| control.advertised(peer)).await;
+    let with_instance = |index: usize, report| {
+        let mut row = json!(report);
+        row["instance"] = json!(index);
+        row
+    };
+    let rows = |(index, reports): (usize, Vec<AdvertisedReport>)| {
+        let rows = reports.into_iter().map(|report| with_instance(index, report)).collect();
+        (index, rows)
+    };
+    Ok(list(ask::Answers {
+        given: answers
+            .given
+            .into_iter()
+            .map(rows)
+            .collect::<Vec<(usize, Vec<Value>)>>(),
+        missing: answers.missing,
+    }))
 }
 
 async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmError> {
@@ -166,19 +175,21 @@ async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Valu
         .ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
     let nic = known(manager, &nic.to_ascii_lowercase())?;
     ask::settled(manager).await;
-    let tables = ask::effective_routes(manager, &nic).await;
-    let tables: Vec<&[EffectiveRoute]> = tables.iter().map(Vec::as_slice).collect();
     // One shape for both ways to ask, so that nobody has to learn two.
-    Ok(arm::reports::effective_route_table(&tables))
+    ask::nic_effective_routes(manager, &nic).await
 }
 
 async fn agents(manager: &Manager) -> Value {
-    list(ask::both(manager, |control| control.agents()).await)
+    list(ask::each(manager, |control| control.agents()).await)
 }
 
-fn list<T: serde::Serialize>(answers: Vec<(usize, Vec<T>)>) -> Value {
-    let rows: Vec<T> = answers.into_iter().flat_map(|(_, rows)| rows).collect();
-    json!({ "value": rows })
+/// A list that says so when an instance is missing in it.
+fn list<T: serde::Serialize>(answers: ask::Answers<Vec<T>>) -> Value {
+    let rows: Vec<T> = answers.given.into_iter().flat_map(|(_, rows)| rows).collect();
+    match answers.missing.is_empty() {
+        true => json!({ "value": rows }),
+        false => json!({ "value": rows, "unanswered": answers.missing }),
+    }
 }
 
 async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str) -> Result<Response, ArmError> {

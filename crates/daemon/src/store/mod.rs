@@ -153,6 +153,12 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody removed or replaced the file below us: SQLite would go on writing what nobody will ever read.
+    #[error("{} is gone, or another file is in its place", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A later release wrote it.
     #[error(
         "{} has schema {found}, this release knows up to {known}: use the release that wrote it",
@@ -200,8 +206,12 @@ impl StoreError {
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
         use rusqlite::ErrorCode;
-        let StoreError::Sqlite(error) = self else {
-            return "The manager's log says more";
+        let error = match self {
+            StoreError::Sqlite(error) => error,
+            StoreError::Gone { .. } => {
+                return "Put the file back, or stop serve and start it with a restored backup; what is running goes on";
+            }
+            _ => return "The manager's log says more",
         };
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => "Free some space on the disk of the data directory",

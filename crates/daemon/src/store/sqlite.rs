@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -81,8 +81,27 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
+    /// Which file it is.
+    file: FileIdentity,
     /// Held as long as the store is open.
     _lock: Flock<File>,
+}
+
+/// Tells a file from another at the same path.
+#[derive(Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> Result<FileIdentity, StoreError> {
+        let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
+        Ok(FileIdentity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
 }
 
 impl SqliteStore {
@@ -103,6 +122,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             reading: Arc::new(Mutex::new(reading)),
             open: Arc::new(Mutex::new(Open {
+                file: FileIdentity::of(&path)?,
                 connection,
                 _lock: lock,
             })),
@@ -127,17 +147,36 @@ impl SqliteStore {
         reading
     }
 
-    /// Runs on a thread that may block: a commit waits for the disk.
+    /// As [`run`](Self::run), for what writes: not into a file that is there no more.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let path = self.path.clone();
+        self.run_open(move |open| match FileIdentity::of(&path) {
+            Ok(file) if file == open.file => work(&mut open.connection),
+            _ => Err(StoreError::Gone { path }),
+        })
+    }
+
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        self.run_open(|open| work(&mut open.connection))
+    }
+
+    /// Runs on a thread that may block: a commit waits for the disk.
+    fn run_open<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Open) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         let open = Arc::clone(&self.open);
         async move {
             let done = tokio::task::spawn_blocking(move || {
                 // A panic while it was held left no half transaction: SQLite rolls back when the transaction is dropped.
                 let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-                work(&mut open.connection)
+                work(&mut open)
             });
             done.await.map_err(|_| StoreError::Closed)?
         }
@@ -151,7 +190,7 @@ impl Store for SqliteStore {
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |connection| commit(connection, &batch))
+        self.write(move |connection| commit(connection, &batch))
     }
 
     fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>> {
@@ -172,7 +211,7 @@ impl Store for SqliteStore {
     }
 
     fn record(&self, events: Vec<Activity>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |connection| {
+        self.write(move |connection| {
             let transaction = connection.transaction()?;
             for event in &events {
                 activity::add(&transaction, event)?;
@@ -193,11 +232,11 @@ impl Store for SqliteStore {
     }
 
     fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>> {
-        self.run(move |connection| activity::forget(connection, before_micros))
+        self.write(move |connection| activity::forget(connection, before_micros))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(|connection| {
+        self.write(|connection| {
             let sql = "INSERT OR REPLACE INTO meta VALUES ('probe', hex(randomblob(8)))";
             Ok(connection.execute(sql, []).map(|_| ())?)
         })

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use lab::harness::TestLab;
-use lab::{KernelRoute, Lab, Topology, network_id};
+use lab::{KernelRoute, Lab, NodeStatus, Topology, network_id};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::{DEADLINE, labs};
@@ -57,6 +59,20 @@ fn the_reference_scenario() {
         let learned = |routes: &[KernelRoute]| routes.iter().any(|r| r.prefix == prefix("10.77.0.0/16"));
         lab.wait_for_routes(nva, DEADLINE, learned).unwrap();
     }
+
+    // One that hangs is there and does nothing: it is not shown as up.
+    let instance = node(&lab, "instance0");
+    let signal = |signal| {
+        instance
+            .pids
+            .values()
+            .try_for_each(|pid| kill(Pid::from_raw(*pid), signal))
+    };
+    signal(Signal::SIGSTOP).unwrap();
+    assert_eq!(node(&lab, "instance0").state, "silent");
+    every_path_goes_through_its_nva(&lab);
+    signal(Signal::SIGCONT).unwrap();
+    assert_eq!(node(&lab, "instance0").state, "up");
 
     // Each process alone may die, and traffic goes on.
     for node in ["instance0", "manager", "vm1"] {
@@ -152,4 +168,9 @@ fn leads(routes: &[KernelRoute], to: Ipv4Net, via: Ipv4Addr) -> bool {
 
 fn prefix(text: &str) -> Ipv4Net {
     text.parse().unwrap()
+}
+
+fn node(lab: &Lab, name: &str) -> NodeStatus {
+    let status = lab.status().unwrap();
+    status.nodes.into_iter().find(|node| node.name == name).unwrap()
 }

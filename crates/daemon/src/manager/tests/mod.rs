@@ -8,6 +8,7 @@ mod hostile;
 mod issuer;
 mod roles;
 mod sign_in;
+mod silent;
 mod store_trouble;
 mod tls;
 mod world;

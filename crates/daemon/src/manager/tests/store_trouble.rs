@@ -88,3 +88,25 @@ async fn a_full_disk_is_told_with_what_to_do() {
     assert_eq!(world.put(&path, json!({"location": "westeurope"})).await.status, 201);
     assert_eq!(world.get("/routewright/v1/health").await.body["problems"], json!([]));
 }
+
+#[tokio::test]
+async fn a_store_whose_file_was_removed_takes_no_writes_instead_of_losing_them() {
+    let (world, _store) = world().await;
+    let directory = world._directory.as_ref().unwrap().path();
+    std::fs::remove_file(directory.join("routewright.sqlite3")).unwrap();
+    let path = format!("{GROUP}/providers/Microsoft.Network/routeTables/lost");
+    let refused = world.put(&path, json!({"location": "westeurope"})).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "ServiceUnavailable"),
+        "{}",
+        refused.text
+    );
+    assert!(message(&refused).contains("is gone"), "{}", refused.text);
+    world.manager.core.probe_store().await;
+    let health = world.get("/routewright/v1/health").await.body;
+    assert!(
+        health["problems"].to_string().contains("the store takes no writes"),
+        "{health}"
+    );
+}

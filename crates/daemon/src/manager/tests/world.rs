@@ -241,6 +241,8 @@ pub(crate) struct Fake {
     pub(crate) intent: Mutex<Arc<Intent>>,
     pub(crate) pushes: AtomicU64,
     pub(crate) down: AtomicBool,
+    /// It answers, and keeps no intent: its run directory is gone, say.
+    pub(crate) keeps_nothing: AtomicBool,
 }
 
 impl Fake {
@@ -250,6 +252,7 @@ impl Fake {
             intent: Mutex::default(),
             pushes: AtomicU64::new(0),
             down: AtomicBool::new(false),
+            keeps_nothing: AtomicBool::new(false),
         }
     }
 
@@ -268,6 +271,10 @@ impl Fake {
 
 impl Control for Fake {
     fn put_intent(&self, intent: Arc<Intent>) -> Asked<'_, ()> {
+        if self.keeps_nothing.load(Ordering::Relaxed) {
+            let reason = "the intent cannot be kept: No such file or directory".to_owned();
+            return std::future::ready(Err(ControlError::Refused { status: 507, reason })).boxed();
+        }
         let mut own = self.intent.lock().unwrap();
         if own.version > intent.version {
             return std::future::ready(Err(ControlError::NewerIntent)).boxed();
