@@ -28,6 +28,9 @@ pub(crate) struct ServeArgs {
     /// For trying things out: a temporary store unless --data-dir is given, a ready subscription, no sign-in.
     #[arg(long)]
     dev: bool,
+    /// SIGTERM and SIGINT end the manager alone: the instances go on routing, and the next `serve` finds them.
+    #[arg(long, requires = "data_dir")]
+    keep_instances: bool,
     /// Only read the configuration, tell every mistake in it, and end.
     #[arg(long)]
     check: bool,
@@ -48,6 +51,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         tls_listen: args.tls_listen,
         instance: args.instance.map(usize::from),
         dev: args.dev,
+        keep_instances: args.keep_instances,
         executable: None,
     }))??;
     Ok(ExitCode::SUCCESS)

@@ -43,6 +43,33 @@ async fn instances_outlive_a_killed_manager_and_the_next_one_finds_them() {
     }
 }
 
+/// What `docs/running.md` says about an upgrade: the manager first, then one instance at a time, while the other goes on.
+#[tokio::test]
+async fn manager_and_instances_can_be_exchanged_one_at_a_time() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = Manager::start_with(data.path(), &["--keep-instances"]);
+    let mut epochs = first.epochs().await;
+    first.stop();
+    let mut second = Manager::start(data.path());
+    assert_eq!(second.epochs().await, epochs, "they went on");
+    for index in 0..2 {
+        let pid = std::fs::read_to_string(data.path().join(format!("run/instance-{index}.lock"))).unwrap();
+        kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGTERM).unwrap();
+        second
+            .until("another life", |health| {
+                let instance = &health["instances"][index];
+                instance["state"] == "up" && instance["epoch"] != epochs[index]
+            })
+            .await;
+        let now = second.epochs().await;
+        assert_eq!(now[1 - index], epochs[1 - index], "the other went on");
+        epochs = now;
+    }
+    second.stop();
+    assert_eq!(instance_process(data.path(), 0), None, "without the flag all end");
+    assert_eq!(instance_process(data.path(), 1), None);
+}
+
 #[tokio::test]
 async fn a_killed_instance_is_started_again_where_agents_know_it() {
     let data = tempfile::tempdir().unwrap();
@@ -220,7 +247,12 @@ struct Manager {
 
 impl Manager {
     fn start(data: &Path) -> Manager {
+        Manager::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[&str]) -> Manager {
         let mut process = serve(&["--dev", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -43,6 +43,8 @@ pub struct ServeOptions {
     pub instance: Option<usize>,
     /// Temporary store unless a data directory is given, development subscription, no sign-in on loopback.
     pub dev: bool,
+    /// Leave alone when asked to end, and let the instances go on; not with a temporary store.
+    pub keep_instances: bool,
     /// The executable that instances are started from; `None`: our own.
     pub executable: Option<PathBuf>,
 }
@@ -135,7 +137,7 @@ pub fn check(config: Option<&Path>) -> Result<Config, ServeError> {
     })
 }
 
-/// Runs until SIGTERM or SIGINT, then asks the instances to end as well. Prints the API's address on stdout when it is there.
+/// Runs until SIGTERM or SIGINT, then asks the instances to end as well, unless they are to go on. Prints the API's address on stdout when it is there.
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     if !options.listen.ip().is_loopback() {
         return Err(ServeError::NotLoopback(options.listen));
@@ -210,8 +212,14 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     });
     announced.tell(&manager);
     serve(listening, manager, ended()).await;
-    stop.send_replace(true);
-    while keepers.join_next().await.is_some() {}
+    match options.keep_instances {
+        // Nobody looks after them until the next manager does; that is what they are made for.
+        true => keepers.shutdown().await,
+        false => {
+            stop.send_replace(true);
+            while keepers.join_next().await.is_some() {}
+        }
+    }
     maker.abort();
     forgetter.abort();
     prober.abort();
