@@ -215,6 +215,40 @@ fn only_one_peering_uses_remote_gateways() {
 }
 
 #[test]
+fn gateways_that_the_other_side_uses_stay_offered() {
+    let mut lab = with_spoke();
+    let (ours, theirs) = (
+        "virtualNetworks/hub/virtualNetworkPeerings/to-spoke",
+        "virtualNetworks/spoke/virtualNetworkPeerings/to-hub",
+    );
+    assert_eq!(
+        lab.refusal(ours, peering("spoke", &[])),
+        "RemotePeeringUsesRemoteGateways"
+    );
+    lab.put_net(theirs, peering("hub", &[]));
+    lab.put_net(ours, peering("spoke", &[]));
+}
+
+#[test]
+fn a_network_does_not_grow_into_one_that_is_peered_with_the_same() {
+    let mut lab = with_spoke();
+    lab.put_net("virtualNetworks/sister", vnet(&["10.40.0.0/16"], &[]));
+    lab.put_net(
+        "virtualNetworks/hub/virtualNetworkPeerings/to-sister",
+        peering("sister", &[]),
+    );
+    let spoke = lab.get_net("virtualNetworks/spoke")["properties"]["addressSpace"]["addressPrefixes"].clone();
+    let grown = vnet(&[spoke[0].as_str().unwrap(), "10.40.7.0/24"], &[]);
+    assert_eq!(
+        lab.refusal("virtualNetworks/spoke", grown.clone()),
+        "VnetAddressSpaceOverlapsWithAlreadyPeeredVnet"
+    );
+    lab.delete_net("virtualNetworks/hub/virtualNetworkPeerings/to-sister")
+        .unwrap();
+    lab.put_net("virtualNetworks/spoke", grown);
+}
+
+#[test]
 fn a_gateway_stays_in_its_network() {
     let mut lab = Lab::with_route_server();
     for (network, space) in [("a", "10.6"), ("b", "10.7")] {

@@ -443,6 +443,11 @@ fn peerings_are_refused_for() {
                 "RemoteVnetHasNoGateways",
             ),
             (
+                "virtualNetworks/a/virtualNetworkPeerings/to-c",
+                peering("c", &["useRemoteGateways", "doNotVerifyRemoteGateways"]),
+                "RemoteVnetHasNoGateways",
+            ),
+            (
                 "virtualNetworks/hub/virtualNetworkPeerings/to-a",
                 peering("a", &["useRemoteGateways"]),
                 "VnetHasGateways",

@@ -233,7 +233,17 @@ fn peerings_know_their_state() {
     assert_eq!(state(&mut lab, ours), "Connected");
     lab.delete_net(theirs).unwrap();
     assert_eq!(state(&mut lab, ours), "Disconnected");
-    lab.put_net(theirs, peering("hub", &["useRemoteGateways"]));
+    // The side that was left must be written first, as in Azure.
+    assert_eq!(
+        lab.refusal(theirs, peering("hub", &["useRemoteGateways"])),
+        "RemotePeeringIsDisconnected"
+    );
+    let written = lab.put_net(ours, peering("spoke", &["allowGatewayTransit"]));
+    assert_eq!(written["properties"]["peeringState"], "Initiated");
+    assert_eq!(written["properties"]["peeringSyncLevel"], "RemoteNotInSync");
+    let other = lab.put_net(theirs, peering("hub", &["useRemoteGateways"]));
+    assert_eq!(other["properties"]["peeringState"], "Connected");
+    assert_eq!(other["properties"]["peeringSyncLevel"], "FullyInSync");
     assert_eq!(state(&mut lab, ours), "Connected");
     lab.delete_net("virtualNetworks/spoke").unwrap();
     assert_eq!(state(&mut lab, ours), "Disconnected");

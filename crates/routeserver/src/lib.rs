@@ -14,6 +14,7 @@ pub mod intent;
 mod peer;
 mod policy;
 mod prefix_set;
+mod refresh;
 pub mod report;
 mod route_server;
 #[cfg(test)]

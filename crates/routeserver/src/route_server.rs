@@ -1,5 +1,6 @@
 //! One route server's half that is ours: its RIB, its rules, and what the virtual network makes of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::arrival::Arrival;
 use crate::instance::PeerKey;
 use crate::intent::RouteServerIntent;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
+use crate::refresh::Refresh;
 use crate::total_limit::{Import, TotalLimit};
 use crate::vnet::{Changed, LocRib, Topology};
 
@@ -42,6 +44,8 @@ pub(crate) struct RouteServer {
     pub(crate) unsettled: bool,
     /// Tables that are on their way.
     pub(crate) arrival: Arrival,
+    /// When NVAs are asked for their routes again.
+    pub(crate) refresh: Refresh,
     /// The Loc-RIB for effective routes; kept only while agents are there.
     loc_rib: Option<LocRib>,
     /// What changed in the Loc-RIB when it was last settled.
@@ -72,6 +76,7 @@ impl RouteServer {
             converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
             unsettled: true,
             arrival: Arrival::default(),
+            refresh: Refresh::begin(spokes(&intent, topology)),
             loc_rib: None,
             changed: Changed::default(),
             started_over: false,
@@ -93,7 +98,7 @@ impl RouteServer {
     }
 
     /// Takes over settings and topology: every route gets its verdict anew where the rules changed, every view its content.
-    pub(crate) fn update(&mut self, intent: RouteServerIntent, topology: &Topology) {
+    pub(crate) fn update(&mut self, now: Instant, intent: RouteServerIntent, topology: &Topology) {
         if self.intent.preference != intent.preference {
             self.rib.set_preference(intent.preference);
         }
@@ -105,6 +110,7 @@ impl RouteServer {
         let import = import_rules(&intent, topology);
         let other_rules = self.import != import;
         self.import = import;
+        self.refresh.set_spokes(now, spokes(&intent, topology));
         self.intent = intent;
         self.set_local(topology);
         let other_limit = self.total.set(self.intent.total_routes, self.local.len());
@@ -221,6 +227,10 @@ impl RouteServer {
         self.changed = Changed::default();
         self.started_over = false;
     }
+}
+
+fn spokes(intent: &RouteServerIntent, topology: &Topology) -> BTreeSet<String> {
+    topology.spokes(intent).map(|network| network.id.clone()).collect()
 }
 
 fn import_rules(intent: &RouteServerIntent, topology: &Topology) -> ImportRules {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
-use routeserver::intent::{Intent, SubnetIntent, UserNextHop, VirtualNetworkIntent};
+use routeserver::intent::{Intent, PeeringIntent, SubnetIntent, UserNextHop, VirtualNetworkIntent};
 
 use crate::kernel::Way;
 use crate::nva::Nva;
@@ -19,7 +19,19 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
     let Some((network, subnet, own)) = find_nic(intent, nic) else {
         return BTreeMap::new();
     };
-    let learned = learned(intent, nvas);
+    let peered: Vec<&VirtualNetworkIntent> = peered(intent, network).collect();
+    let not_from_bgp = || {
+        peered
+            .iter()
+            .copied()
+            .chain([network])
+            .flat_map(|network| &network.address_space)
+    };
+    let mut learned = match is_served(intent, network) {
+        true => learned(intent, nvas),
+        false => BTreeMap::new(),
+    };
+    learned.retain(|prefix, _| !not_from_bgp().any(|space| space.contains(prefix)));
     let gateway = first_address(&subnet.prefixes[0]);
     let user = subnet.route_table.as_ref();
     let takes_bgp = user.is_none_or(|table| !table.disable_bgp_route_propagation);
@@ -40,7 +52,7 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
             }
         }
     }
-    for prefix in &network.address_space {
+    for prefix in not_from_bgp() {
         table.insert(*prefix, Way::Gateway(gateway));
     }
     if takes_bgp {
@@ -87,10 +99,7 @@ pub fn told_table(intent: &Intent, nvas: &[Nva], nva: usize) -> BTreeMap<IpNet, 
             }
         }
     }
-    for prefix in network_of(intent)
-        .into_iter()
-        .flat_map(|network| &network.address_space)
-    {
+    for prefix in inside(intent) {
         table.insert(*prefix, vec![Asn::AZURE_ROUTE_SERVER.0]);
     }
     table
@@ -138,9 +147,10 @@ fn best<'a>(intent: &Intent, nvas: &'a [Nva]) -> BTreeMap<IpNet, (usize, &'a Pat
 
 /// Everything that import accepts.
 fn accepted<'a>(intent: &Intent, nvas: &'a [Nva]) -> Vec<(IpNet, usize, &'a PathAttributes)> {
-    let Some((route_server, network)) = intent.route_servers.first().zip(network_of(intent)) else {
+    let Some(route_server) = intent.route_servers.first() else {
         return Vec::new();
     };
+    let inside = inside(intent);
     let mut accepted = Vec::new();
     for (number, nva) in nvas.iter().enumerate().filter(|(_, nva)| nva.alive) {
         if !route_server
@@ -154,8 +164,7 @@ fn accepted<'a>(intent: &Intent, nvas: &'a [Nva]) -> Vec<(IpNet, usize, &'a Path
             let loops = attributes
                 .as_numbers()
                 .any(|asn| asn == Asn::AZURE_ROUTE_SERVER || asn == Asn(0));
-            let inside = network.address_space.iter().any(|space| space.contains(prefix));
-            if !loops && !inside {
+            if !loops && !inside.iter().any(|space| space.contains(prefix)) {
                 accepted.push((*prefix, number, attributes));
             }
         }
@@ -169,6 +178,28 @@ fn network_of(intent: &Intent) -> Option<&VirtualNetworkIntent> {
         .virtual_networks
         .iter()
         .find(|network| network.id == route_server.virtual_network)
+}
+
+/// The address space of the route server's network and of its spokes.
+fn inside(intent: &Intent) -> Vec<&IpNet> {
+    let served = intent
+        .virtual_networks
+        .iter()
+        .filter(|network| is_served(intent, network));
+    served.flat_map(|network| &network.address_space).collect()
+}
+
+/// Whether the route server's routes come to a network: it is the route server's own, or a spoke, and both sides say so.
+fn is_served(intent: &Intent, network: &VirtualNetworkIntent) -> bool {
+    let Some(hub) = network_of(intent) else { return false };
+    let uses = |peering: &PeeringIntent| peering.remote == hub.id && peering.use_remote_gateways;
+    let offers = |peering: &PeeringIntent| peering.remote == network.id && peering.allow_gateway_transit;
+    network.id == hub.id || network.peerings.iter().any(uses) && hub.peerings.iter().any(offers)
+}
+
+fn peered<'a>(intent: &'a Intent, network: &'a VirtualNetworkIntent) -> impl Iterator<Item = &'a VirtualNetworkIntent> {
+    let is_peered = |other: &&VirtualNetworkIntent| network.peerings.iter().any(|peering| peering.remote == other.id);
+    intent.virtual_networks.iter().filter(is_peered)
 }
 
 fn find_nic<'a>(intent: &'a Intent, nic: &str) -> Option<(&'a VirtualNetworkIntent, &'a SubnetIntent, &'a [IpAddr])> {

@@ -7,8 +7,8 @@ use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
 use rib::Preference;
 use routeserver::intent::{
-    Intent, NicIntent, PeerIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop, UserRouteIntent,
-    VirtualNetworkIntent,
+    Intent, NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    UserRouteIntent, VirtualNetworkIntent,
 };
 
 use crate::network::Link;
@@ -16,32 +16,27 @@ use crate::world::World;
 
 /// How many NVAs.
 pub const NVAS: usize = 4;
-/// NIC ids; the last is the address that some routes name as a third-party next hop.
-pub const NICS: [&str; 3] = ["/nics/vm1", "/nics/vm2", "/nics/vm3"];
+/// NIC ids: three in the hub, the third with the address that some routes name as a third-party next hop, and one in each spoke.
+pub const NICS: [&str; 5] = ["/nics/vm1", "/nics/vm2", "/nics/vm3", "/nics/vm4", "/nics/vm5"];
+/// The hub's id.
+const HUB: &str = "/vnets/hub";
+/// Ids of the networks that are spokes now and then.
+const SPOKES: [&str; 2] = ["/vnets/spoke1", "/vnets/spoke2"];
 /// Last octets apart, the instances' addresses.
 pub const INSTANCES: [u32; 2] = [u32::from_be_bytes([10, 1, 255, 4]), u32::from_be_bytes([10, 1, 255, 5])];
 /// The route server's id.
 pub const ROUTE_SERVER: &str = "/routeservers/rs";
+
+/// What each spoke's address space has more of now and then.
+const MORE: [&str; 2] = ["10.13.0.0/16", "10.14.0.0/16"];
 
 /// Address of an NVA.
 pub fn nva_address(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 1, 1, 4 + number as u8)
 }
 
-/// One virtual network, two VM subnets, a route server with every NVA as a peer.
+/// A hub with two VM subnets and a route server with every NVA as a peer, and two spokes.
 pub fn intent() -> Intent {
-    let subnet = |name: &str, prefix: &str| SubnetIntent {
-        id: format!("/subnets/{name}"),
-        name: name.to_owned(),
-        prefixes: vec![net(prefix)],
-        route_table: None,
-    };
-    let nic = |id: &str, subnet: &str, last: [u8; 2]| NicIntent {
-        id: id.to_owned(),
-        name: id.to_owned(),
-        subnet: format!("/subnets/{subnet}"),
-        addresses: vec![Ipv4Addr::new(10, 1, last[0], last[1]).into()],
-    };
     Intent {
         route_log: None,
         version: 1,
@@ -49,7 +44,7 @@ pub fn intent() -> Intent {
             id: ROUTE_SERVER.to_owned(),
             name: "rs".to_owned(),
             asn: Asn::AZURE_ROUTE_SERVER,
-            virtual_network: "/vnets/hub".to_owned(),
+            virtual_network: HUB.to_owned(),
             subnet: net("10.1.255.0/27"),
             instance_addresses: crate::world::instances(),
             branch_to_branch: false,
@@ -60,23 +55,73 @@ pub fn intent() -> Intent {
             ipv6: false,
             total_routes: 0,
         }],
-        virtual_networks: vec![VirtualNetworkIntent {
-            id: "/vnets/hub".to_owned(),
-            name: "hub".to_owned(),
-            address_space: vec![net("10.1.0.0/16")],
-            subnets: vec![
-                subnet("nva", "10.1.1.0/24"),
-                subnet("a", "10.1.2.0/24"),
-                subnet("b", "10.1.3.0/24"),
-                subnet("RouteServerSubnet", "10.1.255.0/27"),
-            ],
-            peerings: Vec::new(),
-            nics: vec![
-                nic(NICS[0], "a", [2, 4]),
-                nic(NICS[1], "b", [3, 4]),
-                nic(NICS[2], "b", [3, 5]),
-            ],
-        }],
+        virtual_networks: vec![
+            VirtualNetworkIntent {
+                subnets: vec![
+                    subnet("nva", "10.1.1.0/24"),
+                    subnet("a", "10.1.2.0/24"),
+                    subnet("b", "10.1.3.0/24"),
+                    subnet("RouteServerSubnet", "10.1.255.0/27"),
+                ],
+                peerings: SPOKES.map(|spoke| peering(spoke, false, true)).into(),
+                nics: vec![
+                    nic(NICS[0], "a", [10, 1, 2, 4]),
+                    nic(NICS[1], "b", [10, 1, 3, 4]),
+                    nic(NICS[2], "b", [10, 1, 3, 5]),
+                ],
+                ..virtual_network(HUB, "10.1.0.0/16")
+            },
+            VirtualNetworkIntent {
+                subnets: vec![subnet("c", "10.3.2.0/24")],
+                peerings: vec![peering(HUB, true, false)],
+                nics: vec![nic(NICS[3], "c", [10, 3, 2, 4])],
+                ..virtual_network(SPOKES[0], "10.3.0.0/16")
+            },
+            VirtualNetworkIntent {
+                subnets: vec![subnet("d", "10.4.2.0/24")],
+                peerings: vec![peering(HUB, true, false)],
+                nics: vec![nic(NICS[4], "d", [10, 4, 2, 4])],
+                ..virtual_network(SPOKES[1], "10.4.0.0/16")
+            },
+        ],
+    }
+}
+
+fn virtual_network(id: &str, space: &str) -> VirtualNetworkIntent {
+    VirtualNetworkIntent {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        address_space: vec![net(space)],
+        subnets: Vec::new(),
+        peerings: Vec::new(),
+        nics: Vec::new(),
+    }
+}
+
+fn subnet(name: &str, prefix: &str) -> SubnetIntent {
+    SubnetIntent {
+        id: format!("/subnets/{name}"),
+        name: name.to_owned(),
+        prefixes: vec![net(prefix)],
+        route_table: None,
+    }
+}
+
+fn nic(id: &str, subnet: &str, address: [u8; 4]) -> NicIntent {
+    NicIntent {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        subnet: format!("/subnets/{subnet}"),
+        addresses: vec![Ipv4Addr::from(address).into()],
+    }
+}
+
+fn peering(remote: &str, use_remote_gateways: bool, allow_gateway_transit: bool) -> PeeringIntent {
+    PeeringIntent {
+        remote: remote.to_owned(),
+        use_remote_gateways,
+        allow_gateway_transit,
+        global: false,
     }
 }
 
@@ -108,7 +153,7 @@ pub fn roll(world: &mut World) -> String {
         nva,
         instance: world.random.below(2),
     };
-    match world.random.below(28) {
+    match world.random.below(30) {
         0..=9 => announce(world, nva),
         10..=13 => withdraw(world, nva),
         14 => said(format!("kill nva{nva}"), || world.kill_nva(nva)),
@@ -175,9 +220,9 @@ fn withdraw(world: &mut World, nva: usize) -> String {
     format!("nva{nva} withdraws {prefix}")
 }
 
-/// Few prefixes, so that they meet: some outside, a default, one inside the virtual network, one that may come inside.
+/// Few prefixes, so that they meet: some outside, a default, some inside the networks, some that may come inside.
 fn prefix(world: &mut World) -> IpNet {
-    const SOME: [&str; 12] = [
+    const SOME: [&str; 16] = [
         "0.0.0.0/0",
         "10.250.0.0/16",
         "10.250.1.0/24",
@@ -186,6 +231,10 @@ fn prefix(world: &mut World) -> IpNet {
         "10.1.2.128/25",
         "10.2.0.0/16",
         "10.2.7.0/24",
+        "10.3.0.0/16",
+        "10.3.2.128/25",
+        "10.4.7.0/24",
+        "10.13.0.0/16",
         "192.168.0.0/16",
         "192.168.3.0/24",
         "172.20.0.0/16",
@@ -198,8 +247,9 @@ fn edit(world: &mut World) -> String {
     if !world.manager_alive {
         return "no manager, no edit".to_owned();
     }
-    let choice = world.random.below(5);
+    let choice = world.random.below(9);
     let nva = world.random.below(NVAS);
+    let spoke = world.random.below(SPOKES.len());
     world.change_intent(|intent| match choice {
         0 => intent.route_servers[0].branch_to_branch ^= true,
         1 => toggle(&mut intent.virtual_networks[0].address_space, net("10.2.0.0/16")),
@@ -208,6 +258,19 @@ fn edit(world: &mut World) -> String {
             let table = route_table(intent);
             table.disable_bgp_route_propagation ^= true;
         }
+        4 => toggle_peering(intent, spoke),
+        5 => {
+            let ours = intent.virtual_networks[0].peerings.iter_mut();
+            for peering in ours.filter(|peering| peering.remote == SPOKES[spoke]) {
+                peering.allow_gateway_transit ^= true;
+            }
+        }
+        6 => {
+            for peering in &mut intent.virtual_networks[1 + spoke].peerings {
+                peering.use_remote_gateways ^= true;
+            }
+        }
+        7 => toggle(&mut intent.virtual_networks[1 + spoke].address_space, net(MORE[spoke])),
         _ => {
             let table = route_table(intent);
             let before = table.routes.len();
@@ -221,7 +284,21 @@ fn edit(world: &mut World) -> String {
             }
         }
     });
-    format!("edit {choice}")
+    format!("edit {choice} with nva{nva} and spoke {spoke}")
+}
+
+/// Both sides, as the manager tells of Connected ones only.
+fn toggle_peering(intent: &mut Intent, spoke: usize) {
+    let [hub, others @ ..] = &mut intent.virtual_networks[..] else {
+        return;
+    };
+    let before = hub.peerings.len();
+    hub.peerings.retain(|peering| peering.remote != SPOKES[spoke]);
+    others[spoke].peerings.clear();
+    if hub.peerings.len() == before {
+        hub.peerings.push(peering(SPOKES[spoke], false, true));
+        others[spoke].peerings.push(peering(HUB, true, false));
+    }
 }
 
 fn route_table(intent: &mut Intent) -> &mut RouteTableIntent {

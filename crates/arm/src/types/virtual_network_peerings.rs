@@ -1,5 +1,6 @@
 //! `virtualNetworks/virtualNetworkPeerings`: one side of a link between two virtual networks. One side alone is `Initiated`, both
-//! are `Connected`; when one side is deleted the other is `Disconnected` until it is written again.
+//! are `Connected`; when one side is deleted the other is `Disconnected` until it is written again, and only then can the deleted side
+//! be made anew.
 
 use serde_json::{Map, Value, json};
 
@@ -56,6 +57,13 @@ impl ResourceType for VirtualNetworkPeerings {
         }
         let local = draft.id.parent().map(|id| id.key()).unwrap_or_default();
         check_spaces(world, draft, &local, remote)?;
+        check_other_side(
+            world,
+            draft,
+            &local,
+            remote,
+            flags.contains(&("allowGatewayTransit", true)),
+        )?;
         if flags.contains(&("useRemoteGateways", true)) {
             check_remote_gateways(world, draft, &local, remote)?;
         }
@@ -67,20 +75,15 @@ impl ResourceType for VirtualNetworkPeerings {
         Ok(())
     }
 
-    fn put(&self, world: &mut World<'_>, mut draft: Draft, mint: &mut dyn Mint) -> Result<(), ArmError> {
-        self.read(world, &mut draft, mint)?;
-        let key = draft.id.key();
-        draft.store(KIND, world, mint);
-        // Written again: a lost link is made anew on both sides.
-        if let Some(other) = other_side(world, &key).cloned() {
-            set_disconnected(world, &other, false, mint);
-        }
-        Ok(())
-    }
-
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
-        properties.insert("peeringState".to_owned(), json!(state(world, resource)));
-        properties.insert("peeringSyncLevel".to_owned(), json!("FullyInSync"));
+        let state = state(world, resource);
+        // The other side follows at once, so only one that is not there can be behind.
+        let sync_level = match state {
+            "Connected" => "FullyInSync",
+            _ => "RemoteNotInSync",
+        };
+        properties.insert("peeringState".to_owned(), json!(state));
+        properties.insert("peeringSyncLevel".to_owned(), json!(sync_level));
         let remote = resource
             .reference_key("remoteVirtualNetwork")
             .and_then(|key| world.get(&key));
@@ -97,7 +100,7 @@ impl ResourceType for VirtualNetworkPeerings {
             return Ok(());
         };
         if let Some(other) = peering_between(world, &remote, &local).cloned() {
-            set_disconnected(world, &other, true, mint);
+            set_disconnected(world, &other, mint);
         }
         Ok(())
     }
@@ -143,14 +146,10 @@ fn peering_between<'w>(world: &'w World<'_>, from: &str, to: &str) -> Option<&'w
         .find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
 }
 
-fn set_disconnected(world: &mut World<'_>, peering: &Resource, disconnected: bool, mint: &mut dyn Mint) {
+fn set_disconnected(world: &mut World<'_>, peering: &Resource, mint: &mut dyn Mint) {
     let mut body = peering.body.clone();
     if let Some(properties) = body["properties"].as_object_mut() {
-        if disconnected {
-            properties.insert(DISCONNECTED.to_owned(), json!("Disconnected"));
-        } else {
-            properties.remove(DISCONNECTED);
-        }
+        properties.insert(DISCONNECTED.to_owned(), json!("Disconnected"));
     }
     world.store(&peering.id, KIND, body, mint);
 }
@@ -210,6 +209,43 @@ fn check_spaces(world: &World<'_>, draft: &Draft, local: &str, remote: &Resource
                 ));
             }
         }
+    }
+    Ok(())
+}
+
+/// What the other side, if it is there, has to say: it must not have lost this one before, nor use gateways that are not offered.
+fn check_other_side(
+    world: &World<'_>,
+    draft: &Draft,
+    local: &str,
+    remote: &Resource,
+    offers_gateways: bool,
+) -> Result<(), ArmError> {
+    let Some(other) = peering_between(world, &remote.key(), local) else {
+        return Ok(());
+    };
+    if !other.property(DISCONNECTED).is_null() {
+        return Err(ArmError::bad(
+            "RemotePeeringIsDisconnected",
+            format!(
+                "Cannot create or update peering {} because remote peering {} referencing parent virtual network is in Disconnected \
+                 state. Update or re-create the remote peering to get it back to Initiated state. Peering gets Disconnected when remote \
+                 vnet or remote peering is deleted and re-created.",
+                draft.id, other.id
+            ),
+        )
+        .at(&other.id));
+    }
+    if other.property("useRemoteGateways") == &json!(true) && !offers_gateways {
+        return Err(ArmError::bad(
+            "RemotePeeringUsesRemoteGateways",
+            format!(
+                "Peering {} must have AllowGatewayTransit true because the corresponding remote peering {} has UseRemoteGateways true. \
+                 Set useRemoteGateways to false there first.",
+                draft.id, other.id
+            ),
+        )
+        .at("properties.allowGatewayTransit"));
     }
     Ok(())
 }

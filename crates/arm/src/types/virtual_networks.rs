@@ -116,28 +116,56 @@ fn read_address_space(draft: &Draft) -> Result<Vec<IpNet>, ArmError> {
     }
 }
 
-/// Peered networks must stay apart, also when one grows.
+/// Peered networks must stay apart, also when one grows; and so must all those that are peered with the same one.
 fn check_peered_overlap(world: &World<'_>, draft: &Draft, space: &[IpNet]) -> Result<(), ArmError> {
-    for peering in world.children(&draft.id.key(), "virtualNetworkPeerings") {
-        let remote = peering
-            .reference_key("remoteVirtualNetwork")
-            .and_then(|key| world.get(&key));
-        let Some(remote) = remote else { continue };
-        for (ours, theirs) in pairs(space, &address_space(remote)) {
-            if overlap(&ours, &theirs) {
-                return Err(ArmError::bad(
-                    "VnetAddressSpaceOverlapsWithAlreadyPeeredVnet",
-                    format!(
-                        "The address prefix {ours} of virtual network '{}' overlaps {theirs} of the peered virtual network {}. \
-                         Choose another prefix or remove the peering.",
-                        draft.id.name(),
-                        remote.id
-                    ),
-                ));
-            }
+    let own = draft.id.key();
+    for remote in peered(world, &own) {
+        check_apart(draft, space, remote, "the peered virtual network")?;
+        let remote_key = remote.key();
+        let mut others = peered(world, &remote_key);
+        // A side alone is no link yet.
+        if !others.iter().any(|network| network.key() == own) {
+            continue;
+        }
+        others.retain(|network| network.key() != own);
+        for other in others {
+            check_apart(
+                draft,
+                space,
+                other,
+                "a network that the same one is peered with, virtual network",
+            )?;
         }
     }
     Ok(())
+}
+
+/// The networks that a network's own peerings name.
+fn peered<'w>(world: &'w World<'_>, network: &str) -> Vec<&'w Resource> {
+    world
+        .children(network, "virtualNetworkPeerings")
+        .into_iter()
+        .filter_map(|peering| peering.reference_key("remoteVirtualNetwork"))
+        .filter_map(|key| world.get(&key))
+        .collect()
+}
+
+fn check_apart(draft: &Draft, space: &[IpNet], other: &Resource, what: &str) -> Result<(), ArmError> {
+    let overlapping = pairs(space, &address_space(other))
+        .into_iter()
+        .find(|(ours, theirs)| overlap(ours, theirs));
+    match overlapping {
+        Some((ours, theirs)) => Err(ArmError::bad(
+            "VnetAddressSpaceOverlapsWithAlreadyPeeredVnet",
+            format!(
+                "The address prefix {ours} of virtual network '{}' overlaps {theirs} of {what} {}. Choose another prefix or remove \
+                 the peering.",
+                draft.id.name(),
+                other.id
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn pairs(a: &[IpNet], b: &[IpNet]) -> Vec<(IpNet, IpNet)> {

@@ -11,12 +11,14 @@
 //!    SD-WAN NVA and the internet through the firewall; withdrawn, killed and returned routes go and return; an address prefix
 //!    that is added reaches both NVAs.
 //! 3. Two labs at once do not disturb each other.
+//! 4. A hub and two spokes: the spokes reach each other through the firewall, and a spoke that leaves is forgotten at once.
 //!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod fabric;
 mod reference;
+mod spokes;
 
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ fn main() {
     if let Err(reason) = &possible {
         eprintln!("lab tests NOT RUN: {reason}");
     }
-    let tests = fabric::TESTS.iter().chain(reference::TESTS);
+    let tests = fabric::TESTS.iter().chain(reference::TESTS).chain(spokes::TESTS);
     let trials = tests.map(|(name, run)| {
         let run = *run;
         Trial::test(*name, move || {

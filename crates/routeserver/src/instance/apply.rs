@@ -75,7 +75,7 @@ impl Instance {
         match self.route_servers.get_mut(&intent.id) {
             Some(route_server) => {
                 self.topology_changed = true;
-                route_server.update(intent.clone(), &self.topology);
+                route_server.update(now, intent.clone(), &self.topology);
             }
             None => {
                 let route_server = RouteServer::new(intent.clone(), self.index, self.key, now, &self.topology);

@@ -164,6 +164,7 @@ impl Instance {
             .into_iter()
             .chain(self.convergence_at())
             .chain(self.arrival_due_at())
+            .chain(self.refresh_due_at())
             .min()
     }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bgp::session;
+
 use crate::delivery::Routes;
-use crate::instance::{Event, Instance, Output};
+use crate::instance::{Event, Instance, Output, PeerKey};
 use crate::route_server::RouteServer;
 use crate::vnet::{Changed, LocRib};
 
@@ -18,6 +20,7 @@ impl Instance {
             self.tell_agents(now);
         }
         self.tell_peers();
+        self.ask_for_routes(now);
     }
 
     /// A large table is decided and goes out in bounded pieces, so that inputs get their turn in between.
@@ -68,6 +71,26 @@ impl Instance {
             let more = route_server.rib.flush(&route_server.export, &mut write);
             route_server.unsettled = more || route_server.rib.has_due();
         }
+    }
+
+    /// Asks for a ROUTE-REFRESH where one is due (az §2.1). Azure resets peers without that capability; that would help nobody here, so
+    /// they are left alone.
+    fn ask_for_routes(&mut self, now: Instant) {
+        let due = self
+            .route_servers
+            .values_mut()
+            .filter(|each| each.refresh.due_at().is_some());
+        let asked = due.filter_map(|each| each.refresh.take_due(now).then(|| each.peers.clone()));
+        let peers: Vec<PeerKey> = asked.flatten().collect();
+        for key in peers {
+            self.drive(now, key, session::Input::RequestRefresh);
+        }
+    }
+
+    /// When peers are to be asked for their routes again.
+    pub(super) fn refresh_due_at(&self) -> Option<Instant> {
+        let due = |route_server: &RouteServer| route_server.refresh.due_at();
+        self.route_servers.values().filter_map(due).min()
     }
 
     /// When what tables have brought so far is to be decided.

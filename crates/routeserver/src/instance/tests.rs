@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod intents;
 mod limits;
+mod peered_networks;
 mod random;
 mod route_log;
 mod tables;

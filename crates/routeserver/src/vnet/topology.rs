@@ -57,20 +57,27 @@ impl Topology {
         topology
     }
 
-    /// The prefixes that a route server originates: its virtual network's, and those of peered ones that use its gateways.
+    /// The prefixes that a route server originates: its virtual network's, and those of its spokes.
     pub(crate) fn space(&self, route_server: &RouteServerIntent) -> (Vec<IpNet>, Vec<IpNet>) {
         let Some(network) = self.virtual_network(&route_server.virtual_network) else {
             return (Vec::new(), Vec::new());
         };
-        let transit = network
-            .peerings
-            .iter()
-            .filter(|peering| peering.allow_gateway_transit)
-            .filter_map(|peering| self.virtual_network(&peering.remote))
-            .filter(|remote| peering_with(remote, &network.id).is_some_and(|back| back.use_remote_gateways))
-            .flat_map(|remote| remote.address_space.iter().copied())
-            .collect();
+        let spokes = self.spokes(route_server);
+        let transit = spokes.flat_map(|spoke| spoke.address_space.iter().copied()).collect();
         (network.address_space.clone(), transit)
+    }
+
+    /// The peered virtual networks that use the route server: both sides say so (az §2.8).
+    pub(crate) fn spokes(&self, route_server: &RouteServerIntent) -> impl Iterator<Item = &VirtualNetworkIntent> {
+        let network = self.virtual_network(&route_server.virtual_network);
+        network.into_iter().flat_map(move |network| {
+            network
+                .peerings
+                .iter()
+                .filter(|peering| peering.allow_gateway_transit)
+                .filter_map(|peering| self.virtual_network(&peering.remote))
+                .filter(|remote| peering_with(remote, &network.id).is_some_and(|back| back.use_remote_gateways))
+        })
     }
 
     pub(crate) fn nic(&self, id: &str) -> Option<NicFacts> {

@@ -46,6 +46,8 @@ pub(super) struct Nva {
     pub(super) end_of_rib: usize,
     /// UPDATE messages.
     pub(super) updates: usize,
+    /// ROUTE-REFRESH requests.
+    pub(super) refreshes: usize,
     pub(super) established: usize,
     /// What its session wants sent or closed, in order.
     pending: VecDeque<session::Output>,
@@ -135,6 +137,7 @@ impl World {
             notifications: Vec::new(),
             end_of_rib: 0,
             updates: 0,
+            refreshes: 0,
             established: 0,
             pending: VecDeque::new(),
         };
@@ -341,6 +344,7 @@ impl World {
                     if let Message::Notification(notification) = &message {
                         nva.notifications.push(notification.clone());
                     }
+                    nva.refreshes += usize::from(matches!(message, Message::RouteRefresh(_)));
                     nva.session
                         .handle(self.now, session::Input::Received { connection, message });
                     nva.drain(&mut self.connections);
