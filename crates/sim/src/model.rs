@@ -47,7 +47,7 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
     if !bgp_default {
         table.insert(default, Way::Gateway(gateway));
         for block in PRIVATE_SPACE.map(net) {
-            if !network.address_space.iter().any(|prefix| block.contains(prefix)) {
+            if !network.address_space.iter().any(|space| space.contains(&block)) {
                 table.insert(block, Way::Blackhole);
             }
         }
@@ -60,7 +60,7 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
             if !own_is_hop(hops) {
                 table.insert(*prefix, Way::Via(hops.clone()));
             } else if PRIVATE_SPACE.contains(&prefix.to_string().as_str())
-                && !network.address_space.iter().any(|space| prefix.contains(space))
+                && !network.address_space.iter().any(|space| space.contains(prefix))
             {
                 // The NIC itself is the next hop: the system route below stays.
                 table.insert(*prefix, Way::Blackhole);

@@ -173,12 +173,12 @@ pub fn from_api(rows: &[serde_json::Value], vm: &Vm, address_space: &[Ipv4Net]) 
     table
 }
 
-/// The platform's default route, and the private blocks that it drops when they are outside the virtual network.
+/// The platform's default route, and the private blocks that it drops, but for those that the virtual network covers.
 fn system_defaults(address_space: &[Ipv4Net], gateway: Way) -> Table {
     let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(net);
     let outside = blocks
         .into_iter()
-        .filter(|block| !address_space.iter().any(|prefix| block.contains(prefix)));
+        .filter(|block| !address_space.iter().any(|prefix| prefix.contains(block)));
     let mut table: Table = outside.map(|block| (block, Way::Blackhole)).collect();
     table.insert(net("0.0.0.0/0"), gateway);
     table

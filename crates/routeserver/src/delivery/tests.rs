@@ -213,7 +213,7 @@ fn expected_kernel(rows: &[EffectiveRoute], space: &[IpNet], subnet: &[IpNet]) -
     });
     let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
     let blocks = blocks.map(net).into_iter();
-    for block in blocks.filter(|block| !space.iter().any(|prefix| block.contains(prefix))) {
+    for block in blocks.filter(|block| !space.iter().any(|prefix| prefix.contains(block))) {
         let ours = |row: &EffectiveRoute| row.address_prefix == block && row.not_installed.is_some();
         if default_is_us || rows.iter().any(ours) {
             kernel.insert(block, "Blackhole system".to_owned());

@@ -89,6 +89,7 @@ fn a_nic_without_anything_else_has_azures_system_routes() {
         "vm",
         &[
             "Default Active 0.0.0.0/0 Internet",
+            "Default Active 10.0.0.0/8 None",
             "Default Active 10.1.0.0/16 VnetLocal",
             "Default Active 10.2.0.0/16 VNetPeering",
             "Default Active 10.3.0.0/16 VNetPeering",
@@ -106,10 +107,23 @@ fn a_nic_without_anything_else_has_azures_system_routes() {
             ("10.2.0.0/16", "SubnetGateway"),
             ("0.0.0.0/0", "SubnetGateway system"),
             ("172.16.0.0/12", "Blackhole system"),
-            ("10.0.0.0/8", "-"),
+            ("10.0.0.0/8", "Blackhole system"),
             ("10.1.4.0/24", "-"),
         ],
     );
+}
+
+#[test]
+fn a_network_that_covers_a_private_block_takes_its_place() {
+    let mut world = world(&[], &[]);
+    world.intent.virtual_networks[0]
+        .address_space
+        .push(net("172.16.0.0/12"));
+    world.intent.virtual_networks[0].address_space.push(net("192.0.0.0/8"));
+    let rows = world.rows("vm");
+    assert!(rows.contains(&"Default Active 172.16.0.0/12 VnetLocal".into()));
+    assert!(!rows.iter().any(|row| row.contains("192.168.0.0/16")));
+    assert!(rows.contains(&"Default Active 10.0.0.0/8 None".into()));
 }
 
 #[test]
@@ -172,6 +186,7 @@ fn a_user_default_route_leaves_the_system_one_invalid() {
         &[
             "User Active 0.0.0.0/0 VirtualAppliance 10.1.4.4",
             "Default Invalid 0.0.0.0/0 Internet",
+            "Default Active 10.0.0.0/8 None",
             "Default Active 10.1.0.0/16 VnetLocal",
             "Default Active 10.2.0.0/16 VNetPeering",
             "Default Active 10.3.0.0/16 VNetPeering",

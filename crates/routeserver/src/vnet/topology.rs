@@ -136,7 +136,8 @@ impl Topology {
         let mut system = BTreeMap::new();
         for block in PRIVATE_SPACE {
             let block: IpNet = block.parse().expect("the table holds prefixes");
-            if !network.address_space.iter().any(|prefix| block.contains(prefix)) {
+            // Azure's documentation and captures: a network inside a block leaves it, one that covers the block takes its place.
+            if !network.address_space.iter().any(|prefix| prefix.contains(&block)) {
                 system.insert(block, SystemHop::None);
             }
         }
