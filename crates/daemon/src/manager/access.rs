@@ -9,39 +9,36 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::Manager;
 use super::activity::Asker;
 use super::arm_api::to_arm;
+use super::asked::{self, Role};
 use super::core::{State, SystemMint};
 use super::http::{Incoming, json_response};
 use super::sign_in::{Caller, MANAGED_IDENTITY};
-use super::{DEV_SUBSCRIPTION, Manager};
 use crate::store::{Collection, Write};
 
-/// To read the activity log.
-const ACTIVITY_READ: &str = "Microsoft.Insights/eventtypes/values/read";
-/// To read what is about everything.
-const HUBS_READ: &str = "Microsoft.Network/virtualHubs/read";
-/// Action of a bgpConnection: what its peer says.
-const LEARNED_ROUTES: &str = "learnedRoutes";
 /// Built-in role: everything.
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 
-/// Refuses what the caller's roles don't give. `path` in lower case.
-pub(crate) fn check(manager: &Manager, caller: &Caller, incoming: &Incoming, path: &[&str]) -> Result<(), ArmError> {
-    // What is open was looked at before.
-    let Some(needed) = needed_of(incoming, path).filter(|_| *caller != Caller::Anyone) else {
+/// Refuses what the caller's roles don't give.
+pub(crate) fn check(manager: &Manager, asker: &Asker) -> Result<(), ArmError> {
+    let Asker { caller, need, .. } = asker;
+    // That nobody need sign in for it was looked at before.
+    if *caller == Caller::Anyone {
         return Ok(());
-    };
-    manager.core.read(|state| match is_list(incoming, path, &needed) {
+    }
+    manager.core.read(|state| match &need.role {
+        Role::SignedIn => Ok(()),
         // What it holds is filtered: `may_read`.
-        true if knows(state, caller, &needed.scope) => Ok(()),
-        _ => require(state, caller, &needed),
+        Role::ForSomeOf(needed) if knows(state, caller, &needed.scope) => Ok(()),
+        Role::ForSomeOf(needed) | Role::For(needed) => require(state, caller, needed),
     })
 }
 
 /// Asks once more what [`check`] asked: a body takes its time to arrive, and a role may be gone by then. Under the write lock.
 pub(crate) fn check_again(state: &State, asker: &Asker) -> Result<(), ArmError> {
-    match &asker.needed {
+    match asker.need.action() {
         Some(needed) => require(state, &asker.caller, needed),
         None => Ok(()),
     }
@@ -120,19 +117,31 @@ pub(crate) fn may_read(state: &State, caller: &Caller, id: &str) -> Result<(), A
 
 /// Whether the caller may read an event of the activity log.
 pub(crate) fn may_know(manager: &Manager, caller: &Caller, event: &Event) -> bool {
-    let needed = Needed {
-        action: ACTIVITY_READ.to_owned(),
-        scope: event.resource_id.clone(),
-    };
+    let needed = asked::activity_of(&event.resource_id);
     manager.core.read(|state| require(state, caller, &needed).is_ok())
 }
 
 /// Whether the caller may know how everything here is: the whole of the health.
 pub(crate) fn may_know_all(manager: &Manager, caller: &Caller) -> bool {
-    let needed = over_all(HUBS_READ);
-    manager
-        .core
-        .read(|state| needed.is_some_and(|needed| require(state, caller, &needed).is_ok()))
+    let needed = asked::all();
+    manager.core.read(|state| require(state, caller, &needed).is_ok())
+}
+
+/// Whether the caller may know of a service principal: itself, those whose roles it may read, and all if it may give roles, since it has
+/// to find whom.
+pub(crate) fn may_know_principal(state: &State, caller: &Caller, object_id: &str) -> bool {
+    let may = |verb: &str, scope: &str| {
+        let action = format!("Microsoft.Authorization/roleAssignments/{verb}");
+        let scope = scope.to_owned();
+        require(state, caller, &Needed { action, scope }).is_ok()
+    };
+    let mut assignments = state.directory.access.assignments.values();
+    caller.object_id() == object_id
+        || assignments.any(|it| match it.principal_id.eq_ignore_ascii_case(object_id) {
+            true => may("read", &it.scope),
+            false => it.principal_id.eq_ignore_ascii_case(caller.object_id()) && may("write", &it.scope),
+        })
+        || may("write", "")
 }
 
 /// With `--dev`, programs that use the managed identity may do everything.
@@ -236,119 +245,4 @@ fn knows(state: &State, caller: &Caller, scope: &str) -> bool {
         Caller::Anyone => false,
         Caller::Principal(it) => state.directory.access.knows(&it.object_id, scope),
     }
-}
-
-/// A list of resources or groups, or the subscription that they are in.
-fn is_list(incoming: &Incoming, path: &[&str], needed: &Needed) -> bool {
-    if incoming.method != http::Method::GET {
-        return false;
-    }
-    match path {
-        ["subscriptions", _]
-        | [
-            "subscriptions",
-            _,
-            "resourcegroups" | "resources" | "locations" | "providers",
-        ] => true,
-        ["subscriptions", _, "resourcegroups", _, "resources"] => true,
-        ["subscriptions", _, "providers", "microsoft.insights", ..] => true,
-        ["subscriptions", ..] => {
-            let is_whole = needed.scope.len() == path.iter().map(|segment| segment.len() + 1).sum::<usize>();
-            !is_whole && needed.action.to_ascii_lowercase().starts_with("microsoft.network/")
-        }
-        _ => false,
-    }
-}
-
-/// `path` in lower case. `None`: nothing but being signed in.
-pub(crate) fn needed_of(incoming: &Incoming, path: &[&str]) -> Option<Needed> {
-    let method = method_of(&incoming.method)?;
-    match path {
-        ["routewright", "v1", rest @ ..] => own(method, incoming, rest),
-        [
-            "subscriptions",
-            subscription,
-            "providers",
-            "microsoft.insights",
-            "eventtypes",
-            ..,
-        ] => Some(Needed {
-            action: ACTIVITY_READ.to_owned(),
-            scope: format!("/subscriptions/{subscription}"),
-        }),
-        ["metrics"] => over_all("Microsoft.Insights/metrics/read"),
-        // Whoever began an operation knows its GUID, and may not be allowed more than that one thing.
-        ["subscriptions", _, "operationresults", _]
-        | [
-            "subscriptions",
-            _,
-            "providers",
-            "microsoft.network",
-            "locations",
-            _,
-            "operations" | "operationresults",
-            _,
-        ] => None,
-        _ => needed(method, &format!("/{}", incoming.segments.join("/"))),
-    }
-}
-
-/// Our own API: what it tells of a resource needs what the resource itself needs; routes need the action that Azure tells them by.
-fn own(method: Method, incoming: &Incoming, rest: &[&str]) -> Option<Needed> {
-    // As it was written: it is told in refusals and in the activity log.
-    let whole = incoming.segments.get(2..).unwrap_or_default();
-    let id = |from: usize, after: usize| {
-        let segments = whole.get(from..whole.len() - after).unwrap_or_default();
-        format!("/{}", segments.join("/"))
-    };
-    match rest {
-        ["health" | "openapi.json" | "sign-in"] => None,
-        ["service-principals", ..] => over_all(match method {
-            Method::Get | Method::Head => "Microsoft.Authorization/servicePrincipals/read",
-            Method::Delete => "Microsoft.Authorization/servicePrincipals/delete",
-            _ => "Microsoft.Authorization/servicePrincipals/write",
-        }),
-        ["subscriptions", .., "settings"] => needed(method, &id(0, 1)),
-        ["peers", _, .., "routes"] => asked_of(Some(&id(1, 1)), LEARNED_ROUTES),
-        ["peers", _, .., "advertised"] => asked_of(Some(&id(1, 1)), "advertisedRoutes"),
-        ["peers", _, ..] => needed(method, &id(1, 0)),
-        // The same parameters in the same order as whoever answers looks at them.
-        ["peers"] => match incoming.parameter("routeServer").and_then(|id| needed(Method::Get, id)) {
-            Some(needed) => Some(needed),
-            None => over_all(HUBS_READ),
-        },
-        ["routes"] => match (incoming.parameter("peer"), incoming.parameter("routeServer")) {
-            (Some(peer), _) => asked_of(Some(peer), LEARNED_ROUTES),
-            // Of all its peers.
-            (None, hub) => asked_of(hub, "bgpConnections/learnedRoutes"),
-        },
-        ["effective-routes"] => asked_of(incoming.parameter("nic"), "effectiveRouteTable"),
-        _ => over_all(HUBS_READ),
-    }
-}
-
-/// What a question about a resource needs: an action of it. Without one, or with what is none, it is about everything.
-fn asked_of(id: Option<&str>, action: &str) -> Option<Needed> {
-    id.and_then(|id| needed(Method::Post, &format!("{}/{action}", id.trim_end_matches('/'))))
-        .or_else(|| over_all(HUBS_READ))
-}
-
-/// What is about everything here needs a role over the whole subscription.
-fn over_all(action: &str) -> Option<Needed> {
-    Some(Needed {
-        action: action.to_owned(),
-        scope: format!("/subscriptions/{DEV_SUBSCRIPTION}"),
-    })
-}
-
-fn method_of(method: &http::Method) -> Option<Method> {
-    Some(match *method {
-        http::Method::GET => Method::Get,
-        http::Method::HEAD => Method::Head,
-        http::Method::PUT => Method::Put,
-        http::Method::PATCH => Method::Patch,
-        http::Method::POST => Method::Post,
-        http::Method::DELETE => Method::Delete,
-        _ => return None,
-    })
 }

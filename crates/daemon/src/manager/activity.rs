@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use arm::ArmError;
 use arm::activity::{Event, Filter, select};
-use arm::authorization::Needed;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -22,6 +21,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::asked::Need;
 use super::http::{Incoming, json_response, method_not_allowed};
 use super::path::percent_encoded;
 use super::sign_in::Caller;
@@ -50,21 +50,19 @@ const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) caller: Caller,
-    /// What the request needs; `None`: nothing but being signed in.
-    pub(crate) needed: Option<Needed>,
+    /// What the request needs.
+    pub(crate) need: Need,
     event: Event,
 }
 
 impl Asker {
-    /// `path` in lower case.
-    pub(crate) fn new(caller: Caller, incoming: &Incoming, path: &[&str]) -> Asker {
+    pub(crate) fn new(caller: Caller, incoming: &Incoming, need: Need) -> Asker {
         let event = Event {
             caller: caller.object_id().to_owned(),
             client_id: caller.client_id().to_owned(),
-            ..event_of(incoming, path)
+            ..event_of(incoming, &need)
         };
-        let needed = access::needed_of(incoming, path);
-        Asker { caller, needed, event }
+        Asker { caller, need, event }
     }
 
     /// The event of something that is done.
@@ -97,8 +95,8 @@ impl Asker {
 }
 
 /// Logs a refusal of somebody unknown, if there are not too many.
-pub(crate) async fn refused_unsigned(manager: &Manager, incoming: &Incoming, path: &[&str], error: &ArmError) {
-    refused(manager, NOBODY, event_of(incoming, path), error).await;
+pub(crate) async fn refused_unsigned(manager: &Manager, incoming: &Incoming, need: &Need, error: &ArmError) {
+    refused(manager, NOBODY, event_of(incoming, need), error).await;
 }
 
 async fn refused(manager: &Manager, principal: &str, event: Event, error: &ArmError) {
@@ -109,30 +107,35 @@ async fn refused(manager: &Manager, principal: &str, event: Event, error: &ArmEr
     }
 }
 
-fn event_of(incoming: &Incoming, path: &[&str]) -> Event {
-    let whole = || format!("/{}", incoming.segments.join("/"));
-    let needed = access::needed_of(incoming, path);
-    let (action, resource_id) = match needed {
-        Some(needed) => (needed.action, needed.scope),
+fn event_of(incoming: &Incoming, need: &Need) -> Event {
+    let (action, resource_id) = match need.action() {
+        Some(needed) => (needed.action.clone(), needed.scope.clone()),
         None => (
             "Microsoft.Authorization/signIn/action".to_owned(),
             format!("/subscriptions/{DEV_SUBSCRIPTION}"),
         ),
     };
-    let subscription = match path {
-        ["subscriptions", subscription, ..] | ["routewright", "v1", "subscriptions", subscription, ..] => subscription,
-        _ => DEV_SUBSCRIPTION,
-    };
     Event {
-        subscription: subscription.to_owned(),
+        subscription: subscription_of(&resource_id),
         action,
         resource_id,
         method: incoming.method.to_string(),
-        path: whole(),
+        path: format!("/{}", incoming.segments.join("/")),
         client_address: incoming.client.map(|address| address.to_string()),
         correlation_id: incoming.correlation_id.clone(),
         request_id: incoming.request_id.clone(),
         ..Event::default()
+    }
+}
+
+/// What is about none is told with what is about everything here.
+fn subscription_of(id: &str) -> String {
+    let mut segments = id.trim_start_matches('/').split('/');
+    match (segments.next(), segments.next()) {
+        (Some(first), Some(subscription)) if first.eq_ignore_ascii_case("subscriptions") => {
+            subscription.to_ascii_lowercase()
+        }
+        _ => DEV_SUBSCRIPTION.to_owned(),
     }
 }
 

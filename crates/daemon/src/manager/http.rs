@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::Value;
 
 use super::activity::{self, Asker};
+use super::asked::Asked;
 use super::connections::{ClientAddress, Way};
 use super::path::{PathError, decode};
 use super::sign_in::Caller;
@@ -127,6 +128,8 @@ pub(crate) async fn handle(State(manager): State<Arc<Manager>>, request: axum::e
 async fn answer(manager: &Arc<Manager>, mut incoming: Incoming, mut body: Body) -> Response {
     let lower = incoming.lower();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let asked = Asked::read(&incoming);
+    let need = asked.need(&incoming);
     if sign_in::reads_body(&lower) {
         let form = read_body(std::mem::take(&mut body), MAX_FORM_BYTES).await;
         match form {
@@ -137,22 +140,22 @@ async fn answer(manager: &Arc<Manager>, mut incoming: Incoming, mut body: Body) 
     if let Some(response) = sign_in::answer(manager, &incoming, &lower).await {
         if response.status().is_client_error() {
             let error = ArmError::new(response.status().as_u16(), "SignInFailed", "A token was refused.");
-            activity::refused_unsigned(manager, &incoming, &lower, &error).await;
+            activity::refused_unsigned(manager, &incoming, &need, &error).await;
         }
         return response;
     }
     let caller = match manager.sign_in.caller(manager, &incoming).await {
         Ok(caller) => caller,
-        Err(_) if is_open(&incoming, &lower) => Caller::Anyone,
+        Err(_) if need.is_open_to(incoming.way) => Caller::Anyone,
         Err(problem) => {
             tracing::debug!(%problem, "a request is refused");
             let error = sign_in::refusal(&problem);
-            activity::refused_unsigned(manager, &incoming, &lower, &error).await;
+            activity::refused_unsigned(manager, &incoming, &need, &error).await;
             return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
         }
     };
-    let asker = Asker::new(caller, &incoming, &lower);
-    match dispatch(manager, &asker, incoming, body, &lower).await {
+    let asker = Asker::new(caller, &incoming, need);
+    match dispatch(manager, &asker, incoming, body, &asked).await {
         Ok(response) => response,
         Err(error) => {
             asker.refused(manager, &error).await;
@@ -166,54 +169,23 @@ async fn dispatch(
     asker: &Asker,
     mut incoming: Incoming,
     body: Body,
-    lower: &[&str],
+    asked: &Asked,
 ) -> Result<Response, ArmError> {
-    access::check(manager, &asker.caller, &incoming, lower)?;
+    access::check(manager, asker)?;
     // Whoever may not do it cannot make us hold what comes with it.
     incoming.body = read_body(body, MAX_BODY_BYTES).await?;
-    match lower {
-        ["healthz"] => health::healthz(manager, &asker.caller, &incoming),
-        ["metrics"] if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
-        ["routewright", "v1", "service-principals", rest @ ..] => {
-            sign_in::principals_api::answer(manager, asker, &incoming, rest).await
-        }
-        ["routewright", "v1", rest @ ..] => own_api::answer(manager, asker, &incoming, rest).await,
-        [
-            "subscriptions",
-            subscription,
-            "providers",
-            "microsoft.network",
-            "locations",
-            _,
-            kind @ ("operations" | "operationresults"),
-            id,
-        ] => operations::answer(manager, &incoming, subscription, kind, id).await,
-        ["subscriptions", subscription, kind @ "operationresults", id] => {
+    match asked {
+        Asked::Healthz => health::healthz(manager, &asker.caller, &incoming),
+        Asked::Metrics if incoming.method == Method::GET => Ok(metrics::answer(manager).await),
+        Asked::Metrics => Err(method_not_allowed("GET")),
+        Asked::Own(own) => own_api::answer(manager, asker, &incoming, own).await,
+        Asked::Operation { subscription, kind, id } => {
             operations::answer(manager, &incoming, subscription, kind, id).await
         }
-        [
-            "subscriptions",
-            subscription,
-            "providers",
-            "microsoft.insights",
-            "eventtypes",
-            "management",
-            "values",
-        ] => activity::answer(manager, &asker.caller, &incoming, subscription).await,
-        ["v1.0", rest @ ..] => sign_in::graph::answer(manager, &incoming, rest),
-        _ if arm::authorization::is_authorization(&incoming.segments.join("/")) => {
-            access::answer(manager, asker, &incoming).await
-        }
-        _ => arm_api::answer(manager, asker, incoming).await,
-    }
-}
-
-/// What people and programs on this machine may look at without a token; `healthz` from elsewhere, too.
-fn is_open(incoming: &Incoming, lower: &[&str]) -> bool {
-    match lower {
-        ["healthz"] => true,
-        ["metrics"] | ["routewright", "v1", "health" | "openapi.json" | "sign-in"] => incoming.way == Way::Loopback,
-        _ => false,
+        Asked::ActivityLog { subscription } => activity::answer(manager, &asker.caller, &incoming, subscription).await,
+        Asked::Graph(rest) => sign_in::graph::answer(manager, &asker.caller, &incoming, rest),
+        Asked::Roles => access::answer(manager, asker, &incoming).await,
+        Asked::Resources => arm_api::answer(manager, asker, incoming).await,
     }
 }
 

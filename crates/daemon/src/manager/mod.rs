@@ -12,6 +12,7 @@ mod access;
 mod activity;
 mod arm_api;
 mod ask;
+mod asked;
 mod connections;
 pub mod control;
 mod core;

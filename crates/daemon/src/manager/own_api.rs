@@ -13,42 +13,50 @@ use routeserver::report::AdvertisedReport;
 use serde_json::{Value, json};
 
 use super::activity::Asker;
+use super::asked::Own;
 use super::control::RoutesOf;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::sign_in::principals_api;
 use super::{Manager, ask, health, openapi};
 
-/// Answers a request below `/routewright/v1`; `rest` in lower case.
+/// Answers a request below `/routewright/v1`.
 pub(crate) async fn answer(
     manager: &Arc<Manager>,
     asker: &Asker,
     incoming: &Incoming,
-    rest: &[&str],
+    own: &Own,
 ) -> Result<Response, ArmError> {
-    match rest {
-        ["health"] => get(incoming, || async { Ok(health::report_to(manager, &asker.caller)) }).await,
-        ["openapi.json"] => get(incoming, || async { Ok(openapi::document()) }).await,
-        ["sign-in"] => get(incoming, || async { Ok(how_to_sign_in(manager)) }).await,
-        ["agents"] => get(incoming, || async { Ok(agents(manager).await) }).await,
-        ["peers"] => get(incoming, || peers(manager, incoming.parameter("routeServer"))).await,
-        ["routes"] => get(incoming, || routes(manager, incoming)).await,
-        ["effective-routes"] => get(incoming, || effective_routes(manager, incoming)).await,
-        ["peers", peer @ .., "reset"] if peer.first() == Some(&"subscriptions") => {
-            reset(manager, asker, incoming, &id(peer)).await
+    match own {
+        Own::Health => get(incoming, || async { Ok(health::report_to(manager, &asker.caller)) }).await,
+        Own::OpenApi => get(incoming, || async { Ok(openapi::document()) }).await,
+        Own::HowToSignIn => get(incoming, || async { Ok(how_to_sign_in(manager)) }).await,
+        Own::ServicePrincipals | Own::ServicePrincipal(_) | Own::ResetSecret(_) => {
+            principals_api::answer(manager, asker, incoming, own).await
         }
-        ["peers", peer @ .., "routes"] if peer.first() == Some(&"subscriptions") => {
-            let of = RoutesOf::Peer(known(manager, &id(peer))?);
+        Own::Agents => get(incoming, || async { Ok(agents(manager).await) }).await,
+        Own::Peers { route_server } => get(incoming, || peers(manager, route_server.as_deref())).await,
+        Own::Routes { peer, route_server } => {
+            get(incoming, || {
+                routes(manager, incoming, peer.as_deref(), route_server.as_deref())
+            })
+            .await
+        }
+        Own::EffectiveRoutes { nic } => get(incoming, || effective_routes(manager, nic.as_deref())).await,
+        Own::ResetPeer(peer) => reset(manager, asker, incoming, peer).await,
+        Own::RoutesOfPeer(peer) => {
+            let of = RoutesOf::Peer(known(manager, peer)?);
             get(incoming, || async { Ok(received(manager, &of).await) }).await
         }
-        ["peers", peer @ .., "advertised"] if peer.first() == Some(&"subscriptions") => {
-            let peer = known(manager, &id(peer))?;
+        Own::Advertised(peer) => {
+            let peer = known(manager, peer)?;
             get(incoming, || advertised(manager, &peer)).await
         }
-        ["peers", peer @ ..] if peer.first() == Some(&"subscriptions") => {
-            let peer = known(manager, &id(peer))?;
+        Own::Peer(peer) => {
+            let peer = known(manager, peer)?;
             get(incoming, || one_peer(manager, &peer)).await
         }
-        ["subscriptions", .., "settings"] => settings(manager, asker, incoming, id(&rest[..rest.len() - 1])).await,
-        _ => Err(ArmError::new(
+        Own::Settings(id) => settings(manager, asker, incoming, known(manager, id)?).await,
+        Own::Nothing => Err(ArmError::new(
             404,
             "NotFound",
             "There is nothing at this path; /routewright/v1/openapi.json lists what there is.",
@@ -86,26 +94,23 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn id(segments: &[&str]) -> String {
-    format!("/{}", segments.join("/"))
-}
-
 /// The key, if there is such a resource.
-fn known(manager: &Manager, key: &str) -> Result<String, ArmError> {
-    let there = manager.core.read(|state| state.resources.get(key).is_some());
+fn known(manager: &Manager, id: &str) -> Result<String, ArmError> {
+    let key = id.to_ascii_lowercase();
+    let there = manager.core.read(|state| state.resources.get(&key).is_some());
     match there {
-        true => Ok(key.to_owned()),
+        true => Ok(key),
         false => Err(ArmError::new(
             404,
             "ResourceNotFound",
-            format!("The resource '{key}' was not found. Check its id, or create it first."),
+            format!("The resource '{id}' was not found. Check its id, or create it first."),
         )),
     }
 }
 
 async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, ArmError> {
     let route_server = match route_server {
-        Some(id) => Some(known(manager, &id.to_ascii_lowercase())?),
+        Some(id) => Some(known(manager, id)?),
         None => None,
     };
     ask::settled(manager).await;
@@ -122,7 +127,12 @@ async fn one_peer(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
     Ok(list(answers))
 }
 
-async fn routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmError> {
+async fn routes(
+    manager: &Manager,
+    incoming: &Incoming,
+    peer: Option<&str>,
+    route_server: Option<&str>,
+) -> Result<Value, ArmError> {
     let prefix = match incoming.parameter("prefix") {
         Some(text) => Some(text.parse::<IpNet>().map_err(|_| {
             let message = format!("`prefix` must be a prefix such as 10.250.0.0/16, not '{text}'.");
@@ -130,9 +140,9 @@ async fn routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmErro
         })?),
         None => None,
     };
-    let of = match (incoming.parameter("peer"), incoming.parameter("routeServer")) {
-        (Some(peer), _) => RoutesOf::Peer(known(manager, &peer.to_ascii_lowercase())?),
-        (None, Some(hub)) => RoutesOf::RouteServer(known(manager, &hub.to_ascii_lowercase())?, prefix),
+    let of = match (peer, route_server) {
+        (Some(peer), _) => RoutesOf::Peer(known(manager, peer)?),
+        (None, Some(hub)) => RoutesOf::RouteServer(known(manager, hub)?, prefix),
         (None, None) => {
             return Err(ArmError::new(
                 400,
@@ -169,11 +179,9 @@ async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
     }))
 }
 
-async fn effective_routes(manager: &Manager, incoming: &Incoming) -> Result<Value, ArmError> {
-    let nic = incoming
-        .parameter("nic")
-        .ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
-    let nic = known(manager, &nic.to_ascii_lowercase())?;
+async fn effective_routes(manager: &Manager, nic: Option<&str>) -> Result<Value, ArmError> {
+    let nic = nic.ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
+    let nic = known(manager, nic)?;
     ask::settled(manager).await;
     // One shape for both ways to ask, so that nobody has to learn two.
     ask::nic_effective_routes(manager, &nic).await
@@ -238,7 +246,6 @@ async fn settings(
     incoming: &Incoming,
     key: String,
 ) -> Result<Response, ArmError> {
-    known(manager, &key)?;
     let patch = match incoming.method {
         Method::GET => {
             return Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)));

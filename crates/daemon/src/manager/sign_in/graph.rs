@@ -5,13 +5,20 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::Caller;
 use super::principals::ServicePrincipal;
-use crate::manager::Manager;
 use crate::manager::http::{Incoming, json_response};
+use crate::manager::{Manager, access};
 
-/// Answers a request below `/v1.0`; `rest` in lower case.
-pub(crate) fn answer(manager: &Manager, incoming: &Incoming, rest: &[&str]) -> Result<Response, ArmError> {
-    let ids: Vec<String> = match (rest, &incoming.method) {
+/// Answers a request below `/v1.0`; `rest` in lower case. Those are shown of whom the caller may know.
+pub(crate) fn answer(
+    manager: &Manager,
+    caller: &Caller,
+    incoming: &Incoming,
+    rest: &[String],
+) -> Result<Response, ArmError> {
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let ids: Vec<String> = match (rest.as_slice(), &incoming.method) {
         (["directoryobjects", "getbyids"], &Method::POST) => {
             let body = incoming.json()?.unwrap_or_default();
             let ids = body["ids"].as_array().into_iter().flatten();
@@ -39,6 +46,7 @@ pub(crate) fn answer(manager: &Manager, incoming: &Incoming, rest: &[&str]) -> R
         let principals = state.directory.principals.values();
         principals
             .filter(|it| ids.contains(&it.object_id) || ids.contains(&it.client_id))
+            .filter(|it| access::may_know_principal(state, caller, &it.object_id))
             .map(show)
             .collect()
     });

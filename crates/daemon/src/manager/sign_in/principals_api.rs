@@ -11,6 +11,7 @@ use super::principals::{HashError, ServicePrincipal, fresh_secret};
 use crate::manager::Manager;
 use crate::manager::access;
 use crate::manager::activity::Asker;
+use crate::manager::asked::Own;
 use crate::manager::http::{Incoming, empty_response, json_response, method_not_allowed};
 use crate::store::{Collection, Write};
 
@@ -19,22 +20,22 @@ const MAX_PRINCIPALS: usize = 1000;
 /// Entra ID's.
 const MAX_NAME_CHARS: usize = 120;
 
-/// Answers a request below `service-principals`; `rest` in lower case.
+/// Answers what is asked of service principals.
 pub(crate) async fn answer(
     manager: &Arc<Manager>,
     asker: &Asker,
     incoming: &Incoming,
-    rest: &[&str],
+    own: &Own,
 ) -> Result<Response, ArmError> {
-    match (rest, &incoming.method) {
-        ([], &Method::GET) => Ok(json_response(StatusCode::OK, &list(manager))),
-        ([], &Method::POST) => create(manager, asker, incoming).await,
-        ([], _) => Err(method_not_allowed("GET, POST")),
-        ([id], &Method::GET) => Ok(json_response(StatusCode::OK, &find(manager, id)?.show())),
-        ([id], &Method::DELETE) => delete(manager, asker, id).await,
-        ([_], _) => Err(method_not_allowed("GET, DELETE")),
-        ([id, "reset"], &Method::POST) => reset(manager, asker, id).await,
-        ([_, "reset"], _) => Err(method_not_allowed("POST")),
+    match (own, &incoming.method) {
+        (Own::ServicePrincipals, &Method::GET) => Ok(json_response(StatusCode::OK, &list(manager))),
+        (Own::ServicePrincipals, &Method::POST) => create(manager, asker, incoming).await,
+        (Own::ServicePrincipals, _) => Err(method_not_allowed("GET, POST")),
+        (Own::ServicePrincipal(id), &Method::GET) => Ok(json_response(StatusCode::OK, &find(manager, id)?.show())),
+        (Own::ServicePrincipal(id), &Method::DELETE) => delete(manager, asker, id).await,
+        (Own::ServicePrincipal(_), _) => Err(method_not_allowed("GET, DELETE")),
+        (Own::ResetSecret(id), &Method::POST) => reset(manager, asker, id).await,
+        (Own::ResetSecret(_), _) => Err(method_not_allowed("POST")),
         _ => Err(ArmError::new(404, "NotFound", "There is nothing at this path.")),
     }
 }

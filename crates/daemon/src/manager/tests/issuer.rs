@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::world::principals::{assign, signed_in};
+use super::world::principals::{assign, object_id, signed_in};
 use super::world::{PATIENCE, World, keys};
 use crate::config::{AuthConfig, Config};
 use crate::manager::sign_in::TIME_BETWEEN_FETCHES;
@@ -123,6 +123,29 @@ async fn a_token_of_the_issuer_opens_what_roles_give_its_subject_and_its_keys_ar
     // Somebody without a role has signed in, and may do nothing.
     let bob = issuer.token(json!({"sub": "bob"}));
     assert_eq!(read(&world, &bob).await, (403, "AuthorizationFailed".to_owned()));
+    issuer.task.abort();
+}
+
+#[tokio::test]
+async fn the_issuer_cannot_give_the_id_of_somebody_of_ours() {
+    let issuer = Issuer::start().await;
+    let world = issuer.world().await;
+    let owner = object_id(&signed_in(&world, "Owner", SUBSCRIPTION).await);
+    for id in [
+        owner.clone(),
+        owner.to_uppercase(),
+        "administrator".to_owned(),
+        "anyone".to_owned(),
+    ] {
+        for claim in ["sub", "oid"] {
+            let token = issuer.token(json!({claim: id}));
+            assert_eq!(
+                read(&world, &token).await,
+                refused("InvalidAuthenticationToken"),
+                "{claim} {id}"
+            );
+        }
+    }
     issuer.task.abort();
 }
 
