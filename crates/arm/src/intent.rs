@@ -170,6 +170,7 @@ fn route_table(resources: &Resources, table: &Resource) -> RouteTableIntent {
     let id = table.key();
     RouteTableIntent {
         disable_bgp_route_propagation: is_true(table.property("disableBgpRoutePropagation")),
+        disable_peering_route: table.property("disablePeeringRoute") == "All",
         routes: resources.children(&id, "routes").filter_map(user_route).collect(),
         id,
     }

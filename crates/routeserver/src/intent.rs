@@ -129,6 +129,9 @@ pub struct RouteTableIntent {
     pub id: String,
     /// disableBgpRoutePropagation.
     pub disable_bgp_route_propagation: bool,
+    /// disablePeeringRoute All: no system routes to peered networks.
+    #[serde(default)]
+    pub disable_peering_route: bool,
     /// User-defined routes.
     pub routes: Vec<UserRouteIntent>,
 }

@@ -16,6 +16,7 @@ mod policy;
 mod prefix_set;
 mod refresh;
 pub mod report;
+pub mod route_map;
 mod route_server;
 #[cfg(test)]
 mod testing;

@@ -133,21 +133,31 @@ pub(crate) fn set_user_routes(intent: &mut Intent, subnet: &str, routes: &[&str]
     });
     let routes = routes.collect();
     let table = &mut find_subnet(intent, subnet).route_table;
-    let disable_bgp_route_propagation = table.as_ref().is_some_and(|table| table.disable_bgp_route_propagation);
+    let before = table.take();
     *table = Some(RouteTableIntent {
         id: format!("table-of-{subnet}"),
-        disable_bgp_route_propagation,
+        disable_bgp_route_propagation: before.as_ref().is_some_and(|table| table.disable_bgp_route_propagation),
+        disable_peering_route: before.is_some_and(|table| table.disable_peering_route),
         routes,
     });
 }
 
 pub(crate) fn disable_propagation(intent: &mut Intent, subnet: &str) {
-    let table = find_subnet(intent, subnet).route_table.get_or_insert(RouteTableIntent {
+    find_table(intent, subnet).disable_bgp_route_propagation = true;
+}
+
+pub(crate) fn disable_peering_route(intent: &mut Intent, subnet: &str) {
+    find_table(intent, subnet).disable_peering_route = true;
+}
+
+fn find_table<'a>(intent: &'a mut Intent, subnet: &str) -> &'a mut RouteTableIntent {
+    let table = &mut find_subnet(intent, subnet).route_table;
+    table.get_or_insert_with(|| RouteTableIntent {
         id: format!("table-of-{subnet}"),
-        disable_bgp_route_propagation: true,
+        disable_bgp_route_propagation: false,
+        disable_peering_route: false,
         routes: Vec::new(),
-    });
-    table.disable_bgp_route_propagation = true;
+    })
 }
 
 fn find_subnet<'a>(intent: &'a mut Intent, id: &str) -> &'a mut SubnetIntent {

@@ -19,7 +19,14 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
     let Some((network, subnet, own)) = find_nic(intent, nic) else {
         return BTreeMap::new();
     };
-    let peered: Vec<&VirtualNetworkIntent> = peered(intent, network).collect();
+    let mut peered: Vec<&VirtualNetworkIntent> = peered(intent, network).collect();
+    if subnet
+        .route_table
+        .as_ref()
+        .is_some_and(|table| table.disable_peering_route)
+    {
+        peered.clear();
+    }
     let not_from_bgp = || {
         peered
             .iter()

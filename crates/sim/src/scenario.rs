@@ -247,7 +247,7 @@ fn edit(world: &mut World) -> String {
     if !world.manager_alive {
         return "no manager, no edit".to_owned();
     }
-    let choice = world.random.below(9);
+    let choice = world.random.below(10);
     let nva = world.random.below(NVAS);
     let spoke = world.random.below(SPOKES.len());
     world.change_intent(|intent| match choice {
@@ -271,6 +271,7 @@ fn edit(world: &mut World) -> String {
             }
         }
         7 => toggle(&mut intent.virtual_networks[1 + spoke].address_space, net(MORE[spoke])),
+        8 => route_table(intent).disable_peering_route ^= true,
         _ => {
             let table = route_table(intent);
             let before = table.routes.len();
@@ -307,6 +308,7 @@ fn route_table(intent: &mut Intent) -> &mut RouteTableIntent {
         .get_or_insert_with(|| RouteTableIntent {
             id: "/routetables/rt".to_owned(),
             disable_bgp_route_propagation: false,
+            disable_peering_route: false,
             routes: Vec::new(),
         })
 }

@@ -287,6 +287,32 @@ fn disabled_propagation_keeps_bgp_away_from_one_subnet() {
 }
 
 #[test]
+fn disabled_peering_routes_leave_peered_networks_to_bgp_and_user_routes() {
+    let mut world = world(&[("vms", &["10.2.0.0/16 10.1.4.4"])], &["10.3.7.0/24 10.1.4.5"]);
+    disable_peering_route(&mut world.intent, "vms");
+    check_rows(
+        &world,
+        "vm",
+        &[
+            "Default Active 0.0.0.0/0 Internet",
+            "Default Active 10.0.0.0/8 None",
+            "Default Active 10.1.0.0/16 VnetLocal",
+            "User Active 10.2.0.0/16 VirtualAppliance 10.1.4.4",
+            "VirtualNetworkGateway Active 10.3.7.0/24 VirtualNetworkGateway 10.1.4.5",
+            "Default Active 100.64.0.0/10 None",
+            "Default Active 172.16.0.0/12 None",
+            "Default Active 192.168.0.0/16 None",
+        ],
+    );
+    // Other subnets keep theirs.
+    check_kernel(
+        &world,
+        "nva2",
+        &[("10.3.0.0/16", "SubnetGateway"), ("10.3.7.0/24", "-")],
+    );
+}
+
+#[test]
 fn a_route_is_not_installed_on_a_nic_that_is_its_next_hop() {
     let world = world(&[], &["0.0.0.0/0 10.1.4.4,10.1.4.5", "10.250.0.0/16 10.1.4.5|10.1.4.4"]);
     let rows = world.rows("nva1");

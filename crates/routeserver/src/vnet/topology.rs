@@ -95,6 +95,10 @@ impl Topology {
     pub(crate) fn view(&self, subnet: &str) -> Option<SubnetView> {
         let (network, subnet) = self.subnet(subnet)?;
         let table = subnet.route_table.as_ref();
+        let peered: Vec<_> = match table.is_some_and(|table| table.disable_peering_route) {
+            true => Vec::new(),
+            false => self.peered(network).collect(),
+        };
         let mut user = BTreeMap::new();
         for route in table.iter().flat_map(|table| &table.routes) {
             user.insert(
@@ -109,9 +113,9 @@ impl Topology {
             prefixes: subnet.prefixes.clone(),
             route_server: self.serving(network).map(|route_server| route_server.id.clone()),
             propagation_disabled: table.is_some_and(|table| table.disable_bgp_route_propagation),
-            system: self.system_routes(network),
+            system: system_routes(network, &peered),
             user,
-            not_from_bgp: self.not_from_bgp(network),
+            not_from_bgp: not_from_bgp(network, &peered),
         })
     }
 
@@ -132,42 +136,7 @@ impl Topology {
             .find_map(|peering| self.route_server_in(&peering.remote))
     }
 
-    fn system_routes(&self, network: &VirtualNetworkIntent) -> BTreeMap<IpNet, SystemHop> {
-        let mut system = BTreeMap::new();
-        for block in PRIVATE_SPACE {
-            let block: IpNet = block.parse().expect("the table holds prefixes");
-            // Azure's documentation and captures: a network inside a block leaves it, one that covers the block takes its place.
-            if !network.address_space.iter().any(|prefix| prefix.contains(&block)) {
-                system.insert(block, SystemHop::None);
-            }
-        }
-        for default in ["0.0.0.0/0", "::/0"] {
-            let default: IpNet = default.parse().expect("a prefix");
-            if network.address_space.iter().any(|prefix| default.contains(prefix)) {
-                system.insert(default, SystemHop::Internet);
-            }
-        }
-        for (peering, remote) in self.peered(network) {
-            let hop = match peering.global {
-                true => SystemHop::VNetGlobalPeering,
-                false => SystemHop::VNetPeering,
-            };
-            system.extend(remote.address_space.iter().map(|prefix| (prefix.trunc(), hop)));
-        }
-        let own = network.address_space.iter();
-        system.extend(own.map(|prefix| (prefix.trunc(), SystemHop::VnetLocal)));
-        system
-    }
-
-    fn not_from_bgp(&self, network: &VirtualNetworkIntent) -> PrefixSet {
-        let peered = self.peered(network).flat_map(|(_, remote)| &remote.address_space);
-        network.address_space.iter().chain(peered).copied().collect()
-    }
-
-    fn peered<'a>(
-        &'a self,
-        network: &'a VirtualNetworkIntent,
-    ) -> impl Iterator<Item = (&'a PeeringIntent, &'a VirtualNetworkIntent)> {
+    fn peered<'a>(&'a self, network: &'a VirtualNetworkIntent) -> impl Iterator<Item = Peered<'a>> {
         network
             .peerings
             .iter()
@@ -189,6 +158,42 @@ impl Topology {
         let network = &self.intent.virtual_networks[network];
         Some((network, &network.subnets[subnet]))
     }
+}
+
+/// A network whose routes are system routes of another's NICs.
+type Peered<'a> = (&'a PeeringIntent, &'a VirtualNetworkIntent);
+
+fn system_routes(network: &VirtualNetworkIntent, peered: &[Peered<'_>]) -> BTreeMap<IpNet, SystemHop> {
+    let mut system = BTreeMap::new();
+    for block in PRIVATE_SPACE {
+        let block: IpNet = block.parse().expect("the table holds prefixes");
+        // Azure's documentation and captures: a network inside a block leaves it, one that covers the block takes its place.
+        if !network.address_space.iter().any(|prefix| prefix.contains(&block)) {
+            system.insert(block, SystemHop::None);
+        }
+    }
+    for default in ["0.0.0.0/0", "::/0"] {
+        let default: IpNet = default.parse().expect("a prefix");
+        if network.address_space.iter().any(|prefix| default.contains(prefix)) {
+            system.insert(default, SystemHop::Internet);
+        }
+    }
+    for (peering, remote) in peered {
+        let hop = match peering.global {
+            true => SystemHop::VNetGlobalPeering,
+            false => SystemHop::VNetPeering,
+        };
+        system.extend(remote.address_space.iter().map(|prefix| (prefix.trunc(), hop)));
+    }
+    let own = network.address_space.iter();
+    system.extend(own.map(|prefix| (prefix.trunc(), SystemHop::VnetLocal)));
+    system
+}
+
+/// Where routes of BGP are not programmed: system routes of the network and its peerings win (az §2.7).
+fn not_from_bgp(network: &VirtualNetworkIntent, peered: &[Peered<'_>]) -> PrefixSet {
+    let peered = peered.iter().flat_map(|(_, remote)| &remote.address_space);
+    network.address_space.iter().chain(peered).copied().collect()
 }
 
 fn peering_with<'a>(network: &'a VirtualNetworkIntent, other: &str) -> Option<&'a PeeringIntent> {

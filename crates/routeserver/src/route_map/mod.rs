@@ -1,0 +1,122 @@
+//! Route maps (az §3): ordered rules that let a route pass, change it, or drop it.
+//!
+//! ```text
+//! route ─► rule 1 ─► rule 2 ─► … ─► route      a rule whose criteria all match applies its actions, in order
+//!            │ Terminate ──────────────►        Continue goes on with the changed route, Terminate does not
+//!            └ Drop ─► nothing
+//! ```
+//!
+//! Knows routes and rules. Knows nothing of peers, tables, or where a map is attached: an inbound map comes before the decision, an
+//! outbound one after it. A map is a function: the same route gives the same answer.
+
+mod action;
+mod criterion;
+#[cfg(test)]
+mod tests;
+
+use bgp::IpNet;
+use bgp::wire::{Community, PathAttributes};
+use rib::RouteSource;
+
+pub use action::Action;
+pub use criterion::{Comparison, Criterion, Lengths};
+
+/// Communities that Azure gives meaning to; no map takes them off a route (az §2.4).
+pub const RESERVED_COMMUNITIES: [Community; 11] = [
+    Community::new(65517, 12001),
+    Community::new(65517, 12002),
+    Community::new(65517, 12003),
+    Community::new(65517, 12005),
+    Community::new(65517, 12006),
+    Community::new(65517, 12076),
+    Community::new(65517, 65517),
+    Community::new(65518, 65518),
+    Community::new(65518, 12076),
+    Community::new(65515, 10000),
+    Community::new(65515, 20000),
+];
+
+/// An ordered list of rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteMap {
+    /// The first that matches is applied first.
+    pub rules: Vec<Rule>,
+}
+
+/// What happens to routes of some kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// All of them must match; without any, every route does.
+    pub criteria: Vec<Criterion>,
+    /// Applied in order; without any, the route passes as it is.
+    pub actions: Vec<Action>,
+    /// Whether the rules that follow see the route too.
+    pub next_step: NextStep,
+}
+
+/// nextStepIfMatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// The next rule sees the route as this one left it.
+    Continue,
+    /// The route is done.
+    Terminate,
+}
+
+/// A route on its way through a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub prefix: IpNet,
+    /// How.
+    pub attributes: PathAttributes,
+    /// Where it came from.
+    pub source: RouteSource,
+    /// It stands for all routes of which a rule has made the same prefix: their AS paths and communities are gone.
+    pub is_summary: bool,
+}
+
+/// What a map does with a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It passes, perhaps changed.
+    Pass(Route),
+    /// It is dropped by the rule of this name.
+    Dropped {
+        /// Which.
+        rule: String,
+    },
+}
+
+impl RouteMap {
+    /// What becomes of a route. One that no rule matches passes as it is.
+    pub fn apply(&self, mut route: Route) -> Outcome {
+        for rule in &self.rules {
+            if !rule.matches(&route) {
+                continue;
+            }
+            for action in &rule.actions {
+                route = match action.apply(route) {
+                    Some(route) => route,
+                    None => {
+                        return Outcome::Dropped {
+                            rule: rule.name.clone(),
+                        };
+                    }
+                };
+            }
+            if rule.next_step == NextStep::Terminate {
+                break;
+            }
+        }
+        Outcome::Pass(route)
+    }
+}
+
+impl Rule {
+    fn matches(&self, route: &Route) -> bool {
+        self.criteria.iter().all(|criterion| criterion.matches(route))
+    }
+}
