@@ -261,7 +261,7 @@ pub enum Event {
     },
     /// Converging has ended.
     Converged,
-    /// A peer announced routes. Only with [`crate::Intent::route_log`], like those below.
+    /// A peer announced routes. Only with [`crate::Intent::logs_routes`], like those below.
     Announced {
         /// bgpConnection id.
         peer: String,

@@ -17,9 +17,9 @@ pub struct Intent {
     pub route_servers: Vec<RouteServerIntent>,
     /// All virtual networks.
     pub virtual_networks: Vec<VirtualNetworkIntent>,
-    /// Where route changes are logged (a file's path); `None`: nowhere, and no events are made for it.
+    /// Whether events are made of route changes, for whoever logs them.
     #[serde(default)]
-    pub route_log: Option<String>,
+    pub logs_routes: bool,
 }
 
 /// One route server.

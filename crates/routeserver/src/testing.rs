@@ -25,7 +25,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 pub(crate) fn hub_and_spoke() -> Intent {
     Intent {
         version: 1,
-        route_log: None,
+        logs_routes: false,
         route_servers: vec![route_server()],
         virtual_networks: vec![
             VirtualNetworkIntent {

@@ -38,7 +38,7 @@ pub fn nva_address(number: usize) -> Ipv4Addr {
 /// A hub with two VM subnets and a route server with every NVA as a peer, and two spokes.
 pub fn intent() -> Intent {
     Intent {
-        route_log: None,
+        logs_routes: false,
         version: 1,
         route_servers: vec![RouteServerIntent {
             id: ROUTE_SERVER.to_owned(),

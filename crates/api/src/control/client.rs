@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::{Method, Response, StatusCode, Url};
-use routeserver::Intent;
 use routeserver::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
 use serde::de::DeserializeOwned;
 
-use super::Problem;
+use super::{OrderRef, Problem};
 
 /// An instance that does not take the connection within this time counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,8 +75,8 @@ impl ControlClient {
     }
 
     /// Replaces what the instance is to do. The answer means that it has taken it on and keeps it.
-    pub async fn put_intent(&self, intent: &Intent) -> Result<(), ControlError> {
-        let body = serde_json::to_vec(intent).map_err(|error| malformed("/intent", error))?;
+    pub async fn put_intent(&self, order: OrderRef<'_>) -> Result<(), ControlError> {
+        let body = serde_json::to_vec(&order).map_err(|error| malformed("/intent", error))?;
         let request = self.http.put(url("/intent", &[])?).body(body);
         let request = request.header("content-type", "application/json");
         match check(request.send().await).await {

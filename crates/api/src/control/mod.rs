@@ -2,7 +2,7 @@
 //!
 //! | method and path | body | answer |
 //! |---|---|---|
-//! | `PUT /intent` | [`routeserver::Intent`] | 204; 409 when the instance follows a newer version, 507 when it cannot be kept |
+//! | `PUT /intent` | [`Order`] | 204; 409 when the instance follows a newer version, 507 when it cannot be kept |
 //! | `GET /health` | | [`routeserver::report::InstanceReport`] |
 //! | `GET /peers[?routeServer=ID]` | | `[PeerReport]` |
 //! | `POST /peers/reset?peer=ID&soft=bool` | | 204 |
@@ -22,6 +22,7 @@ pub use client::{ControlClient, ControlError};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use routeserver::Intent;
 use serde::{Deserialize, Serialize};
 
 /// The largest intent that an instance takes: the largest virtual networks that Azure allows need a fiftieth of it.
@@ -40,6 +41,26 @@ pub fn agents_path(run_dir: &Path, index: usize) -> PathBuf {
 /// Where the instance of this index keeps the intent that it follows.
 pub fn intent_path(run_dir: &Path, index: usize) -> PathBuf {
     run_dir.join(format!("instance-{index}.intent.json"))
+}
+
+/// What the manager wants of an instance: the intent, and what has to do with this machine only. The instance keeps it as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// What to route.
+    pub intent: Intent,
+    /// The file that route changes are logged to; an instance makes its own name of it. `None`: nowhere.
+    pub route_log: Option<String>,
+}
+
+/// An [`Order`] on its way out, so that no intent is copied for it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderRef<'o> {
+    /// As in [`Order`].
+    pub intent: &'o Intent,
+    /// As in [`Order`].
+    pub route_log: Option<&'o str>,
 }
 
 /// Why a request was not carried out.

@@ -23,7 +23,7 @@ impl Instance {
             return;
         }
         self.intent_version = intent.version;
-        self.logs_routes = intent.route_log.is_some();
+        self.logs_routes = intent.logs_routes;
         self.topology = Topology::new(intent.clone());
         self.topology_changed = true;
         let mut histories = Histories::default();

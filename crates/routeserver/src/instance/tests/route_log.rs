@@ -25,7 +25,7 @@ fn logged(world: &mut World) -> Vec<String> {
 #[test]
 fn who_announced_or_withdrew_what_and_what_became_best_is_told() {
     let mut world = world();
-    world.edit(|intent| intent.route_log = Some("/routes".to_owned()));
+    world.edit(|intent| intent.logs_routes = true);
     logged(&mut world);
     let route_server = world.intent.route_servers[0].id.clone();
     world.announce("nva1", path("10.1.4.4", &[65001]), &["20.0.0.0/24"]);
