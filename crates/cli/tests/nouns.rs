@@ -1,93 +1,12 @@
 //! Every noun of the command line against a real server: made, listed, shown, changed, deleted, with `az`'s flags.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+#[path = "common/server.rs"]
+mod server;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A server of its own for each test; it ends with it.
-struct Server {
-    process: Child,
-    url: String,
-    place: TempDir,
-}
-
-impl Server {
-    fn start() -> Server {
-        let place = TempDir::new().unwrap();
-        let mut process = command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(place.path().join("data"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line.trim().strip_prefix("routewright API ").unwrap().to_owned();
-        Server { process, url, place }
-    }
-
-    /// With a group, a virtual network and a Standard public address.
-    fn with_network() -> Server {
-        let server = Server::start();
-        server.does("group create -n g -l westeurope");
-        server.does("vnet create -g g -n hub --address-prefixes 10.77.0.0/16 --subnet-name RouteServerSubnet --subnet-prefixes 10.77.0.0/26");
-        server.does("vnet subnet create -g g --vnet-name hub -n GatewaySubnet --address-prefixes 10.77.255.0/27");
-        server.does("vnet subnet create -g g --vnet-name hub -n web --address-prefixes 10.77.1.0/24");
-        server.does("public-ip create -g g -n ip");
-        server
-    }
-
-    fn run(&self, words: &str) -> Output {
-        let words = shlex::split(words).unwrap();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        command(&words).args(["--server", &self.url]).output().unwrap()
-    }
-
-    /// What it prints as JSON.
-    fn does(&self, words: &str) -> Value {
-        let output = self.run(&format!("{words} -o json"));
-        assert!(output.status.success(), "{words}: {}", told(&output));
-        match output.stdout.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&output.stdout).unwrap(),
-        }
-    }
-
-    fn prints(&self, words: &str) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words}: {}", told(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The words of a refusal, with its exit code.
-    fn refuses(&self, words: &str) -> (i32, String) {
-        let output = self.run(words);
-        (output.status.code().unwrap(), told(&output))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGTERM, so that it ends its instances too.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-    }
-}
-
-fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
-    command.args(words).env_remove("ROUTEWRIGHT_SERVER");
-    command
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use server::Server;
 
 #[test]
 fn the_common_verbs_are_the_same_for_every_noun() {

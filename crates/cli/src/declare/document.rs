@@ -76,9 +76,15 @@ fn read(resource: Value, scope: &str) -> Result<Wanted, String> {
             body.insert(name.to_owned(), member.clone());
         }
     }
+    let settings = match resource.get("settings") {
+        None | Some(Value::Null) => None,
+        Some(settings @ Value::Object(_)) => Some(settings.clone()),
+        Some(other) => return Err(format!("'settings' of {id} must be an object, not {other}")),
+    };
     Ok(Wanted {
         id,
         body: Value::Object(body),
+        settings,
     })
 }
 

@@ -1,10 +1,10 @@
-//! `routewright export`: the resources of a group as a file that `apply` takes: without what the server adds.
+//! `routewright export`: the resources of a group as a file that `apply` takes: with their settings, and without what the server adds.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::Wanted;
 use super::order::order;
+use super::{Wanted, settings_path};
 use crate::client::ClientError;
 use crate::output;
 use crate::resource::{Session, printed};
@@ -56,6 +56,12 @@ const OF_CHILDREN: [&str; 7] = [
     "privateIPAllocationMethod",
 ];
 
+/// Types with settings of ours.
+const WITH_SETTINGS: [&str; 2] = ["virtualHubs", "bgpConnections"];
+
+/// Settings that say of another only that it is set.
+const SECRET_FLAGS: [(&str, &str); 1] = [("md5PasswordSet", "md5Password")];
+
 struct Kind {
     name: &'static str,
     computed: &'static [&'static str],
@@ -96,7 +102,10 @@ pub(crate) async fn export(args: ExportArgs) -> Result<(), ClientError> {
     let id = session.group_id(&args.resource_group)?;
     let group = session.client.get(&id).await?;
     let mut file = vec![shown(&group["id"], without(&group, &["properties"]))];
-    for one in order(of_group(&session, &id).await?).map_err(ClientError::Usage)? {
+    for mut one in order(of_group(&session, &id).await?).map_err(ClientError::Usage)? {
+        if let Some(settings) = settings(&session, &one.id).await? {
+            one.body["settings"] = settings;
+        }
         file.push(shown(&json!(one.id), one.body));
     }
     let file = json!({ "resources": file });
@@ -121,16 +130,39 @@ pub(super) async fn of_group(session: &Session, group: &str) -> Result<Vec<Wante
                     found.push(Wanted {
                         id,
                         body: cleaned(&child, &OF_CHILDREN),
+                        settings: None,
                     });
                 }
             }
             found.push(Wanted {
                 id,
                 body: cleaned(&resource, kind.computed),
+                settings: None,
             });
         }
     }
     Ok(found)
+}
+
+/// Settings of ours, if any were set. Passwords are never told: whoever applies the file elsewhere must write them into it.
+async fn settings(session: &Session, id: &str) -> Result<Option<Value>, ClientError> {
+    let has_settings = WITH_SETTINGS.iter().any(|kind| {
+        let mut segments = id.rsplit('/').skip(1);
+        segments.next().is_some_and(|last| last.eq_ignore_ascii_case(kind))
+    });
+    if !has_settings {
+        return Ok(None);
+    }
+    let mut settings = session.client.get(&settings_path(id)).await?;
+    let Some(members) = settings.as_object_mut() else {
+        return Ok(None);
+    };
+    for (flag, secret) in SECRET_FLAGS {
+        if members.remove(flag).is_some() {
+            eprintln!("WARNING: {id} has a {secret}, which is not told: add it to the file's settings by hand.");
+        }
+    }
+    Ok((!members.is_empty()).then_some(settings))
 }
 
 /// A resource without what the server adds, at any depth.
@@ -162,8 +194,12 @@ fn strip(value: &mut Value) {
     }
 }
 
-fn shown(id: &Value, body: Value) -> Value {
+/// In an order of its own, not that in which a client happened to write: two exports differ where the resources do.
+fn shown(id: &Value, mut body: Value) -> Value {
     let mut shown = Map::from_iter([("id".to_owned(), id.clone())]);
-    shown.extend(body.as_object().cloned().unwrap_or_default());
+    if let Some(members) = body.as_object_mut() {
+        members.values_mut().for_each(Value::sort_all_objects);
+        shown.append(members);
+    }
     Value::Object(shown)
 }

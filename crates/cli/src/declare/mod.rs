@@ -14,6 +14,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use reqwest::Method;
 use serde_json::{Map, Value};
 
 use crate::client::ClientError;
@@ -27,14 +28,14 @@ pub(crate) use export::{ExportArgs, export};
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Members that the server takes and never tells, nor do we.
-const WRITE_ONLY: [&str; 3] = ["sharedKey", "authorizationKey", "adminPassword"];
+const WRITE_ONLY: [&str; 4] = ["sharedKey", "authorizationKey", "adminPassword", "md5Password"];
 
 /// Arguments of `routewright apply`.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     target: Target,
-    /// YAML or JSON: resources as ARM has them, in any order; `-` reads stdin.
+    /// YAML or JSON: resources as ARM has them, in any order, with `settings` of ours beside `properties`; `-` reads stdin.
     #[arg(short, long)]
     file: PathBuf,
     /// The resource group of resources that have a type and a name instead of an id.
@@ -55,12 +56,23 @@ pub(crate) struct ApplyArgs {
 pub(crate) struct Wanted {
     id: String,
     body: Value,
+    /// Settings of ours, which are no part of the body.
+    settings: Option<Value>,
 }
 
 impl Wanted {
     fn key(&self) -> String {
         self.id.to_ascii_lowercase()
     }
+
+    /// Where its settings are.
+    fn settings_path(&self) -> String {
+        settings_path(&self.id)
+    }
+}
+
+fn settings_path(id: &str) -> String {
+    format!("/routewright/v1{id}/settings")
 }
 
 pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
@@ -72,6 +84,9 @@ pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
     let wanted = order::order(wanted).map_err(ClientError::Usage)?;
     for one in &wanted {
         carry_out(&session, one, args.dry_run).await?;
+        if let Some(settings) = &one.settings {
+            carry_out_settings(&session, one, settings, args.dry_run).await?;
+        }
     }
     if !args.prune {
         return Ok(());
@@ -134,8 +149,28 @@ async fn carry_out(session: &Session, wanted: &Wanted, dry_run: bool) -> Result<
         .try_for_each(|difference| say(&format!("    {difference}")))
 }
 
+/// Settings follow their resource; those that the file does not mention stay.
+async fn carry_out_settings(session: &Session, of: &Wanted, wanted: &Value, dry_run: bool) -> Result<(), ClientError> {
+    let path = of.settings_path();
+    let there = found(session.client.get(&path).await)?.unwrap_or_default();
+    let differences = differences(&there, wanted);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    if !dry_run {
+        session.client.send(Method::PATCH, &path, Some(wanted)).await?;
+    }
+    let mut lines = differences.iter();
+    lines.try_for_each(|difference| say(&format!("    settings.{difference}")))
+}
+
 async fn look_up(session: &Session, wanted: &Wanted) -> Result<Option<Value>, ClientError> {
-    match session.client.get(&wanted.id).await {
+    found(session.client.get(&wanted.id).await)
+}
+
+/// What is not there is no failure.
+fn found(answer: Result<Value, ClientError>) -> Result<Option<Value>, ClientError> {
+    match answer {
         Ok(there) => Ok(Some(there)),
         Err(ClientError::Refused { status: 404, .. }) => Ok(None),
         Err(error) => Err(error),
@@ -219,6 +254,10 @@ async fn superfluous(session: &Session, wanted: &[Wanted]) -> Result<Vec<String>
     let groups: BTreeSet<String> = wanted.iter().filter_map(|one| order::group_of(&one.key())).collect();
     let mut extra = Vec::new();
     for group in groups {
+        // A group that is not there yet (`--dry-run`) has nothing in it.
+        let Some(_) = found(session.client.get(&group).await)? else {
+            continue;
+        };
         let there = export::of_group(session, &group).await?;
         extra.extend(
             there
@@ -287,10 +326,12 @@ mod tests {
         let network = Wanted {
             id: "/s/vnets/v".to_owned(),
             body: json!({ "properties": { "subnets": [{ "name": "A" }] } }),
+            settings: None,
         };
         let subnet = |name: &str| Wanted {
             id: format!("/S/vnets/V/subnets/{name}"),
             body: json!({}),
+            settings: None,
         };
         assert!(is_listed(&subnet("a"), std::slice::from_ref(&network)));
         assert!(!is_listed(&subnet("b"), &[network]));

@@ -155,6 +155,7 @@ mod tests {
         Wanted {
             id: id(path),
             body: json!({ "properties": references }),
+            settings: None,
         }
     }
 
@@ -178,6 +179,7 @@ mod tests {
         let network = |path: &str, properties: Value| Wanted {
             id: format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/{path}"),
             body: json!({ "properties": properties }),
+            settings: None,
         };
         let file = vec![
             network("virtualHubs/rs/bgpConnections/nva", json!({})),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Session, Yes};
+use super::Session;
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::sp;
@@ -52,13 +52,24 @@ struct Scope {
     scope: Option<String>,
 }
 
+/// Whom a role is given.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Assignee {
+    /// Client id, object id or name of a service principal here, or another directory's object id if it is a GUID.
+    #[arg(long)]
+    assignee: Option<String>,
+    /// An object id of another directory, taken as it is.
+    #[arg(long, value_name = "ID")]
+    assignee_object_id: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum AssignmentVerb {
     /// Give somebody a role.
     Create {
-        /// Client id, object id or name of a service principal; any other object id is taken as it is.
-        #[arg(long)]
-        assignee: String,
+        #[command(flatten)]
+        assignee: Assignee,
         /// Name of the role.
         #[arg(long)]
         role: String,
@@ -78,8 +89,9 @@ enum AssignmentVerb {
         /// Id of the assignment.
         #[arg(long, value_name = "ID")]
         ids: String,
-        #[command(flatten)]
-        _yes: Yes,
+        /// Taken for the sake of `az`: nothing is asked here.
+        #[arg(short, long = "yes")]
+        _yes: bool,
     },
 }
 
@@ -118,7 +130,10 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), ClientError> {
 async fn assignment(session: &Session, verb: AssignmentVerb) -> Result<(), ClientError> {
     match verb {
         AssignmentVerb::Create { assignee, role, scope } => {
-            let principal = principal(session, &assignee).await?;
+            let principal = match (assignee.assignee, assignee.assignee_object_id) {
+                (Some(assignee), _) => principal(session, &assignee).await?,
+                (None, id) => json!({ "objectId": id }),
+            };
             sp::assign(&session.client, &principal, &role, &scope.id(session)).await
         }
         AssignmentVerb::List { assignee, scope } => {
@@ -194,13 +209,21 @@ impl Scope {
     }
 }
 
-/// A service principal by any of its names; whoever is not known here has an object id of another directory.
+/// A service principal by any of its names; whoever is not known here has an object id of another directory, which is a GUID: what is
+/// none, somebody has mistyped.
 async fn principal(session: &Session, assignee: &str) -> Result<Value, ClientError> {
     let all = session.client.get(sp::PATH).await?;
     let names = ["clientId", "objectId", "displayName"];
     let mut all = all["value"].as_array().into_iter().flatten();
     let found = all.find(|one| names.iter().any(|name| one[name] == assignee));
-    Ok(found.cloned().unwrap_or(json!({ "objectId": assignee })))
+    match found {
+        Some(found) => Ok(found.clone()),
+        None if uuid::Uuid::try_parse(assignee).is_ok() => Ok(json!({ "objectId": assignee })),
+        None => Err(ClientError::Usage(format!(
+            "there is no service principal '{assignee}' here (`routewright sp list`); an object id of another directory that is no GUID is \
+             said with --assignee-object-id"
+        ))),
+    }
 }
 
 /// As `az` takes it, in words of its own; as ARM has it is taken as well.
