@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::workload::{address_of, asn_of};
 
-const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/bench";
-const LOCATION: &str = "westeurope";
+pub(crate) const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/bench";
+pub(crate) const LOCATION: &str = "westeurope";
 
 /// The address of the one NIC that [`Api::add_nic`] makes.
 pub(crate) const NIC_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 5);
@@ -142,7 +142,8 @@ impl Api {
     }
 }
 
-fn network(resource: &str) -> String {
+/// A network resource in the bench's group.
+pub(crate) fn network(resource: &str) -> String {
     format!("{GROUP}/providers/Microsoft.Network/{resource}")
 }
 

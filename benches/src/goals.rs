@@ -1,5 +1,6 @@
 //! What we want to reach, and whether a run reached it.
 
+use crate::api_load;
 use crate::outcome::Figure::{self, *};
 use crate::outcome::{FLOOR, Missing, OURS, Outcome, Scenario, Size};
 use crate::table::Table;
@@ -21,10 +22,11 @@ enum Wanted {
     /// At most so many times what the floor takes.
     Floor(Figure, f64),
     AtMost(Figure, f64),
+    AtLeast(Figure, f64),
     NotBuilt(&'static str),
 }
 
-use Wanted::{AtMost, Faster, Floor, NotBuilt};
+use Wanted::{AtLeast, AtMost, Faster, Floor, NotBuilt};
 
 const A: &[(Size, u64)] = &workload::A.sizes();
 const B: &[(Size, u64)] = &workload::B.sizes();
@@ -32,6 +34,11 @@ const C: &[(Size, u64)] = &workload::C.sizes();
 const ONE_VM: &[(Size, u64)] = &[(Size::Routes, 10_000)];
 const RATE: &[(Size, u64)] = &[(Size::Routes, 200_000)];
 const AGENTS: &[(Size, u64)] = &[(Size::Agents, 4_000), (Size::Routes, 10_000)];
+
+const API: &[(Size, u64)] = &[
+    (Size::Peers, api_load::PEERINGS as u64),
+    (Size::Nics, api_load::NICS as u64),
+];
 
 const fn goal(about: &'static str, scenario: Scenario, sizes: &'static [(Size, u64)], wanted: Wanted) -> Goal {
     Goal {
@@ -98,6 +105,31 @@ const ALL: &[Goal] = &[
         Scenario::Peering,
         &[],
         AtMost(EstablishedMaxMs, 2_000.0),
+    ),
+    goal(
+        "route server created, ms",
+        Scenario::Api,
+        API,
+        AtMost(CreateMs, 1_000.0),
+    ),
+    goal(
+        "200 peerings created, s",
+        Scenario::Api,
+        API,
+        AtMost(PeeringsSecs, 10.0),
+    ),
+    goal("10,000 NICs listed, ms", Scenario::Api, API, AtMost(ListMs, 1_000.0)),
+    goal(
+        "routes of one of 10,000 NICs, max ms",
+        Scenario::Api,
+        API,
+        AtMost(RoutesOfNicMaxMs, 50.0),
+    ),
+    goal(
+        "mixed reads per second",
+        Scenario::Api,
+        API,
+        AtLeast(ReadsPerSec, 1_000.0),
     ),
     goal("lab ready, s", Scenario::Lab, &[], AtMost(ReadySecs, 10.0)),
 ];
@@ -177,12 +209,13 @@ impl Goal {
             Faster(_, times) => format!("≥ {times} × as fast as the best of the others"),
             Floor(_, times) => format!("≤ {times} × what the floor takes"),
             AtMost(_, limit) => format!("≤ {}", number(limit)),
+            AtLeast(_, limit) => format!("≥ {}", number(limit)),
             NotBuilt(limit) => format!("≤ {limit}"),
         }
     }
 
     fn line<'o>(&self, outcomes: &'o [Outcome]) -> Line<'o> {
-        let (Faster(figure, _) | Floor(figure, _) | AtMost(figure, _)) = self.wanted else {
+        let (Faster(figure, _) | Floor(figure, _) | AtMost(figure, _) | AtLeast(figure, _)) = self.wanted else {
             return Line {
                 measured: None,
                 best: None,
@@ -219,6 +252,7 @@ impl Goal {
         };
         match (&self.wanted, ratio) {
             (AtMost(_, limit), _) => met(measured <= *limit),
+            (AtLeast(_, limit), _) => met(measured >= *limit),
             (Floor(_, times), Some(ratio)) => met(ratio <= *times),
             (Faster(_, times), Some(ratio)) if ratio < *times && best.is_some_and(|best| best.at_least) => {
                 Verdict::NotMeasured("the others were given up too early")
@@ -298,6 +332,9 @@ mod tests {
         let most = goal("", Scenario::A, A, AtMost(ConvergedSecs, 0.5));
         check(&most, &[converged(OURS, 0.5)], Verdict::Met);
         check(&most, &[converged(OURS, 0.51)], Verdict::NotMet);
+        let least = goal("", Scenario::A, A, AtLeast(ConvergedSecs, 0.5));
+        check(&least, &[converged(OURS, 0.5)], Verdict::Met);
+        check(&least, &[converged(OURS, 0.49)], Verdict::NotMet);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod agents;
 mod api;
+mod api_load;
 mod converge;
 mod floor;
 mod follower;
@@ -87,6 +88,8 @@ enum Command {
     },
     /// A peering's creation until both its sessions are Established with a waiting NVA.
     Peering,
+    /// The ARM API: a route server created, 200 peerings, 10,000 NICs and what is asked about them, reads per second.
+    Api,
     /// `lab up`, reference scenario.
     Lab,
     /// Convergence and memory as prefixes and peers become more; draws plots.
@@ -217,6 +220,7 @@ impl Run {
                 changes,
             } => agents::run(&agents, routes.max(1), changes.max(1)),
             Command::Peering => vec![peering::run()?],
+            Command::Api => vec![api_load::run()?],
             Command::Lab => vec![lab::run()?],
             Command::Grow {
                 over,
@@ -265,6 +269,7 @@ impl Run {
                 changes: AGENT_CHANGES,
             },
             Command::Peering,
+            Command::Api,
             Command::Lab,
         ]);
         let mut failed = 0;

@@ -27,6 +27,7 @@ pub(crate) enum Scenario {
     Rate,
     Peering,
     Agents,
+    Api,
     Lab,
     /// Workload A with more and more prefixes.
     GrowPrefixes,
@@ -44,6 +45,7 @@ pub(crate) enum Size {
     /// In one kernel, or in each agent's table.
     Routes,
     Agents,
+    Nics,
 }
 
 pub(crate) type Sizes = BTreeMap<Size, u64>;
@@ -105,6 +107,20 @@ pub(crate) enum Figure {
     CreatedMaxMs,
     /// Growth of the instance's resident memory over agents.
     KibPerAgent,
+    /// A route server, as az creates it.
+    CreateMs,
+    /// Peerings one after another.
+    PeeringsSecs,
+    /// One NIC more where there are few, and where there are all.
+    FewNicsMs,
+    AllNicsMs,
+    /// A list of all NICs, page after page.
+    ListMs,
+    /// The effective routes of one NIC.
+    RoutesOfNicP50Ms,
+    RoutesOfNicMaxMs,
+    /// Mixed reads, over some connections at once.
+    ReadsPerSec,
     /// A laboratory, from the start of the binary until it is ready.
     ReadySecs,
 }

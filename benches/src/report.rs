@@ -110,6 +110,18 @@ const SHOWN: &[Shown] = &[
         ],
     },
     Shown {
+        scenario: Scenario::Api,
+        title: "**API**, one server as it fills (`cargo xtask bench api`)",
+        columns: &[
+            Column("create ms", &[CreateMs], 0),
+            Column("peerings s", &[PeeringsSecs], 2),
+            Column("one NIC more ms, few/all there", &[FewNicsMs, AllNicsMs], 1),
+            Column("list ms", &[ListMs], 0),
+            Column("routes of a NIC p50/max ms", &[RoutesOfNicP50Ms, RoutesOfNicMaxMs], 1),
+            Column("reads/s", &[ReadsPerSec], 0),
+        ],
+    },
+    Shown {
         scenario: Scenario::Lab,
         title: "**Lab**, `lab up` of the reference scenario (`cargo xtask bench lab`)",
         columns: &[Column("ready s", &[ReadySecs], 2)],
@@ -176,6 +188,7 @@ pub(crate) fn sizes(outcome: &Outcome) -> String {
             Size::Prefixes => count,
             Size::Routes => format!("{count} routes"),
             Size::Agents => format!("{count} agents"),
+            Size::Nics => format!("{count} NICs"),
         }
     });
     parts.collect::<Vec<_>>().join(" × ")

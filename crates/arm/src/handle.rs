@@ -227,7 +227,7 @@ fn in_subscription(
         InSubscription::Group(name) => on_group(world, subscription, name, request, mint),
         InSubscription::All(kind) => {
             let prefix = group::key_of(subscription, "");
-            paged(world, request, list_kind(world, kind, &prefix), |one| {
+            paged(world, request, world.of_kind(kind.kind(), &prefix), |one| {
                 types::show(world, one)
             })
         }
@@ -236,7 +236,7 @@ fn in_subscription(
                 Some(parent) => format!("{}/", parent.key()),
                 None => format!("{}/", group::key_of(subscription, name)),
             };
-            paged(world, request, list_kind(world, kind, &prefix), |one| {
+            paged(world, request, world.of_kind(kind.kind(), &prefix), |one| {
                 types::show(world, one)
             })
         }
@@ -554,12 +554,6 @@ pub(crate) fn resource_id(text: &str) -> Result<ResourceId, ArmError> {
     ResourceId::parse(text).ok_or_else(|| ArmError::no_such_type(text))
 }
 
-fn list_kind<'w>(world: &'w World<'_>, kind: &dyn ResourceType, prefix: &str) -> Vec<&'w Resource> {
-    let mut found = world.under(prefix);
-    found.retain(|resource| resource.kind == kind.kind());
-    found
-}
-
 /// The generic list: top-level resources. Of `$filter`, `resourceGroup eq`, `resourceType eq` and `name eq` count.
 fn list_all<'w>(world: &'w World<'_>, prefix: &str, filter: Option<&str>) -> Vec<&'w Resource> {
     let wanted = |name: &str| -> Option<String> {
@@ -596,17 +590,16 @@ fn show_briefly(resource: &Resource) -> Value {
 const PAGE: usize = 1000;
 
 /// A list, from after the resource that `$skiptoken` names, with at most `$top` resources. `nextLink` begins with the path: the
-/// server puts its own address before it. Its token is an id, so what may not be read is left out before pages are cut.
+/// server puts its own address before it. Its token is an id, so pages are cut from what may be read.
 fn paged(
     world: &World<'_>,
     request: &Request,
-    mut all: Vec<&Resource>,
+    all: Vec<&Resource>,
     show: impl Fn(&Resource) -> Value,
 ) -> Result<Answer, ArmError> {
     if request.method != Method::Get {
         return Err(not_allowed(request));
     }
-    world.retain_readable(&mut all);
     let after = query(request, "$skiptoken").map(from_hex).unwrap_or_default();
     let top = query(request, "$top")
         .and_then(|text| text.parse().ok())
@@ -614,7 +607,8 @@ fn paged(
     let top = top.unwrap_or(PAGE).min(PAGE);
     let mut rest = all
         .into_iter()
-        .filter(|resource| after.is_empty() || resource.key().into_bytes() > after);
+        .filter(|resource| after.is_empty() || resource.key().into_bytes() > after)
+        .filter(|resource| world.check_readable(&resource.id).is_ok());
     let page: Vec<&Resource> = rest.by_ref().take(top).collect();
     let mut body = json!({ "value": page.iter().map(|resource| show(resource)).collect::<Value>() });
     if let (Some(last), Some(_)) = (page.last(), rest.next()) {

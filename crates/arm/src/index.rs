@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::resource::Resource;
 use crate::runs::Runs;
@@ -148,9 +149,11 @@ impl Index {
         owners.map_or(0, BTreeMap::len)
     }
 
-    /// Keys of all resources of a type.
-    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &str> {
-        self.kinds.get(kind).into_iter().flatten().map(String::as_str)
+    /// Keys of the resources of a type that begin with `prefix`, in order.
+    pub(crate) fn of_kind<'i>(&'i self, kind: &str, prefix: &'i str) -> impl Iterator<Item = &'i str> + use<'i> {
+        let keys = self.kinds.get(kind).into_iter();
+        let from = keys.flat_map(move |keys| keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)));
+        from.map(String::as_str).take_while(move |key| key.starts_with(prefix))
     }
 
     /// How many resources of a type there are.

@@ -62,7 +62,7 @@ fn check_one(world: &World<'_>, limit: &Limit) -> Result<(), ArmError> {
         return Ok(());
     }
     let before = world.before();
-    for hub in world.of_kind(types::VIRTUAL_HUB) {
+    for hub in world.of_kind(types::VIRTUAL_HUB, "") {
         let key = hub.key();
         let now = (limit.count)(world, &key);
         if now <= max {

@@ -60,21 +60,20 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Takes out of a list what whoever asks may not read.
-    pub(crate) fn retain_readable(&self, resources: &mut Vec<&Resource>) {
-        resources.retain(|resource| self.check_readable(&resource.id).is_ok());
-    }
-
     /// How many resources of a type there are.
     pub(crate) fn count(&self, kind: &str) -> usize {
         let count = self.base.index().count(kind) + self.come.count(kind);
         count.saturating_sub(self.gone.count(kind))
     }
 
-    /// The resources of a type.
-    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Resource> {
-        let kept = self.base.index().of_kind(kind).filter(|key| self.is_kept(key));
-        kept.chain(self.come.of_kind(kind)).filter_map(|key| self.get(key))
+    /// The resources of a type whose key begins with `prefix`: those there were, in order of their keys, then what the request
+    /// writes.
+    pub(crate) fn of_kind(&self, kind: &str, prefix: &str) -> Vec<&Resource> {
+        let before = self.base.index().of_kind(kind, prefix);
+        let kept = before.filter(|key| self.is_kept(key));
+        kept.chain(self.come.of_kind(kind, prefix))
+            .filter_map(|key| self.get(key))
+            .collect()
     }
 
     /// The resource with this key.
@@ -376,7 +375,7 @@ mod tests {
         }
         for kind in [NIC, SUBNET] {
             prop_assert_eq!(world.count(kind), anew.count(kind));
-            prop_assert_eq!(world.of_kind(kind).count(), anew.count(kind));
+            prop_assert_eq!(world.of_kind(kind, "/n").len(), anew.count(kind));
         }
         let prefix: IpNet = "10.0.0.0/28".parse().unwrap();
         let (first, last) = hosts(&prefix);
