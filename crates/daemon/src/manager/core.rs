@@ -7,12 +7,14 @@
 //! ```
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use arm::authorization::{AccessChange, RoleAssignment};
 use arm::{Answer, ArmError, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, Resources, Settings};
 use routeserver::Intent;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep};
 
 use super::access;
 use super::activity::Asker;
@@ -83,7 +85,7 @@ impl Core {
             settings: Settings {
                 limits: config.limits.clone(),
                 bind: config.bind.clone(),
-                logs_routes: config.route_log.is_some(),
+                route_log: config.route_log.clone(),
                 by_key: stored.settings,
                 ..Settings::default()
             },
@@ -354,11 +356,12 @@ impl Core {
         self.intent.subscribe()
     }
 
-    /// Makes intents from versions, for ever; versions that come while one is made are skipped.
+    /// Makes intents from versions, for ever; versions that come while one is made, or in the rest after it, are skipped.
     pub(crate) async fn make_intents(self: Arc<Core>) {
         let mut versions = self.version.subscribe();
         loop {
             versions.borrow_and_update();
+            let started = Instant::now();
             let core = Arc::clone(&self);
             let made =
                 tokio::task::spawn_blocking(move || core.read(|state| arm::intent(&state.resources, &state.settings)));
@@ -368,11 +371,20 @@ impl Core {
                 }
                 Err(error) => tracing::error!(%error, "no intent can be made"),
             }
+            sleep(rest_after(started.elapsed())).await;
             if versions.changed().await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// How long to rest after work on a whole intent that took so long. An intent is made and handed over whole; while writes come
+/// without end, that must not take the time that the writes need. A single change never waits, and a rest is short enough for
+/// [`keeper::IN_FORCE_PATIENCE`](super::keeper::IN_FORCE_PATIENCE).
+pub(crate) fn rest_after(work: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_millis(500);
+    (work * 3).min(LONGEST)
 }
 
 impl State {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::Control;
-use super::core::Core;
+use super::core::{Core, rest_after};
 use super::launch::Launcher;
 
 /// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long.
@@ -60,8 +60,6 @@ pub(crate) struct Keeper {
     /// `None`: somebody else starts it (tests).
     pub(crate) launcher: Option<Launcher>,
     pub(crate) core: Arc<Core>,
-    /// `[audit] routes`.
-    pub(crate) route_log: Option<String>,
 }
 
 impl Keeper {
@@ -73,7 +71,15 @@ impl Keeper {
             let intent = Arc::clone(&intents.borrow_and_update());
             let up = self.status.borrow().is_up();
             if up && self.status.borrow().acknowledged != intent.version {
+                let started = Instant::now();
                 self.push(intent).await;
+                tokio::select! {
+                    () = sleep(rest_after(started.elapsed())) => {}
+                    changed = stop.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
             }
             let pause = if up { HEALTH_INTERVAL } else { SEARCH_INTERVAL };
             tokio::select! {
@@ -164,11 +170,7 @@ impl Keeper {
         if intent.version == 0 {
             return;
         }
-        match self
-            .control
-            .put_intent(Arc::clone(&intent), self.route_log.clone())
-            .await
-        {
+        match self.control.put_intent(Arc::clone(&intent)).await {
             Ok(()) => {
                 self.status.send_modify(|status| {
                     status.acknowledged = intent.version;
