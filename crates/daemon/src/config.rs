@@ -24,6 +24,10 @@
 //! issuer = "https://login.example/v2.0"
 //! audience = "api://routewright"
 //! managed_identity = false     # anybody on this machine gets tokens of the managed identity
+//! [throttling]                 # of each principal in each subscription, 0 = no bound; Azure's are 25, 10, 10
+//! reads_per_sec = 1000
+//! writes_per_sec = 250
+//! deletes_per_sec = 250
 //! [audit]
 //! days = 90                    # the activity log goes back so far
 //! routes = "/var/log/routewright/routes.jsonl"   # route changes, of instance 0 in routes.0.jsonl
@@ -47,7 +51,17 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// More mistakes than this are not listed.
 const MAX_MISTAKES: usize = 100;
 /// What the file may have.
-const SECTIONS: [&str; 8] = ["store", "limits", "bind", "agents", "instances", "tls", "auth", "audit"];
+const SECTIONS: [&str; 9] = [
+    "store",
+    "limits",
+    "bind",
+    "agents",
+    "instances",
+    "tls",
+    "auth",
+    "throttling",
+    "audit",
+];
 
 /// What the file says, with defaults for what it doesn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +78,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
+    /// `[throttling]`.
+    pub throttling: Throttling,
     /// `[audit] days`: what is older is forgotten.
     pub audit_days: u32,
     /// `[audit] routes`: where instances log route changes.
@@ -81,6 +97,29 @@ pub struct AuthConfig {
     pub managed_identity: bool,
 }
 
+/// `[throttling]`: requests that each principal may send in each subscription; 0 is no bound. A bucket holds what comes in 10 s of
+/// reads, in 20 s of writes or deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttling {
+    /// GET and HEAD.
+    pub reads_per_sec: u32,
+    /// PUT, PATCH and POST.
+    pub writes_per_sec: u32,
+    /// DELETE.
+    pub deletes_per_sec: u32,
+}
+
+impl Default for Throttling {
+    /// More than one busy client needs, less than this server can do: Azure's (25, 10 and 10) are for a service that many share.
+    fn default() -> Throttling {
+        Throttling {
+            reads_per_sec: 1000,
+            writes_per_sec: 250,
+            deletes_per_sec: 250,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -90,6 +129,7 @@ impl Default for Config {
             silence_secs: 10,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
+            throttling: Throttling::default(),
             audit_days: 90,
             route_log: None,
         }
@@ -164,6 +204,7 @@ impl Reader<'_> {
                     "agents" => self.agents(entry, &mut config.agents_listen),
                     "tls" => self.tls(entry, &mut config),
                     "auth" => self.auth(entry, &mut config),
+                    "throttling" => self.throttling(entry, &mut config.throttling),
                     "audit" => self.audit(entry, &mut config),
                     _ => self.instances(entry, &mut config.silence_secs),
                 }
@@ -427,6 +468,8 @@ mod tests {
             listen = "127.0.0.1:9000"
             [instances]
             silence_secs = 3
+            [throttling]
+            writes_per_sec = 0
             "#,
         )
         .unwrap();
@@ -438,6 +481,11 @@ mod tests {
         );
         assert_eq!(config.agents_listen.unwrap().port(), 9000);
         assert_eq!(config.silence_secs, 3);
+        let reads_per_sec = Throttling::default().reads_per_sec;
+        assert_eq!(
+            (config.throttling.writes_per_sec, config.throttling.reads_per_sec),
+            (0, reads_per_sec)
+        );
     }
 
     #[test]
@@ -504,6 +552,13 @@ mod tests {
         check(
             "[auth]\nissuer = \"http://login.example\"\naudience = \"a\"",
             &["1:2: [auth] needs", "2:10: `auth.issuer` must be an https URL"],
+        );
+        check(
+            "[throttling]\nreads_per_sec = -1\nwrites = 1",
+            &[
+                "2:17: `throttling.reads_per_sec` must be a whole number from 0",
+                "3:1: [throttling] knows no `writes` (did you mean `writes_per_sec`?)",
+            ],
         );
         check(
             "[audit]\ndays = 0\nroutes = \"here\"\nroute = 1",

@@ -1,11 +1,11 @@
-//! `[tls]`, `[auth]` and `[audit]`: who may come in, and what is remembered of it.
+//! `[tls]`, `[auth]`, `[throttling]` and `[audit]`: who may come in, how often, and what is remembered of it.
 
 use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Config, Entry, Reader};
+use super::{Config, Entry, Reader, Throttling};
 use crate::manager::tls::is_server_name;
 
 /// Names in the certificate that we make, at most.
@@ -19,6 +19,22 @@ impl Reader<'_> {
             "key" => tls.key = self.absolute_path("tls.key", value),
             "names" => tls.names = self.server_names(value),
             name => self.unknown(key.span(), "tls", name, &["certificate", "key", "names"]),
+        }
+    }
+
+    pub(super) fn throttling(&mut self, (key, value): Entry<'_, '_>, throttling: &mut Throttling) {
+        let slot = match key.get_ref().as_ref() {
+            "reads_per_sec" => &mut throttling.reads_per_sec,
+            "writes_per_sec" => &mut throttling.writes_per_sec,
+            "deletes_per_sec" => &mut throttling.deletes_per_sec,
+            name => {
+                let allowed = ["reads_per_sec", "writes_per_sec", "deletes_per_sec"];
+                return self.unknown(key.span(), "throttling", name, &allowed);
+            }
+        };
+        let name = format!("throttling.{}", key.get_ref());
+        if let Some(number) = self.integer(&name, value, 0, 1_000_000, "requests per second, 0 means no bound") {
+            *slot = u32::try_from(number).expect("the range was checked");
         }
     }
 

@@ -4,11 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use api::control::Order;
+use routeserver::Intent;
 
 /// The intent of the life before. One that cannot be read is as good as none: the manager will send another.
-pub(super) fn load(path: &Path) -> Option<Order> {
+pub(super) fn load(path: &Path) -> Option<Arc<Intent>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -18,7 +19,7 @@ pub(super) fn load(path: &Path) -> Option<Order> {
         }
     };
     match serde_json::from_slice(&bytes) {
-        Ok(order) => Some(order),
+        Ok(intent) => Some(Arc::new(intent)),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "the kept intent makes no sense");
             None
@@ -51,9 +52,6 @@ pub(super) fn keep(path: &Path, contents: &[u8]) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use api::control::OrderRef;
-    use routeserver::Intent;
-
     use super::*;
 
     #[test]
@@ -65,14 +63,8 @@ mod tests {
                 version,
                 ..Intent::default()
             };
-            let route_log = Some("/var/log/routes.jsonl");
-            let order = OrderRef {
-                intent: &intent,
-                route_log,
-            };
-            keep(&path, &serde_json::to_vec(&order).unwrap()).unwrap();
-            let loaded = load(&path).unwrap();
-            assert_eq!((&loaded.intent, loaded.route_log.as_deref()), (&intent, route_log));
+            keep(&path, &serde_json::to_vec(&intent).unwrap()).unwrap();
+            assert_eq!(*load(&path).unwrap(), intent);
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }

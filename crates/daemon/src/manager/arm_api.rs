@@ -23,20 +23,14 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
     let links = Links::new(&incoming, &request);
     if matches!(request.method, Method::Get | Method::Head) {
         return match manager.core.get(&asker.caller, &request)? {
-            Outcome::Done { answer, .. } => {
-                let mut response = plain(manager, &links.base, answer).await?;
-                let left = HeaderValue::from_static("11999");
-                let name = "x-ms-ratelimit-remaining-subscription-reads";
-                response.headers_mut().insert(name, left);
-                Ok(response)
-            }
+            Outcome::Done { answer, .. } => plain(manager, &links.base, answer).await,
             Outcome::Ask(question, _) => {
                 let reply = ask::answer(manager, &question).await?;
                 Ok(operations::result(&reply))
             }
         };
     }
-    let mut response = match manager.core.write(asker, request).await? {
+    Ok(match manager.core.write(asker, request).await? {
         Written::Ask(question, location) => {
             let reply = ask::answer(manager, &question).await?;
             links.action(manager, &location, reply)
@@ -57,11 +51,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
             }
             response
         }
-    };
-    let left = HeaderValue::from_static("1199");
-    let name = "x-ms-ratelimit-remaining-subscription-writes";
-    response.headers_mut().insert(name, left);
-    Ok(response)
+    })
 }
 
 pub(crate) fn to_arm(incoming: &Incoming) -> Result<Request, ArmError> {

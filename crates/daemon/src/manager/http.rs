@@ -18,6 +18,7 @@ use super::asked::Asked;
 use super::connections::{ClientAddress, Way};
 use super::path::{PathError, decode};
 use super::sign_in::Caller;
+use super::throttle::{Key, Remaining, Throttled};
 use super::{Manager, access, arm_api, health, metrics, operations, own_api, sign_in};
 
 /// A longer request body is refused. A VNet with all its subnets, as clients send it back, is far smaller.
@@ -154,14 +155,40 @@ async fn answer(manager: &Arc<Manager>, mut incoming: Incoming, mut body: Body) 
             return sign_in::unauthorized(&manager.sign_in, &incoming, &problem);
         }
     };
+    // As in Azure, what is throttled is not in the activity log: a flood must not be one of writes.
+    let remaining = match throttle(manager, &caller, &incoming, &lower) {
+        Ok(remaining) => remaining,
+        Err(throttled) => return throttled_response(&throttled),
+    };
     let asker = Asker::new(caller, &incoming, need);
-    match dispatch(manager, &asker, incoming, body, &asked).await {
+    let mut response = match dispatch(manager, &asker, incoming, body, &asked).await {
         Ok(response) => response,
         Err(error) => {
             asker.refused(manager, &error).await;
             error_response(&error)
         }
+    };
+    response.headers_mut().extend(remaining.as_ref().map(Remaining::header));
+    response
+}
+
+fn throttle(
+    manager: &Manager,
+    caller: &Caller,
+    incoming: &Incoming,
+    lower: &[&str],
+) -> Result<Option<Remaining>, Throttled> {
+    match Key::of(caller, &incoming.method, lower) {
+        Some(key) => manager.throttle.take(key, Instant::now()),
+        None => Ok(None),
     }
+}
+
+fn throttled_response(throttled: &Throttled) -> Response {
+    let mut response = error_response(&throttled.error());
+    let wait = HeaderValue::from(throttled.retry_after_secs);
+    response.headers_mut().insert(header::RETRY_AFTER, wait);
+    response
 }
 
 async fn dispatch(

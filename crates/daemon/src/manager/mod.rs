@@ -30,6 +30,7 @@ mod serve;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+mod throttle;
 pub mod tls;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use keeper::Status;
 use metrics::Metrics;
 use operations::Results;
 use sign_in::SignIn;
+use throttle::Throttle;
 
 pub use serve::{ServeError, ServeOptions, check, run};
 
@@ -57,6 +59,7 @@ struct Manager {
     results: Results,
     metrics: Metrics,
     sign_in: SignIn,
+    throttle: Throttle,
     refusals: activity::Refusals,
     /// What clients of https need to know, if they are served.
     published: Option<serve::Published>,

@@ -18,6 +18,7 @@ use super::keeper::{Keeper, Status};
 use super::launch::{Launch, Launcher};
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
+use super::throttle::Throttle;
 use super::tls::{Tls, TlsError};
 use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
@@ -193,7 +194,6 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             status,
             launcher: Some(launcher),
             core: Arc::clone(&core),
-            route_log: config.route_log.clone(),
         };
         keepers.spawn(keeper.run(stopping.clone()));
     }
@@ -206,6 +206,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         results: Results::default(),
         metrics: Metrics::default(),
         sign_in: SignIn::new(keys, super::DEV_TENANT, &config.auth, options.dev),
+        throttle: Throttle::new(config.throttling),
         refusals: activity::Refusals::default(),
         published: announced.tls.clone(),
         dev: options.dev,

@@ -1,9 +1,16 @@
 //! Headers that clients follow or tell support people (az §4.3).
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use serde_json::json;
 
+use super::world::principals::signed_in;
 use super::world::{Answer, GROUP, World, hub};
+use crate::config::Config;
+use crate::store::SqliteStore;
+
+const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000001";
 
 /// A read, or with a tag a write, with these headers.
 async fn send(world: &World, tag: Option<&str>, headers: &[(&str, &str)]) -> Answer {
@@ -64,12 +71,41 @@ async fn every_answer_has_its_id_and_the_clients_correlation() {
 }
 
 #[tokio::test]
-async fn reads_and_writes_tell_how_many_are_left_as_azures_do() {
-    let world = world().await;
-    let written = send(&world, Some("a"), &[]).await;
-    assert_eq!(written.header("x-ms-ratelimit-remaining-subscription-writes"), "1199");
-    let read = send(&world, None, &[]).await;
-    assert_eq!(read.header("x-ms-ratelimit-remaining-subscription-reads"), "11999");
+async fn whoever_asks_more_than_the_bound_is_told_when_to_come_back_and_others_are_answered() {
+    let mut config = Config::default();
+    config.throttling.writes_per_sec = 1;
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
+    let world = World::over(store, &config).await;
+    world.put(GROUP, json!({"location": "westeurope"})).await;
+    let greedy = signed_in(&world, "Owner", SUBSCRIPTION).await;
+    let other = signed_in(&world, "Owner", SUBSCRIPTION).await;
+    let path = format!("{GROUP}/providers/Microsoft.Network/routeTables/t?api-version=2022-01-01");
+    let body = json!({"location": "westeurope"}).to_string();
+    let mut left = Vec::new();
+    let refused = loop {
+        let answer = world.over_tls("PUT", &path, Some(&greedy), &body).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        assert!(answer.status < 300, "{}", answer.text);
+        let told = answer.header("x-ms-ratelimit-remaining-subscription-writes");
+        left.push(told.parse::<u64>().unwrap());
+        assert!(left.len() < 10_000, "nobody is held back");
+    };
+    assert_eq!(left.first(), Some(&19), "a bucket holds what comes in 20 s");
+    assert_eq!(left.last(), Some(&0));
+    assert_eq!(refused.code(), "SubscriptionRequestsThrottled");
+    assert_eq!(refused.header("retry-after"), "1");
+    let read = world.over_tls("GET", &path, Some(&greedy), "").await;
+    assert_eq!(read.status, 200);
+    assert!(!read.header("x-ms-ratelimit-remaining-subscription-reads").is_empty());
+    let another = world.over_tls("PUT", &path, Some(&other), &body).await;
+    assert_eq!(another.status, 200, "{}", another.text);
+    let administrator = send(&world, Some("a"), &[]).await;
+    assert_eq!(administrator.status, 200);
+    let name = "x-ms-ratelimit-remaining-subscription-writes";
+    assert!(!administrator.headers.contains_key(name), "nothing is counted");
 }
 
 #[tokio::test]

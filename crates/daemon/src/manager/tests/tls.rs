@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::http::{Trust, client};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::world::{PATIENCE, World};
+use super::world::principals::{encoded, form, service_principal};
+use super::world::{GROUP, PATIENCE, World, hub};
+use crate::manager::DEV_TENANT;
 use crate::manager::connections::Listening;
 use crate::manager::tls::{Tls, TlsConfig};
 
@@ -95,6 +98,207 @@ async fn a_client_that_never_finishes_its_headers_is_sent_away() {
         let _ = stream.read_to_end(&mut answer).await;
     }
     door.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_finishes_its_body_is_told_so() {
+    let world = World::new().await;
+    let door = Door::open_plain(&world).await;
+    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let begun =
+        format!("PUT {GROUP}?api-version=2022-01-01 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{{");
+    stream.write_all(begun.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("\"code\":\"RequestTimeout\""), "{answer}");
+    drop(stream);
+    door.close().await;
+}
+
+/// Each of these is tested by itself elsewhere, without a socket; here all of them come in as strangers' do.
+#[tokio::test]
+async fn whatever_is_wrong_with_a_request_is_an_arm_error_at_the_real_listener() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let data = tempfile::tempdir().unwrap();
+    let door = Door::open(&world, data.path(), TlsConfig::default()).await;
+    let stranger = Stranger::new(&door, data.path());
+    let owner = stranger.sign_in(service_principal(&world, "Owner").await).await;
+    let reader = stranger.sign_in(service_principal(&world, "Reader").await).await;
+    let changed = |name: &str, value: Value| {
+        let mut claims: Value = jsonwebtoken::dangerous::insecure_decode_claims(&owner).unwrap();
+        claims[name] = value;
+        world.manager.sign_in.sign_for_test(&claims)
+    };
+    let group = format!("{GROUP}?api-version=2022-01-01");
+    let peer = format!("{}?api-version=2022-01-01", hub("/bgpConnections/x"));
+    let huge = " ".repeat((4 << 20) + 1);
+    for (what, token, method, path, body, status, code) in [
+        ("no token", "", "GET", group.as_str(), "", 401, "AuthenticationFailed"),
+        (
+            "a bad token",
+            "garbage",
+            "GET",
+            &group,
+            "",
+            401,
+            "InvalidAuthenticationToken",
+        ),
+        (
+            "an expired one",
+            &changed("exp", json!(1)),
+            "GET",
+            &group,
+            "",
+            401,
+            "ExpiredAuthenticationToken",
+        ),
+        (
+            "of another audience",
+            &changed("aud", json!("https://other.example")),
+            "GET",
+            &group,
+            "",
+            401,
+            "InvalidAuthenticationTokenAudience",
+        ),
+        ("no role", &reader, "PUT", &peer, "{}", 403, "AuthorizationFailed"),
+        (
+            "malformed JSON",
+            &owner,
+            "PUT",
+            &peer,
+            "{\"properties\": ",
+            400,
+            "InvalidRequestContent",
+        ),
+        (
+            "a huge body",
+            &owner,
+            "PUT",
+            &peer,
+            &huge,
+            413,
+            "RequestContentTooLarge",
+        ),
+        (
+            "an encoded slash",
+            &owner,
+            "GET",
+            "/subscriptions/a%2Fb",
+            "",
+            400,
+            "InvalidRequestUri",
+        ),
+        (
+            "an empty name",
+            &owner,
+            "GET",
+            "/subscriptions//b",
+            "",
+            400,
+            "InvalidRequestUri",
+        ),
+        (
+            "a NUL",
+            &owner,
+            "GET",
+            "/subscriptions/a%00b",
+            "",
+            400,
+            "InvalidRequestUri",
+        ),
+        (
+            "no UTF-8",
+            &owner,
+            "GET",
+            "/subscriptions/%ff%fe",
+            "",
+            400,
+            "InvalidRequestUri",
+        ),
+        (
+            "no api-version",
+            &owner,
+            "GET",
+            GROUP,
+            "",
+            400,
+            "MissingApiVersionParameter",
+        ),
+    ] {
+        let answer = stranger.ask(token, method, path, body).await;
+        let told: Value =
+            serde_json::from_str(&answer.1).unwrap_or_else(|error| panic!("{what}: {error}: {}", answer.1));
+        assert_eq!(
+            (answer.0, told["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{what}"
+        );
+        assert!(
+            told["error"]["message"].as_str().is_some_and(|text| !text.is_empty()),
+            "{what}"
+        );
+    }
+    // And it still answers whoever asks as one should.
+    assert_eq!(stranger.ask(&owner, "GET", &group, "").await.0, 200);
+    door.close().await;
+
+    let door = Door::open_plain(&world).await;
+    for path in [
+        "/subscriptions/../metrics",
+        "/subscriptions/%2e%2e/metrics",
+        "/./metrics",
+    ] {
+        let answer = door
+            .raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
+    }
+    door.close().await;
+}
+
+/// Somebody on another machine who trusts our authority.
+struct Stranger {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Stranger {
+    fn new(door: &Door, data: &std::path::Path) -> Stranger {
+        let authority = std::fs::read(data.join("ca.pem")).unwrap();
+        Stranger {
+            client: client(Trust::Only(&authority)).unwrap().build().unwrap(),
+            url: format!("https://localhost:{}", door.address.port()),
+        }
+    }
+
+    /// Status and body of the answer.
+    async fn ask(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.body(body.to_owned()).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    async fn sign_in(&self, (client_id, secret): (String, String)) -> String {
+        let mut form = form(&client_id, &secret);
+        form.retain(|(name, _)| *name != "scope");
+        let scope = format!("{}/.default", self.url);
+        form.push(("scope", scope));
+        let path = format!("{}/{DEV_TENANT}/oauth2/v2.0/token", self.url);
+        let answer = self.client.post(path).body(encoded(&form)).send().await.unwrap();
+        let told: Value = answer.json().await.unwrap();
+        told["access_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{told}"))
+            .to_owned()
+    }
 }
 
 /// A listener over a world's manager.

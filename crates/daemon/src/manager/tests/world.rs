@@ -24,6 +24,7 @@ use crate::manager::core::Core;
 use crate::manager::keeper::{Keeper, Status};
 use crate::manager::sign_in::SignIn;
 use crate::manager::sign_in::keys::Keys;
+use crate::manager::throttle::Throttle;
 use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, access, activity, http as door};
 use crate::store::SqliteStore;
 
@@ -80,7 +81,6 @@ impl World {
                 status,
                 launcher: None,
                 core: Arc::clone(&core),
-                route_log: config.route_log.clone(),
             };
             tasks.push(tokio::spawn(keeper.run(stopping.clone())));
         }
@@ -90,6 +90,7 @@ impl World {
             results: Results::default(),
             metrics: Metrics::default(),
             sign_in: SignIn::new(keys(), DEV_TENANT, &config.auth, true),
+            throttle: Throttle::new(config.throttling),
             refusals: activity::Refusals::default(),
             published: None,
             dev: true,
@@ -271,7 +272,7 @@ impl Fake {
 }
 
 impl Control for Fake {
-    fn put_intent(&self, intent: Arc<Intent>, _route_log: Option<String>) -> Asked<'_, ()> {
+    fn put_intent(&self, intent: Arc<Intent>) -> Asked<'_, ()> {
         if self.keeps_nothing.load(Ordering::Relaxed) {
             let reason = "the intent cannot be kept: No such file or directory".to_owned();
             return std::future::ready(Err(ControlError::Refused { status: 507, reason })).boxed();
