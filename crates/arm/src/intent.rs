@@ -38,7 +38,7 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
         virtual_networks: of_kind(types::VIRTUAL_NETWORK)
             .map(|network| virtual_network(resources, network, &nics))
             .collect(),
-        route_log: settings.route_log.clone(),
+        logs_routes: settings.logs_routes,
     }
 }
 

@@ -55,8 +55,8 @@ pub struct Settings {
     pub subscriptions: Vec<String>,
     /// The tenant's GUID; empty: [`DEV_TENANT`].
     pub tenant: String,
-    /// `[audit] routes`: the file that route changes are logged to.
-    pub route_log: Option<String>,
+    /// `[audit] routes`: whether route changes are logged.
+    pub logs_routes: bool,
 }
 
 /// The subscription there is when none is configured.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::control::{
-    AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, PeersQuery, Problem, ResetQuery, RoutesQuery,
+    AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, ResetQuery, RoutesQuery,
 };
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
-use routeserver::{Input, Intent};
+use routeserver::Input;
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
@@ -84,19 +84,19 @@ impl From<Leaving> for Refusal {
 
 /// Kept on disk before it is followed: what was answered with 204 outlives this process.
 async fn put_intent(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
-    let intent: Intent = serde_json::from_slice(&body)
-        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not an intent: {error}")))?;
+    let order: Order = serde_json::from_slice(&body)
+        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not an order: {error}")))?;
     let _one_at_a_time = control.keeping.lock().await;
     let followed = control.owner.ask(|instance, _| instance.intent_version()).await?;
-    if intent.version < followed {
+    if order.intent.version < followed {
         let text = format!(
             "version {} is older than {followed}, which is followed here",
-            intent.version
+            order.intent.version
         );
         return Err(Refusal(StatusCode::CONFLICT, text));
     }
     keep(&control.intent_path, body).await?;
-    control.owner.input(Input::Intent(Arc::new(intent))).await;
+    control.owner.order(order).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

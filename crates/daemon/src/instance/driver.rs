@@ -1,7 +1,9 @@
 //! The one task that owns the state machine: takes what has happened, lets it decide, carries out what it wants.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::control::Order;
 use routeserver::instance::Output;
 use routeserver::{Input, Instance};
 use tokio::time::{sleep_until, timeout};
@@ -102,6 +104,10 @@ impl Driver {
             Happening::Listen(event) => Some(self.peers.listen(event)),
             Happening::Dialled { peer, result } => Some(self.peers.dialled(peer, result)),
             Happening::Agent(event) => self.agents.happened(event),
+            Happening::Order(Order { intent, route_log }) => {
+                RouteLog::follow(&mut self.route_log, route_log.as_deref(), self.index);
+                Some(Input::Intent(Arc::new(intent)))
+            }
             Happening::Input(input) => Some(input),
             Happening::Ask(question) => {
                 question(&self.instance, now);
@@ -109,19 +115,10 @@ impl Driver {
             }
         };
         if let Some(input) = input {
-            self.log_input(&input);
-            self.instance.handle(now, input);
-        }
-    }
-
-    fn log_input(&mut self, input: &Input) {
-        match input {
-            Input::Intent(intent) => RouteLog::follow(&mut self.route_log, intent.route_log.as_deref(), self.index),
-            input => {
-                if let Some(log) = &mut self.route_log {
-                    log.heard(input);
-                }
+            if let Some(log) = &mut self.route_log {
+                log.heard(&input);
             }
+            self.instance.handle(now, input);
         }
     }
 

@@ -13,6 +13,7 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use api::control::Order;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, future};
 use routeserver::instance::PeerKey;
@@ -47,6 +48,7 @@ pub(super) enum Happening {
         result: Result<TcpStream, SocketError>,
     },
     Agent(AgentEvent),
+    Order(Order),
     Input(Input),
     Ask(Ask),
 }
@@ -89,6 +91,11 @@ impl Owner {
     /// An input, as it is. When the driver has ended there is nothing left to tell.
     pub(super) async fn input(&self, input: Input) {
         let _ = self.tell(Happening::Input(input)).await;
+    }
+
+    /// What the manager wants.
+    pub(super) async fn order(&self, order: Order) {
+        let _ = self.tell(Happening::Order(order)).await;
     }
 
     /// Asks the state machine.

@@ -4,12 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use routeserver::Intent;
+use api::control::Order;
 
 /// The intent of the life before. One that cannot be read is as good as none: the manager will send another.
-pub(super) fn load(path: &Path) -> Option<Arc<Intent>> {
+pub(super) fn load(path: &Path) -> Option<Order> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -19,7 +18,7 @@ pub(super) fn load(path: &Path) -> Option<Arc<Intent>> {
         }
     };
     match serde_json::from_slice(&bytes) {
-        Ok(intent) => Some(Arc::new(intent)),
+        Ok(order) => Some(order),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "the kept intent makes no sense");
             None
@@ -52,6 +51,9 @@ pub(super) fn keep(path: &Path, contents: &[u8]) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use api::control::OrderRef;
+    use routeserver::Intent;
+
     use super::*;
 
     #[test]
@@ -63,8 +65,14 @@ mod tests {
                 version,
                 ..Intent::default()
             };
-            keep(&path, &serde_json::to_vec(&intent).unwrap()).unwrap();
-            assert_eq!(*load(&path).unwrap(), intent);
+            let route_log = Some("/var/log/routes.jsonl");
+            let order = OrderRef {
+                intent: &intent,
+                route_log,
+            };
+            keep(&path, &serde_json::to_vec(&order).unwrap()).unwrap();
+            let loaded = load(&path).unwrap();
+            assert_eq!((&loaded.intent, loaded.route_log.as_deref()), (&intent, route_log));
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }

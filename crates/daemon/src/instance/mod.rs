@@ -92,7 +92,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let mut terminate = Terminate::new(options.die_with_parent)?;
     descriptors::raise_limit();
     let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
-    let intent = intent_file::load(&files.intent);
+    let kept = intent_file::load(&files.intent);
     let epoch = epoch();
     let (owner, inbox) = events::inbox();
 
@@ -114,9 +114,10 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
 
     let instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
     let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox);
-    if let Some(intent) = intent {
-        tracing::info!(version = intent.version, "following the intent of the life before");
-        owner.input(routeserver::Input::Intent(intent)).await;
+    if let Some(order) = kept {
+        let version = order.intent.version;
+        tracing::info!(version, "following the intent of the life before");
+        owner.order(order).await;
     }
     tracing::info!(instance = options.index, epoch, "instance started");
 

@@ -65,7 +65,7 @@ struct Chunk {
 }
 
 impl RouteLog {
-    /// Makes the log follow what the intent says.
+    /// Makes the log follow what the manager says.
     pub(super) fn follow(log: &mut Option<RouteLog>, wanted: Option<&str>, instance: usize) {
         if log.as_ref().map(|log| log.path.as_str()) == wanted {
             return;

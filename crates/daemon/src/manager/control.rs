@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use api::control::{ControlClient, ControlError};
+use api::control::{ControlClient, ControlError, OrderRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use routeserver::Intent;
@@ -23,8 +23,9 @@ pub enum RoutesOf {
 
 /// One instance process, seen from the manager.
 pub trait Control: Debug + Send + Sync {
-    /// Replaces what the instance is to do; an answer means that it has taken it on.
-    fn put_intent(&self, intent: Arc<Intent>) -> Asked<'_, ()>;
+    /// Replaces what the instance is to do; an answer means that it has taken it on. Route changes are logged to
+    /// the file `route_log`, if there is one.
+    fn put_intent(&self, intent: Arc<Intent>, route_log: Option<String>) -> Asked<'_, ()>;
     /// Its own account of itself.
     fn health(&self) -> Asked<'_, InstanceReport>;
     /// Peers, of one route server only if given (lower case).
@@ -46,8 +47,15 @@ pub trait Control: Debug + Send + Sync {
 }
 
 impl Control for ControlClient {
-    fn put_intent(&self, intent: Arc<Intent>) -> Asked<'_, ()> {
-        async move { ControlClient::put_intent(self, &intent).await }.boxed()
+    fn put_intent(&self, intent: Arc<Intent>, route_log: Option<String>) -> Asked<'_, ()> {
+        async move {
+            let order = OrderRef {
+                intent: &intent,
+                route_log: route_log.as_deref(),
+            };
+            ControlClient::put_intent(self, order).await
+        }
+        .boxed()
     }
 
     fn health(&self) -> Asked<'_, InstanceReport> {

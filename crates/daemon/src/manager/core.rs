@@ -85,7 +85,7 @@ impl Core {
             settings: Settings {
                 limits: config.limits.clone(),
                 bind: config.bind.clone(),
-                route_log: config.route_log.clone(),
+                logs_routes: config.route_log.is_some(),
                 by_key: stored.settings,
                 ..Settings::default()
             },

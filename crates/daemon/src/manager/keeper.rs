@@ -60,6 +60,8 @@ pub(crate) struct Keeper {
     /// `None`: somebody else starts it (tests).
     pub(crate) launcher: Option<Launcher>,
     pub(crate) core: Arc<Core>,
+    /// `[audit] routes`.
+    pub(crate) route_log: Option<String>,
 }
 
 impl Keeper {
@@ -170,7 +172,11 @@ impl Keeper {
         if intent.version == 0 {
             return;
         }
-        match self.control.put_intent(Arc::clone(&intent)).await {
+        match self
+            .control
+            .put_intent(Arc::clone(&intent), self.route_log.clone())
+            .await
+        {
             Ok(()) => {
                 self.status.send_modify(|status| {
                     status.acknowledged = intent.version;

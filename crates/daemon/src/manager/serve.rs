@@ -194,6 +194,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             status,
             launcher: Some(launcher),
             core: Arc::clone(&core),
+            route_log: config.route_log.clone(),
         };
         keepers.spawn(keeper.run(stopping.clone()));
     }

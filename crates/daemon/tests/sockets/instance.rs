@@ -5,7 +5,7 @@ use std::path::Path;
 
 use api::agent::routes_client::RoutesClient;
 use api::agent::{FromAgent, Hello, ToAgent, from_agent, to_agent};
-use api::control::{ControlClient, ControlError, agents_path, socket_path};
+use api::control::{ControlClient, ControlError, OrderRef, agents_path, socket_path};
 use bgp::{Asn, IpNet};
 use routeserver::Intent;
 use routeserver::intent::{NicIntent, PeerIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
@@ -72,7 +72,7 @@ fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
         route_table: None,
     };
     Intent {
-        route_log: None,
+        logs_routes: false,
         version,
         route_servers: vec![RouteServerIntent {
             id: "rs1".into(),
@@ -130,13 +130,18 @@ impl World {
         world
     }
 
+    async fn put(&self, intent: &Intent) -> Result<(), ControlError> {
+        let route_log = None;
+        self.control.put_intent(OrderRef { intent, route_log }).await
+    }
+
     async fn answers(&self) {
         until("the instance answers", || async { self.control.health().await.is_ok() }).await;
     }
 
     async fn with(intent: Intent) -> World {
         let world = World::start().await;
-        world.control.put_intent(&intent).await.unwrap();
+        world.put(&intent).await.unwrap();
         let listening = || async {
             world
                 .control
@@ -321,10 +326,10 @@ fn sigterm_says_farewell_to_peers() {
 fn an_older_intent_is_refused() {
     with_addresses(ADDRESSES, || async {
         let world = World::with(intent(5, vec![])).await;
-        let refused = world.control.put_intent(&intent(4, vec![])).await;
+        let refused = world.put(&intent(4, vec![])).await;
         assert_eq!(refused, Err(ControlError::NewerIntent));
-        assert_eq!(world.control.put_intent(&intent(5, vec![])).await, Ok(()));
-        assert_eq!(world.control.put_intent(&intent(6, vec![])).await, Ok(()));
+        assert_eq!(world.put(&intent(5, vec![])).await, Ok(()));
+        assert_eq!(world.put(&intent(6, vec![])).await, Ok(()));
         assert_eq!(world.control.health().await.unwrap().intent_version, 6);
     });
 }
@@ -352,11 +357,7 @@ fn what_is_asked_about_strangers_is_not_found() {
 fn a_missing_address_is_told_and_taken_when_it_comes() {
     with_addresses(&[NVA1], || async {
         let world = World::start().await;
-        world
-            .control
-            .put_intent(&intent(1, vec![peer("nva1", NVA1, 65001)]))
-            .await
-            .unwrap();
+        world.put(&intent(1, vec![peer("nva1", NVA1, 65001)])).await.unwrap();
         let problems = || async { world.control.health().await.unwrap().address_problems };
         until("the problem is told", || async {
             problems().await == [("rs1".to_owned(), "address not present: 10.1.1.4".to_owned())]
@@ -621,8 +622,14 @@ fn the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_miss
     with_addresses(ADDRESSES, || async {
         let log = disk.path().join("routes.jsonl");
         let mut intent = intent(1, vec![peer("nva1", NVA1, 65001)]);
-        intent.route_log = Some(log.display().to_string());
-        let world = World::with(intent).await;
+        intent.logs_routes = true;
+        let world = World::start().await;
+        let path = log.display().to_string();
+        let order = OrderRef {
+            intent: &intent,
+            route_log: Some(&path),
+        };
+        world.control.put_intent(order).await.unwrap();
         let nva = Nva::start(NVA1, 65001, OURS, None);
         world.established(1).await;
         let lines = || {

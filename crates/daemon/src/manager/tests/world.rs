@@ -81,6 +81,7 @@ impl World {
                 status,
                 launcher: None,
                 core: Arc::clone(&core),
+                route_log: config.route_log.clone(),
             };
             tasks.push(tokio::spawn(keeper.run(stopping.clone())));
         }
@@ -272,7 +273,7 @@ impl Fake {
 }
 
 impl Control for Fake {
-    fn put_intent(&self, intent: Arc<Intent>) -> Asked<'_, ()> {
+    fn put_intent(&self, intent: Arc<Intent>, _route_log: Option<String>) -> Asked<'_, ()> {
         if self.keeps_nothing.load(Ordering::Relaxed) {
             let reason = "the intent cannot be kept: No such file or directory".to_owned();
             return std::future::ready(Err(ControlError::Refused { status: 507, reason })).boxed();
