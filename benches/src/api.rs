@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -15,8 +14,8 @@ pub(crate) const LOCATION: &str = "westeurope";
 /// The address of the one NIC that [`Api::add_nic`] makes.
 pub(crate) const NIC_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 5);
 
-/// NICs are created by so many writers at a time.
-const WRITERS: u32 = 8;
+/// So many NICs are made by one deployment: Azure's bound on a template's resources.
+const NICS_AT_ONCE: usize = 800;
 
 /// A manager's API.
 pub(crate) struct Api {
@@ -82,30 +81,20 @@ impl Api {
 
     /// So many NICs in the NVAs' subnet, behind the addresses of the NVAs; their ids, as agents say them.
     pub(crate) fn add_nics(&self, count: u32) -> Result<Vec<String>> {
-        let made: Result<Vec<Vec<String>>> = thread::scope(|scope| {
-            let writers: Vec<_> = (0..WRITERS)
-                .map(|first| {
-                    scope.spawn(move || {
-                        (first..count)
-                            .step_by(WRITERS as usize)
-                            .map(|n| self.add_nth_nic(n))
-                            .collect()
-                    })
-                })
-                .collect();
-            writers
-                .into_iter()
-                .map(|writer| writer.join().unwrap_or_else(|_| bail!("a writer died")))
-                .collect()
-        });
-        Ok(made?.concat())
-    }
-
-    fn add_nth_nic(&self, n: u32) -> Result<String> {
-        let id = network(&format!("networkInterfaces/vm{n}"));
-        let address = Ipv4Addr::from(u32::from_be_bytes([10, 9, 16, 0]) + n);
-        self.put(&id, &nic(address))?;
-        Ok(id.to_lowercase())
+        let numbers: Vec<u32> = (0..count).collect();
+        for (part, numbers) in numbers.chunks(NICS_AT_ONCE).enumerate() {
+            let resources: Vec<Value> = numbers.iter().map(|n| nth_nic(*n)).collect();
+            let template = json!({
+                "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+                "contentVersion": "1.0.0.0", "resources": resources });
+            let deployment = format!("{GROUP}/providers/Microsoft.Resources/deployments/nics{part}");
+            self.put(
+                &deployment,
+                &json!({ "properties": { "mode": "Incremental", "template": template } }),
+            )?;
+        }
+        let id = |n| network(&format!("networkInterfaces/vm{n}")).to_lowercase();
+        Ok(numbers.into_iter().map(id).collect())
     }
 
     /// Where agents reach the instances.
@@ -145,6 +134,15 @@ impl Api {
 /// A network resource in the bench's group.
 pub(crate) fn network(resource: &str) -> String {
     format!("{GROUP}/providers/Microsoft.Network/{resource}")
+}
+
+/// One of many, as a template says it.
+fn nth_nic(n: u32) -> Value {
+    let mut resource = nic(Ipv4Addr::from(u32::from_be_bytes([10, 9, 16, 0]) + n));
+    resource["type"] = "Microsoft.Network/networkInterfaces".into();
+    resource["apiVersion"] = "2024-05-01".into();
+    resource["name"] = format!("vm{n}").into();
+    resource
 }
 
 fn nic(address: Ipv4Addr) -> Value {

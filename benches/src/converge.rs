@@ -30,6 +30,9 @@ const REST: Duration = Duration::from_millis(500);
 /// A speaker that does not converge within the patience there is gets so many tries with a tenth of the prefixes each time.
 const SMALLER_TRIES: u32 = 2;
 
+/// The share of the patience that each of these tries gets.
+const SMALLER_SHARE: u32 = 3;
+
 /// The share of the machine's memory that a speaker may take. One that takes more is given up before it takes down what else runs.
 const MEMORY_SHARE: f64 = 0.5;
 
@@ -77,7 +80,10 @@ fn of_speaker(mut plan: Plan, kind: Kind) -> Vec<Outcome> {
         let converged = outcome.get(Figure::ConvergedSecs).is_some();
         outcomes.push(outcome);
         match plan.workload.tenth() {
-            Some(smaller) if !converged && plan.depth == Depth::AllSteps => plan.workload = smaller,
+            Some(smaller) if !converged && plan.depth == Depth::AllSteps => {
+                plan.workload = smaller;
+                plan.patience /= SMALLER_SHARE;
+            }
             _ => break,
         }
     }

@@ -1,11 +1,11 @@
-//! How cost grows with the work: convergence and memory against prefixes and against peers. Agents grow in a scenario of their own; all
-//! three end up in plots.
+//! How cost grows with the work, as plots: convergence and memory against prefixes and against peers, changes and memory against agents.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::agents;
 use crate::converge::{self, Depth, Plan};
 use crate::outcome::Figure::{self, ChangeP50Ms, ConvergedSecs, RssMib};
 use crate::outcome::{Outcome, Scenario, Size};
@@ -21,11 +21,16 @@ const PEERS: u32 = 8;
 const PEER_COUNTS: [u32; 8] = [2, 5, 10, 20, 50, 100, 200, 500];
 const SHARED_PREFIXES: u32 = 20_000;
 
+/// Agents that all follow a table of [`AGENT_ROUTES`], which changes so often.
+const AGENT_COUNTS: [u32; 6] = [10, 50, 200, 1_000, 2_000, 4_000];
+const AGENT_CHANGES: u32 = 20;
+
 /// What grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Over {
     Prefixes,
     Peers,
+    Agents,
 }
 
 /// The series asked for, each speaker until the first size that it does not finish in time. `keep` gets each point as it is measured.
@@ -37,11 +42,17 @@ pub(crate) fn run(
 ) -> Result<()> {
     let prefixes = PREFIXES.map(|prefixes| (Scenario::GrowPrefixes, Shape::Overlap, PEERS, prefixes));
     let peers = PEER_COUNTS.map(|peers| (Scenario::GrowPeers, Shape::FanOut, peers, SHARED_PREFIXES / peers));
+    if over.contains(&Over::Agents) {
+        for agents in AGENT_COUNTS {
+            keep(&agents::run(&[agents], AGENT_ROUTES as u32, AGENT_CHANGES))?;
+        }
+    }
     for kind in kinds {
         for over in over {
             let series = match over {
                 Over::Prefixes => prefixes,
                 Over::Peers => peers,
+                Over::Agents => continue,
             };
             for (scenario, shape, peers, prefixes) in series {
                 let plan = Plan {

@@ -92,9 +92,9 @@ enum Command {
     Api,
     /// `lab up`, reference scenario.
     Lab,
-    /// Convergence and memory as prefixes and peers become more; draws plots.
+    /// Convergence and memory as prefixes, peers and agents become more; draws plots.
     Grow {
-        /// Only these series; both by default.
+        /// Only these series; all by default.
         #[arg(long, value_delimiter = ',')]
         over: Vec<Over>,
         /// Only these speakers.
@@ -145,7 +145,8 @@ struct Convergence {
     patience: u64,
 }
 
-const PATIENCE_SECS: u64 = 90;
+/// With it all scenarios and speakers together take some 20 minutes.
+const PATIENCE_SECS: u64 = 60;
 const GROW_PATIENCE_SECS: u64 = 30;
 const KERNEL_ROUTES: u32 = 10_000;
 const KERNEL_PROBES: u32 = 300;

@@ -43,17 +43,25 @@ pub(crate) struct Holding {
 /// Who should be best for each prefix and with which path, for all receivers.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    all_live: Vec<u32>,
-    without_0: Vec<u32>,
+    /// By prefix.
+    best: Vec<Best>,
     /// By peer.
     paths: Vec<Paths>,
 }
 
+/// The peers that a prefix should be held through; together, since a receiver looks at both for each route.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    all_live: u32,
+    without_0: u32,
+}
+
 impl Expected {
     pub(crate) fn of(workload: Workload) -> Expected {
+        let winners = workload.winners(None).into_iter().zip(workload.winners(Some(0)));
+        let best = winners.map(|(all_live, without_0)| Best { all_live, without_0 });
         Expected {
-            all_live: workload.winners(None),
-            without_0: workload.winners(Some(0)),
+            best: best.collect(),
             paths: (0..workload.peers).map(|peer| workload.paths(peer)).collect(),
         }
     }
@@ -63,7 +71,7 @@ impl Expected {
         let known = |told: &Told| {
             let paths = self.paths.get(told.peer as usize)?;
             // What is beyond the table has a path of its own.
-            let beyond = number as usize >= self.all_live.len();
+            let beyond = number as usize >= self.best.len();
             Some(beyond || paths.to(number) == Some(told.path))
         };
         told.filter(|told| known(told) == Some(true))
@@ -197,7 +205,7 @@ impl Receiver {
         Receiver {
             session,
             holding,
-            table: vec![NOBODY; expected.all_live.len()],
+            table: vec![NOBODY; expected.best.len()],
             expected,
             own,
             counts: Counts::default(),
@@ -286,8 +294,11 @@ impl Receiver {
             return;
         }
         let before = std::mem::replace(&mut self.table[index], through);
+        if before == through {
+            return;
+        }
         let right = |held: u32, expected: u32| u32::from(held != NOBODY && held == expected && expected != self.own);
-        let (all_live, without_0) = (self.expected.all_live[index], self.expected.without_0[index]);
+        let Best { all_live, without_0 } = self.expected.best[index];
         let counts = &mut self.counts;
         counts.right = counts.right + right(through, all_live) - right(before, all_live);
         counts.right_without_0 = counts.right_without_0 + right(through, without_0) - right(before, without_0);

@@ -1,7 +1,7 @@
 //! Running cargo, step by step, loudly when something fails and quietly otherwise.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -39,7 +39,8 @@ pub(crate) fn test(quick: bool, strict: bool) -> Result<()> {
             beside.spawn(packages::install_clients);
         }
         check()?;
-        step("build", || cargo(&["build", "--quiet", "--workspace", "--bins"]))
+        step("build", || cargo(&["build", "--quiet", "--workspace", "--bins"]))?;
+        step("benchmarks", benchmarks)
     })?;
     let mut tally = Tally::default();
     let outcome = step("tests", || tests(quick, &mut tally));
@@ -52,6 +53,31 @@ pub(crate) fn test(quick: bool, strict: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the micro-benchmarks measure, in their names.
+const BENCHMARKED: [&str; 4] = ["decode", "intern", "decide", "encode"];
+
+/// Builds the micro-benchmarks, with the profile of the tests, and lets them say which they are.
+fn benchmarks() -> Result<()> {
+    let packages = ["--package", "routewright-bgp", "--package", "routewright-rib"];
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--bench", "*"])
+        .args(packages)
+        .args(["--", "--list"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the benchmarks do not build: {}", output.status);
+    }
+    missing(&String::from_utf8_lossy(&output.stdout)).map_or(Ok(()), |name| bail!("no benchmark measures {name}"))
+}
+
+fn missing(listed: &str) -> Option<&'static str> {
+    BENCHMARKED
+        .into_iter()
+        .find(|name| !listed.lines().any(|line| line.contains(name)))
 }
 
 fn tests(quick: bool, tally: &mut Tally) -> Result<()> {
@@ -113,4 +139,17 @@ fn cargo(arguments: &[&str]) -> Result<()> {
         bail!("cargo {} ended with {status}", arguments.join(" "));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_benchmark_that_is_gone_is_missed() {
+        let listed =
+            "50,000 prefixes/decode, 100 sets: benchmark\nexport and encode: benchmark\nintern and store: benchmark\n";
+        assert_eq!(missing(listed), Some("decide"));
+        assert_eq!(missing(&format!("{listed}decide: benchmark\n")), None);
+    }
 }

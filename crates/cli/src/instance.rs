@@ -36,6 +36,7 @@ pub(crate) fn run(args: InstanceArgs) -> anyhow::Result<ExitCode> {
         agent_listen: args.agent_listen,
         silence_secs: args.silence_secs,
         die_with_parent: args.die_with_parent,
+        give_back_memory: crate::memory::give_back,
     }))??;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ mod client;
 mod declare;
 mod instance;
 mod lab;
+mod memory;
 mod output;
 mod own;
 mod resource;

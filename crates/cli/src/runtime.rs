@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(crate::memory::before_sleep)
         .build()
         .context("the asynchronous runtime does not start")?;
     Ok(runtime.block_on(future))

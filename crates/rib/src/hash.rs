@@ -2,7 +2,7 @@
 //! one place and make every look-up a walk.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
@@ -19,7 +19,7 @@ impl HashKey {
     /// The hash of a value; half of SipHash-1-3's, which is what an [`crate::intern::Interner`] keeps.
     #[inline]
     pub(crate) fn hash_of(self, value: &(impl Hash + ?Sized)) -> u32 {
-        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        let mut hasher = self.build_hasher();
         value.hash(&mut hasher);
         hasher.finish() as u32
     }
@@ -28,6 +28,16 @@ impl HashKey {
     #[inline]
     pub(crate) fn hash_of_octets(self, number: u32, octets: &[u8]) -> u32 {
         SipHasher13::new_with_keys(self.0, self.1 ^ u64::from(number)).hash(octets) as u32
+    }
+}
+
+/// For the standard library's tables, outside this crate.
+impl BuildHasher for HashKey {
+    type Hasher = SipHasher13;
+
+    #[inline]
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
     }
 }
 

@@ -21,6 +21,7 @@ mod prefix_table;
 pub mod report;
 pub mod table;
 mod tables;
+mod unheld;
 mod view;
 
 pub use decision::{Choice, DecisionStep, Preference, Rank};

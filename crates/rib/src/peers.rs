@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Preference, RankBase};
 use crate::ids::IdAllocator;
 use crate::prefix_table::PrefixId;
+use crate::unheld::Unheld;
 
 /// A peer in this RIB; small and dense, reused some time after [`crate::Rib::remove_peer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +60,7 @@ pub(crate) struct Peer {
     pub(crate) rank: RankBase,
     pub(crate) received: usize,
     pub(crate) accepted: usize,
+    pub(crate) unheld: Unheld,
     /// The prefix that it will probably speak of next.
     pub(crate) likely_next: PrefixId,
 }
@@ -80,6 +82,7 @@ impl Peers {
             info,
             received: 0,
             accepted: 0,
+            unheld: Unheld::default(),
             likely_next: PrefixId(0),
         };
         match self.peers.get_mut(index as usize) {
@@ -107,6 +110,12 @@ impl Peers {
         {
             self.resting.push(index);
         }
+    }
+
+    /// All peers, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
+        let numbered = self.peers.iter().enumerate();
+        numbered.filter_map(|(index, peer)| Some((PeerIndex(index as u32), peer.as_ref()?)))
     }
 
     /// Nothing names removed peers any more.

@@ -42,11 +42,13 @@ pub enum RejectRule {
     /// More different attribute sets are held than there is room for: the route's own are not kept, and it does not compete. It must be
     /// announced again when there is room.
     OutOfAttributeSets,
+    /// More different prefixes are held than there is room for: this one is not held. It must be announced again when there is room.
+    OutOfPrefixes,
 }
 
 impl RejectRule {
     /// Every rule.
-    pub const ALL: [RejectRule; 11] = [
+    pub const ALL: [RejectRule; 12] = [
         RejectRule::OwnAsn,
         RejectRule::AsZero,
         RejectRule::OwnSubnet,
@@ -58,6 +60,7 @@ impl RejectRule {
         RejectRule::SpecialPurposePrefix,
         RejectRule::EmptyAsPath,
         RejectRule::OutOfAttributeSets,
+        RejectRule::OutOfPrefixes,
     ];
 
     /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.

@@ -13,6 +13,8 @@ use crate::intern::shrink_index;
 
 /// Most prefixes known at once; the public Internet has about 1.3 million.
 pub(crate) const MAX_PREFIXES: usize = 1 << 28;
+/// So many of them may be taken before peers' announcements are refused. The others are left for prefixes that we originate.
+const MAX_RECEIVED_PREFIXES: usize = MAX_PREFIXES - (1 << 16);
 
 /// A prefix's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +36,8 @@ pub(crate) struct PrefixTable {
     index: HashTable<u32>,
     /// The IPv6 prefixes, which do not fit a [`Key`].
     ipv6: Ipv6Prefixes,
+    /// [`MAX_RECEIVED_PREFIXES`], and less in tests.
+    max_received: usize,
 }
 
 impl PrefixTable {
@@ -45,6 +49,7 @@ impl PrefixTable {
             ids: IdAllocator::default(),
             index: HashTable::new(),
             ipv6: Ipv6Prefixes::default(),
+            max_received: MAX_RECEIVED_PREFIXES,
         }
     }
 
@@ -74,15 +79,22 @@ impl PrefixTable {
         self.find(prefix)
     }
 
-    /// The number of a prefix, newly given if need be; it must be held before the next release. `None`: no number is left
+    /// The number of a prefix of ours, newly given if need be; it must be held before the next release. `None`: no number is left
     /// ([`MAX_PREFIXES`]).
-    #[inline]
-    pub(crate) fn find_or_insert(&mut self, prefix: &IpNet, likely: PrefixId) -> Option<PrefixId> {
-        self.find_near(prefix, likely).or_else(|| self.insert(prefix))
+    pub(crate) fn find_or_insert(&mut self, prefix: &IpNet) -> Option<PrefixId> {
+        self.find(prefix).or_else(|| self.insert(prefix, MAX_PREFIXES))
     }
 
-    fn insert(&mut self, prefix: &IpNet) -> Option<PrefixId> {
-        if self.ids.live() >= MAX_PREFIXES {
+    /// The same for a prefix that a peer announces, with a guess that is tried first. `None`: too many are held
+    /// ([`MAX_RECEIVED_PREFIXES`]).
+    #[inline]
+    pub(crate) fn find_or_insert_received(&mut self, prefix: &IpNet, likely: PrefixId) -> Option<PrefixId> {
+        self.find_near(prefix, likely)
+            .or_else(|| self.insert(prefix, self.max_received))
+    }
+
+    fn insert(&mut self, prefix: &IpNet, limit: usize) -> Option<PrefixId> {
+        if self.ids.live() >= limit {
             return None;
         }
         let key = match prefix {
@@ -163,6 +175,12 @@ impl PrefixTable {
     /// The numbers in use, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = PrefixId> + '_ {
         self.ids.iter().map(PrefixId)
+    }
+
+    /// As if so many received prefixes were all that there is room for.
+    #[cfg(test)]
+    pub(crate) fn set_max_received(&mut self, prefixes: usize) {
+        self.max_received = prefixes;
     }
 
     /// One more than the highest number in use: how long tables by prefix must be.
@@ -253,7 +271,7 @@ mod tests {
     fn a_prefix_keeps_its_number_while_it_is_held() {
         let mut table = PrefixTable::new(HashKey::new(1, 2));
         let prefixes = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/9", "::/0", "2001:db8::/32"].map(net);
-        let ids = prefixes.map(|prefix| table.find_or_insert(&prefix, PrefixId(0)).unwrap());
+        let ids = prefixes.map(|prefix| table.find_or_insert(&prefix).unwrap());
         for (id, prefix) in ids.iter().zip(&prefixes) {
             table.hold(*id);
             assert_eq!(table.get(*id), *prefix);
@@ -264,15 +282,15 @@ mod tests {
         assert_eq!(table.find(&prefixes[1]), None);
         assert_eq!(table.find(&prefixes[4]), None);
         assert_eq!((table.live(), table.len()), (3, 4));
-        assert_eq!(table.find_or_insert(&net("2001:db8::/48"), PrefixId(0)), Some(ids[1]));
+        assert_eq!(table.find_or_insert(&net("2001:db8::/48")), Some(ids[1]));
     }
 
     #[test]
     fn a_wrong_guess_is_no_harm() {
         let mut table = PrefixTable::new(HashKey::new(1, 2));
-        let first = table.find_or_insert(&net("10.0.0.0/8"), PrefixId(77)).unwrap();
+        let first = table.find_or_insert_received(&net("10.0.0.0/8"), PrefixId(77)).unwrap();
         table.hold(first);
-        assert_ne!(table.find_or_insert(&net("10.0.0.0/9"), first), Some(first));
-        assert_eq!(table.find_or_insert(&net("10.0.0.0/8"), first), Some(first));
+        assert_ne!(table.find_or_insert_received(&net("10.0.0.0/9"), first), Some(first));
+        assert_eq!(table.find_or_insert_received(&net("10.0.0.0/8"), first), Some(first));
     }
 }

@@ -56,10 +56,15 @@ impl Rib {
 
     /// Every path for a prefix, with its standing.
     pub fn explain(&self, prefix: &IpNet) -> Vec<PathReport> {
-        self.tables
-            .prefixes
-            .find(&prefix.trunc())
-            .map_or_else(Vec::new, |id| self.explain_id(id))
+        let prefix = prefix.trunc();
+        let held = self.tables.prefixes.find(&prefix);
+        let mut reports = held.map_or_else(Vec::new, |id| self.explain_id(id));
+        let unheld = self
+            .peers
+            .iter()
+            .filter_map(|(index, peer)| Some(unheld(index, prefix, peer.unheld.get(&prefix)?)));
+        reports.extend(unheld);
+        reports
     }
 
     fn explain_id(&self, prefix: PrefixId) -> Vec<PathReport> {
@@ -103,6 +108,12 @@ impl Rib {
             .flat_map(|(prefix, _)| self.explain_id(prefix))
             .filter(|report| report.peer == peer)
             .collect();
+        let known = self.peers.get(peer).into_iter();
+        received.extend(
+            known
+                .flat_map(|known| known.unheld.iter())
+                .map(|(prefix, attributes)| unheld(peer, *prefix, attributes)),
+        );
         received.sort_by_key(|report| report.prefix);
         received
     }
@@ -139,5 +150,14 @@ impl Rib {
             choices: self.loc_rib.distinct_choices(),
             path_columns: self.adj_rib_in.columns(),
         }
+    }
+}
+
+fn unheld(peer: PeerIndex, prefix: IpNet, attributes: &Arc<PathAttributes>) -> PathReport {
+    PathReport {
+        prefix,
+        peer,
+        attributes: Arc::clone(attributes),
+        standing: Standing::Rejected(RejectRule::OutOfPrefixes),
     }
 }

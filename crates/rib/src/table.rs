@@ -18,6 +18,7 @@ use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource};
 use crate::policy::{ImportPolicy, RejectRule};
 use crate::prefix_table::PrefixId;
 use crate::tables::Tables;
+use crate::unheld::Unheld;
 
 /// A Loc-RIB entry changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ struct News {
     received: usize,
     accepted: usize,
     no_longer_accepted: usize,
+    /// Prefixes without a number.
+    unheld: Vec<IpNet>,
 }
 
 /// Peers.
@@ -135,15 +138,19 @@ impl Rib {
         let mut news = News::default();
         for prefix in &announcement.prefixes {
             let verdict = refused.or_else(|| policy.refuse_prefix(peer, prefix));
-            if let Some(id) = self.tables.prefixes.find_or_insert(prefix, likely) {
-                self.insert(peer, id, Path::new(attributes, verdict), &mut news);
-                likely = PrefixId(id.0 + 1);
+            match self.tables.prefixes.find_or_insert_received(prefix, likely) {
+                Some(id) => {
+                    self.insert(peer, id, Path::new(attributes, verdict), &mut news);
+                    likely = PrefixId(id.0 + 1);
+                }
+                None => news.unheld.push(*prefix),
             }
         }
         self.tables.attributes.retain(attributes, news.stored);
         self.tables.attributes.release(attributes);
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.likely_next = likely;
+            peer.unheld.heard(announcement, &news.unheld);
             peer.received += news.received;
             peer.accepted = peer.accepted + news.accepted - news.no_longer_accepted;
         }
@@ -185,6 +192,7 @@ impl Rib {
         }
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.likely_next = likely;
+            peer.unheld.remove(prefixes);
         }
     }
 
@@ -193,6 +201,9 @@ impl Rib {
         for (prefix, path) in self.adj_rib_in.extract(peer, |_, _| true) {
             self.removed(peer, prefix, path);
         }
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.unheld = Unheld::default();
+        }
     }
 
     /// BoRR (RFC 7313 §4): marks the family's routes stale.
@@ -200,6 +211,9 @@ impl Rib {
         let prefixes = &self.tables.prefixes;
         self.adj_rib_in
             .mark_stale(peer, |prefix| prefixes.family(prefix) == family);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.unheld.forget(family);
+        }
     }
 
     /// EoRR: removes what is still stale.
@@ -286,7 +300,7 @@ impl Rib {
             let Some(attributes) = self.tables.attributes.intern(attributes) else {
                 continue;
             };
-            let Some(id) = self.tables.prefixes.find_or_insert(&prefix.trunc(), PrefixId(0)) else {
+            let Some(id) = self.tables.prefixes.find_or_insert(&prefix.trunc()) else {
                 self.tables.attributes.release(attributes);
                 continue;
             };
@@ -409,6 +423,14 @@ mod tests {
         }
     }
 
+    struct TellNothing;
+
+    impl ExportPolicy for TellNothing {
+        fn export(&self, _: &GroupKey, _: RouteSource, _: &Arc<PathAttributes>) -> Option<PathAttributes> {
+            None
+        }
+    }
+
     fn rib_with_a_peer() -> (Rib, PeerIndex) {
         let mut rib = Rib::new(Preference::ExpressRoute, HashKey::new(1, 2));
         let address = Ipv4Addr::new(10, 0, 0, 1);
@@ -462,6 +484,34 @@ mod tests {
         rib.decide();
         rib.decide();
         assert_eq!(rib.usage().attribute_sets, 0);
+    }
+
+    #[test]
+    fn a_route_whose_prefix_finds_no_room_says_why_until_it_is_withdrawn_or_finds_some() {
+        let (mut rib, peer) = rib_with_a_peer();
+        rib.tables.prefixes.set_max_received(1);
+        let two = ["10.2.0.0/16", "10.3.0.0/16"];
+        for prefix in ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"] {
+            rib.announce(peer, &announcement(prefix, 65001), &AcceptAll);
+        }
+        let received = || {
+            rib.received(peer)
+                .into_iter()
+                .map(|path| (path.prefix.to_string(), path.standing))
+        };
+        let refused = Standing::Rejected(RejectRule::OutOfPrefixes);
+        let expected = [("10.1.0.0/16", Standing::Best), (two[0], refused), (two[1], refused)];
+        assert!(received().eq(expected.map(|(prefix, standing)| (prefix.to_owned(), standing))));
+        assert_eq!(two.map(|prefix| standing(&rib, prefix)), [refused; 2]);
+
+        rib.withdraw(peer, &["10.1.0.0/16".parse().unwrap(), "10.3.0.0/16".parse().unwrap()]);
+        rib.decide();
+        rib.flush(&TellNothing, &mut |_, _| {});
+        rib.announce(peer, &announcement("10.2.0.0/16", 65001), &AcceptAll);
+        assert_eq!(standing(&rib, "10.2.0.0/16"), Standing::Best);
+        assert!(rib.explain(&"10.3.0.0/16".parse().unwrap()).is_empty());
+        rib.clear_peer(peer);
+        assert!(rib.received(peer).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod arrival;
 pub mod delivery;
 pub mod instance;
 pub mod intent;
+mod keyed;
 mod peer;
 mod policy;
 mod prefix_set;

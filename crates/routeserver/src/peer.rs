@@ -57,6 +57,8 @@ pub(crate) struct Up {
     /// Established, or the last UPDATE, whichever is later.
     pub(crate) last_update: Instant,
     pub(crate) end_of_rib: FamilySet,
+    /// What comes in bulk is still the table that a session begins with.
+    pub(crate) first_table: bool,
     /// The session was told that nothing moves.
     pub(crate) write_blocked: bool,
 }
@@ -101,6 +103,15 @@ impl Peer {
         peer_info(&self.intent, identifier)
     }
 
+    /// Whether a piece of a table that comes now is of the one that the session began with.
+    pub(crate) fn is_first_table(&mut self, now: Instant) -> bool {
+        let quiet = self.is_quiet(now);
+        self.up.as_mut().is_some_and(|up| {
+            up.first_table &= !quiet && !up.said_end_of_rib();
+            up.first_table
+        })
+    }
+
     /// When it counts as heard out if it stays quiet; `None`: not before something happens.
     pub(crate) fn quiet_at(&self) -> Option<Instant> {
         let up = self.up.as_ref()?;
@@ -110,6 +121,14 @@ impl Peer {
     /// Whether it has been quiet for so long that it has told all its routes.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         self.quiet_at().is_some_and(|at| at <= now)
+    }
+}
+
+impl Up {
+    /// Whether End-of-RIB came for every family of the session.
+    pub(crate) fn said_end_of_rib(&self) -> bool {
+        let families = self.negotiated.capabilities.families;
+        self.end_of_rib.intersection(families) == families
     }
 }
 

@@ -27,9 +27,26 @@ pub(crate) struct ImportRules {
     /// RouteServerSubnet.
     pub(crate) subnet: IpNet,
     /// The virtual network's address space, and that of peered ones that use its gateways.
-    pub(crate) inside: PrefixSet,
+    inside: PrefixSet,
     /// IPv6 routes are exchanged.
     pub(crate) ipv6: bool,
+    /// Everything that some rule on prefixes refuses: asked first, since most routes lie in none of it.
+    refused: PrefixSet,
+}
+
+impl ImportRules {
+    /// `inside` is the address space of the virtual network, and of peered ones that use its gateways.
+    pub(crate) fn new(asn: Asn, instances: [IpAddr; 2], subnet: IpNet, inside: Vec<IpNet>, ipv6: bool) -> ImportRules {
+        let refused = inside.iter().copied().chain(special_purpose()).chain([subnet]);
+        ImportRules {
+            asn,
+            instances,
+            subnet,
+            refused: refused.collect(),
+            inside: inside.into_iter().collect(),
+            ipv6,
+        }
+    }
 }
 
 impl ImportPolicy for ImportRules {
@@ -57,6 +74,9 @@ impl ImportPolicy for ImportRules {
     fn refuse_prefix(&self, _peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
         if matches!(prefix, IpNet::V6(_)) && !self.ipv6 {
             return Some(RejectRule::FamilyDisabled);
+        }
+        if !self.refused.covers(prefix) {
+            return None;
         }
         if *prefix == self.subnet {
             return Some(RejectRule::OwnSubnet);
@@ -90,8 +110,8 @@ fn is_usable_v4(address: Ipv4Addr) -> bool {
 
 /// Blocks that no router forwards by (RFC 6890), and addresses of the platform that every VM must reach (az has no row on
 /// them). A route that covers such a block, the default route above all, is none in it.
-static SPECIAL_PURPOSE: LazyLock<PrefixSet> = LazyLock::new(|| {
-    let blocks = [
+fn special_purpose() -> [IpNet; 10] {
+    [
         block_v4([0, 0, 0, 0], 8),
         block_v4([127, 0, 0, 0], 8),
         block_v4([169, 254, 0, 0], 16),
@@ -103,9 +123,10 @@ static SPECIAL_PURPOSE: LazyLock<PrefixSet> = LazyLock::new(|| {
         block_v6(0xfe80, 10),
         block_v6(0xfec0, 10),
         block_v6(0xff00, 8),
-    ];
-    blocks.into_iter().collect()
-});
+    ]
+}
+
+static SPECIAL_PURPOSE: LazyLock<PrefixSet> = LazyLock::new(|| special_purpose().into_iter().collect());
 
 fn block_v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
@@ -182,13 +203,14 @@ mod tests {
     use crate::testing::{ip, net};
 
     fn rules() -> ImportRules {
-        ImportRules {
-            asn: Asn::AZURE_ROUTE_SERVER,
-            instances: [ip("10.1.1.4"), ip("10.1.1.5")],
-            subnet: net("10.1.1.0/26"),
-            inside: PrefixSet::default(),
-            ipv6: true,
-        }
+        let instances = [ip("10.1.1.4"), ip("10.1.1.5")];
+        ImportRules::new(
+            Asn::AZURE_ROUTE_SERVER,
+            instances,
+            net("10.1.1.0/26"),
+            vec![net("10.1.0.0/16")],
+            true,
+        )
     }
 
     fn check(next_hop: &str, as_path: &[u32], expected: Option<RejectRule>) {
@@ -265,6 +287,15 @@ mod tests {
         ] {
             assert_eq!(verdict(prefix), None, "{prefix}");
         }
+    }
+
+    #[test]
+    fn each_rule_on_prefixes_gives_its_own_name() {
+        let verdict = |prefix: &str| rules().refuse_prefix(PeerIndex(0), &net(prefix));
+        assert_eq!(verdict("10.1.1.0/26"), Some(RejectRule::OwnSubnet));
+        assert_eq!(verdict("10.1.1.0/27"), Some(RejectRule::InsideVirtualNetwork));
+        assert_eq!(verdict("10.1.0.0/16"), Some(RejectRule::InsideVirtualNetwork));
+        assert_eq!(verdict("10.0.0.0/15"), None);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct RouteServer {
     /// This instance's address.
     pub(crate) address: IpAddr,
     pub(crate) rib: Rib,
+    /// For tables of ours whose keys peers choose.
+    key: HashKey,
     import: ImportRules,
     total: TotalLimit,
     pub(crate) export: ExportRules,
@@ -67,8 +69,9 @@ impl RouteServer {
         let mut route_server = RouteServer {
             address,
             rib: Rib::new(intent.preference, key),
+            key,
             import: import_rules(&intent, topology),
-            total: TotalLimit::default(),
+            total: TotalLimit::new(key),
             export: export_rules(&intent, address),
             peers: Vec::new(),
             connections: FxHashMap::default(),
@@ -182,7 +185,7 @@ impl RouteServer {
         match &mut self.loc_rib {
             _ if !with_agents => self.loc_rib = None,
             None => {
-                self.loc_rib = Some(self.rib.loc_rib().into_iter().collect());
+                self.loc_rib = Some(LocRib::of(&self.rib, self.key));
                 self.started_over = true;
             }
             Some(loc_rib) => {
@@ -204,8 +207,9 @@ impl RouteServer {
             self.reconsider();
             let more = self.rib.decide();
             self.total.decided(&more, all, |_| true);
-            let later: FxHashSet<IpNet> = more.iter().map(|change| change.prefix).collect();
-            changes.retain(|change| !later.contains(&change.prefix));
+            let mut later: Vec<IpNet> = more.iter().map(|change| change.prefix).collect();
+            later.sort_unstable();
+            changes.retain(|change| later.binary_search(&change.prefix).is_err());
             changes.extend(more);
         }
         changes
@@ -235,13 +239,14 @@ fn spokes(intent: &RouteServerIntent, topology: &Topology) -> BTreeSet<String> {
 
 fn import_rules(intent: &RouteServerIntent, topology: &Topology) -> ImportRules {
     let (own, transit) = topology.space(intent);
-    ImportRules {
-        asn: intent.asn,
-        instances: intent.instance_addresses,
-        subnet: intent.subnet.trunc(),
-        inside: own.into_iter().chain(transit).collect(),
-        ipv6: intent.ipv6,
-    }
+    let inside = own.into_iter().chain(transit).collect();
+    ImportRules::new(
+        intent.asn,
+        intent.instance_addresses,
+        intent.subnet.trunc(),
+        inside,
+        intent.ipv6,
+    )
 }
 
 fn export_rules(intent: &RouteServerIntent, address: IpAddr) -> ExportRules {

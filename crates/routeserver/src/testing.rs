@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::{Asn, IpNet};
-use rib::{Change, Choice, Preference, Rank};
+use rib::{Change, Choice, HashKey, Preference, Rank};
 
 use crate::intent::{
     Intent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop, UserRouteIntent,
     VirtualNetworkIntent,
 };
+use crate::vnet::LocRib;
 
 pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect(text)
@@ -164,6 +165,16 @@ fn find_subnet<'a>(intent: &'a mut Intent, id: &str) -> &'a mut SubnetIntent {
     let networks = intent.virtual_networks.iter_mut();
     let mut subnets = networks.flat_map(|network| &mut network.subnets);
     subnets.find(|subnet| subnet.id == id).expect("a subnet of the intent")
+}
+
+/// A key that is none.
+pub(crate) const KEY: HashKey = HashKey::new(1, 2);
+
+/// A Loc-RIB of such changes.
+pub(crate) fn loc_rib(changes: &[&str]) -> LocRib {
+    let mut loc_rib = LocRib::new(KEY);
+    loc_rib.apply(changes.iter().map(|text| change(text)));
+    loc_rib
 }
 
 /// A Loc-RIB change: `prefix next-hops[|fallback]`, addresses joined by commas; without next hops the prefix goes.

@@ -7,29 +7,46 @@ use std::cell::RefCell;
 
 use bgp::IpNet;
 use bgp::wire::PathAttributes;
-use rib::{Change, ImportPolicy, PeerIndex, RejectRule};
-use rustc_hash::FxHashSet;
+use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule};
 
+use crate::keyed::{KeyedSet, shrink_set};
 use crate::policy::ImportRules;
 
 /// What is in. Not used at all while there is no limit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TotalLimit {
     /// Learned prefixes that may be in; `None`: any number.
     room: Option<usize>,
     state: RefCell<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    admitted: FxHashSet<IpNet>,
+    admitted: KeyedSet<IpNet>,
     /// Those of `admitted` that the Loc-RIB did not have when it was last decided.
-    fresh: FxHashSet<IpNet>,
+    fresh: KeyedSet<IpNet>,
     /// Something was refused since everything was last asked about.
     refused: bool,
 }
 
+impl State {
+    fn new(key: HashKey) -> State {
+        State {
+            admitted: KeyedSet::with_hasher(key),
+            fresh: KeyedSet::with_hasher(key),
+            refused: false,
+        }
+    }
+}
+
 impl TotalLimit {
+    pub(crate) fn new(key: HashKey) -> TotalLimit {
+        TotalLimit {
+            room: None,
+            state: RefCell::new(State::new(key)),
+        }
+    }
+
     /// `limit` prefixes in all (0: no limit), of which the virtual networks take `local`. True if every verdict must be asked
     /// for anew.
     pub(crate) fn set(&mut self, limit: u32, local: usize) -> bool {
@@ -41,7 +58,7 @@ impl TotalLimit {
         let state = self.state.get_mut();
         let anew = state.refused || room.is_none_or(|room| state.admitted.len() > room) || state.admitted.is_empty();
         if anew {
-            *state = State::default();
+            *state = State::new(*state.admitted.hasher());
         }
         anew
     }
@@ -78,16 +95,13 @@ impl TotalLimit {
             }
         }
         // One that came and went between two decisions shows in no change; nor does one that was asked about anew and stayed.
-        let fresh = if all {
-            std::mem::take(&mut state.fresh)
-        } else {
-            FxHashSet::default()
-        };
-        for prefix in fresh {
-            if !holds(&prefix) {
+        if all {
+            for prefix in state.fresh.drain().filter(|prefix| !holds(prefix)) {
                 state.admitted.remove(&prefix);
             }
+            shrink_set(&mut state.fresh);
         }
+        shrink_set(&mut state.admitted);
         let again = state.refused && state.admitted.len() < room;
         state.refused &= !again;
         again

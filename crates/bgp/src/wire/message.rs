@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::attributes::PathAttributes;
 use super::capability::{Capability, CapabilitySet};
@@ -134,7 +135,7 @@ pub struct Update {
     /// Prefixes that are no longer reachable through the peer, those treated as withdrawn included.
     pub withdrawn: Vec<IpNet>,
     /// What is announced; more than one only when IPv4 NLRI and MP_REACH_NLRI came together.
-    pub announced: Vec<Announcement>,
+    pub announced: SmallVec<[Announcement; 1]>,
     /// This was an End-of-RIB marker (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
     /// What was wrong and mended.

@@ -141,8 +141,6 @@ fn decode_slowly(
 impl Update {
     fn announce(&mut self, attributes: Arc<PathAttributes>, prefixes: Vec<IpNet>) {
         if !prefixes.is_empty() {
-            // Nearly always the only one; a push would take room for four.
-            self.announced.reserve_exact(1);
             self.announced.push(Announcement { attributes, prefixes });
         }
     }

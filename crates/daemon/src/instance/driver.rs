@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use api::control::Order;
 use routeserver::instance::Output;
 use routeserver::{Input, Instance};
+use tokio::runtime::Handle;
 use tokio::time::{sleep_until, timeout};
 
 use super::agents::Agents;
@@ -29,11 +30,13 @@ pub(super) struct Driver {
     peers: Peers,
     agents: Agents,
     route_log: Option<RouteLog>,
+    give_back_memory: fn(),
+    rest: Rest,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: Inbox) -> Driver {
+    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: Inbox, give_back_memory: fn()) -> Driver {
         Driver {
             index,
             instance,
@@ -41,6 +44,8 @@ impl Driver {
             peers: Peers::new(owner),
             agents: Agents::default(),
             route_log: None,
+            give_back_memory,
+            rest: Rest::default(),
             finished: false,
         }
     }
@@ -49,9 +54,13 @@ impl Driver {
     pub(super) async fn run(mut self) {
         while !self.finished {
             let first = self.wait().await;
-            self.take_turn(first);
+            let started = Instant::now();
+            self.take_turn(first, started + TURN);
             self.instance.settle(Instant::now());
             self.carry_out();
+            if self.rest.has_begun(started, Instant::now()) {
+                self.give_back();
+            }
         }
         let Driver { inbox, mut peers, .. } = self;
         // Whoever still has something to say is not heard any more.
@@ -61,7 +70,12 @@ impl Driver {
 
     /// The next thing that happens; `None`: a timer is due.
     async fn wait(&mut self) -> Option<Happening> {
-        let deadline = self.instance.poll_timeout();
+        let deadline = self
+            .instance
+            .poll_timeout()
+            .into_iter()
+            .chain(self.rest.begins_at)
+            .min();
         let timer = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -77,8 +91,7 @@ impl Driver {
     }
 
     /// Takes what has happened, and what waits behind it.
-    fn take_turn(&mut self, first: Option<Happening>) {
-        let until = Instant::now() + TURN;
+    fn take_turn(&mut self, first: Option<Happening>, until: Instant) {
         let mut next = first;
         while let Some(happening) = next {
             self.take(happening);
@@ -162,7 +175,55 @@ impl Driver {
         }
     }
 
+    fn give_back(&self) {
+        (self.give_back_memory)();
+        // The threads that decode and write give back before they sleep: they must be awake for it.
+        for _ in 0..Handle::current().metrics().num_workers() {
+            tokio::spawn(std::future::ready(()));
+        }
+    }
+
     fn feed(&mut self, input: Input) {
         self.instance.handle(Instant::now(), input);
+    }
+}
+
+/// Notices that what came or went in bulk has come or gone.
+#[derive(Debug, Default)]
+struct Rest {
+    /// If no turn takes its whole time until then.
+    begins_at: Option<Instant>,
+}
+
+impl Rest {
+    /// How long after the last turn that took its whole time. Tables that follow each other are one piece of work.
+    const AFTER: Duration = Duration::from_millis(200);
+
+    /// Hears of each turn; true once after much work.
+    fn has_begun(&mut self, started: Instant, now: Instant) -> bool {
+        if now - started >= TURN {
+            self.begins_at = Some(now + Rest::AFTER);
+        }
+        self.begins_at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_begins_once_after_much_work_whatever_small_things_happen_meanwhile() {
+        let (mut rest, start) = (Rest::default(), Instant::now());
+        let mut turn = |started_ms: u64, took: Duration| {
+            let started = start + Duration::from_millis(started_ms);
+            rest.has_begun(started, started + took)
+        };
+        let (small, whole) = (Duration::from_micros(50), TURN);
+        assert!(!turn(0, small) && !turn(1_000, small), "nothing was done");
+        assert!(!turn(2_000, whole) && !turn(2_150, whole), "work goes on");
+        assert!(!turn(2_300, small), "too early");
+        assert!(turn(2_400, small));
+        assert!(!turn(5_000, small), "it has begun already");
     }
 }

@@ -53,6 +53,8 @@ pub struct InstanceOptions {
     pub silence_secs: u64,
     /// End when the parent process ends.
     pub die_with_parent: bool,
+    /// Gives memory that the allocator keeps back to the system: called when a table has come or gone, then on the driver's thread.
+    pub give_back_memory: fn(),
 }
 
 /// Why an instance could not start or go on.
@@ -113,7 +115,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     ));
 
     let instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
-    let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox);
+    let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox, options.give_back_memory);
     if let Some(order) = kept {
         let version = order.intent.version;
         tracing::info!(version, "following the intent of the life before");

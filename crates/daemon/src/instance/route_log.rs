@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use bgp::IpNet;
 use jiff::Timestamp;
+use rib::Change;
 use routeserver::Input;
 use routeserver::delivery::{TableId, TableUpdate, ToAgent};
 use routeserver::instance::Event;
@@ -132,12 +133,14 @@ impl RouteLog {
     }
 
     /// One line (or more) per choice: prefixes that have the same share it.
-    fn best(&mut self, route_server: &str, changes: &[rib::Change]) {
-        let mut by_choice: FxHashMap<_, Vec<IpNet>> = FxHashMap::default();
-        for change in changes {
-            by_choice.entry(change.choice.as_ref()).or_default().push(change.prefix);
+    fn best(&mut self, route_server: &str, changes: &[Change]) {
+        // Equal choices are one allocation.
+        let mut by_choice: FxHashMap<_, (_, Vec<IpNet>)> = FxHashMap::default();
+        for Change { prefix, choice } in changes {
+            let same = by_choice.entry(choice.as_ref().map(Arc::as_ptr));
+            same.or_insert((choice.as_ref(), Vec::new())).1.push(*prefix);
         }
-        for (choice, prefixes) in by_choice {
+        for (choice, prefixes) in by_choice.into_values() {
             let facts = match choice {
                 Some(choice) => json!({
                     "routeServer": route_server, "nextHops": choice.next_hops, "fallback": choice.fallback, "rank": choice.rank.0,

@@ -112,6 +112,7 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
         agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         silence_secs: 10,
         die_with_parent: true,
+        give_back_memory: || (),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::Choice;
+use rib::{Choice, HashKey};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::table::Table;
@@ -16,8 +16,10 @@ use crate::report::AgentReport;
 use crate::vnet::{Changed, LocRib, NicFacts, Scope, SubnetView, Topology, dependants, prefixes, resolve};
 
 /// All tables that somebody follows, and all agents.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Delivery {
+    /// For the tables.
+    key: HashKey,
     agents: BTreeMap<AgentId, Agent>,
     tables: BTreeMap<TableId, Followed>,
     by_key: FxHashMap<TableKey, TableId>,
@@ -83,6 +85,19 @@ pub(crate) trait Routes {
 }
 
 impl Delivery {
+    pub(crate) fn new(key: HashKey) -> Delivery {
+        Delivery {
+            key,
+            agents: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            by_key: FxHashMap::default(),
+            next_table: 0,
+            private: FxHashSet::default(),
+            dirty: BTreeSet::new(),
+            converged: false,
+        }
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.agents.is_empty()
     }
@@ -365,7 +380,7 @@ impl Delivery {
         let mut followed = Followed {
             key: key.clone(),
             view,
-            table: Table::new(id),
+            table: Table::new(id, self.key),
             addresses: FxHashSet::default(),
             followers: BTreeSet::new(),
         };
@@ -391,7 +406,9 @@ impl Followed {
     fn rebuild(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
         let loc_rib = self.view.route_server.as_deref().and_then(|id| routes.loc_rib(id));
         let known = self.table.prefixes().copied();
-        let all: FxHashSet<IpNet> = prefixes(&self.view, loc_rib).chain(known).collect();
+        let mut all: Vec<IpNet> = prefixes(&self.view, loc_rib).chain(known).collect();
+        all.sort_unstable();
+        all.dedup();
         self.apply(&[], all, loc_rib)
     }
 

@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::Choice;
+use rib::{Choice, HashKey};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::{Group, GroupId, TableId, TableRoute, TableUpdate, Way};
+use crate::keyed::{KeyedMap, shrink_map};
 use crate::vnet::{Resolved, Target};
 
 /// A table with its groups.
@@ -21,9 +22,9 @@ use crate::vnet::{Resolved, Target};
 pub(crate) struct Table {
     id: TableId,
     generation: u64,
-    routes: FxHashMap<IpNet, Entry>,
+    routes: KeyedMap<IpNet, Entry>,
     groups: BTreeMap<GroupId, Members>,
-    by_next_hops: FxHashMap<Arc<Choice>, GroupId>,
+    by_next_hops: KeyedMap<Arc<Choice>, GroupId>,
     next_group: u32,
     /// The whole table, built when an agent asked for this generation.
     snapshot: Option<Arc<TableUpdate>>,
@@ -42,13 +43,13 @@ struct Members {
 }
 
 impl Table {
-    pub(crate) fn new(id: TableId) -> Table {
+    pub(crate) fn new(id: TableId, key: HashKey) -> Table {
         Table {
             id,
             generation: 0,
-            routes: FxHashMap::default(),
+            routes: KeyedMap::with_hasher(key),
             groups: BTreeMap::new(),
-            by_next_hops: FxHashMap::default(),
+            by_next_hops: KeyedMap::with_hasher(key),
             next_group: 0,
             snapshot: None,
         }
@@ -125,6 +126,8 @@ impl Table {
             }
         }
         delta.removed_groups = self.remove_unused(left);
+        shrink_map(&mut self.routes);
+        shrink_map(&mut self.by_next_hops);
         changed_groups.sort_unstable();
         changed_groups.dedup();
         for id in changed_groups {
@@ -133,6 +136,10 @@ impl Table {
             }
         }
         Some(Arc::new(delta))
+    }
+
+    fn key(&self) -> HashKey {
+        *self.routes.hasher()
     }
 
     /// Whether the prefix already has the wanted route.
@@ -161,10 +168,11 @@ impl Table {
         if replaced.is_empty() {
             return Vec::new();
         }
-        let replaced: FxHashMap<&Arc<Choice>, &Arc<Choice>> = replaced.iter().map(|(from, to)| (from, to)).collect();
+        let mut by_choice: KeyedMap<&Arc<Choice>, &Arc<Choice>> = KeyedMap::with_hasher(self.key());
+        by_choice.extend(replaced.iter().map(|(from, to)| (from, to)));
         let groups = self.groups.iter();
         let moves: Vec<(GroupId, Arc<Choice>)> = groups
-            .filter_map(|(id, group)| Some((*id, Arc::clone(replaced.get(&group.choice)?))))
+            .filter_map(|(id, group)| Some((*id, Arc::clone(by_choice.get(&group.choice)?))))
             .collect();
         self.change_members(moves)
     }
@@ -193,7 +201,7 @@ impl Table {
 
     fn whole_group_moves(&self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<(GroupId, Arc<Choice>)> {
         let mut leaving: FxHashMap<GroupId, usize> = FxHashMap::default();
-        let mut towards: FxHashMap<(GroupId, &Arc<Choice>), usize> = FxHashMap::default();
+        let mut towards: KeyedMap<(GroupId, &Arc<Choice>), usize> = KeyedMap::with_hasher(self.key());
         for (prefix, wanted) in moves {
             let Some(Entry {
                 way: Way::Group(id),

@@ -62,9 +62,9 @@ impl World {
         let mut world = World {
             topology: Topology::new(Arc::new(intent.clone())),
             intent,
-            loc_rib: LocRib::default(),
+            loc_rib: LocRib::new(KEY),
             changed: Changed::default(),
-            delivery: Delivery::default(),
+            delivery: Delivery::new(KEY),
             agent: ModelAgent::default(),
             heard: Vec::new(),
         };

@@ -70,7 +70,7 @@ impl Instance {
             connections: FxHashMap::default(),
             timers: BTreeSet::new(),
             listeners: Vec::new(),
-            delivery: Delivery::default(),
+            delivery: Delivery::new(key),
             converged: false,
             leaving: false,
             logs_routes: false,

@@ -111,7 +111,7 @@ impl Instance {
             Some(route_server) => Some(match route_server.loc_rib() {
                 Some(kept) => kept,
                 None => {
-                    made = route_server.rib.loc_rib().into_iter().collect();
+                    made = LocRib::of(&route_server.rib, self.key);
                     &made
                 }
             }),
@@ -265,5 +265,6 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::SpecialPurposePrefix => "special-purpose-prefix",
         RejectRule::EmptyAsPath => "empty-as-path",
         RejectRule::OutOfAttributeSets => "out-of-attribute-sets",
+        RejectRule::OutOfPrefixes => "out-of-prefixes",
     }
 }

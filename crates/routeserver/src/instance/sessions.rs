@@ -78,13 +78,13 @@ impl Instance {
 
     /// What the peer says now is part of a table that is still arriving, or no longer.
     fn put_off(&mut self, now: Instant, key: PeerKey, puts_off: bool) {
-        let Some(peer) = self.peers.get(&key) else {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
             route_server.rib.put_off(puts_off);
             if puts_off {
-                route_server.arrival.goes_on(now);
+                route_server.arrival.goes_on(now, peer.is_first_table(now));
             }
         }
     }
@@ -207,6 +207,7 @@ impl Instance {
             negotiated,
             last_update: now,
             end_of_rib: FamilySet::default(),
+            first_table: true,
             write_blocked: false,
         });
         peer.warned = false;
@@ -282,8 +283,7 @@ impl Instance {
                 bgp::Family::Ipv4Unicast => up.end_of_rib.ipv4_unicast = true,
                 bgp::Family::Ipv6Unicast => up.end_of_rib.ipv6_unicast = true,
             }
-            peer.heard_out |=
-                up.end_of_rib.intersection(up.negotiated.capabilities.families) == up.negotiated.capabilities.families;
+            peer.heard_out |= up.said_end_of_rib();
         }
         if self.logs_routes {
             let events = logged(&peer.intent.id, &update);
@@ -315,7 +315,10 @@ impl Instance {
             return;
         };
         let limit = peer.intent.route_limit;
-        let Some(route_server) = self.route_servers.get(&peer.route_server).filter(|_| limit > 0) else {
+        if limit == 0 {
+            return;
+        }
+        let Some(route_server) = self.route_servers.get(&peer.route_server) else {
             return;
         };
         let held = route_server.rib.counts(peer.index).received;

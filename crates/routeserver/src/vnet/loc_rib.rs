@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Change, Choice, Rank};
-use rustc_hash::FxHashMap;
+use rib::{Change, Choice, HashKey, Rank, Rib};
+
+use crate::keyed::{KeyedMap, shrink_map};
 
 /// Prefix to next hops.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LocRib {
-    routes: FxHashMap<IpNet, Arc<Choice>>,
+    routes: KeyedMap<IpNet, Arc<Choice>>,
     /// How many prefixes have a choice.
-    counts: FxHashMap<Arc<Choice>, usize>,
+    counts: KeyedMap<Arc<Choice>, usize>,
 }
 
 /// What a batch changed.
@@ -39,6 +40,20 @@ struct Move {
 const FEWEST_TO_REPLACE: usize = 2;
 
 impl LocRib {
+    pub(crate) fn new(key: HashKey) -> LocRib {
+        LocRib {
+            routes: KeyedMap::with_hasher(key),
+            counts: KeyedMap::with_hasher(key),
+        }
+    }
+
+    /// One that holds what a RIB does.
+    pub(crate) fn of(rib: &Rib, key: HashKey) -> LocRib {
+        let mut loc_rib = LocRib::new(key);
+        loc_rib.apply(rib.loc_rib());
+        loc_rib
+    }
+
     /// Takes over a batch of changes, each prefix at most once.
     pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Changed {
         let mut moves = Vec::new();
@@ -60,6 +75,8 @@ impl LocRib {
             self.count(before, after);
         }
         changed.replaced = replaced.into_iter().collect();
+        shrink_map(&mut self.routes);
+        shrink_map(&mut self.counts);
         changed
     }
 
@@ -84,8 +101,9 @@ impl LocRib {
     }
 
     /// Choices that every one of their prefixes leaves for the same other. Counts are those before the moves.
-    fn whole_moves(&self, moves: &[Move]) -> FxHashMap<Arc<Choice>, Arc<Choice>> {
-        let mut leaving: FxHashMap<&Arc<Choice>, (usize, Option<&Arc<Choice>>)> = FxHashMap::default();
+    fn whole_moves(&self, moves: &[Move]) -> KeyedMap<Arc<Choice>, Arc<Choice>> {
+        let key = *self.counts.hasher();
+        let mut leaving: KeyedMap<&Arc<Choice>, (usize, Option<&Arc<Choice>>)> = KeyedMap::with_hasher(key);
         for Move { before, after, .. } in moves {
             if let Some(before) = before {
                 let (count, towards) = leaving.entry(before).or_insert((0, after.as_ref()));
@@ -93,13 +111,15 @@ impl LocRib {
                 *towards = towards.filter(|towards| Some(*towards) == after.as_ref());
             }
         }
-        leaving
+        let whole = leaving
             .into_iter()
             // A user-defined route may have the best rank's next hops as well; it does not move with BGP's.
             .filter(|(before, _)| before.rank != Rank(0))
             .filter(|(before, (count, _))| *count >= FEWEST_TO_REPLACE && self.counts.get(*before) == Some(count))
-            .filter_map(|(before, (_, towards))| Some((before.clone(), towards?.clone())))
-            .collect()
+            .filter_map(|(before, (_, towards))| Some((before.clone(), towards?.clone())));
+        let mut moves = KeyedMap::with_hasher(key);
+        moves.extend(whole);
+        moves
     }
 
     fn count(&mut self, before: Option<Arc<Choice>>, after: Option<Arc<Choice>>) {
@@ -117,21 +137,13 @@ impl LocRib {
     }
 }
 
-impl FromIterator<Change> for LocRib {
-    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> LocRib {
-        let mut loc_rib = LocRib::default();
-        loc_rib.apply(changes);
-        loc_rib
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{change, net};
+    use crate::testing::{change, loc_rib, net};
 
     fn check(before: &[&str], batch: &[&str], replaced: usize, rest: &[&str]) {
-        let mut loc_rib: LocRib = before.iter().map(|text| change(text)).collect();
+        let mut loc_rib = loc_rib(before);
         let changed = loc_rib.apply(batch.iter().map(|text| change(text)));
         let rest: Vec<IpNet> = rest.iter().map(|prefix| net(prefix)).collect();
         assert_eq!((changed.replaced.len(), changed.rest), (replaced, rest), "{batch:?}");
@@ -165,5 +177,16 @@ mod tests {
         let before = &["20.0.0.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.1", "20.0.2.0/24 10.0.0.2"];
         let batch = &["20.0.0.0/24 10.0.0.2", "20.0.2.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.2"];
         check(before, batch, 1, &["20.0.2.0/24"]);
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let prefixes: Vec<String> = (0..10_000)
+            .map(|n| format!("20.{}.{}.0/24", n / 256, n % 256))
+            .collect();
+        let mut loc_rib = loc_rib(&[]);
+        loc_rib.apply(prefixes.iter().map(|prefix| change(&format!("{prefix} 10.0.0.1"))));
+        loc_rib.apply(prefixes[1..].iter().map(|prefix| change(prefix)));
+        assert!(loc_rib.get(&net(&prefixes[0])).is_some() && loc_rib.routes.capacity() < 256);
     }
 }

@@ -19,7 +19,7 @@ fn world(user_routes: &[(&str, &[&str])], bgp: &[&str]) -> World {
     }
     World {
         intent,
-        loc_rib: bgp.iter().map(|text| change(text)).collect(),
+        loc_rib: loc_rib(bgp),
     }
 }
 

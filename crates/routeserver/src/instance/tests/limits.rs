@@ -55,10 +55,11 @@ fn a_flood_in_one_batch_ends_at_the_first_update_over_the_limit() {
     let connection = world.nvas["nva1"].connection.unwrap();
     let update = |prefix| {
         bgp::wire::Message::Update(bgp::wire::Update {
-            announced: vec![bgp::wire::Announcement {
+            announced: [bgp::wire::Announcement {
                 attributes: std::sync::Arc::new(path("10.1.4.4", &[65001]).build()),
                 prefixes: vec![prefix],
-            }],
+            }]
+            .into(),
             ..Default::default()
         })
     };
