@@ -2,7 +2,7 @@
 //! one place and make every look-up a walk.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 
 use siphasher::sip::SipHasher13;
 
@@ -19,9 +19,7 @@ impl HashKey {
     /// The hash of a value; half of SipHash-1-3's, which is what an [`crate::intern::Interner`] keeps.
     #[inline]
     pub(crate) fn hash_of(self, value: &(impl Hash + ?Sized)) -> u32 {
-        let mut hasher = self.build_hasher();
-        value.hash(&mut hasher);
-        hasher.finish() as u32
+        self.hash_one(value) as u32
     }
 
     /// The hash of octets that belong to a number.
