@@ -196,10 +196,8 @@ fn strip(value: &mut Value) {
 
 /// In an order of its own, not that in which a client happened to write: two exports differ where the resources do.
 fn shown(id: &Value, mut body: Value) -> Value {
+    body.sort_all_objects();
     let mut shown = Map::from_iter([("id".to_owned(), id.clone())]);
-    if let Some(members) = body.as_object_mut() {
-        members.values_mut().for_each(Value::sort_all_objects);
-        shown.append(members);
-    }
+    shown.extend(body.as_object().cloned().unwrap_or_default());
     Value::Object(shown)
 }

@@ -1,8 +1,10 @@
-//! The verbs that every noun has, in the same words: show, list, delete, wait. A noun says what it is called and where it is.
+//! The verbs that every noun has, in the same words: show, list, delete, wait; and what all `create` and `update` share. A noun says what
+//! it is called, where it is, and which flags are its own.
 
 use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
 
-use super::{Group, NoWait, Session, WaitFor, Yes};
+use super::{Group, Location, NoWait, Session, Tags, WaitFor, Yes};
 use crate::client::ClientError;
 use crate::output::Column;
 
@@ -32,6 +34,61 @@ impl Named {
     pub(super) fn id(&self, session: &Session, kind: &Kind) -> Result<String, ClientError> {
         session.id(&self.group, kind.path, &self.name)
     }
+}
+
+/// What every `create` of a top-level resource takes beside its own flags.
+#[derive(Debug, Args)]
+pub(super) struct ToCreate {
+    #[command(flatten)]
+    pub(super) named: Named,
+    #[command(flatten)]
+    location: Location,
+    #[command(flatten)]
+    tags: Tags,
+    #[command(flatten)]
+    _no_wait: NoWait,
+}
+
+impl ToCreate {
+    /// Makes it, of a body with what the noun's own flags say.
+    pub(super) async fn carry_out(self, session: &Session, kind: &Kind, mut body: Value) -> Result<(), ClientError> {
+        let id = self.named.id(session, kind)?;
+        body["location"] = json!(session.location(&self.location, &id).await?);
+        self.tags.add_to(&mut body)?;
+        session.create(kind.columns, &id, &body).await
+    }
+}
+
+/// What every `update` of a top-level resource takes beside its own flags.
+#[derive(Debug, Args)]
+pub(super) struct ToUpdate {
+    #[command(flatten)]
+    pub(super) named: Named,
+    #[command(flatten)]
+    tags: Tags,
+    #[command(flatten)]
+    _no_wait: NoWait,
+}
+
+impl ToUpdate {
+    /// Puts it back with `properties` changed.
+    pub(super) async fn carry_out(
+        self,
+        session: &Session,
+        kind: &Kind,
+        change: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), ClientError> {
+        let id = self.named.id(session, kind)?;
+        session.update(kind.columns, &id, change, &self.tags).await
+    }
+}
+
+/// Members for the flags that were given.
+pub(super) fn given<const N: usize>(flags: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    let given = flags.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 /// What can be done with a top-level resource of any type.

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Common, Kind, Named};
-use super::{Location, NoWait, Session, Tags};
+use super::Session;
+use super::common::{Common, Kind, ToCreate, ToUpdate, given};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -65,24 +65,16 @@ enum Verb {
     /// Create a local network gateway.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         #[command(flatten)]
         options: Options,
-        #[command(flatten)]
-        tags: Tags,
-        #[command(flatten)]
-        _no_wait: NoWait,
     },
     /// Change a local network gateway.
     Update {
         #[command(flatten)]
-        named: Named,
+        to: ToUpdate,
         #[command(flatten)]
         options: Options,
-        #[command(flatten)]
-        tags: Tags,
     },
     #[command(flatten)]
     Common(Common),
@@ -91,24 +83,14 @@ enum Verb {
 pub(crate) async fn run(args: LocalGatewayArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
-        Verb::Create {
-            named,
-            location,
-            options,
-            tags,
-            ..
-        } => {
-            let id = named.id(&session, &KIND)?;
+        Verb::Create { to, options } => {
             let mut properties = Map::new();
             options.apply(&mut properties);
-            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": properties });
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            to.carry_out(&session, &KIND, json!({ "properties": properties })).await
         }
-        Verb::Update { named, options, tags } => {
-            let id = named.id(&session, &KIND)?;
-            let change = |properties: &mut Map<_, _>| options.apply(properties);
-            session.update(COLUMNS, &id, change, &tags).await
+        Verb::Update { to, options } => {
+            to.carry_out(&session, &KIND, |properties| options.apply(properties))
+                .await
         }
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
@@ -116,32 +98,28 @@ pub(crate) async fn run(args: LocalGatewayArgs) -> Result<(), ClientError> {
 
 impl Options {
     fn apply(&self, properties: &mut Map<String, Value>) {
-        if let Some(address) = &self.gateway_ip_address {
-            properties.insert("gatewayIpAddress".to_owned(), json!(address));
-        }
-        if let Some(prefixes) = &self.local_address_prefixes {
-            let space = json!({ "addressPrefixes": prefixes });
-            properties.insert("localNetworkAddressSpace".to_owned(), space);
-        }
+        let prefixes = self.local_address_prefixes.as_ref();
+        properties.extend(given([
+            ("gatewayIpAddress", self.gateway_ip_address.clone().map(Value::from)),
+            (
+                "localNetworkAddressSpace",
+                prefixes.map(|prefixes| json!({ "addressPrefixes": prefixes })),
+            ),
+        ]));
         self.bgp.apply(properties);
     }
 }
 
 impl BgpSettings {
     pub(super) fn apply(&self, properties: &mut Map<String, Value>) {
-        let members = [
-            ("asn", self.asn.map(|asn| json!(asn))),
-            (
-                "bgpPeeringAddress",
-                self.bgp_peering_address.as_ref().map(|address| json!(address)),
-            ),
-            ("peerWeight", self.peer_weight.map(|weight| json!(weight))),
-        ];
+        let members = given([
+            ("asn", self.asn.map(Value::from)),
+            ("bgpPeeringAddress", self.bgp_peering_address.clone().map(Value::from)),
+            ("peerWeight", self.peer_weight.map(Value::from)),
+        ]);
         for (name, value) in members {
-            if let Some(value) = value {
-                let settings = properties.entry("bgpSettings").or_insert(json!({}));
-                settings[name] = value;
-            }
+            let settings = properties.entry("bgpSettings").or_insert(json!({}));
+            settings[name] = value;
         }
     }
 }

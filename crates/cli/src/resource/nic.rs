@@ -1,10 +1,10 @@
 //! `routewright nic …`
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::common::{Common, Kind, Named};
-use super::{Group, Location, Session, Tags, nsg, parse_bool, public_ip, reference, vnet};
+use super::common::{Common, Kind, Named, ToCreate, ToUpdate, given};
+use super::{Group, Session, nsg, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -46,9 +46,7 @@ enum Verb {
     /// Create a network interface.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         /// Name or id of the subnet.
         #[arg(long)]
         subnet: String,
@@ -67,21 +65,17 @@ enum Verb {
         /// Name or id of its public IP address.
         #[arg(long)]
         public_ip_address: Option<String>,
-        #[command(flatten)]
-        tags: Tags,
     },
     /// Change a network interface.
     Update {
         #[command(flatten)]
-        named: Named,
+        to: ToUpdate,
         /// Whether it forwards what is not for itself.
         #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
         ip_forwarding: Option<bool>,
         /// Name or id of its network security group; "" removes it.
         #[arg(long)]
         network_security_group: Option<String>,
-        #[command(flatten)]
-        tags: Tags,
     },
     /// Show the routes in force on a network interface, whatever they come from.
     ShowEffectiveRouteTable {
@@ -96,18 +90,16 @@ pub(crate) async fn run(args: NicArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
         Verb::Create {
-            named,
-            location,
+            to,
             subnet,
             vnet_name,
             private_ip_address,
             ip_forwarding,
             network_security_group,
             public_ip_address,
-            tags,
         } => {
-            let id = named.id(&session, &KIND)?;
-            let subnet = subnet_id(&session, &named.group, vnet_name.as_deref(), &subnet)?;
+            let group = &to.named.group;
+            let subnet = subnet_id(&session, group, vnet_name.as_deref(), &subnet)?;
             let mut ip_configuration = json!({ "subnet": reference(&subnet), "primary": true });
             match private_ip_address {
                 Some(address) => {
@@ -117,36 +109,34 @@ pub(crate) async fn run(args: NicArgs) -> Result<(), ClientError> {
                 None => ip_configuration["privateIPAllocationMethod"] = json!("Dynamic"),
             }
             if let Some(name) = public_ip_address {
-                ip_configuration["publicIPAddress"] =
-                    reference(&session.id(&named.group, public_ip::KIND.path, &name)?);
+                ip_configuration["publicIPAddress"] = reference(&session.id(group, public_ip::KIND.path, &name)?);
             }
-            let mut body = json!({
-                "location": session.location(&location, &id).await?,
-                "properties": { "ipConfigurations": [{ "name": "ipconfig1", "properties": ip_configuration }] },
-            });
-            if let Some(forwarding) = ip_forwarding {
-                body["properties"]["enableIPForwarding"] = json!(forwarding);
-            }
-            if let Some(name) = network_security_group {
-                body["properties"]["networkSecurityGroup"] =
-                    reference(&session.id(&named.group, nsg::KIND.path, &name)?);
-            }
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            let properties = given([
+                (
+                    "ipConfigurations",
+                    Some(json!([{ "name": "ipconfig1", "properties": ip_configuration }])),
+                ),
+                ("enableIPForwarding", ip_forwarding.map(Value::from)),
+                (
+                    "networkSecurityGroup",
+                    nsg::change(&session, group, network_security_group.as_deref())?,
+                ),
+            ]);
+            to.carry_out(&session, &KIND, json!({ "properties": properties })).await
         }
         Verb::Update {
-            named,
+            to,
             ip_forwarding,
             network_security_group,
-            tags,
         } => {
-            let group = nsg::change(&session, &named.group, network_security_group.as_deref())?;
-            let change = |properties: &mut Map<String, Value>| {
-                properties.extend(ip_forwarding.map(|on| ("enableIPForwarding".to_owned(), json!(on))));
-                properties.extend(group.map(|group| ("networkSecurityGroup".to_owned(), group)));
-            };
-            session
-                .update(COLUMNS, &named.id(&session, &KIND)?, change, &tags)
+            let changed = given([
+                ("enableIPForwarding", ip_forwarding.map(Value::from)),
+                (
+                    "networkSecurityGroup",
+                    nsg::change(&session, &to.named.group, network_security_group.as_deref())?,
+                ),
+            ]);
+            to.carry_out(&session, &KIND, |properties| properties.extend(changed))
                 .await
         }
         Verb::Common(verb) => verb.run(&session, &KIND).await,

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::common::{Common, Kind, Named};
-use super::{Group, Location, Session, Tags, reference};
+use super::common::{Common, Kind, ToCreate, ToUpdate};
+use super::{Group, Session, reference};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -37,18 +37,12 @@ enum Verb {
     /// Create a network security group.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
-        #[command(flatten)]
-        tags: Tags,
+        to: ToCreate,
     },
     /// Change a network security group.
     Update {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        tags: Tags,
+        to: ToUpdate,
     },
     #[command(flatten)]
     Common(Common),
@@ -57,17 +51,8 @@ enum Verb {
 pub(crate) async fn run(args: NsgArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
-        Verb::Create { named, location, tags } => {
-            let id = named.id(&session, &KIND)?;
-            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": {} });
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
-        }
-        Verb::Update { named, tags } => {
-            session
-                .update(COLUMNS, &named.id(&session, &KIND)?, |_| {}, &tags)
-                .await
-        }
+        Verb::Create { to } => to.carry_out(&session, &KIND, json!({ "properties": {} })).await,
+        Verb::Update { to } => to.carry_out(&session, &KIND, |_| {}).await,
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }

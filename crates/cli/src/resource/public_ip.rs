@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::common::{Common, Kind, Named};
-use super::{Location, Session, Tags};
+use super::Session;
+use super::common::{Common, Kind, ToCreate, ToUpdate};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -39,9 +39,7 @@ enum Verb {
     /// Create a public IP address.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         /// Standard or Basic; a route server needs Standard.
         #[arg(long, default_value = "Standard")]
         sku: String,
@@ -51,15 +49,11 @@ enum Verb {
         /// IPv4 or IPv6.
         #[arg(long = "version", id = "address_family", default_value = "IPv4")]
         version: String,
-        #[command(flatten)]
-        tags: Tags,
     },
     /// Change a public IP address.
     Update {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        tags: Tags,
+        to: ToUpdate,
     },
     #[command(flatten)]
     Common(Common),
@@ -69,27 +63,18 @@ pub(crate) async fn run(args: PublicIpArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
         Verb::Create {
-            named,
-            location,
+            to,
             sku,
             allocation_method,
             version,
-            tags,
         } => {
-            let id = named.id(&session, &KIND)?;
-            let mut body = json!({
-                "location": session.location(&location, &id).await?,
+            let body = json!({
                 "sku": { "name": sku },
                 "properties": { "publicIPAllocationMethod": allocation_method, "publicIPAddressVersion": version },
             });
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            to.carry_out(&session, &KIND, body).await
         }
-        Verb::Update { named, tags } => {
-            session
-                .update(COLUMNS, &named.id(&session, &KIND)?, |_| {}, &tags)
-                .await
-        }
+        Verb::Update { to } => to.carry_out(&session, &KIND, |_| {}).await,
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }

@@ -1,10 +1,10 @@
 //! `routewright route-table …` and `routewright route-table route …`
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
-use super::{Group, Location, Session, Tags, parse_bool};
+use super::common::{Child, Common, CommonOfChild, Kind, Parent, ToCreate, ToUpdate, given};
+use super::{Group, Session, parse_bool};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -46,29 +46,35 @@ pub(crate) struct RouteTableArgs {
     verb: Verb,
 }
 
+#[derive(Debug, Args)]
+struct Options {
+    /// Whether subnets with this table refuse routes learned by BGP.
+    #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    disable_bgp_route_propagation: Option<bool>,
+}
+
+impl Options {
+    fn members(&self) -> Map<String, Value> {
+        let disable = self.disable_bgp_route_propagation;
+        given([("disableBgpRoutePropagation", disable.map(Value::from))])
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Create a route table.
     Create {
         #[command(flatten)]
-        named: Named,
+        to: ToCreate,
         #[command(flatten)]
-        location: Location,
-        /// Whether subnets with this table refuse routes learned by BGP.
-        #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
-        disable_bgp_route_propagation: Option<bool>,
-        #[command(flatten)]
-        tags: Tags,
+        options: Options,
     },
     /// Change a route table.
     Update {
         #[command(flatten)]
-        named: Named,
-        /// Whether subnets with this table refuse routes learned by BGP.
-        #[arg(long, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
-        disable_bgp_route_propagation: Option<bool>,
+        to: ToUpdate,
         #[command(flatten)]
-        tags: Tags,
+        options: Options,
     },
     #[command(flatten)]
     Common(Common),
@@ -135,32 +141,13 @@ enum RouteVerb {
 pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
-        Verb::Create {
-            named,
-            location,
-            disable_bgp_route_propagation,
-            tags,
-        } => {
-            let id = named.id(&session, &KIND)?;
-            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": {} });
-            if let Some(disable) = disable_bgp_route_propagation {
-                body["properties"]["disableBgpRoutePropagation"] = json!(disable);
-            }
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+        Verb::Create { to, options } => {
+            to.carry_out(&session, &KIND, json!({ "properties": options.members() }))
+                .await
         }
-        Verb::Update {
-            named,
-            disable_bgp_route_propagation,
-            tags,
-        } => {
-            let id = named.id(&session, &KIND)?;
-            let change = |properties: &mut serde_json::Map<_, _>| {
-                if let Some(disable) = disable_bgp_route_propagation {
-                    properties.insert("disableBgpRoutePropagation".to_owned(), json!(disable));
-                }
-            };
-            session.update(COLUMNS, &id, change, &tags).await
+        Verb::Update { to, options } => {
+            to.carry_out(&session, &KIND, |properties| properties.extend(options.members()))
+                .await
         }
         Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Route(verb) => route(&session, verb).await,
@@ -190,7 +177,7 @@ async fn route(session: &Session, verb: RouteVerb) -> Result<(), ClientError> {
 }
 
 impl NextHop {
-    fn apply(&self, body: &mut serde_json::Value) {
+    fn apply(&self, body: &mut Value) {
         let members = [
             ("addressPrefix", &self.address_prefix),
             ("nextHopType", &self.next_hop_type),

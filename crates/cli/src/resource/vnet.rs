@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
-use super::{Group, Location, Session, Tags, nsg, parse_bool, reference, route_table};
+use super::common::{Child, Common, CommonOfChild, Kind, Parent, ToCreate, ToUpdate, given};
+use super::{Group, Session, Tags, nsg, parse_bool, reference, route_table};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -88,9 +88,7 @@ enum Verb {
     /// Create a virtual network.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         /// Its address space.
         #[arg(long, visible_alias = "address-prefix", num_args = 1.., default_value = "10.0.0.0/16")]
         address_prefixes: Vec<String>,
@@ -100,18 +98,14 @@ enum Verb {
         /// Prefixes of that subnet.
         #[arg(long, visible_alias = "subnet-prefix", num_args = 1.., requires = "subnet_name")]
         subnet_prefixes: Option<Vec<String>>,
-        #[command(flatten)]
-        tags: Tags,
     },
     /// Change a virtual network.
     Update {
         #[command(flatten)]
-        named: Named,
+        to: ToUpdate,
         /// Its whole address space.
         #[arg(long, num_args = 1..)]
         address_prefixes: Option<Vec<String>>,
-        #[command(flatten)]
-        tags: Tags,
     },
     #[command(flatten)]
     Common(Common),
@@ -204,37 +198,23 @@ pub(crate) async fn run(args: VnetArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
         Verb::Create {
-            named,
-            location,
+            to,
             address_prefixes,
             subnet_name,
             subnet_prefixes,
-            tags,
         } => {
-            let id = named.id(&session, &KIND)?;
-            let mut body = json!({
-                "location": session.location(&location, &id).await?,
-                "properties": { "addressSpace": { "addressPrefixes": address_prefixes } },
-            });
+            let mut body = json!({ "properties": { "addressSpace": { "addressPrefixes": address_prefixes } } });
             if let Some(name) = subnet_name {
                 let prefixes = subnet_prefixes.unwrap_or_else(|| address_prefixes.clone());
                 body["properties"]["subnets"] = json!([{ "name": name, "properties": prefix_members(&prefixes) }]);
             }
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            to.carry_out(&session, &KIND, body).await
         }
-        Verb::Update {
-            named,
-            address_prefixes,
-            tags,
-        } => {
-            let id = named.id(&session, &KIND)?;
-            let change = |properties: &mut Map<String, Value>| {
-                if let Some(prefixes) = address_prefixes {
-                    properties.insert("addressSpace".to_owned(), json!({ "addressPrefixes": prefixes }));
-                }
-            };
-            session.update(COLUMNS, &id, change, &tags).await
+        Verb::Update { to, address_prefixes } => {
+            let space = address_prefixes.map(|prefixes| json!({ "addressPrefixes": prefixes }));
+            let changed = given([("addressSpace", space)]);
+            to.carry_out(&session, &KIND, |properties| properties.extend(changed))
+                .await
         }
         Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Subnet(verb) => subnet(&session, verb).await,

@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Common, Kind, Named};
+use super::common::{Common, Kind, Named, ToCreate, ToUpdate, given};
 use super::local_gateway::BgpSettings;
-use super::{Group, Location, NoWait, Session, Tags, parse_bool, public_ip, reference, vnet};
+use super::{Group, Session, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -59,9 +59,7 @@ enum Verb {
     /// Create a gateway in the GatewaySubnet of a virtual network.
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         /// Name or id of the virtual network.
         #[arg(long)]
         vnet: String,
@@ -79,15 +77,11 @@ enum Verb {
         sku: Option<String>,
         #[command(flatten)]
         bgp: BgpSettings,
-        #[command(flatten)]
-        tags: Tags,
-        #[command(flatten)]
-        _no_wait: NoWait,
     },
     /// Change a gateway.
     Update {
         #[command(flatten)]
-        named: Named,
+        to: ToUpdate,
         /// For example VpnGw2AZ.
         #[arg(long)]
         sku: Option<String>,
@@ -96,8 +90,6 @@ enum Verb {
         enable_bgp: Option<bool>,
         #[command(flatten)]
         bgp: BgpSettings,
-        #[command(flatten)]
-        tags: Tags,
     },
     /// Its BGP peers.
     ListBgpPeerStatus {
@@ -129,47 +121,47 @@ pub(crate) async fn run(args: VnetGatewayArgs) -> Result<(), ClientError> {
     let session = &session;
     match args.verb {
         Verb::Create {
-            named,
-            location,
+            to,
             vnet,
             public_ip_addresses,
             gateway_type,
             vpn_type,
             sku,
             bgp,
-            tags,
-            ..
         } => {
-            let id = named.id(session, &KIND)?;
-            let mut properties = Map::from_iter([
-                ("gatewayType".to_owned(), json!(gateway_type)),
-                ("activeActive".to_owned(), json!(public_ip_addresses.len() == 2)),
-                ("enableBgp".to_owned(), json!(bgp.asn.is_some())),
+            let mut properties = given([
+                ("gatewayType", Some(json!(gateway_type))),
+                ("activeActive", Some(json!(public_ip_addresses.len() == 2))),
+                ("enableBgp", Some(json!(bgp.asn.is_some()))),
                 (
-                    "ipConfigurations".to_owned(),
-                    ip_configurations(session, &named.group, &vnet, &public_ip_addresses)?,
+                    "ipConfigurations",
+                    Some(ip_configurations(
+                        session,
+                        &to.named.group,
+                        &vnet,
+                        &public_ip_addresses,
+                    )?),
                 ),
+                ("vpnType", vpn_type.map(Value::from)),
+                ("sku", sku.map(sku_member)),
             ]);
-            properties.extend(vpn_type.map(|kind| ("vpnType".to_owned(), json!(kind))));
-            set_sku(&mut properties, sku);
             bgp.apply(&mut properties);
-            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": properties });
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            to.carry_out(session, &KIND, json!({ "properties": properties })).await
         }
         Verb::Update {
-            named,
+            to,
             sku,
             enable_bgp,
             bgp,
-            tags,
         } => {
             let change = |properties: &mut Map<String, Value>| {
-                set_sku(properties, sku);
-                properties.extend(enable_bgp.map(|on| ("enableBgp".to_owned(), json!(on))));
+                properties.extend(given([
+                    ("sku", sku.map(sku_member)),
+                    ("enableBgp", enable_bgp.map(Value::from)),
+                ]));
                 bgp.apply(properties);
             };
-            session.update(COLUMNS, &named.id(session, &KIND)?, change, &tags).await
+            to.carry_out(session, &KIND, change).await
         }
         Verb::ListBgpPeerStatus { named, peer } => {
             ask(session, &named, PEER_COLUMNS, "getBgpPeerStatus", peer.as_deref()).await
@@ -200,8 +192,8 @@ fn ip_configurations(
     public_ips.iter().enumerate().map(configuration).collect()
 }
 
-fn set_sku(properties: &mut Map<String, Value>, sku: Option<String>) {
-    properties.extend(sku.map(|name| ("sku".to_owned(), json!({ "name": name, "tier": name }))));
+fn sku_member(name: String) -> Value {
+    json!({ "name": name, "tier": name })
 }
 
 async fn ask(

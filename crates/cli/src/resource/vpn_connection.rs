@@ -3,8 +3,8 @@
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Common, Kind, Named};
-use super::{Location, NoWait, Session, Tags, local_gateway, parse_bool, reference, vnet_gateway};
+use super::common::{Common, Kind, ToCreate, ToUpdate, given};
+use super::{Session, local_gateway, parse_bool, reference, vnet_gateway};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -53,9 +53,7 @@ enum Verb {
     #[command(group = ArgGroup::new("far_end").required(true).multiple(false))]
     Create {
         #[command(flatten)]
-        named: Named,
-        #[command(flatten)]
-        location: Location,
+        to: ToCreate,
         /// Name or id of the virtual network gateway.
         #[arg(long)]
         vnet_gateway1: String,
@@ -70,19 +68,13 @@ enum Verb {
         express_route_circuit2: Option<String>,
         #[command(flatten)]
         options: Options,
-        #[command(flatten)]
-        tags: Tags,
-        #[command(flatten)]
-        _no_wait: NoWait,
     },
     /// Change a connection.
     Update {
         #[command(flatten)]
-        named: Named,
+        to: ToUpdate,
         #[command(flatten)]
         options: Options,
-        #[command(flatten)]
-        tags: Tags,
     },
     #[command(flatten)]
     Common(Common),
@@ -92,18 +84,14 @@ pub(crate) async fn run(args: VpnConnectionArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
     match args.verb {
         Verb::Create {
-            named,
-            location,
+            to,
             vnet_gateway1,
             local_gateway2,
             vnet_gateway2,
             express_route_circuit2,
             options,
-            tags,
-            ..
         } => {
-            let id = named.id(&session, &KIND)?;
-            let gateway = |kind: &Kind, name: &str| Ok(reference(&session.id(&named.group, kind.path, name)?));
+            let gateway = |kind: &Kind, name: &str| Ok(reference(&session.id(&to.named.group, kind.path, name)?));
             let (connection_type, member, far_end) = match (local_gateway2, vnet_gateway2, express_route_circuit2) {
                 (Some(name), ..) => ("IPsec", "localNetworkGateway2", gateway(&local_gateway::KIND, &name)?),
                 (_, Some(name), _) => (
@@ -113,39 +101,31 @@ pub(crate) async fn run(args: VpnConnectionArgs) -> Result<(), ClientError> {
                 ),
                 (.., circuit) => ("ExpressRoute", "peer", reference(&circuit.unwrap_or_default())),
             };
-            let mut properties = Map::from_iter([
-                ("connectionType".to_owned(), json!(connection_type)),
+            let mut properties = given([
+                ("connectionType", Some(json!(connection_type))),
                 (
-                    "virtualNetworkGateway1".to_owned(),
-                    gateway(&vnet_gateway::KIND, &vnet_gateway1)?,
+                    "virtualNetworkGateway1",
+                    Some(gateway(&vnet_gateway::KIND, &vnet_gateway1)?),
                 ),
-                (member.to_owned(), far_end),
+                (member, Some(far_end)),
             ]);
-            options.apply(&mut properties);
-            let mut body = json!({ "location": session.location(&location, &id).await?, "properties": properties });
-            tags.add_to(&mut body)?;
-            session.create(COLUMNS, &id, &body).await
+            properties.extend(options.members());
+            to.carry_out(&session, &KIND, json!({ "properties": properties })).await
         }
-        Verb::Update { named, options, tags } => {
-            let id = named.id(&session, &KIND)?;
-            let change = |properties: &mut Map<_, _>| options.apply(properties);
-            session.update(COLUMNS, &id, change, &tags).await
+        Verb::Update { to, options } => {
+            to.carry_out(&session, &KIND, |properties| properties.extend(options.members()))
+                .await
         }
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }
 
 impl Options {
-    fn apply(&self, properties: &mut Map<String, Value>) {
-        let members = [
-            ("sharedKey", self.shared_key.as_ref().map(|key| json!(key))),
-            ("enableBgp", self.enable_bgp.map(|on| json!(on))),
-            ("routingWeight", self.routing_weight.map(|weight| json!(weight))),
-        ];
-        properties.extend(
-            members
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-        );
+    fn members(self) -> Map<String, Value> {
+        given([
+            ("sharedKey", self.shared_key.map(Value::from)),
+            ("enableBgp", self.enable_bgp.map(Value::from)),
+            ("routingWeight", self.routing_weight.map(Value::from)),
+        ])
     }
 }
