@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ArmError;
 use crate::group;
-use crate::handle::{self, Answer, Method, Mint, OperationStyle, Request, not_allowed};
+use crate::handle::{self, not_allowed};
 use crate::id::ResourceId;
 use crate::read::{Reader, without_nulls};
+use crate::request::{Answer, Method, Mint, OperationStyle, Request};
 use crate::resource::Resource;
 use crate::route::{Deployments, RESOURCES};
 use crate::template::{Place, Plan};

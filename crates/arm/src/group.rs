@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::ArmError;
-use crate::handle::{Answer, Mint, OperationStyle};
 use crate::metrics;
 use crate::names;
 use crate::read::without_nulls;
+use crate::request::{Answer, Mint, OperationStyle};
 use crate::resource::Resource;
 use crate::route::{NAMESPACE, RESOURCES};
 use crate::settings::Settings;

@@ -1,7 +1,7 @@
 //! One request: what is answered and what changes.
 //!
 //! Here are the rules that all types share: api-version, subscription, group and parent are there, names and locations are
-//! proper, etags match; lists, tags and deletes. What a type adds is in `types`.
+//! proper, etags match; tags and deletes. What a type adds is in `types`, lists are in `list`.
 
 use serde_json::{Value, json};
 
@@ -10,139 +10,15 @@ use crate::error::ArmError;
 use crate::group;
 use crate::id::ResourceId;
 use crate::limits;
-use crate::metrics::{self, MetricsQuery};
+use crate::list::{list_all, paged, show_briefly};
+use crate::metrics;
 use crate::names;
+use crate::request::{Answer, Ask, MayRead, Method, Mint, OperationStyle, Outcome, Request};
 use crate::resource::{Resource, Resources};
 use crate::route::{self, InGroup, InSubscription, NAMESPACE, Target};
 use crate::settings::Settings;
 use crate::types::{self, Draft, ResourceType};
 use crate::world::World;
-
-/// HTTP methods that ARM uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Method {
-    Get,
-    Head,
-    Put,
-    Patch,
-    Post,
-    Delete,
-}
-
-/// A request, already parsed from HTTP.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
-    /// The path, percent-decoded, no query.
-    pub path: String,
-    /// Query parameters.
-    pub query: Vec<(String, String)>,
-    /// If-Match, if sent.
-    pub if_match: Option<String>,
-    /// If-None-Match, if sent.
-    pub if_none_match: Option<String>,
-    /// The body; `None` when empty.
-    pub body: Option<Value>,
-}
-
-/// Where GUIDs and the time come from.
-pub trait Mint {
-    /// A fresh GUID, lower case.
-    fn guid(&mut self) -> String;
-    /// Now, RFC 3339.
-    fn now(&mut self) -> String;
-}
-
-/// Refuses the ids of subscriptions, groups and resources that whoever asks may not read. The request's own path was asked for before;
-/// this is for what lists and templates name besides.
-pub type MayRead<'a> = &'a dyn Fn(&str) -> Result<(), ArmError>;
-
-/// One write to the store.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// Create or replace.
-    Put(Resource),
-    /// Remove, by key.
-    Delete(String),
-}
-
-/// What to send back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Body; `None` for an empty one.
-    pub body: Option<Value>,
-    /// Whether this was a long-running operation in Azure's eyes, and which headers the client expects.
-    pub operation: Option<OperationStyle>,
-    /// Region of the resource, for the operation URL.
-    pub location: String,
-}
-
-/// How a long-running operation is told (az §4.3, arm-clients §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationStyle {
-    /// PUT: 200/201 with the resource and Azure-AsyncOperation.
-    Put,
-    /// DELETE: 202 with both headers.
-    Delete,
-    /// POST action: 202 with Location only, the result there.
-    Action,
-    /// DELETE of a resource group: 202 with `Location: /subscriptions/{s}/operationresults/{op}` only.
-    DeleteGroup,
-    /// PUT of a deployment: as `Put`, with `…/deployments/{name}/operationStatuses/{op}` to follow.
-    Deployment,
-}
-
-/// A question only the instances can answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// learnedRoutes of a bgpConnection (key).
-    LearnedRoutes(String),
-    /// advertisedRoutes of a bgpConnection (key).
-    AdvertisedRoutes(String),
-    /// effectiveRouteTable of a NIC (key).
-    NicEffectiveRoutes(String),
-    /// effectiveRoutes of a route server (key).
-    HubEffectiveRoutes(String),
-    /// BGP diagnostics of a virtual network gateway (key): getBgpPeerStatus and such.
-    GatewayDiagnostics(String),
-    /// Metrics of a route server. A plain answer, no operation.
-    Metrics(MetricsQuery),
-}
-
-/// What comes of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// Store the changes (all or none), then answer.
-    Done {
-        /// In order.
-        changes: Vec<Change>,
-        /// The answer.
-        answer: Answer,
-    },
-    /// Ask the instances, then answer with what they say (`reports` makes the body). The text is the resource's region, for the
-    /// operation URL.
-    Ask(Ask, String),
-}
-
-impl Answer {
-    pub(crate) fn new(status: u16, body: Option<Value>) -> Answer {
-        Answer {
-            status,
-            body,
-            operation: None,
-            location: String::new(),
-        }
-    }
-
-    pub(crate) fn in_location(mut self, location: &str) -> Answer {
-        location.clone_into(&mut self.location);
-        self
-    }
-}
 
 /// Handles one request against the resources there are.
 pub fn handle(
@@ -210,7 +86,7 @@ fn in_subscription(
             paged(
                 world,
                 request,
-                list_all(world, &prefix, query(request, "$filter")),
+                list_all(world, &prefix, request.parameter("$filter")),
                 show_briefly,
             )
         }
@@ -219,7 +95,7 @@ fn in_subscription(
             paged(
                 world,
                 request,
-                list_all(world, &prefix, query(request, "$filter")),
+                list_all(world, &prefix, request.parameter("$filter")),
                 show_briefly,
             )
         }
@@ -554,96 +430,6 @@ pub(crate) fn resource_id(text: &str) -> Result<ResourceId, ArmError> {
     ResourceId::parse(text).ok_or_else(|| ArmError::no_such_type(text))
 }
 
-/// The generic list: top-level resources. Of `$filter`, `resourceGroup eq`, `resourceType eq` and `name eq` count.
-fn list_all<'w>(world: &'w World<'_>, prefix: &str, filter: Option<&str>) -> Vec<&'w Resource> {
-    let wanted = |name: &str| -> Option<String> {
-        let filter = filter?;
-        let start = filter.find(&format!("{name} eq '"))? + name.len() + 5;
-        let text = filter.get(start..)?;
-        Some(text.split('\'').next()?.to_ascii_lowercase())
-    };
-    let (group, kind, name) = (wanted("resourceGroup"), wanted("resourceType"), wanted("name"));
-    let fits =
-        |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| text.eq_ignore_ascii_case(wanted));
-    let mut found = world.under(prefix);
-    found.retain(|resource| {
-        types::find(&resource.kind).is_some_and(types::is_tracked)
-            && fits(&kind, &resource.kind)
-            && fits(&name, resource.name())
-            && fits(&group, resource.id.split('/').nth(4).unwrap_or_default())
-    });
-    found
-}
-
-/// A resource without its properties.
-fn show_briefly(resource: &Resource) -> Value {
-    let mut shown = json!({ "id": resource.id, "name": resource.name(), "type": resource.kind });
-    for name in ["location", "tags", "sku"] {
-        if !resource.body[name].is_null() {
-            shown[name] = resource.body[name].clone();
-        }
-    }
-    shown
-}
-
-/// Resources of one answer to a list; more come with `nextLink`. Azure's pages of `resources` are as long.
-const PAGE: usize = 1000;
-
-/// A list, from after the resource that `$skiptoken` names, with at most `$top` resources. `nextLink` begins with the path: the
-/// server puts its own address before it. Its token is an id, so pages are cut from what may be read.
-fn paged(
-    world: &World<'_>,
-    request: &Request,
-    all: Vec<&Resource>,
-    show: impl Fn(&Resource) -> Value,
-) -> Result<Answer, ArmError> {
-    if request.method != Method::Get {
-        return Err(not_allowed(request));
-    }
-    let after = query(request, "$skiptoken").map(from_hex).unwrap_or_default();
-    let top = query(request, "$top")
-        .and_then(|text| text.parse().ok())
-        .filter(|top| *top > 0);
-    let top = top.unwrap_or(PAGE).min(PAGE);
-    let mut rest = all
-        .into_iter()
-        .filter(|resource| after.is_empty() || resource.key().into_bytes() > after)
-        .filter(|resource| world.check_readable(&resource.id).is_ok());
-    let page: Vec<&Resource> = rest.by_ref().take(top).collect();
-    let mut body = json!({ "value": page.iter().map(|resource| show(resource)).collect::<Value>() });
-    if let (Some(last), Some(_)) = (page.last(), rest.next()) {
-        let kept = request
-            .query
-            .iter()
-            .filter(|(name, _)| !name.eq_ignore_ascii_case("$skiptoken"));
-        let mut link = format!("{}?", request.path);
-        for (name, value) in kept {
-            link.push_str(&format!("{name}={}&", percent_encoded(value)));
-        }
-        let token: String = last.key().bytes().map(|byte| format!("{byte:02x}")).collect();
-        body["nextLink"] = json!(format!("{link}$skiptoken={token}"));
-    }
-    Ok(Answer::new(200, Some(body)))
-}
-
-/// Pairs of hexadecimal digits; what is none ends it.
-fn from_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text.chars().map_while(|c| c.to_digit(16)).collect();
-    digits
-        .chunks_exact(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
-}
-
-fn percent_encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded = text.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    });
-    encoded.collect()
-}
-
 pub(crate) fn only_get(request: &Request, shown: impl FnOnce() -> Value) -> Result<Answer, ArmError> {
     match request.method {
         Method::Get => Ok(Answer::new(200, Some(shown()))),
@@ -660,11 +446,6 @@ pub(crate) fn not_allowed(request: &Request) -> ArmError {
             request.method, request.path
         ),
     )
-}
-
-fn query<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
-    let found = request.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.as_str())
 }
 
 /// If-Match and If-None-Match, as RFC 9110 §13.1 has them; both compare weakly, since ARM's etags are weak.

@@ -11,8 +11,8 @@
 //!
 //! The resources carry an `index` of who refers to whom: a request costs what it touches, not what is stored.
 //!
-//! Inside, a request goes `route` (what the path means) → `handle` (rules of every type) → `types` (rules of one type, one file
-//! each) on a `World` (the resources with the changes of this request laid over them).
+//! Inside, a [`request`] goes `route` (what the path means) → `handle` (rules of every type) or `list` → `types` (rules of one type, one
+//! file each) on a `World` (the resources with the changes of this request laid over them).
 
 pub mod activity;
 pub mod authorization;
@@ -22,6 +22,7 @@ pub mod id;
 pub mod intent;
 pub mod metrics;
 pub mod reports;
+pub mod request;
 pub mod resource;
 pub mod settings;
 
@@ -30,6 +31,7 @@ mod deployments;
 mod group;
 mod index;
 mod limits;
+mod list;
 mod names;
 mod read;
 mod route;
@@ -40,10 +42,11 @@ mod world;
 
 pub use authorization::Access;
 pub use error::ArmError;
-pub use handle::{Answer, Ask, Change, MayRead, Method, Mint, OperationStyle, Outcome, Request, handle};
+pub use handle::handle;
 pub use id::ResourceId;
 pub use intent::intent;
 pub use reports::fill_connection_states;
+pub use request::{Answer, Ask, Change, MayRead, Method, Mint, OperationStyle, Outcome, Request};
 pub use resource::{Resource, Resources};
 pub use settings::{Limits, Settings, check_settings};
 pub use template::read_loose_json;

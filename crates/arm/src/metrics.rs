@@ -9,8 +9,8 @@ use routeserver::report::PeerReport;
 use serde_json::{Value, json};
 
 use crate::error::ArmError;
-use crate::handle::Request;
 use crate::limits;
+use crate::request::Request;
 use crate::resource::{Resource, Resources};
 use crate::settings::Settings;
 use crate::types;
@@ -116,8 +116,8 @@ fn localized(value: &str, text: &str) -> Value {
 /// Reads the query of `…/metrics`.
 pub(crate) fn read_query(request: &Request, hub: &Resource) -> Result<MetricsQuery, ArmError> {
     let given = |name: &str| {
-        let found = request.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| decoded(value)).filter(|value| !value.is_empty())
+        let found = request.parameter(name).map(decoded);
+        found.filter(|value| !value.is_empty())
     };
     let names = given("metricnames").unwrap_or_else(|| METRICS[0].name.to_owned());
     let names: Result<Vec<_>, _> = names

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::handle::Change;
 use crate::index::Index;
+use crate::request::Change;
 
 /// A resource as stored: what the user wrote, normalised; computed members are added when it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

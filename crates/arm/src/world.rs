@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::address::hosts;
 use crate::error::ArmError;
-use crate::handle::{Change, MayRead, Mint};
 use crate::id::parent_key;
 use crate::index::{Holder, Index, Relation};
+use crate::request::{Change, MayRead, Mint};
 use crate::resource::{Resource, Resources};
 use crate::settings::Settings;
 use crate::types;

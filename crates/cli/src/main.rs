@@ -156,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn every_shell_has_completions_for_every_noun() {
+        use clap::ValueEnum;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "routewright", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            for noun in ["routeserver", "vnet-gateway", "az-env", "--dry-run"] {
+                // fish writes options without their dashes.
+                assert!(script.contains(noun.trim_start_matches('-')), "{shell}: {noun}");
+            }
+        }
+    }
+
+    #[test]
     fn every_verb_has_a_man_page() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         write_man_pages(&directory.path().join("man1"))?;

@@ -4,7 +4,10 @@
 #[path = "common/server.rs"]
 mod server;
 
-use server::Server;
+use std::path::Path;
+
+use server::{Server, command};
+use tempfile::TempDir;
 
 /// A route server with a peer, both with settings of ours.
 fn designed() -> Server {
@@ -75,6 +78,77 @@ fn a_dry_run_with_prune_works_before_the_group_is_there() {
     let told = server.prints(&format!("apply -f {} --prune --dry-run", path.display()));
     assert_eq!(told.lines().filter(|line| line.starts_with('+')).count(), 2, "{told}");
     assert_eq!(server.refuses("group show -n new").0, 3, "nothing was made");
+}
+
+#[test]
+fn a_dry_run_is_refused_what_the_server_would_refuse_and_changes_nothing() {
+    let server = designed();
+    let file = server.prints("export -g g");
+    let path = server.place.path().join("design.yaml");
+    for (from, to, code) in [
+        ("peerAsn: 65001", "peerAsn: 23456", "InvalidPeerAsn"),
+        ("peerIp: \"10.77.1.4\"", "peerIp: \"192.0.2.1\"", "InvalidPeerIp"),
+    ] {
+        assert!(file.contains(from), "{from} in {file}");
+        std::fs::write(&path, file.replace(from, to)).unwrap();
+        let (exit, told) = server.refuses(&format!("apply -f {} --dry-run", path.display()));
+        assert!(exit == 1 && told.contains(code), "{to}: {exit} {told}");
+    }
+    // What the server takes is told as what would change.
+    std::fs::write(&path, file.replace("peerAsn: 65001", "peerAsn: 65009")).unwrap();
+    let told = server.prints(&format!("apply -f {} --dry-run", path.display()));
+    assert!(told.contains("properties.peerAsn: 65001 -> 65009"), "{told}");
+    assert_eq!(server.prints("export -g g"), file);
+}
+
+#[test]
+fn what_is_not_in_the_file_is_deleted_with_prune_and_a_word_of_consent_alone() {
+    let server = designed();
+    let path = server.place.path().join("design.yaml");
+    std::fs::write(&path, server.prints("export -g g")).unwrap();
+    server.does("route-table create -g g -n extra");
+    server.does("routeserver peering create -g g --routeserver rs -n second --peer-ip 10.77.1.5 --peer-asn 65002");
+    let apply = format!("apply -f {} --prune", path.display());
+    let told = server.prints(&format!("{apply} --dry-run"));
+    let deleted = |told: &str| told.lines().filter(|line| line.starts_with("- ")).count();
+    assert_eq!(deleted(&told), 2, "{told}");
+    let (code, told) = server.refuses(&apply);
+    assert!(code == 2 && told.contains("--yes"), "{told}");
+    assert_eq!(server.does("route-table list -g g").as_array().unwrap().len(), 1);
+    let told = server.prints(&format!("{apply} --yes"));
+    assert_eq!(deleted(&told), 2, "{told}");
+    assert!(server.does("route-table list -g g").as_array().unwrap().is_empty());
+    let peers = server.does("routeserver peering list -g g --routeserver rs");
+    assert_eq!(peers.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_route_server_whose_second_step_fails_leaves_nothing() {
+    let server = Server::with_network();
+    let web = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/hub/subnets/web";
+    let (code, told) = server.refuses(&format!(
+        "routeserver create -g g -n rs --hosted-subnet {web} --public-ip-address ip"
+    ));
+    assert!(code == 1 && told.contains("InvalidRouteServerSubnetName"), "{told}");
+    assert_eq!(server.refuses("routeserver show -g g -n rs").0, 3);
+}
+
+#[test]
+fn a_backup_taken_while_serving_is_served_again_with_everything() {
+    let server = designed();
+    let place = server.place.path();
+    let (data, backup, other) = (place.join("data"), place.join("b1"), place.join("other"));
+    let run = |verb: &str, data: &Path| {
+        let done = command(&[verb, "--data-dir"]).arg(data).arg(&backup).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    run("backup", &data);
+    let file = server.prints("export -g g");
+    run("restore", &other);
+    let restored = Server::over(&other, TempDir::new().unwrap());
+    assert_eq!(restored.prints("export -g g"), file);
+    let settings = restored.does("routeserver peering settings -g g --routeserver rs -n nva show");
+    assert_eq!(settings["md5PasswordSet"], true);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which action over which scope a request needs. Follows ARM's naming: `Namespace/types/read|write|delete`, and for a POST
 //! `Namespace/types/{action}/action`.
 
-use crate::handle::Method;
+use crate::request::Method;
 
 /// An action over a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]

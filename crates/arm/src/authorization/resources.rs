@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::needed::provider_of;
 use super::{Access, Needed, RoleAssignment, RoleDefinition, built_in, covers};
 use crate::error::ArmError;
-use crate::handle::{Answer, Method, Mint, Request};
+use crate::request::{Answer, Method, Mint, Request};
 
 /// Azure's limit for a subscription.
 const MAX_ASSIGNMENTS: usize = 4000;

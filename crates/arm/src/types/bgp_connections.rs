@@ -9,8 +9,8 @@ use super::{
     Draft, ResourceType, hub_ip_configurations, subnets, virtual_hubs, virtual_network_peerings, virtual_networks,
 };
 use crate::error::ArmError;
-use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
+use crate::request::{Ask, Mint};
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/bgpConnections";

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, check_region, local_network_gateways, resolve, virtual_network_gateways};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::index::{Reference, Relation};
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

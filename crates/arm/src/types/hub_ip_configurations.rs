@@ -5,9 +5,9 @@ use ipnet::IpNet;
 
 use super::{Draft, ResourceType, check_region, public_ip_addresses, resolve, subnets, virtual_network_peerings};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::id::last_segment;
 use crate::index::{Reference, Relation};
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

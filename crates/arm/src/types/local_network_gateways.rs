@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{Draft, ResourceType};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::index::Relation;
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

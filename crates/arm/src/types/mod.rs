@@ -22,11 +22,11 @@ mod virtual_networks;
 use serde_json::{Map, Value, json};
 
 use crate::error::ArmError;
-use crate::handle::{Ask, Mint};
 use crate::id::ResourceId;
 use crate::index::Reference;
 use crate::names;
 use crate::read::{Reader, without_nulls};
+use crate::request::{Ask, Mint};
 use crate::resource::Resource;
 use crate::world::World;
 

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::address::{Unusable, check_host};
 use crate::error::ArmError;
-use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
 use crate::index::{Reference, Relation};
 use crate::read::Reader;
+use crate::request::{Ask, Mint};
 use crate::resource::{Resource, reference_key};
 use crate::world::World;
 

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, references};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::index::Relation;
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

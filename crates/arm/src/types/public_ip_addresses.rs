@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::index::{PUBLIC_POOL, Reference, Relation};
 use crate::read::Reader;
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

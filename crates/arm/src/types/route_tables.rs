@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, put_children, references, routes};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::id::ResourceId;
 use crate::index::Relation;
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::types;
 use crate::world::World;

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::{Draft, ResourceType};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::id::ResourceId;
 use crate::read::Reader;
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

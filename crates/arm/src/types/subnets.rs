@@ -8,9 +8,9 @@ use super::{
 };
 use crate::address::{first_overlap, parse_prefix};
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::id::{ResourceId, parent_key};
 use crate::index::{Reference, Relation};
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Draft, ResourceType, hub_ip_configurations, references, subnets};
 use crate::address::instance_addresses;
 use crate::error::ArmError;
-use crate::handle::{Ask, Mint};
+use crate::request::{Ask, Mint};
 use crate::resource::Resource;
 use crate::settings::Settings;
 use crate::world::World;

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::subnets::GATEWAY_SUBNET;
 use super::{Draft, ResourceType, check_region, ip_configurations, resolve, subnets, virtual_network_peerings};
 use crate::error::ArmError;
-use crate::handle::{Ask, Mint};
 use crate::id::last_segment;
 use crate::index::{Reference, Relation};
 use crate::read::Reader;
+use crate::request::{Ask, Mint};
 use crate::resource::{Resource, reference_key};
 use crate::world::World;
 

@@ -8,8 +8,8 @@ use super::virtual_networks::{self, pairs};
 use super::{Draft, ResourceType, resolve};
 use crate::address::overlap;
 use crate::error::ArmError;
-use crate::handle::Mint;
 use crate::id::{last_segment, parent_key};
+use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! file ─► document (resources) ─► order (by references) ─► for each: GET, compare, PUT what differs ─► --prune: delete the others
+//!                                                  └► --dry-run: validate
 //! server ─► export ─► a file that apply takes
 //! ```
 
 mod document;
 mod export;
 mod order;
+mod validate;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -41,7 +43,7 @@ pub(crate) struct ApplyArgs {
     /// The resource group of resources that have a type and a name instead of an id.
     #[arg(short = 'g', long)]
     resource_group: Option<String>,
-    /// Show what would change, and change nothing.
+    /// Show what would change, and change nothing; the server is asked whether it would take it.
     #[arg(long)]
     dry_run: bool,
     /// Delete what is in the file's resource groups and not in the file.
@@ -82,6 +84,9 @@ pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
     let group = group.unwrap_or_else(|| format!("/subscriptions/{}", session.target.subscription));
     let wanted = document::parse(&text, &group).map_err(ClientError::Usage)?;
     let wanted = order::order(wanted).map_err(ClientError::Usage)?;
+    if args.dry_run {
+        validate::check(&session, &would_write(&session, &wanted).await?).await?;
+    }
     for one in &wanted {
         carry_out(&session, one, args.dry_run).await?;
         if let Some(settings) = &one.settings {
@@ -147,6 +152,20 @@ async fn carry_out(session: &Session, wanted: &Wanted, dry_run: bool) -> Result<
     differences
         .iter()
         .try_for_each(|difference| say(&format!("    {difference}")))
+}
+
+/// What would be written, as it would be.
+async fn would_write(session: &Session, wanted: &[Wanted]) -> Result<Vec<Wanted>, ClientError> {
+    let mut writes = Vec::new();
+    for one in wanted {
+        let body = match look_up(session, one).await? {
+            None => one.body.clone(),
+            Some(there) if differences(&there, &one.body).is_empty() => continue,
+            Some(there) => merged(&there, &one.body),
+        };
+        writes.push(Wanted { body, ..one.clone() });
+    }
+    Ok(writes)
 }
 
 /// Settings follow their resource; those that the file does not mention stay.

@@ -1,6 +1,7 @@
 //! A real server for tests of the command line.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -16,8 +17,14 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Server {
         let place = TempDir::new().unwrap();
+        let data = place.path().join("data");
+        Server::over(&data, place)
+    }
+
+    /// Over a data directory; `place` is for what else a test needs.
+    pub(crate) fn over(data: &Path, place: TempDir) -> Server {
         let mut process = command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(place.path().join("data"))
+            .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
