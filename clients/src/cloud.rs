@@ -30,6 +30,10 @@ nvas:
   - { name: nva2, subnet: hub/nva, address: 10.0.0.5, asn: 65002, software: bird, announce: [0.0.0.0/0] }
 ";
 
+/// The service principals that scripts sign in as.
+const SDK: &str = "sdk";
+const OWNER: &str = "owner";
+
 /// Ends when dropped.
 #[derive(Debug)]
 pub struct Cloud {
@@ -89,21 +93,32 @@ impl Cloud {
             .envs(self.credentials().unwrap_or_default());
     }
 
-    /// Makes the service principals: one that the recipe signs in as, one for the SDKs.
+    /// Makes the service principals: one that the recipe signs in as, one for the SDKs, and an owner.
     pub fn sign_in(&self) -> Result<()> {
         std::fs::write(self.home.path().join("recipe.sh"), self.ask(&["az-env"])?)?;
-        let told = self.ask(&["sp", "create", "--name", "sdk", "--role", "Contributor", "-o", "json"])?;
-        Ok(std::fs::write(self.home.path().join("principal.json"), told)?)
+        for (name, role) in [(SDK, "Contributor"), (OWNER, "Owner")] {
+            let told = self.ask(&["sp", "create", "--name", name, "--role", role, "-o", "json"])?;
+            std::fs::write(self.principal(name), told)?;
+        }
+        Ok(())
+    }
+
+    /// Where it is kept how a service principal signs in.
+    fn principal(&self, name: &str) -> PathBuf {
+        self.home.path().join(format!("{name}.json"))
     }
 
     fn credentials(&self) -> Result<Vec<(&'static str, String)>> {
-        let told: Value = serde_json::from_slice(&std::fs::read(self.home.path().join("principal.json"))?)?;
-        let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        let read = |name: &str| -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(self.principal(name))?)?) };
+        let (sdk, owner) = (read(SDK)?, read(OWNER)?);
+        let text = |told: &Value, name: &str| told[name].as_str().unwrap_or_default().to_owned();
         let authority = self.home.path().join("data/tls/ca.pem").display().to_string();
         Ok(vec![
-            ("CLIENT_ID", text("clientId")),
-            ("CLIENT_SECRET", text("secret")),
-            ("TENANT", text("tenant")),
+            ("CLIENT_ID", text(&sdk, "clientId")),
+            ("CLIENT_SECRET", text(&sdk, "secret")),
+            ("OWNER_ID", text(&owner, "clientId")),
+            ("OWNER_SECRET", text(&owner, "secret")),
+            ("TENANT", text(&sdk, "tenant")),
             ("REQUESTS_CA_BUNDLE", authority.clone()),
             ("NODE_EXTRA_CA_CERTS", authority),
         ])

@@ -21,10 +21,11 @@ pub struct Flow {
 
 const AZ: &str = "venv/bin/az";
 const PYTHON: &str = "venv/lib";
+const SCHEMATHESIS: &str = "schemathesis/bin/st";
 const NODE: &str = "node_modules/@azure/arm-network";
 
 /// All of them. They run one after another, each in a resource group of its own that it deletes.
-pub const FLOWS: [Flow; 7] = [
+pub const FLOWS: [Flow; 8] = [
     flow("az::quickstart", "quickstart.sh", AZ),
     flow("az::tutorial", "tutorial.sh", AZ),
     flow("az::neighbours", "neighbours.sh", AZ),
@@ -32,6 +33,7 @@ pub const FLOWS: [Flow; 7] = [
     flow("az::refusals", "refusals.sh", AZ),
     flow("python::route_server", "route_server.py", PYTHON),
     flow("javascript::route_server", "route_server.mjs", NODE),
+    flow("openapi::reports_and_requests_made_up", "openapi.py", SCHEMATHESIS),
 ];
 
 const fn flow(name: &'static str, script: &'static str, needs: &'static str) -> Flow {
@@ -45,7 +47,7 @@ impl Flow {
         let script = flows.join(self.script);
         let mut command = match script.extension().and_then(|extension| extension.to_str()) {
             Some("sh") => command("bash", &[script.as_path()]),
-            Some("py") => command(tools.venv_programs().join("python"), &[script.as_path()]),
+            Some("py") => command(tools.python(self.needs), &[script.as_path()]),
             _ => {
                 // node looks for packages from where the script is.
                 let copy = tools.node_directory().join(self.script);

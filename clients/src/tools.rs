@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A place with `venv/` and `node_modules/`.
+/// A place with `venv/`, `schemathesis/` and `node_modules/`.
 #[derive(Clone, Debug)]
 pub struct Tools {
     directory: PathBuf,
@@ -27,6 +27,12 @@ impl Tools {
     /// Python, az and what they need.
     pub(crate) fn venv_programs(&self) -> PathBuf {
         self.directory.join("venv/bin")
+    }
+
+    /// The interpreter of the virtual environment that a file is in.
+    pub(crate) fn python(&self, proof: &str) -> PathBuf {
+        let environment = proof.split('/').next().unwrap_or_default();
+        self.directory.join(environment).join("bin/python")
     }
 
     /// Where node finds the SDK: flows are run from a copy here.

@@ -48,7 +48,7 @@ const PACKAGES: [Package; 9] = [
     Package {
         name: "python3-venv",
         proof: "/usr/share/doc/python3-venv",
-        why: "az and Azure's SDK for Python",
+        why: "az, Azure's SDK for Python and schemathesis",
     },
     Package {
         name: "nodejs",
@@ -64,12 +64,16 @@ const PACKAGES: [Package; 9] = [
 
 /// Installs Azure's clients into the target directory. Without them the tests that need them say that they did not run.
 pub(crate) fn install_clients() {
-    std::thread::scope(|both| {
+    std::thread::scope(|all| {
         for (what, install) in [
-            ("az and the SDK for Python", python as fn() -> Result<()>),
+            (
+                "az and the SDK for Python",
+                (|| python("requirements.txt", "venv")) as fn() -> Result<()>,
+            ),
+            ("schemathesis", || python("schemathesis.txt", "schemathesis")),
             ("the SDK for JavaScript", javascript),
         ] {
-            both.spawn(move || {
+            all.spawn(move || {
                 if let Err(error) = install() {
                     eprintln!("   not installed: {what}: {error:#}");
                 }
@@ -78,14 +82,14 @@ pub(crate) fn install_clients() {
     });
 }
 
-/// A virtual environment in the target directory, with what `clients/requirements.txt` pins.
-fn python() -> Result<()> {
-    let (place, wanted) = clients("requirements.txt")?;
-    let stamp = place.join("venv/requirements.txt");
+/// A virtual environment in the target directory, with what a file of `clients/` pins.
+fn python(pins: &str, environment: &str) -> Result<()> {
+    let (place, wanted) = clients(pins)?;
+    let venv = place.join(environment);
+    let stamp = venv.join(pins);
     if is_same(&wanted, &stamp) {
         return Ok(());
     }
-    let venv = place.join("venv");
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     // Byte code of the modules that are used is made when they are: az has ten thousand others.
     run(Command::new(venv.join("bin/pip"))
