@@ -25,9 +25,9 @@
 //! audience = "api://routewright"
 //! managed_identity = false     # anybody on this machine gets tokens of the managed identity
 //! [throttling]                 # of each principal in each subscription, 0 = no bound; Azure's are 25, 10, 10
-//! reads_per_sec = 1000
-//! writes_per_sec = 250
-//! deletes_per_sec = 250
+//! reads_per_sec = 5000
+//! writes_per_sec = 1000
+//! deletes_per_sec = 1000
 //! [audit]
 //! days = 90                    # the activity log goes back so far
 //! routes = "/var/log/routewright/routes.jsonl"   # route changes, of instance 0 in routes.0.jsonl
@@ -110,12 +110,13 @@ pub struct Throttling {
 }
 
 impl Default for Throttling {
-    /// More than one busy client needs, less than this server can do: Azure's (25, 10 and 10) are for a service that many share.
+    /// Far more than one client needs, about what this server can do: only who goes round and round is held back. Azure's (25, 10
+    /// and 10) are for a service that many share.
     fn default() -> Throttling {
         Throttling {
-            reads_per_sec: 1000,
-            writes_per_sec: 250,
-            deletes_per_sec: 250,
+            reads_per_sec: 5000,
+            writes_per_sec: 1000,
+            deletes_per_sec: 1000,
         }
     }
 }
