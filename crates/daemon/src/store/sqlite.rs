@@ -396,6 +396,10 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         0 => 0,
         _ => check_ours(&transaction, path)?,
     };
+    if found == known {
+        // Nothing is written then: a manager that comes back must not need room on a full disk.
+        return Ok(());
+    }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step)?;
     }

@@ -8,10 +8,13 @@
 //!        └───── control socket
 //! ```
 //!
+//! A manager process has a small disk of its own.
+//!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod connections;
+mod full_disk;
 mod instance;
 mod nva;
 mod protection;
@@ -20,7 +23,7 @@ mod world;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
-    if world::start_logging_and_be_instance() {
+    if full_disk::be_manager() || world::start_logging_and_be_instance() {
         return;
     }
     let arguments = Arguments::from_args();
@@ -39,7 +42,7 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
-    let tests = [connections::TESTS, protection::TESTS, instance::TESTS].concat();
+    let tests = [connections::TESTS, protection::TESTS, instance::TESTS, full_disk::TESTS].concat();
     libtest_mimic::run(&arguments, tests.iter().map(test).collect()).exit();
 }
 

@@ -12,14 +12,17 @@
 //!    that is added reaches both NVAs.
 //! 3. Two labs at once do not disturb each other.
 //! 4. A hub and two spokes: the spokes reach each other through the firewall, and a spoke that leaves is forgotten at once.
+//! 5. The route log says who announced or withdrew, what became best, and which NICs have it; the NVAs are FRR and BIRD.
 //!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod fabric;
 mod reference;
+mod route_log;
 mod spokes;
 
+use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
@@ -34,16 +37,27 @@ fn main() {
     if let Err(reason) = &possible {
         eprintln!("lab tests NOT RUN: {reason}");
     }
+    let missing = route_log::NEEDS
+        .into_iter()
+        .find(|program| !Path::new(program).exists());
+    if let Some(program) = missing {
+        eprintln!("the test of the route log NOT RUN: {program} is not installed");
+    }
     let tests = fabric::TESTS.iter().chain(reference::TESTS).chain(spokes::TESTS);
-    let trials = tests.map(|(name, run)| {
-        let run = *run;
-        Trial::test(*name, move || {
-            run();
-            Ok(())
-        })
-        .with_ignored_flag(possible.is_err())
+    let trials = tests.map(|(name, run)| trial(name, *run, possible.is_ok()));
+    let with_others = route_log::TESTS;
+    let with_others = with_others
+        .iter()
+        .map(|(name, run)| trial(name, *run, possible.is_ok() && missing.is_none()));
+    libtest_mimic::run(&arguments, trials.chain(with_others).collect()).exit();
+}
+
+fn trial(name: &str, run: fn(), can_run: bool) -> Trial {
+    let trial = Trial::test(name, move || {
+        run();
+        Ok(())
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    trial.with_ignored_flag(!can_run)
 }
 
 /// A directory for labs of one test.
