@@ -44,7 +44,7 @@ pub fn handle(
             };
             match inside {
                 InSubscription::InGroup(group, InGroup::Action(kind, names, action)) => {
-                    return ask(&world, subscription, group, kind, &names, action);
+                    return ask(&world, subscription, group, kind, &names, action, request.body.as_ref());
                 }
                 InSubscription::InGroup(group, InGroup::Insights(kind, names, what)) => {
                     return insights(&world, subscription, group, kind, &names, what, request);
@@ -307,9 +307,10 @@ fn ask(
     kind: &'static dyn ResourceType,
     names: &[&str],
     action: &str,
+    body: Option<&Value>,
 ) -> Result<Outcome, ArmError> {
     let key = key_of(subscription, group, kind, names);
-    let Some(question) = kind.action(action, key.clone()) else {
+    let Some(question) = kind.action(action, key.clone(), body)? else {
         return Err(ArmError::new(
             404,
             "InvalidAction",
@@ -322,6 +323,11 @@ fn ask(
         let id = resource_id(&key)?;
         return Err(ArmError::not_found(&id, kind.kind()));
     };
+    if let Ask::InboundRoutes(connection) | Ask::OutboundRoutes(connection) = &question
+        && world.get(connection).is_none()
+    {
+        return Err(ArmError::not_found(&resource_id(connection)?, types::BGP_CONNECTION));
+    }
     Ok(Outcome::Ask(question, location_of(world, resource)))
 }
 

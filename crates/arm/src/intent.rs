@@ -10,6 +10,7 @@ use routeserver::intent::{
     NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
     UserRouteIntent, VirtualNetworkIntent,
 };
+use routeserver::route_map::RouteMap;
 use serde_json::Value;
 
 use crate::id::parent_key;
@@ -64,7 +65,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         converge_secs: own.whole("convergeSecs").unwrap_or(CONVERGE_SECS),
         peers: resources
             .children(&id, "bgpConnections")
-            .filter_map(|connection| peer(settings, &own, connection))
+            .filter_map(|connection| peer(resources, settings, &own, connection))
             .collect(),
         ipv6: own.flag("ipv6").unwrap_or(false),
         total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
@@ -72,7 +73,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
     })
 }
 
-fn peer(settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Option<PeerIntent> {
+fn peer(resources: &Resources, settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Option<PeerIntent> {
     let id = connection.key();
     let own = SettingsOf::new(settings, &id);
     let route_limit = own.whole("routeLimit").or_else(|| hub.whole("routesPerPeer"));
@@ -93,8 +94,15 @@ fn peer(settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Opt
         extended_messages: own.flag("extendedMessages").unwrap_or(false),
         import_preference: own.whole("importPreference").unwrap_or(0),
         admin_down: own.flag("adminDown").unwrap_or(false),
+        inbound_route_map: route_map(resources, connection, types::INBOUND),
+        outbound_route_map: route_map(resources, connection, types::OUTBOUND),
         id,
     })
+}
+
+fn route_map(resources: &Resources, connection: &Resource, direction: &str) -> Option<RouteMap> {
+    let map = resources.by_key(&types::route_map_of(connection, direction)?)?;
+    types::rules_of(map)
 }
 
 /// The settings object of one resource.

@@ -3,9 +3,10 @@
 //!
 //! Clients drop members that they don't know, so ours (communities, verdict, notInstalled) stand beside Azure's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use routeserver::best_next_hops;
 use routeserver::report::{AdvertisedReport, EffectiveRoute, RouteReport};
 use serde_json::{Map, Value, json};
@@ -28,7 +29,11 @@ const INSTANCE_KEYS: [&str; 2] = ["RouteServiceRole_IN_0", "RouteServiceRole_IN_
 pub fn learned_routes(resources: &Resources, connection: &str, routes: [&[RouteReport]; 2]) -> Value {
     let addresses = instance_addresses(resources, connection);
     by_instance(|instance| {
-        let accepted = routes[instance].iter().filter(|route| route.verdict != "rejected");
+        // What a route map drops was learned all the same (az §3).
+        let dropped = |route: &RouteReport| route.reason.as_deref() == Some("dropped-by-route-map");
+        let accepted = routes[instance]
+            .iter()
+            .filter(|route| route.verdict != "rejected" || dropped(route));
         let of_peer = accepted.filter(|route| route.peer.eq_ignore_ascii_case(connection));
         of_peer.map(|route| learned_route(route, addresses[instance])).collect()
     })
@@ -69,6 +74,36 @@ pub fn advertised_routes(resources: &Resources, connection: &str, routes: [&[Adv
         });
         shown.collect()
     })
+}
+
+/// `inboundRoutes` of a bgpConnection: what its inbound route map left of what was received, whichever instance received it.
+pub fn inbound_routes(routes: &[RouteReport], connection: &str) -> Value {
+    let of_peer = routes
+        .iter()
+        .filter(|route| route.peer.eq_ignore_ascii_case(connection));
+    let accepted = of_peer.filter(|route| route.verdict != "rejected");
+    mapped_routes(accepted.map(|route| match &route.becomes {
+        Some(became) => (became.network, &became.communities, &became.as_path),
+        None => (route.network, &route.communities, &route.as_path),
+    }))
+}
+
+/// `outboundRoutes` of a bgpConnection: what the peer is told, after its outbound route map.
+pub fn outbound_routes(routes: &[AdvertisedReport]) -> Value {
+    mapped_routes(
+        routes
+            .iter()
+            .map(|route| (route.network, &route.communities, &route.as_path)),
+    )
+}
+
+/// Each once, in the order of prefixes.
+fn mapped_routes<'r>(routes: impl Iterator<Item = (IpNet, &'r Vec<String>, &'r String)>) -> Value {
+    let routes: BTreeSet<_> = routes.collect();
+    let shown = routes.into_iter().map(|(prefix, communities, as_path)| {
+        json!({ "prefix": prefix, "bgpCommunities": communities.join(","), "asPath": as_path })
+    });
+    json!({ "value": shown.collect::<Vec<Value>>() })
 }
 
 fn by_instance(list: impl Fn(usize) -> Vec<Value>) -> Value {
@@ -176,7 +211,9 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
         if !chosen || !route.peer.to_ascii_lowercase().starts_with(&own_peers) {
             continue;
         }
-        let (hops, first) = best.entry(route.network.to_string()).or_insert((Vec::new(), route));
+        let became = route.becomes.as_ref();
+        let network = became.map_or(route.network, |became| became.network);
+        let (hops, first) = best.entry(network.to_string()).or_insert((Vec::new(), route));
         if !hops.contains(&route.next_hop) {
             hops.push(route.next_hop);
         }
@@ -193,7 +230,7 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
             "nextHops": hops,
             "nextHopType": "HubBgpConnection",
             "routeOrigin": origin,
-            "asPath": route.as_path,
+            "asPath": route.becomes.as_ref().map_or(&route.as_path, |became| &became.as_path),
         })
     }));
     json!({ "value": shown })

@@ -104,6 +104,10 @@ pub enum Ask {
     NicEffectiveRoutes(String),
     /// effectiveRoutes of a route server (key).
     HubEffectiveRoutes(String),
+    /// inboundRoutes of a route server, of one of its bgpConnections (key).
+    InboundRoutes(String),
+    /// outboundRoutes of a route server, of one of its bgpConnections (key).
+    OutboundRoutes(String),
     /// BGP diagnostics of a virtual network gateway (key): getBgpPeerStatus and such.
     GatewayDiagnostics(String),
     /// Metrics of a route server. A plain answer, no operation.

@@ -46,6 +46,7 @@ const GROUP: GroupKey = GroupKey {
     families: FamilySet::BOTH,
     source: RouteSource::Nva,
     asn: None,
+    shape: None,
 };
 
 /// One peer's table: `prefixes` of them from `first` on, the run's number and the peer deciding who has the shortest path.

@@ -22,15 +22,32 @@ impl AdjRibOut {
     /// The peer joins the group's view.
     pub(crate) fn attach(&mut self, peer: PeerIndex, group: GroupKey, tables: &mut Tables) {
         self.detach(peer, tables);
-        let member = Member::new(peer, group.families);
-        match self.views.iter_mut().find(|view| view.key == group) {
-            Some(view) => view.members.push(member),
-            None => {
-                let mut view = View::new(group);
-                view.members.push(member);
-                self.views.push(view);
-            }
+        let number = self.number_of(group);
+        self.views[number].members.push(Member::new(peer, group.families));
+    }
+
+    /// The peer goes over to another group in the middle of its session: it is told what is different, not everything anew.
+    pub(crate) fn regroup(&mut self, peer: PeerIndex, group: GroupKey, tables: &mut Tables) {
+        let Some(number) = self.view_of(peer).filter(|number| self.views[*number].key != group) else {
+            return;
+        };
+        let view = &mut self.views[number];
+        let Some(place) = view.members.iter().position(|member| member.peer == peer) else {
+            return;
+        };
+        let mut member = view.members.swap_remove(place);
+        for prefix in view.told_to(peer) {
+            member.put_off(prefix, tables);
         }
+        if view.members.is_empty() {
+            self.views.swap_remove(number).dissolve(tables);
+        }
+        let number = self.number_of(group);
+        let view = &mut self.views[number];
+        for prefix in view.told_to(peer) {
+            member.put_off(prefix, tables);
+        }
+        view.members.push(member);
     }
 
     /// The peer leaves; the last one takes the view with it.
@@ -102,6 +119,15 @@ impl AdjRibOut {
     pub(crate) fn advertised(&self, peer: PeerIndex, tables: &Tables) -> Vec<(IpNet, Arc<PathAttributes>)> {
         self.view_of(peer)
             .map_or_else(Vec::new, |number| self.views[number].advertised(peer, tables))
+    }
+
+    /// The group's view; one without members is made where there is none.
+    fn number_of(&mut self, group: GroupKey) -> usize {
+        let there = self.views.iter().position(|view| view.key == group);
+        there.unwrap_or_else(|| {
+            self.views.push(View::new(group));
+            self.views.len() - 1
+        })
     }
 
     fn view_of(&self, peer: PeerIndex) -> Option<usize> {

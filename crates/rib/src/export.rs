@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use bgp::Asn;
 use bgp::wire::{EncodeContext, PathAttributes};
+use bgp::{Asn, IpNet};
 
 use crate::peers::RouteSource;
 
@@ -19,6 +19,19 @@ pub struct GroupKey {
     pub source: RouteSource,
     /// The peers' AS number, where policy distinguishes; `None` for all eBGP peers.
     pub asn: Option<Asn>,
+    /// Which of the policy's shapes the group has (an outbound route map); `None`: the Loc-RIB's prefixes, each for itself.
+    pub shape: Option<u32>,
+}
+
+/// What a group with a shape is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reshaped {
+    /// Of this prefix.
+    pub prefix: IpNet,
+    /// This.
+    pub attributes: PathAttributes,
+    /// It stands for several prefixes: it is told rather than a route that has the prefix by itself.
+    pub is_summary: bool,
 }
 
 /// Decides on export.
@@ -28,4 +41,20 @@ pub trait ExportPolicy {
     /// the result's next hop is what is written.
     fn export(&self, group: &GroupKey, source: RouteSource, attributes: &Arc<PathAttributes>)
     -> Option<PathAttributes>;
+
+    /// The same for groups with a shape, which may be told of another prefix. Prefixes that become the same one are told as one.
+    fn reshape(
+        &self,
+        group: &GroupKey,
+        prefix: &IpNet,
+        source: RouteSource,
+        attributes: &Arc<PathAttributes>,
+    ) -> Option<Reshaped> {
+        let attributes = self.export(group, source, attributes)?;
+        Some(Reshaped {
+            prefix: *prefix,
+            attributes,
+            is_summary: false,
+        })
+    }
 }

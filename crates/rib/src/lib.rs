@@ -19,13 +19,14 @@ pub mod peers;
 pub mod policy;
 mod prefix_table;
 pub mod report;
+mod reshape;
 pub mod table;
 mod tables;
 mod unheld;
 mod view;
 
 pub use decision::{Choice, DecisionStep, Preference, Rank};
-pub use export::{ExportPolicy, GroupKey};
+pub use export::{ExportPolicy, GroupKey, Reshaped};
 pub use hash::HashKey;
 pub use peers::{PeerIndex, PeerInfo, RouteSource};
 pub use policy::{ImportPolicy, RejectRule};

@@ -61,6 +61,8 @@ pub(crate) struct Peer {
     pub(crate) received: usize,
     pub(crate) accepted: usize,
     pub(crate) unheld: Unheld,
+    /// Whose words these are, if not its own.
+    speaks_for: Option<PeerIndex>,
     /// The prefix that it will probably speak of next.
     pub(crate) likely_next: PrefixId,
 }
@@ -83,6 +85,7 @@ impl Peers {
             received: 0,
             accepted: 0,
             unheld: Unheld::default(),
+            speaks_for: None,
             likely_next: PrefixId(0),
         };
         match self.peers.get_mut(index as usize) {
@@ -90,6 +93,20 @@ impl Peers {
             None => self.peers.push(Some(peer)),
         }
         PeerIndex(index)
+    }
+
+    /// From now on what it says counts as another's words.
+    pub(crate) fn set_speaks_for(&mut self, index: PeerIndex, other: PeerIndex) {
+        if let Some(peer) = self.get_mut(index) {
+            peer.speaks_for = Some(other);
+        }
+    }
+
+    /// Whose words a peer's routes are: they are not told back to that one.
+    #[inline]
+    pub(crate) fn speaks_for(&self, index: PeerIndex) -> PeerIndex {
+        let other = self.get(index).and_then(|peer| peer.speaks_for);
+        other.unwrap_or(index)
     }
 
     /// Sets a peer's facts. Whether that changed anything.

@@ -13,6 +13,10 @@ pub trait ImportPolicy {
     fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule>;
     /// The rule that refuses this prefix, if any.
     fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule>;
+    /// The rule that refuses the two together, if any; asked last.
+    fn refuse_route(&self, _peer: PeerIndex, _prefix: &IpNet, _attributes: &PathAttributes) -> Option<RejectRule> {
+        None
+    }
 }
 
 /// The import rules by name (az §2.3, §2.10). A rejected route stays in the Adj-RIB-In with its rule.
@@ -44,11 +48,15 @@ pub enum RejectRule {
     OutOfAttributeSets,
     /// More different prefixes are held than there is room for: this one is not held. It must be announced again when there is room.
     OutOfPrefixes,
+    /// The peer's inbound route map drops it.
+    DroppedByRouteMap,
+    /// The peer's inbound route map made another route of it, which competes instead.
+    ChangedByRouteMap,
 }
 
 impl RejectRule {
     /// Every rule.
-    pub const ALL: [RejectRule; 12] = [
+    pub const ALL: [RejectRule; 14] = [
         RejectRule::OwnAsn,
         RejectRule::AsZero,
         RejectRule::OwnSubnet,
@@ -61,6 +69,8 @@ impl RejectRule {
         RejectRule::EmptyAsPath,
         RejectRule::OutOfAttributeSets,
         RejectRule::OutOfPrefixes,
+        RejectRule::DroppedByRouteMap,
+        RejectRule::ChangedByRouteMap,
     ];
 
     /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.

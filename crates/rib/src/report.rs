@@ -100,6 +100,13 @@ impl Rib {
             .collect()
     }
 
+    /// The rule that refuses what a peer said of a prefix; `None` also if it said nothing that is held.
+    pub fn refused_by(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
+        let id = self.tables.prefixes.find(&prefix.trunc())?;
+        let mut paths = self.adj_rib_in.paths(id);
+        paths.find(|(sender, _)| *sender == peer)?.1.verdict()
+    }
+
     /// Everything received from a peer, in the order of prefixes.
     pub fn received(&self, peer: PeerIndex) -> Vec<PathReport> {
         let mut received: Vec<PathReport> = self

@@ -102,6 +102,13 @@ impl Rib {
         self.peers.add(info, self.preference)
     }
 
+    /// Adds a peer whose routes count as another's: what an inbound route map made of them. They are not told back to that one.
+    pub fn add_voice(&mut self, of: PeerIndex, info: PeerInfo) -> PeerIndex {
+        let voice = self.add_peer(info);
+        self.peers.set_speaks_for(voice, of);
+        voice
+    }
+
     /// The same peer, new facts (a new session's identifier, another import preference).
     pub fn update_peer(&mut self, peer: PeerIndex, info: PeerInfo) {
         if self.peers.update(peer, info, self.preference) {
@@ -137,7 +144,9 @@ impl Rib {
         };
         let mut news = News::default();
         for prefix in &announcement.prefixes {
-            let verdict = refused.or_else(|| policy.refuse_prefix(peer, prefix));
+            let verdict = refused
+                .or_else(|| policy.refuse_prefix(peer, prefix))
+                .or_else(|| policy.refuse_route(peer, prefix, &announcement.attributes));
             match self.tables.prefixes.find_or_insert_received(prefix, likely) {
                 Some(id) => {
                     self.insert(peer, id, Path::new(attributes, verdict), &mut news);
@@ -244,19 +253,25 @@ impl Rib {
 
     /// Asks the policy again about every stored path.
     pub fn reconsider(&mut self, policy: &impl ImportPolicy) {
-        let mut asked: Option<(PeerIndex, AttributesId, Option<RejectRule>)> = None;
+        let mut asked: Option<(PeerIndex, AttributesId, PathAttributes, Option<RejectRule>)> = None;
         let mut news = Vec::new();
         for (peer, prefix, path) in self.adj_rib_in.all() {
             let id = path.attributes();
             if path.verdict() == Some(RejectRule::OutOfAttributeSets) {
                 continue;
             }
-            let refused = match asked {
-                Some((same_peer, same_id, refused)) if (same_peer, same_id) == (peer, id) => refused,
-                _ => policy.refuse_attributes(peer, &self.tables.attributes.get(id)),
+            let (_, _, attributes, refused) = match &mut asked {
+                Some(same) if (same.0, same.1) == (peer, id) => same,
+                other => {
+                    let attributes = self.tables.attributes.get(id);
+                    let refused = policy.refuse_attributes(peer, &attributes);
+                    other.insert((peer, id, attributes, refused))
+                }
             };
-            asked = Some((peer, id, refused));
-            let verdict = refused.or_else(|| policy.refuse_prefix(peer, &self.tables.prefixes.get(prefix)));
+            let prefix_itself = self.tables.prefixes.get(prefix);
+            let verdict = refused
+                .or_else(|| policy.refuse_prefix(peer, &prefix_itself))
+                .or_else(|| policy.refuse_route(peer, &prefix_itself, attributes));
             if verdict != path.verdict() {
                 news.push((peer, prefix, path.with_verdict(verdict)));
             }
@@ -367,6 +382,11 @@ impl Rib {
     /// The peer is Established: it is told everything its group is told, then End-of-RIB, then changes.
     pub fn attach(&mut self, peer: PeerIndex, group: GroupKey) {
         self.adj_rib_out.attach(peer, group, &mut self.tables);
+    }
+
+    /// The peer is of another group from now on: it is told the difference.
+    pub fn regroup(&mut self, peer: PeerIndex, group: GroupKey) {
+        self.adj_rib_out.regroup(peer, group, &mut self.tables);
     }
 
     /// The peer is told nothing any more.

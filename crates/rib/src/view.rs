@@ -15,6 +15,7 @@ use crate::member::Member;
 use crate::moves::{self, Move};
 use crate::peers::{PeerIndex, Peers, RouteSource};
 use crate::prefix_table::PrefixId;
+use crate::reshape::Shapes;
 use crate::tables::Tables;
 
 /// What is told of one prefix.
@@ -27,7 +28,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    const NOTHING: Told = Told {
+    pub(crate) const NOTHING: Told = Told {
         attributes: AttributesId(0),
         originator: PeerIndex::NOBODY,
     };
@@ -105,7 +106,7 @@ impl ToldTable {
 
 /// What a look at the changed prefixes brought.
 #[derive(Default)]
-struct Moves {
+pub(crate) struct Moves {
     /// For every member but the originator.
     common: Vec<Move>,
     /// For one member: it was told another's route until now and is the originator itself now, or the other way round.
@@ -122,6 +123,7 @@ pub(crate) struct View {
     pub(crate) key: GroupKey,
     pub(crate) members: Vec<Member>,
     told: ToldTable,
+    pub(crate) shapes: Shapes,
     /// Everything must be looked at: the view is new, or policy changed.
     pub(crate) all_changed: bool,
 }
@@ -132,6 +134,7 @@ impl View {
             key,
             members: Vec::new(),
             told: ToldTable::default(),
+            shapes: Shapes::default(),
             all_changed: true,
         }
     }
@@ -166,6 +169,7 @@ impl View {
             }
             more |= !member.follows();
         }
+        self.shapes.settled(tables);
         self.told.trim();
         more
     }
@@ -178,6 +182,9 @@ impl View {
         policy: &impl ExportPolicy,
         tables: &mut Tables,
     ) -> Moves {
+        if self.key.shape.is_some() {
+            return self.update_reshaped(changed, loc_rib, peers, policy, tables);
+        }
         let mut moves = Moves::default();
         let mut exports = Exports::default();
         for id in changed {
@@ -185,17 +192,22 @@ impl View {
             let now = self
                 .export(prefix, loc_rib, peers, policy, &mut exports, tables)
                 .unwrap_or(Told::NOTHING);
-            let before = self.told.at(prefix);
-            if now != before {
-                moves.add(prefix, before, now, tables);
-                self.told.set(prefix, now, tables);
-            }
+            self.tell(prefix, now, &mut moves, tables);
         }
-        moves.personal.sort_by_key(|(whose, _)| *whose);
+        moves.sort();
         for exported in exports.into_values().flatten() {
             tables.attributes.release(exported);
         }
         moves
+    }
+
+    /// From now on the group is told this of a prefix.
+    pub(crate) fn tell(&mut self, prefix: PrefixId, now: Told, moves: &mut Moves, tables: &mut Tables) {
+        let before = self.told.at(prefix);
+        if now != before {
+            moves.add(prefix, before, now, tables);
+            self.told.set(prefix, now, tables);
+        }
     }
 
     /// What is to be told of a prefix now.
@@ -220,13 +232,17 @@ impl View {
             tables.attributes.intern(&Arc::new(attributes))
         });
         let attributes = exported?;
-        // An IPv4 route with an IPv6 next hop would need RFC 8950, which nobody negotiated; the other way round has no form.
+        Self::next_hop_fits(prefix, attributes, tables).then_some(Told {
+            attributes,
+            originator: peers.speaks_for(best.originator),
+        })
+    }
+
+    /// An IPv4 route with an IPv6 next hop would need RFC 8950, which nobody negotiated; the other way round has no form.
+    pub(crate) fn next_hop_fits(prefix: PrefixId, attributes: AttributesId, tables: &Tables) -> bool {
         let next_hop = tables.attributes.summary(attributes).next_hop;
         let next_hop = tables.attributes.next_hop(next_hop);
-        (next_hop.is_ipv6() == (family == bgp::Family::Ipv6Unicast)).then_some(Told {
-            attributes,
-            originator: best.originator,
-        })
+        next_hop.is_ipv6() == (tables.prefixes.family(prefix) == bgp::Family::Ipv6Unicast)
     }
 
     /// Encodes once, and writes to all members that have heard everything before.
@@ -306,8 +322,15 @@ impl View {
             .collect()
     }
 
+    /// What `peer` is told, by number.
+    pub(crate) fn told_to(&self, peer: PeerIndex) -> Vec<PrefixId> {
+        let all = (0..self.told.len() as u32).map(PrefixId);
+        all.filter(|prefix| self.told.to(peer, *prefix).is_some()).collect()
+    }
+
     /// Gives back what the view holds.
     pub(crate) fn dissolve(mut self, tables: &mut Tables) {
+        std::mem::take(&mut self.shapes).dissolve(tables);
         for id in 0..self.told.len() {
             self.told.set(PrefixId(id as u32), Told::NOTHING, tables);
         }
@@ -315,6 +338,10 @@ impl View {
 }
 
 impl Moves {
+    pub(crate) fn sort(&mut self) {
+        self.personal.sort_by_key(|(whose, _)| *whose);
+    }
+
     fn add(&mut self, prefix: PrefixId, before: Told, now: Told, tables: &Tables) {
         if now.is_nothing() {
             self.common.push(Move::withdraw(prefix, before.originator, tables));

@@ -8,6 +8,8 @@ use bgp::{Asn, IpNet, Password};
 use rib::Preference;
 use serde::{Deserialize, Serialize};
 
+use crate::route_map::RouteMap;
+
 /// Everything an instance process is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -90,6 +92,12 @@ pub struct PeerIntent {
     pub import_preference: u32,
     /// The session is held down by the operator.
     pub admin_down: bool,
+    /// What is made of its routes before they compete.
+    #[serde(default)]
+    pub inbound_route_map: Option<RouteMap>,
+    /// What is made of what it is told.
+    #[serde(default)]
+    pub outbound_route_map: Option<RouteMap>,
 }
 
 /// One virtual network.

@@ -144,7 +144,7 @@ pub(crate) fn peer_info(intent: &PeerIntent, identifier: Option<BgpIdentifier>) 
     }
 }
 
-/// Whether the change of settings needs another session. Limits, preference and the operator's hold do not.
+/// Whether the change of settings needs another session. Limits, preference, route maps and the operator's hold do not.
 pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
     let same_session = PeerIntent {
         name: after.name.clone(),
@@ -152,6 +152,8 @@ pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
         route_limit_warning_percent: after.route_limit_warning_percent,
         import_preference: after.import_preference,
         admin_down: after.admin_down,
+        inbound_route_map: after.inbound_route_map.clone(),
+        outbound_route_map: after.outbound_route_map.clone(),
         ..before.clone()
     };
     same_session != *after

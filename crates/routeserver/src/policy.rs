@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock};
 
 use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
-use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, RejectRule, RouteSource};
+use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, RejectRule, Reshaped, RouteSource};
 
 use crate::prefix_set::PrefixSet;
+use crate::route_map::{Outcome, Route, RouteMap};
 
 /// Marks routes learned from NVAs and gateways (az §2.4).
 pub(crate) const LEARNED: Community = Community::new(65517, 65517);
@@ -49,6 +50,17 @@ impl ImportRules {
     }
 }
 
+impl ImportRules {
+    /// The last rule on attributes.
+    pub(crate) fn refuse_next_hop(&self, attributes: &PathAttributes) -> Option<RejectRule> {
+        let next_hop = attributes.next_hop();
+        if self.instances.contains(&next_hop) {
+            return Some(RejectRule::OwnNextHop);
+        }
+        (!is_usable(next_hop)).then_some(RejectRule::UnusableNextHop)
+    }
+}
+
 impl ImportPolicy for ImportRules {
     fn refuse_attributes(&self, _peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
         for asn in attributes.as_numbers() {
@@ -64,11 +76,7 @@ impl ImportPolicy for ImportRules {
         if attributes.as_numbers().next().is_none() {
             return Some(RejectRule::EmptyAsPath);
         }
-        let next_hop = attributes.next_hop();
-        if self.instances.contains(&next_hop) {
-            return Some(RejectRule::OwnNextHop);
-        }
-        (!is_usable(next_hop)).then_some(RejectRule::UnusableNextHop)
+        self.refuse_next_hop(attributes)
     }
 
     fn refuse_prefix(&self, _peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
@@ -147,6 +155,8 @@ pub(crate) struct ExportRules {
     pub(crate) address: IpAddr,
     /// NVAs hear of other NVAs' routes.
     pub(crate) branch_to_branch: bool,
+    /// What groups with a shape are told by, at the shape's number.
+    pub(crate) route_maps: Vec<RouteMap>,
 }
 
 impl ExportPolicy for ExportRules {
@@ -156,8 +166,7 @@ impl ExportPolicy for ExportRules {
         source: RouteSource,
         attributes: &Arc<PathAttributes>,
     ) -> Option<PathAttributes> {
-        let learned = !matches!(source, RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork);
-        if learned && (!self.branch_to_branch || stays_here(attributes)) {
+        if !self.goes_out(source, attributes) {
             return None;
         }
         // The family is that of the route's own next hop; the instance answers for both with one address.
@@ -173,6 +182,45 @@ impl ExportPolicy for ExportRules {
             RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => told.add_community(LEARNED),
         };
         Some(told.build())
+    }
+
+    /// What may not go out does not come before the map; the map sees the route as the decision left it (az §3).
+    fn reshape(
+        &self,
+        group: &GroupKey,
+        prefix: &IpNet,
+        source: RouteSource,
+        attributes: &Arc<PathAttributes>,
+    ) -> Option<Reshaped> {
+        if !self.goes_out(source, attributes) {
+            return None;
+        }
+        let route = Route {
+            prefix: *prefix,
+            attributes: PathAttributes::clone(attributes),
+            source,
+            is_summary: false,
+        };
+        let map = self.route_maps.get(group.shape? as usize)?;
+        let Outcome::Pass(route) = map.apply(route) else {
+            return None;
+        };
+        Some(Reshaped {
+            prefix: route.prefix,
+            attributes: self.export(group, source, &Arc::new(route.attributes))?,
+            is_summary: route.is_summary,
+        })
+    }
+}
+
+impl ExportRules {
+    fn goes_out(&self, source: RouteSource, attributes: &PathAttributes) -> bool {
+        match source {
+            RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork => true,
+            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => {
+                self.branch_to_branch && !stays_here(attributes)
+            }
+        }
     }
 }
 

@@ -96,8 +96,23 @@ pub struct RouteReport {
     pub verdict: String,
     /// The decision step at which it lost, or the import rule that refused it.
     pub reason: Option<String>,
+    /// What the peer's inbound route map made of it: that is what the verdict is about.
+    #[serde(default)]
+    pub becomes: Option<BecameReport>,
     /// Which instance reports.
     pub instance: usize,
+}
+
+/// A received route after the inbound route map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BecameReport {
+    /// The prefix.
+    pub network: IpNet,
+    /// AS numbers joined by "-".
+    pub as_path: String,
+    /// "high:low" each.
+    pub communities: Vec<String>,
 }
 
 /// One advertised route.

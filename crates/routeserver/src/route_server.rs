@@ -1,23 +1,28 @@
 //! One route server's half that is ours: its RIB, its rules, and what the virtual network makes of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::IpNet;
-use bgp::session::ConnectionId;
-use bgp::wire::{Announcement, PathAttributes};
-use rib::{Change, HashKey, PeerIndex, Rib, RouteSource, Standing};
+use bgp::session::{ConnectionId, Negotiated};
+use bgp::wire::PathAttributes;
+use rib::{Change, GroupKey, HashKey, PeerIndex, Rib, RouteSource, Standing};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arrival::Arrival;
 use crate::instance::PeerKey;
-use crate::intent::RouteServerIntent;
+use crate::intent::{PeerIntent, RouteServerIntent};
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
-use crate::total_limit::{Import, TotalLimit};
+use crate::route_map::RouteMap;
+use crate::total_limit::TotalLimit;
 use crate::vnet::{Changed, LocRib, Topology};
+
+mod inbound;
+
+pub(crate) use inbound::{Inbound, Made};
 
 /// An instance that only adds routes for longer than a day has not converged late, it has a wrong setting.
 const MAX_CONVERGE_SECS: u64 = 24 * 3600;
@@ -33,6 +38,8 @@ pub(crate) struct RouteServer {
     key: HashKey,
     import: ImportRules,
     total: TotalLimit,
+    /// Peers with an inbound route map.
+    pub(crate) inbound: BTreeMap<PeerIndex, Inbound>,
     pub(crate) export: ExportRules,
     /// In the order of the intent.
     pub(crate) peers: Vec<PeerKey>,
@@ -72,6 +79,7 @@ impl RouteServer {
             key,
             import: import_rules(&intent, topology),
             total: TotalLimit::new(key),
+            inbound: BTreeMap::new(),
             export: export_rules(&intent, address),
             peers: Vec::new(),
             connections: FxHashMap::default(),
@@ -123,21 +131,17 @@ impl RouteServer {
         self.unsettled = true;
     }
 
-    /// Stores what a peer announces, with verdicts.
-    pub(crate) fn announce(&mut self, peer: PeerIndex, announcement: &Announcement) {
-        let import = Import {
-            rules: &self.import,
-            total: &self.total,
-        };
-        self.rib.announce(peer, announcement, &import);
-    }
-
-    fn reconsider(&mut self) {
-        let import = Import {
-            rules: &self.import,
-            total: &self.total,
-        };
-        self.rib.reconsider(&import);
+    /// With whom a peer is told the same.
+    pub(crate) fn group(&self, intent: &PeerIntent, negotiated: &Negotiated) -> GroupKey {
+        let map = intent.outbound_route_map.as_ref();
+        let shape = map.and_then(|map| self.export.route_maps.iter().position(|each| each == map));
+        GroupKey {
+            encode: negotiated.encode,
+            families: negotiated.capabilities.families,
+            source: RouteSource::Nva,
+            asn: None,
+            shape: shape.map(|number| number as u32),
+        }
     }
 
     /// Originates the prefixes of the virtual network and of peered ones that use its gateways (az §2.4).
@@ -254,5 +258,17 @@ fn export_rules(intent: &RouteServerIntent, address: IpAddr) -> ExportRules {
         asn: intent.asn,
         address,
         branch_to_branch: intent.branch_to_branch,
+        route_maps: outbound_route_maps(intent),
     }
+}
+
+/// Each outbound route map once: where it stands is its shape's number.
+fn outbound_route_maps(intent: &RouteServerIntent) -> Vec<RouteMap> {
+    let mut maps: Vec<RouteMap> = Vec::new();
+    for map in intent.peers.iter().filter_map(|peer| peer.outbound_route_map.as_ref()) {
+        if !maps.contains(map) {
+            maps.push(map.clone());
+        }
+    }
+    maps
 }

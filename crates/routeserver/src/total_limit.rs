@@ -4,6 +4,7 @@
 //! there is room again everything refused is asked about anew. A prefix counts once, however many peers announce it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use bgp::IpNet;
 use bgp::wire::PathAttributes;
@@ -11,6 +12,7 @@ use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule};
 
 use crate::keyed::{KeyedSet, shrink_set};
 use crate::policy::ImportRules;
+use crate::route_server::{Inbound, Made};
 
 /// What is in. Not used at all while there is no limit.
 #[derive(Debug)]
@@ -108,19 +110,38 @@ impl TotalLimit {
     }
 }
 
-/// A route server's own rules, then the limit.
+/// A route server's own rules, then the peer's route map, then the limit.
 pub(crate) struct Import<'a> {
     pub(crate) rules: &'a ImportRules,
     pub(crate) total: &'a TotalLimit,
+    pub(crate) inbound: &'a BTreeMap<PeerIndex, Inbound>,
+}
+
+impl Import<'_> {
+    fn is_voice(&self, peer: PeerIndex) -> bool {
+        self.inbound.values().any(|inbound| inbound.voice() == peer)
+    }
 }
 
 impl ImportPolicy for Import<'_> {
     fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
-        self.rules.refuse_attributes(peer, attributes)
+        match self.rules.refuse_attributes(peer, attributes) {
+            // A route map may clear the path.
+            Some(RejectRule::EmptyAsPath) if self.is_voice(peer) => self.rules.refuse_next_hop(attributes),
+            refused => refused,
+        }
     }
 
     fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
-        let refused = self.rules.refuse_prefix(peer, prefix);
-        refused.or_else(|| (!self.total.admit(prefix)).then_some(RejectRule::OverTotalLimit))
+        self.rules.refuse_prefix(peer, prefix)
+    }
+
+    fn refuse_route(&self, peer: PeerIndex, prefix: &IpNet, attributes: &PathAttributes) -> Option<RejectRule> {
+        match self.inbound.get(&peer).map(|inbound| inbound.make(prefix, attributes)) {
+            Some(Made::Nothing) => return Some(RejectRule::DroppedByRouteMap),
+            Some(Made::Other(_)) => return Some(RejectRule::ChangedByRouteMap),
+            Some(Made::Same) | None => {}
+        }
+        (!self.total.admit(prefix)).then_some(RejectRule::OverTotalLimit)
     }
 }

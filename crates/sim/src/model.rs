@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
-use routeserver::intent::{Intent, PeeringIntent, SubnetIntent, UserNextHop, VirtualNetworkIntent};
+use rib::RouteSource;
+use routeserver::intent::{Intent, PeerIntent, PeeringIntent, SubnetIntent, UserNextHop, VirtualNetworkIntent};
+use routeserver::route_map::{Outcome, Route, RouteMap};
 
 use crate::kernel::Way;
 use crate::nva::Nva;
@@ -86,28 +88,52 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
     table
 }
 
+/// Whether it is no summary, what it was before the map, from whom, and as what it is told.
+type Part = (bool, IpNet, Option<usize>, PathAttributes);
+
 /// What an NVA should have been told by an instance: prefix to AS path.
 pub fn told_table(intent: &Intent, nvas: &[Nva], nva: usize) -> BTreeMap<IpNet, Vec<u32>> {
     let Some(route_server) = intent.route_servers.first() else {
         return BTreeMap::new();
     };
-    let mut table: BTreeMap<IpNet, Vec<u32>> = BTreeMap::new();
+    let map = peer_of(intent, &nvas[nva]).and_then(|peer| peer.outbound_route_map.as_ref());
+    let mut parts: BTreeMap<IpNet, Vec<Part>> = BTreeMap::new();
+    let mut told = |route: Route, originator: Option<usize>| {
+        let before = route.prefix;
+        if let Some(route) = through(map, route) {
+            let part = (!route.is_summary, before, originator, route.attributes);
+            parts.entry(route.prefix).or_default().push(part);
+        }
+    };
+    let networks: BTreeSet<IpNet> = inside(intent).into_iter().copied().collect();
+    for prefix in &networks {
+        let own = PathAttributes::builder(Ipv4Addr::UNSPECIFIED.into()).build();
+        told(route(*prefix, &own, RouteSource::VirtualNetwork), None);
+    }
     if route_server.branch_to_branch {
-        for (prefix, (winner, attributes)) in best(intent, nvas) {
+        let best = best(intent, nvas).into_iter();
+        for (prefix, (winner, attributes)) in best.filter(|(prefix, _)| !networks.contains(prefix)) {
             let kept_back = [
                 Community::NO_ADVERTISE,
                 Community::NO_EXPORT,
                 Community::NO_EXPORT_SUBCONFED,
             ];
-            if winner != nva && !kept_back.iter().any(|community| attributes.has_community(*community)) {
-                let mut path = vec![Asn::AZURE_ROUTE_SERVER.0];
-                path.extend(attributes.as_numbers().map(|asn| asn.0));
-                table.insert(prefix, path);
+            if !kept_back.iter().any(|community| attributes.has_community(*community)) {
+                told(route(prefix, &attributes, RouteSource::Nva), Some(winner));
             }
         }
     }
-    for prefix in inside(intent) {
-        table.insert(*prefix, vec![Asn::AZURE_ROUTE_SERVER.0]);
+    let path = |attributes: &PathAttributes| {
+        let ours = std::iter::once(Asn::AZURE_ROUTE_SERVER);
+        ours.chain(attributes.as_numbers()).map(|asn| asn.0).collect()
+    };
+    // Of several the summary of the lowest prefix, unless all are the NVA's own.
+    let mut table = BTreeMap::new();
+    for (prefix, mut parts) in parts {
+        parts.sort_by_key(|(is_itself, part, ..)| (*is_itself, *part));
+        if parts.iter().any(|(_, _, originator, _)| *originator != Some(nva)) {
+            table.insert(prefix, path(&parts[0].3));
+        }
     }
     table
 }
@@ -132,19 +158,16 @@ fn learned(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
 }
 
 /// The one path per prefix that is told on: shortest, then lowest ORIGIN, then lowest BGP Identifier, which is the NVA's address.
-fn best<'a>(intent: &Intent, nvas: &'a [Nva]) -> BTreeMap<IpNet, (usize, &'a PathAttributes)> {
-    let mut by_prefix: BTreeMap<IpNet, (usize, &PathAttributes)> = BTreeMap::new();
+fn best(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, (usize, PathAttributes)> {
+    let order = |nva: usize, attributes: &PathAttributes| {
+        let address = u32::from(nvas[nva].address);
+        (attributes.as_path_len(), attributes.origin(), address)
+    };
+    let mut by_prefix: BTreeMap<IpNet, (usize, PathAttributes)> = BTreeMap::new();
     for (prefix, nva, attributes) in accepted(intent, nvas) {
-        let order = |nva: usize, attributes: &PathAttributes| {
-            (
-                attributes.as_path_len(),
-                attributes.origin(),
-                u32::from(nvas[nva].address),
-            )
-        };
         let better = by_prefix
             .get(&prefix)
-            .is_none_or(|(n, a)| order(nva, attributes) < order(*n, a));
+            .is_none_or(|(n, a)| order(nva, &attributes) < order(*n, a));
         if better {
             by_prefix.insert(prefix, (nva, attributes));
         }
@@ -152,31 +175,60 @@ fn best<'a>(intent: &Intent, nvas: &'a [Nva]) -> BTreeMap<IpNet, (usize, &'a Pat
     by_prefix
 }
 
-/// Everything that import accepts.
-fn accepted<'a>(intent: &Intent, nvas: &'a [Nva]) -> Vec<(IpNet, usize, &'a PathAttributes)> {
-    let Some(route_server) = intent.route_servers.first() else {
-        return Vec::new();
-    };
+/// Everything that import accepts, after the inbound route maps.
+fn accepted(intent: &Intent, nvas: &[Nva]) -> Vec<(IpNet, usize, PathAttributes)> {
     let inside = inside(intent);
+    let is_outside = |prefix: &IpNet| !inside.iter().any(|space| space.contains(prefix));
     let mut accepted = Vec::new();
     for (number, nva) in nvas.iter().enumerate().filter(|(_, nva)| nva.alive) {
-        if !route_server
-            .peers
-            .iter()
-            .any(|peer| peer.address == IpAddr::V4(nva.address) && !peer.admin_down)
-        {
+        let Some(peer) = peer_of(intent, nva).filter(|peer| !peer.admin_down) else {
             continue;
-        }
+        };
+        let mut summaries = BTreeSet::new();
         for (prefix, attributes) in &nva.announced {
             let loops = attributes
                 .as_numbers()
                 .any(|asn| asn == Asn::AZURE_ROUTE_SERVER || asn == Asn(0));
-            if !loops && !inside.iter().any(|space| space.contains(prefix)) {
-                accepted.push((*prefix, number, attributes));
+            if loops || !is_outside(prefix) {
+                continue;
+            }
+            let before = route(*prefix, attributes, RouteSource::Nva);
+            let Some(after) = through(peer.inbound_route_map.as_ref(), before) else {
+                continue;
+            };
+            // Of the parts of a summary the lowest prefix gives the next hop.
+            let first = !after.is_summary || summaries.insert(after.prefix);
+            if first && is_outside(&after.prefix) {
+                accepted.push((after.prefix, number, after.attributes));
             }
         }
     }
     accepted
+}
+
+fn route(prefix: IpNet, attributes: &PathAttributes, source: RouteSource) -> Route {
+    Route {
+        prefix,
+        attributes: attributes.clone(),
+        source,
+        is_summary: false,
+    }
+}
+
+fn through(map: Option<&RouteMap>, route: Route) -> Option<Route> {
+    match map {
+        None => Some(route),
+        Some(map) => match map.apply(route) {
+            Outcome::Pass(route) => Some(route),
+            Outcome::Dropped { .. } => None,
+        },
+    }
+}
+
+fn peer_of<'a>(intent: &'a Intent, nva: &Nva) -> Option<&'a PeerIntent> {
+    let peers = intent.route_servers.first()?.peers.iter();
+    let mut peers = peers.filter(|peer| peer.address == IpAddr::V4(nva.address));
+    peers.next()
 }
 
 fn network_of(intent: &Intent) -> Option<&VirtualNetworkIntent> {

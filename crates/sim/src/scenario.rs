@@ -10,6 +10,7 @@ use routeserver::intent::{
     Intent, NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
     UserRouteIntent, VirtualNetworkIntent,
 };
+use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
 
 use crate::network::Link;
 use crate::world::World;
@@ -142,6 +143,8 @@ fn peer(number: usize) -> PeerIntent {
         extended_messages: false,
         import_preference: 0,
         admin_down: false,
+        inbound_route_map: None,
+        outbound_route_map: None,
     }
 }
 
@@ -247,7 +250,7 @@ fn edit(world: &mut World) -> String {
     if !world.manager_alive {
         return "no manager, no edit".to_owned();
     }
-    let choice = world.random.below(10);
+    let choice = world.random.below(12);
     let nva = world.random.below(NVAS);
     let spoke = world.random.below(SPOKES.len());
     world.change_intent(|intent| match choice {
@@ -272,6 +275,11 @@ fn edit(world: &mut World) -> String {
         }
         7 => toggle(&mut intent.virtual_networks[1 + spoke].address_space, net(MORE[spoke])),
         8 => route_table(intent).disable_peering_route ^= true,
+        9 => toggle_map(&mut intent.route_servers[0].peers[nva].inbound_route_map, inbound_map()),
+        10 => toggle_map(
+            &mut intent.route_servers[0].peers[nva].outbound_route_map,
+            outbound_map(),
+        ),
         _ => {
             let table = route_table(intent);
             let before = table.routes.len();
@@ -286,6 +294,47 @@ fn edit(world: &mut World) -> String {
         }
     });
     format!("edit {choice} with nva{nva} and spoke {spoke}")
+}
+
+fn toggle_map(map: &mut Option<RouteMap>, other: RouteMap) {
+    *map = match map {
+        Some(_) => None,
+        None => Some(other),
+    };
+}
+
+/// A summary, something dropped, and a longer path for what is left.
+fn inbound_map() -> RouteMap {
+    RouteMap {
+        rules: vec![
+            rule("10.250.0.0/16", Action::ReplacePrefix(net("10.250.0.0/16"))),
+            rule("192.168.0.0/16", Action::Drop),
+            rule("0.0.0.0/0", Action::AddAsPath(vec![Asn(64_600)])),
+        ],
+    }
+}
+
+/// Networks and what is learned as one prefix, and something dropped.
+fn outbound_map() -> RouteMap {
+    RouteMap {
+        rules: vec![
+            rule("10.0.0.0/8", Action::ReplacePrefix(net("10.0.0.0/8"))),
+            rule("203.0.113.0/24", Action::Drop),
+        ],
+    }
+}
+
+fn rule(inside: &str, action: Action) -> Rule {
+    Rule {
+        name: inside.to_owned(),
+        criteria: vec![Criterion::Prefix {
+            comparison: Comparison::Contains,
+            prefixes: vec![net(inside)],
+            lengths: None,
+        }],
+        actions: vec![action],
+        next_step: NextStep::Terminate,
+    }
 }
 
 /// Both sides, as the manager tells of Connected ones only.

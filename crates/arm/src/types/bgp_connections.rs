@@ -3,17 +3,23 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Draft, ResourceType, hub_ip_configurations, subnets, virtual_hubs, virtual_network_peerings, virtual_networks,
+    Draft, ResourceType, hub_ip_configurations, route_maps, subnets, virtual_hubs, virtual_network_peerings,
+    virtual_networks,
 };
 use crate::error::ArmError;
-use crate::id::last_segment;
+use crate::id::{last_segment, parent_key};
 use crate::request::{Ask, Mint};
+use crate::resource::{Resource, reference_key};
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/bgpConnections";
+
+/// Members of `routingConfiguration`: the route map of what the peer announces, and of what it is told.
+pub(crate) const INBOUND: &str = "inboundRouteMap";
+pub(crate) const OUTBOUND: &str = "outboundRouteMap";
 
 pub(super) struct BgpConnections;
 
@@ -53,16 +59,44 @@ impl ResourceType for BgpConnections {
         check_others(world, draft, &hub, address)?;
         draft.set("peerIp", address.to_string());
         draft.set("peerAsn", asn);
-        Ok(())
+        read_route_maps(world, draft, &hub)
     }
 
-    fn action(&self, name: &str, key: String) -> Option<Ask> {
-        match name.to_ascii_lowercase().as_str() {
+    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
             "learnedroutes" => Some(Ask::LearnedRoutes(key)),
             "advertisedroutes" => Some(Ask::AdvertisedRoutes(key)),
             _ => None,
-        }
+        })
     }
+}
+
+/// The key of the connection's route map for a direction.
+pub(crate) fn route_map_of(connection: &Resource, direction: &str) -> Option<String> {
+    reference_key(&connection.property("routingConfiguration")[direction])
+}
+
+/// Reads the route maps of `routingConfiguration`, which must be the same route server's. The rest of it is Virtual WAN's, and kept.
+fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str) -> Result<(), ArmError> {
+    let mut found = Vec::new();
+    let reader = draft.reader();
+    let Some(routing) = reader.object("routingConfiguration")? else {
+        return Ok(());
+    };
+    for direction in [INBOUND, OUTBOUND] {
+        let Some(id) = routing.reference(direction, route_maps::KIND)? else {
+            continue;
+        };
+        let map = world.get(&id.key()).filter(|map| parent_key(&map.key()) == Some(hub));
+        let Some(map) = map else {
+            return Err(ArmError::missing_reference(id.as_str(), draft.id.as_str()).at(routing.path_of(direction)));
+        };
+        found.push((direction, map.id.clone()));
+    }
+    for (direction, id) in found {
+        draft.properties["routingConfiguration"][direction] = json!({ "id": id });
+    }
+    Ok(())
 }
 
 /// Reserved numbers, and why (az §2.2). 32-bit numbers are fine.

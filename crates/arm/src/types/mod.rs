@@ -11,6 +11,7 @@ mod local_network_gateways;
 mod network_interfaces;
 mod network_security_groups;
 mod public_ip_addresses;
+mod route_maps;
 mod route_tables;
 mod routes;
 mod subnets;
@@ -30,18 +31,19 @@ use crate::request::{Ask, Mint};
 use crate::resource::Resource;
 use crate::world::World;
 
-pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
+pub(crate) use bgp_connections::{INBOUND, KIND as BGP_CONNECTION, OUTBOUND, route_map_of};
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
 pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
+pub(crate) use route_maps::rules_of;
 pub(crate) use subnets::prefixes as subnet_prefixes;
 pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
 pub(crate) use virtual_network_peerings::{KIND as VIRTUAL_NETWORK_PEERING, is_connected};
 pub(crate) use virtual_networks::{KIND as VIRTUAL_NETWORK, address_space};
 
 /// Every type that is served.
-static TYPES: [&dyn ResourceType; 14] = [
+static TYPES: [&dyn ResourceType; 15] = [
     &bgp_connections::BgpConnections,
     &connections::Connections,
     &hub_ip_configurations::HubIpConfigurations,
@@ -49,6 +51,7 @@ static TYPES: [&dyn ResourceType; 14] = [
     &network_interfaces::NetworkInterfaces,
     &network_security_groups::NetworkSecurityGroups,
     &public_ip_addresses::PublicIpAddresses,
+    &route_maps::RouteMaps,
     &route_tables::RouteTables,
     &routes::Routes,
     &subnets::Subnets,
@@ -105,8 +108,8 @@ pub(crate) trait ResourceType: Sync {
     }
 
     /// The question behind a POST.
-    fn action(&self, _name: &str, _key: String) -> Option<Ask> {
-        None
+    fn action(&self, _name: &str, _key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+        Ok(None)
     }
 }
 

@@ -109,9 +109,9 @@ impl ResourceType for NetworkInterfaces {
         references
     }
 
-    fn action(&self, name: &str, key: String) -> Option<Ask> {
-        name.eq_ignore_ascii_case("effectiveRouteTable")
-            .then_some(Ask::NicEffectiveRoutes(key))
+    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+        let is_known = name.eq_ignore_ascii_case("effectiveRouteTable");
+        Ok(is_known.then_some(Ask::NicEffectiveRoutes(key)))
     }
 }
 

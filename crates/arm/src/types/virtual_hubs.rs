@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, hub_ip_configurations, references, subnets};
+use super::{Draft, ResourceType, bgp_connections, hub_ip_configurations, references, subnets};
 use crate::address::instance_addresses;
 use crate::error::ArmError;
+use crate::id::{ResourceId, parent_key};
+use crate::read::Reader;
 use crate::request::{Ask, Mint};
 use crate::resource::Resource;
 use crate::settings::Settings;
@@ -88,22 +90,36 @@ impl ResourceType for VirtualHubs {
         properties.insert("virtualRouterIps".to_owned(), json!(addresses));
         properties.insert("routeTable".to_owned(), json!({ "routes": [] }));
         properties.insert("virtualHubRouteTableV2s".to_owned(), json!([]));
-        for segment in ["bgpConnections", "ipConfigurations"] {
+        for segment in ["bgpConnections", "ipConfigurations", "routeMaps"] {
             let children = world.children(&key, segment);
             let ids = children.iter().map(|child| child.id.as_str());
             properties.insert(segment.to_owned(), references(ids));
         }
-        properties.insert("routeMaps".to_owned(), json!([]));
     }
 
     fn show_outside(&self) -> &'static [(&'static str, &'static str)] {
         &[("kind", "RouteServer")]
     }
 
-    fn action(&self, name: &str, key: String) -> Option<Ask> {
-        name.eq_ignore_ascii_case("effectiveRoutes")
-            .then_some(Ask::HubEffectiveRoutes(key))
+    fn action(&self, name: &str, key: String, body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "effectiveroutes" => Some(Ask::HubEffectiveRoutes(key)),
+            "inboundroutes" => Some(Ask::InboundRoutes(connection_meant(&key, body)?)),
+            "outboundroutes" => Some(Ask::OutboundRoutes(connection_meant(&key, body)?)),
+            _ => None,
+        })
     }
+}
+
+/// The connection of this hub that a body's `resourceUri` names (key).
+fn connection_meant(hub: &str, body: Option<&Value>) -> Result<String, ArmError> {
+    let what = "the id of a bgpConnection of this route server";
+    let none = json!({});
+    let reader = Reader::of(body.unwrap_or(&none), "")?;
+    let text = reader.required_text("resourceUri", what)?;
+    let id = ResourceId::parse(text).filter(|id| id.kind().eq_ignore_ascii_case(bgp_connections::KIND));
+    let key = id.map(|id| id.key()).filter(|key| parent_key(key) == Some(hub));
+    key.ok_or_else(|| reader.wrong("resourceUri", what))
 }
 
 /// The same, in the world of a request.

@@ -117,10 +117,10 @@ impl ResourceType for VirtualNetworkGateways {
         }
     }
 
-    fn action(&self, name: &str, key: String) -> Option<Ask> {
+    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
         let known = ["getBgpPeerStatus", "getLearnedRoutes", "getAdvertisedRoutes"];
         let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
-        is_known.then_some(Ask::GatewayDiagnostics(key))
+        Ok(is_known.then_some(Ask::GatewayDiagnostics(key)))
     }
 }
 

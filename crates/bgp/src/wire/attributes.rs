@@ -59,7 +59,7 @@ impl fmt::Display for Origin {
 }
 
 /// A standard community (RFC 1997), for example 65517:65517.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Community(pub u32);
 
 impl Community {

@@ -34,7 +34,7 @@ const TYPES: [Kind; 9] = [
             "ipConfigurations",
             "routeMaps",
         ],
-        &["ipConfigurations", "bgpConnections"],
+        &["ipConfigurations", "routeMaps", "bgpConnections"],
     ),
     kind("virtualNetworkGateways", &[], &[]),
     kind("localNetworkGateways", &[], &[]),
@@ -46,7 +46,9 @@ const TYPES: [Kind; 9] = [
 ];
 
 /// Members of children that the server computes.
-const OF_CHILDREN: [&str; 7] = [
+const OF_CHILDREN: [&str; 9] = [
+    "associatedInboundConnections",
+    "associatedOutboundConnections",
     "ipConfigurations",
     "peeringState",
     "peeringSyncLevel",

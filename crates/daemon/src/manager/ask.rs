@@ -52,6 +52,15 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
             let show = |state: &State| reports::hub_effective_routes(&state.resources, hub, &routes);
             (manager.core.read(show), unanswered)
         }
+        Ask::InboundRoutes(peer) => {
+            let of = RoutesOf::Peer(peer.clone());
+            let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.all()?;
+            (reports::inbound_routes(&routes, peer), unanswered)
+        }
+        Ask::OutboundRoutes(peer) => {
+            let (routes, unanswered) = each(manager, |control| control.advertised(peer)).await.all()?;
+            (reports::outbound_routes(&routes), unanswered)
+        }
         Ask::GatewayDiagnostics(_) => (reports::gateway_diagnostics(), Vec::new()),
         Ask::Metrics(query) => {
             // Numbers of an instance that is away are those of nobody: Azure's metrics have gaps, too.

@@ -333,6 +333,14 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         ],
     ),
     (
+        "BecameReport",
+        &[
+            ("network", "prefix", "The prefix."),
+            ("asPath", "string", "AS numbers joined by -."),
+            ("communities", "string[]", "high:low each."),
+        ],
+    ),
+    (
         "RouteReport",
         &[
             ("network", "prefix", "The prefix."),
@@ -347,6 +355,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "reason",
                 "string?",
                 "The decision step at which it lost, or the rule that refused it.",
+            ),
+            (
+                "becomes",
+                "BecameReport?",
+                "What the peer's inbound route map made of it: that is what the verdict is about.",
             ),
             ("instance", "integer", "Which instance reports."),
         ],

@@ -61,6 +61,8 @@ fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         extended_messages: false,
         import_preference: 0,
         admin_down: false,
+        inbound_route_map: None,
+        outbound_route_map: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgp::wire::{Community, EncodeContext, Origin, PathAttributes};
 use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
-use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, RejectRule, RouteSource};
+use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, RejectRule, Reshaped, RouteSource};
 
 /// Refuses prefixes by mask, and one attribute set.
 pub(crate) struct Import {
@@ -46,6 +46,37 @@ impl ExportPolicy for Export {
             _ => out,
         };
         Some(out.strip_for_external_peer().build())
+    }
+
+    /// Drops one prefix; makes some into one that nobody announces, and others into one that is announced too.
+    fn reshape(
+        &self,
+        group: &GroupKey,
+        prefix: &IpNet,
+        source: RouteSource,
+        attributes: &Arc<PathAttributes>,
+    ) -> Option<Reshaped> {
+        let told = self.export(group, source, attributes)?;
+        let whole = match (0..16).find(|number| prefix_of(*number) == *prefix)? {
+            3 => return None,
+            4..=6 => "172.16.4.0/22".parse().unwrap(),
+            7 | 9 => prefix_of(8),
+            13 | 14 => "2001:db8::/32".parse().unwrap(),
+            number => prefix_of(number),
+        };
+        let is_summary = whole != *prefix;
+        let attributes = if is_summary {
+            let marks: Vec<Community> = told.communities().collect();
+            let summary = PathAttributes::builder(told.next_hop()).as_sequence(&[Asn(65515)]);
+            summary.communities(&marks).build()
+        } else {
+            told
+        };
+        Some(Reshaped {
+            prefix: whole,
+            attributes,
+            is_summary,
+        })
     }
 }
 
@@ -115,6 +146,9 @@ pub(crate) fn info_of(peer: usize, variant: u32) -> PeerInfo {
     }
 }
 
+/// The group whose policy reshapes; otherwise it is like the first.
+pub(crate) const SHAPED: usize = 3;
+
 pub(crate) fn group_of(number: usize) -> GroupKey {
     GroupKey {
         encode: EncodeContext {
@@ -124,5 +158,6 @@ pub(crate) fn group_of(number: usize) -> GroupKey {
         families: if number == 2 { FamilySet::IPV4 } else { FamilySet::BOTH },
         source: RouteSource::Nva,
         asn: None,
+        shape: (number == SHAPED).then_some(0),
     }
 }

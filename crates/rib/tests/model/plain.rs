@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bgp::wire::PathAttributes;
 use bgp::{Family, IpNet};
 use rib::{
-    Choice, ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, Preference, Rank, RejectRule, RouteSource,
+    Choice, ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, Preference, Rank, RejectRule, Reshaped,
+    RouteSource,
 };
 
 use crate::world::Route;
@@ -140,22 +141,44 @@ impl Plain {
         let Some(group) = self.peers[&peer].group else {
             return BTreeMap::new();
         };
-        let mut told = BTreeMap::new();
+        let mut parts: BTreeMap<IpNet, Vec<Part>> = BTreeMap::new();
         for prefix in self.prefixes() {
             let Some((originator, source, attributes)) = self.best(&prefix, import) else {
                 continue;
             };
-            if originator == Some(peer) || !group.families.contains(Plain::family_of(&prefix)) {
+            if !group.families.contains(Plain::family_of(&prefix)) {
                 continue;
             }
-            if let Some(attributes) = export.export(&group, source, &attributes)
-                && attributes.next_hop().is_ipv4() == matches!(prefix, IpNet::V4(_))
-            {
-                told.insert(prefix, attributes);
+            let reshaped = match group.shape {
+                Some(_) => export.reshape(&group, &prefix, source, &attributes),
+                None => export.export(&group, source, &attributes).map(|attributes| Reshaped {
+                    prefix,
+                    attributes,
+                    is_summary: false,
+                }),
+            };
+            let fits = |told: &Reshaped| told.attributes.next_hop().is_ipv4() == matches!(told.prefix, IpNet::V4(_));
+            if let Some(told) = reshaped.filter(fits) {
+                let part = (!told.is_summary, prefix, originator, told.attributes);
+                parts.entry(told.prefix).or_default().push(part);
             }
         }
-        told
+        parts
+            .into_iter()
+            .filter_map(|(whole, parts)| Some((whole, told_to(peer, parts)?)))
+            .collect()
     }
+}
+
+/// Whether it is no summary, of which prefix, from whom, and as what it is told.
+type Part = (bool, IpNet, Option<PeerIndex>, PathAttributes);
+
+/// What a peer is told of the parts of a prefix: the first of them, unless all are its own.
+fn told_to(peer: PeerIndex, mut parts: Vec<Part>) -> Option<PathAttributes> {
+    parts.sort_by_key(|(is_itself, prefix, ..)| (*is_itself, *prefix));
+    let all_own = parts.iter().all(|(_, _, originator, _)| *originator == Some(peer));
+    let (.., attributes) = parts.into_iter().next()?;
+    (!all_own).then_some(attributes)
 }
 
 /// What import policy says of a path.

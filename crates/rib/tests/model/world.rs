@@ -8,7 +8,7 @@ use bgp::wire::{Announcement, PathAttributes};
 use proptest::prelude::*;
 use rib::{Choice, HashKey, PeerIndex, Preference, Rank, Rib, RouteSource, Standing, Usage};
 
-use crate::fixtures::{Export, Import, attributes_of, family, group_of, info_of, prefixes_of};
+use crate::fixtures::{Export, Import, SHAPED, attributes_of, family, group_of, info_of, prefixes_of};
 use crate::follower::Follower;
 use crate::plain::{Plain, PlainPeer, verdict};
 
@@ -39,6 +39,10 @@ pub(crate) enum Op {
     Attach {
         peer: usize,
         group: usize,
+    },
+    /// To the group that differs in its shape alone.
+    Regroup {
+        peer: usize,
     },
     Detach {
         peer: usize,
@@ -91,7 +95,8 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         1 => peer.clone().prop_map(|peer| Op::Clear { peer }),
         1 => (peer.clone(), 0..4u32).prop_map(|(peer, variant)| Op::Update { peer, variant }),
         1 => peer.clone().prop_map(|peer| Op::Replace { peer }),
-        4 => (peer.clone(), 0..3usize).prop_map(|(peer, group)| Op::Attach { peer, group }),
+        4 => (peer.clone(), 0..4usize).prop_map(|(peer, group)| Op::Attach { peer, group }),
+        2 => peer.clone().prop_map(|peer| Op::Regroup { peer }),
         1 => peer.clone().prop_map(|peer| Op::Detach { peer }),
         4 => (peer.clone(), any::<bool>()).prop_map(|(peer, writable)| Op::Writable { peer, writable }),
         2 => (peer.clone(), any::<bool>(), any::<bool>())
@@ -206,6 +211,7 @@ impl World {
                 self.followers
                     .insert(self.indices[peer], Follower::new(&group_of(group)));
             }
+            Op::Regroup { peer } => self.regroup(peer),
             Op::Detach { peer } => {
                 self.rib.detach(self.indices[peer]);
                 self.plain_peer(peer).group = None;
@@ -261,6 +267,17 @@ impl World {
             let announcement = Announcement { attributes, prefixes };
             self.rib.announce(self.indices[peer], &announcement, &self.import);
         }
+    }
+
+    fn regroup(&mut self, peer: usize) {
+        let index = self.indices[peer];
+        let group = match self.plain_peer(peer).group {
+            Some(group) if group == group_of(0) => group_of(SHAPED),
+            Some(group) if group == group_of(SHAPED) => group_of(0),
+            _ => return,
+        };
+        self.rib.regroup(index, group);
+        self.plain_peer(peer).group = Some(group);
     }
 
     fn withdraw(&mut self, peer: usize, mask: u16) {

@@ -102,6 +102,13 @@ impl Instance {
             }
         }
         if let Some(route_server) = self.route_servers.get_mut(&intent.id) {
+            // Another list of outbound route maps has other numbers.
+            for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
+                if let Some(up) = &peer.up {
+                    let group = route_server.group(&peer.intent, &up.negotiated);
+                    route_server.rib.regroup(peer.index, group);
+                }
+            }
             route_server.peers = keys;
         }
     }
@@ -139,7 +146,7 @@ impl Instance {
         }
         if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
             route_server.connections.remove(&peer.index);
-            route_server.rib.remove_peer(peer.index);
+            route_server.remove_peer(peer.index);
             route_server.unsettled = true;
         }
         let outputs = &mut self.outputs;
@@ -158,7 +165,7 @@ impl Instance {
         let route_server = self.route_servers.get_mut(route_server)?;
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
-        let index = route_server.rib.add_peer(peer_info(intent, None));
+        let index = route_server.add_peer(peer_info(intent, None), intent.inbound_route_map.as_ref());
         let peer = Peer::new(key, intent.clone(), route_server, index, self.seed, history);
         self.peer_ids.insert(intent.id.clone(), key);
         self.peers.insert(key, peer);
@@ -177,8 +184,13 @@ impl Instance {
         if before.import_preference != intent.import_preference
             && let Some(route_server) = self.route_servers.get_mut(&peer.route_server)
         {
-            route_server.rib.update_peer(peer.index, peer.info());
+            route_server.update_peer(peer.index, peer.info());
             route_server.unsettled = true;
+        }
+        if before.inbound_route_map != intent.inbound_route_map
+            && let Some(route_server) = self.route_servers.get_mut(&peer.route_server)
+        {
+            route_server.set_inbound_map(peer.index, peer.info(), intent.inbound_route_map.as_ref());
         }
         if (before.route_limit, before.route_limit_warning_percent)
             != (intent.route_limit, intent.route_limit_warning_percent)

@@ -10,7 +10,8 @@ use rib::{DecisionStep, PathReport, RejectRule, Standing};
 use crate::instance::Instance;
 use crate::peer::Peer;
 use crate::report::{
-    AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport, RouteReport,
+    AdvertisedReport, AgentReport, BecameReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport,
+    RouteReport,
 };
 use crate::route_server::RouteServer;
 use crate::vnet::{LocRib, Scope, rows};
@@ -57,7 +58,8 @@ impl Instance {
     pub fn routes_of_peer(&self, peer: &str) -> Option<Vec<RouteReport>> {
         let (peer, route_server) = self.peer(peer)?;
         let received = route_server.rib.received(peer.index);
-        Some(received.iter().map(|path| self.route_report(path, peer)).collect())
+        let reports = received.iter().map(|path| self.route_report(path, route_server, peer));
+        Some(reports.collect())
     }
 
     /// Everything received by a route server, of one prefix or of all; `None`: no such route server here.
@@ -69,13 +71,13 @@ impl Instance {
             Some(prefix) => {
                 for path in route_server.rib.explain(prefix) {
                     let sender = peers().find(|peer| peer.index == path.peer);
-                    routes.extend(sender.map(|peer| self.route_report(&path, peer)));
+                    routes.extend(sender.map(|peer| self.route_report(&path, route_server, peer)));
                 }
             }
             None => {
                 for peer in peers() {
                     let received = route_server.rib.received(peer.index);
-                    routes.extend(received.iter().map(|path| self.route_report(path, peer)));
+                    routes.extend(received.iter().map(|path| self.route_report(path, route_server, peer)));
                 }
                 routes.sort_by_key(|route| route.network);
             }
@@ -170,8 +172,8 @@ impl Instance {
         }
     }
 
-    fn route_report(&self, path: &PathReport, peer: &Peer) -> RouteReport {
-        let (verdict, reason) = verdict(path.standing);
+    fn route_report(&self, path: &PathReport, route_server: &RouteServer, peer: &Peer) -> RouteReport {
+        let (verdict, reason) = verdict(route_server.standing(path));
         RouteReport {
             network: path.prefix,
             next_hop: path.attributes.next_hop(),
@@ -182,6 +184,11 @@ impl Instance {
             communities: communities(&path.attributes),
             verdict: verdict.to_owned(),
             reason: reason.map(str::to_owned),
+            becomes: route_server.became(path).map(|(network, attributes)| BecameReport {
+                network,
+                as_path: as_path(attributes),
+                communities: communities(attributes),
+            }),
             instance: self.index,
         }
     }
@@ -266,5 +273,7 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::EmptyAsPath => "empty-as-path",
         RejectRule::OutOfAttributeSets => "out-of-attribute-sets",
         RejectRule::OutOfPrefixes => "out-of-prefixes",
+        RejectRule::DroppedByRouteMap => "dropped-by-route-map",
+        RejectRule::ChangedByRouteMap => "changed-by-route-map",
     }
 }

@@ -7,7 +7,6 @@ use bgp::FamilySet;
 use bgp::session::{self, ConnectionId, Direction, Negotiated};
 use bgp::wire::{Message, RefreshKind, RouteRefresh, Update};
 use bytes::BytesMut;
-use rib::{GroupKey, RouteSource};
 
 use crate::arrival::are_part_of_a_table;
 use crate::instance::{Event, Instance, Output, PeerKey};
@@ -194,12 +193,7 @@ impl Instance {
         let Some(route_server) = self.route_servers.get_mut(&peer.route_server) else {
             return;
         };
-        let group = GroupKey {
-            encode: negotiated.encode,
-            families: negotiated.capabilities.families,
-            source: RouteSource::Nva,
-            asn: None,
-        };
+        let group = route_server.group(&peer.intent, &negotiated);
         let direction = negotiated.direction;
         route_server.connections.insert(peer.index, negotiated.connection);
         peer.up = Some(Up {
@@ -212,7 +206,7 @@ impl Instance {
         });
         peer.warned = false;
         peer.last_failure = None;
-        route_server.rib.update_peer(peer.index, peer.info());
+        route_server.update_peer(peer.index, peer.info());
         route_server.rib.attach(peer.index, group);
         route_server.rib.set_writable(peer.index, true);
         route_server.unsettled = true;
@@ -230,7 +224,7 @@ impl Instance {
             route_server.rib.detach(peer.index);
             // Piece by piece, but from now on.
             route_server.rib.put_off(true);
-            route_server.rib.clear_peer(peer.index);
+            route_server.clear_peer(peer.index);
             route_server.rib.put_off(false);
             route_server.rib.call_due();
             route_server.unsettled = true;
@@ -264,7 +258,7 @@ impl Instance {
                 rib.refresh(peer.index, refresh.family, enhanced);
             }
             RefreshKind::Begin => rib.begin_refresh(peer.index, refresh.family),
-            RefreshKind::End => rib.end_refresh(peer.index, refresh.family),
+            RefreshKind::End => route_server.end_refresh(peer.index, refresh.family),
         }
         route_server.unsettled = true;
     }
@@ -290,7 +284,7 @@ impl Instance {
             self.outputs.extend(events.map(Output::Event));
         }
         if !update.withdrawn.is_empty() {
-            route_server.rib.withdraw(peer.index, &update.withdrawn);
+            route_server.withdraw(peer.index, &update.withdrawn);
         }
         for announcement in &update.announced {
             route_server.announce(peer.index, announcement);

@@ -8,5 +8,6 @@ mod limits;
 mod peered_networks;
 mod random;
 mod route_log;
+mod route_maps;
 mod tables;
 mod world;

@@ -3,11 +3,12 @@
 use bgp::wire::{Community, PathAttributes, PathAttributesBuilder};
 use bgp::{Asn, IpNet};
 use rib::RouteSource;
+use serde::{Deserialize, Serialize};
 
 use crate::route_map::{RESERVED_COMMUNITIES, Route};
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// The route goes no farther.
     Drop,

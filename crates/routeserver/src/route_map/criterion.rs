@@ -2,11 +2,12 @@
 
 use bgp::wire::Community;
 use bgp::{Asn, IpNet};
+use serde::{Deserialize, Serialize};
 
 use crate::route_map::Route;
 
 /// One condition on one property of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Criterion {
     /// Its prefix. Equals: it is one of these. Contains: it is one of these or lies inside one.
     Prefix {
@@ -40,7 +41,7 @@ pub enum Criterion {
 }
 
 /// matchCondition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Comparison {
     /// As the property says.
     Equals,
@@ -53,7 +54,7 @@ pub enum Comparison {
 }
 
 /// Prefix lengths, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lengths {
     /// The shortest.
     pub least: u8,

@@ -12,11 +12,13 @@
 mod action;
 mod criterion;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use bgp::IpNet;
 use bgp::wire::{Community, PathAttributes};
 use rib::RouteSource;
+use serde::{Deserialize, Serialize};
 
 pub use action::Action;
 pub use criterion::{Comparison, Criterion, Lengths};
@@ -37,14 +39,14 @@ pub const RESERVED_COMMUNITIES: [Community; 11] = [
 ];
 
 /// An ordered list of rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMap {
     /// The first that matches is applied first.
     pub rules: Vec<Rule>,
 }
 
 /// What happens to routes of some kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Its name.
     pub name: String,
@@ -57,7 +59,7 @@ pub struct Rule {
 }
 
 /// nextStepIfMatched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NextStep {
     /// The next rule sees the route as this one left it.
     Continue,

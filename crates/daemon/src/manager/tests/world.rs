@@ -388,6 +388,7 @@ pub(crate) fn route(network: &str, verdict: &str, instance: usize) -> RouteRepor
         communities: Vec::new(),
         verdict: verdict.to_owned(),
         reason: None,
+        becomes: None,
         instance,
     }
 }

@@ -1,0 +1,289 @@
+//! `virtualHubs/routeMaps`: rules for the routes of connections, which name the map as theirs for one direction (az §3).
+
+use bgp::wire::Community;
+use bgp::{Asn, IpNet};
+use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RESERVED_COMMUNITIES, RouteMap, Rule};
+use serde_json::{Map, Value, json};
+
+use super::{Draft, ResourceType, bgp_connections};
+use crate::address::parse_prefix;
+use crate::error::ArmError;
+use crate::id::parent_key;
+use crate::read::Reader;
+use crate::request::Mint;
+use crate::resource::Resource;
+use crate::world::World;
+
+pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/routeMaps";
+
+/// More rules than anybody reads; each route goes through all of them.
+const MAX_RULES: usize = 200;
+/// Values in one list of a rule.
+const MAX_VALUES: usize = 1_000;
+
+pub(super) struct RouteMaps;
+
+impl ResourceType for RouteMaps {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn read_only(&self) -> &'static [&'static str] {
+        &["associatedInboundConnections", "associatedOutboundConnections"]
+    }
+
+    fn long_running(&self) -> bool {
+        true
+    }
+
+    fn read(&self, world: &World<'_>, draft: &mut Draft, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let hub = draft.id.parent().map(|id| id.key()).unwrap_or_default();
+        let own = world.settings.asn_of(&hub);
+        let map = read_map(&draft.reader())?;
+        for (position, rule) in map.rules.iter().enumerate() {
+            let path = format!("properties.rules[{position}]");
+            if map.rules[..position].iter().any(|other| other.name == rule.name) {
+                return Err(invalid(
+                    &path,
+                    format!("another rule is called '{}' too; give this one another name", rule.name),
+                ));
+            }
+            for action in &rule.actions {
+                check_action(action, own).map_err(|why| invalid(&path, why))?;
+            }
+        }
+        draft.properties.entry("rules").or_insert_with(|| json!([]));
+        Ok(())
+    }
+
+    fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
+        for (direction, name) in [
+            (bgp_connections::INBOUND, "associatedInboundConnections"),
+            (bgp_connections::OUTBOUND, "associatedOutboundConnections"),
+        ] {
+            let connections = connections(world, &resource.key(), direction);
+            let ids: Vec<&str> = connections.iter().map(|connection| connection.id.as_str()).collect();
+            properties.insert(name.to_owned(), json!(ids));
+        }
+    }
+
+    fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
+        let directions = [bgp_connections::INBOUND, bgp_connections::OUTBOUND];
+        let mut users = directions
+            .into_iter()
+            .flat_map(|direction| connections(world, &resource.key(), direction));
+        match users.next() {
+            Some(user) => Err(ArmError::in_use(
+                "InUseRouteMapCannotBeDeleted",
+                "Route map",
+                &resource.id,
+                &user.id,
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The connections whose map for a direction this is.
+fn connections<'w>(world: &'w World<'_>, map: &str, direction: &str) -> Vec<&'w Resource> {
+    let hub = parent_key(map).unwrap_or_default();
+    let mut connections = world.children(hub, "bgpConnections");
+    connections.retain(|connection| bgp_connections::route_map_of(connection, direction).as_deref() == Some(map));
+    connections
+}
+
+/// The rules of a stored map.
+pub(crate) fn rules_of(resource: &Resource) -> Option<RouteMap> {
+    let properties = resource.body.get("properties")?.as_object()?;
+    read_map(&Reader::new(properties, "properties")).ok()
+}
+
+fn read_map(reader: &Reader<'_>) -> Result<RouteMap, ArmError> {
+    let rules: Result<_, _> = readers(reader, "rules", MAX_RULES)?.iter().map(rule).collect();
+    Ok(RouteMap { rules: rules? })
+}
+
+fn rule(reader: &Reader<'_>) -> Result<Rule, ArmError> {
+    let mut criteria = Vec::new();
+    for criterion in readers(reader, "matchCriteria", MAX_VALUES)? {
+        criteria.extend(read_criterion(&criterion)?);
+    }
+    let mut actions = Vec::new();
+    for action in readers(reader, "actions", MAX_VALUES)? {
+        actions.extend(read_action(&action)?);
+    }
+    let next_step = match reader.one_of("nextStepIfMatched", &["Continue", "Terminate"])? {
+        Some("Terminate") => NextStep::Terminate,
+        _ => NextStep::Continue,
+    };
+    Ok(Rule {
+        name: reader
+            .required_text("name", "a name that no other rule has")?
+            .to_owned(),
+        criteria,
+        actions,
+        next_step,
+    })
+}
+
+/// One criterion for each of its lists that has values: all must match.
+fn read_criterion(reader: &Reader<'_>) -> Result<Vec<Criterion>, ArmError> {
+    const CONDITIONS: [&str; 4] = ["Equals", "Contains", "NotEquals", "NotContains"];
+    let comparison = match reader.one_of("matchCondition", &CONDITIONS)? {
+        Some("Equals") => Comparison::Equals,
+        Some("Contains") => Comparison::Contains,
+        Some("NotEquals") => Comparison::NotEquals,
+        Some(_) => Comparison::NotContains,
+        None => return Err(reader.missing("matchCondition", &format!("one of {}", CONDITIONS.join(", ")))),
+    };
+    let (prefixes, communities, path) = values(reader)?;
+    let mut criteria = Vec::new();
+    if !prefixes.is_empty() {
+        criteria.push(Criterion::Prefix {
+            comparison,
+            prefixes,
+            lengths: None,
+        });
+    }
+    if !communities.is_empty() {
+        criteria.push(Criterion::Community {
+            comparison,
+            communities,
+        });
+    }
+    if !path.is_empty() {
+        criteria.push(Criterion::AsPath { comparison, path });
+    }
+    match criteria.is_empty() {
+        true => Err(reader.missing(
+            "routePrefix",
+            "routePrefix, community or asPath, or leave the criterion out to match every route",
+        )),
+        false => Ok(criteria),
+    }
+}
+
+fn read_action(reader: &Reader<'_>) -> Result<Vec<Action>, ArmError> {
+    const TYPES: [&str; 4] = ["Add", "Replace", "Remove", "Drop"];
+    let Some(kind) = reader.one_of("type", &TYPES)? else {
+        return Err(reader.missing("type", &format!("one of {}", TYPES.join(", "))));
+    };
+    if kind == "Drop" {
+        return Ok(vec![Action::Drop]);
+    }
+    let mut actions = Vec::new();
+    for parameter in readers(reader, "parameters", MAX_VALUES)? {
+        actions.extend(read_parameter(kind, &parameter)?);
+    }
+    match actions.is_empty() {
+        true => Err(reader.missing("parameters", "what to add, replace or remove")),
+        false => Ok(actions),
+    }
+}
+
+fn read_parameter(kind: &str, reader: &Reader<'_>) -> Result<Vec<Action>, ArmError> {
+    let (prefixes, communities, path) = values(reader)?;
+    let nothing_else = prefixes.is_empty() && communities.is_empty();
+    let mut actions = Vec::new();
+    match (kind, &prefixes[..]) {
+        (_, []) => {}
+        ("Replace", [prefix]) => actions.push(Action::ReplacePrefix(*prefix)),
+        ("Replace", _) => return Err(reader.wrong("routePrefix", "a single prefix to put in place of the route's")),
+        _ => return Err(reader.wrong("routePrefix", "left out: a prefix can only be replaced")),
+    }
+    match kind {
+        "Replace" if !path.is_empty() || nothing_else => actions.push(Action::ReplaceAsPath(path)),
+        "Add" if !path.is_empty() => actions.push(Action::AddAsPath(path)),
+        "Remove" if !path.is_empty() => {
+            return Err(reader.wrong("asPath", "left out: an AS path can be replaced, not removed from"));
+        }
+        _ => {}
+    }
+    if !communities.is_empty() {
+        actions.push(match kind {
+            "Add" => Action::AddCommunities(communities),
+            "Replace" => Action::ReplaceCommunities(communities),
+            _ => Action::RemoveCommunities(communities),
+        });
+    }
+    Ok(actions)
+}
+
+type Values = (Vec<IpNet>, Vec<Community>, Vec<Asn>);
+
+/// `routePrefix`, `community` and `asPath`.
+fn values(reader: &Reader<'_>) -> Result<Values, ArmError> {
+    let prefixes = parsed(reader, "routePrefix", |text| {
+        parse_prefix(text, &reader.path_of("routePrefix"))
+    })?;
+    let communities = parsed(reader, "community", |text| {
+        community(text).ok_or_else(|| reader.wrong("community", "communities such as \"65001:100\""))
+    })?;
+    let path = parsed(reader, "asPath", |text| {
+        let number = text.parse().map(Asn);
+        number.map_err(|_| reader.wrong("asPath", "AS numbers as texts, for example \"65001\""))
+    })?;
+    Ok((prefixes, communities, path))
+}
+
+fn parsed<T>(reader: &Reader<'_>, name: &str, parse: impl Fn(&str) -> Result<T, ArmError>) -> Result<Vec<T>, ArmError> {
+    let texts = reader.texts(name)?.unwrap_or_default();
+    if texts.len() > MAX_VALUES {
+        return Err(reader.wrong(name, &format!("a list of at most {MAX_VALUES}")));
+    }
+    texts.into_iter().map(parse).collect()
+}
+
+fn community(text: &str) -> Option<Community> {
+    let (high, low) = text.split_once(':')?;
+    Some(Community::new(high.parse().ok()?, low.parse().ok()?))
+}
+
+/// The objects of a list.
+fn readers<'v>(reader: &Reader<'v>, name: &str, most: usize) -> Result<Vec<Reader<'v>>, ArmError> {
+    let items = reader.list(name)?.unwrap_or_default();
+    if items.len() > most {
+        return Err(reader.wrong(name, &format!("a list of at most {most}")));
+    }
+    let readers = items.iter().enumerate();
+    readers
+        .map(|(position, item)| Reader::of(item, format!("{}[{position}]", reader.path_of(name))))
+        .collect()
+}
+
+/// Numbers and communities of Azure's own are not for maps (az §3); ours has any other number, also private ones and those of 32 bits.
+fn check_action(action: &Action, own: Asn) -> Result<(), String> {
+    match action {
+        Action::AddAsPath(path) | Action::ReplaceAsPath(path) => {
+            let barred = |asn: &&Asn| {
+                **asn == own
+                    || matches!(
+                        asn.0,
+                        0 | 8074 | 8075 | 12076 | 23456 | 65515 | 65517..=65520 | u32::MAX
+                    )
+            };
+            match path.iter().find(barred) {
+                Some(asn) => Err(format!(
+                    "the AS number {} is Azure's own or reserved; put another one into the path",
+                    asn.0
+                )),
+                None => Ok(()),
+            }
+        }
+        Action::RemoveCommunities(communities) => {
+            match communities.iter().find(|each| RESERVED_COMMUNITIES.contains(each)) {
+                Some(each) => Err(format!(
+                    "the community {}:{} is Azure's own and stays on routes; leave it out",
+                    each.0 >> 16,
+                    each.0 & 0xffff
+                )),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn invalid(path: &str, why: String) -> ArmError {
+    ArmError::bad("InvalidRouteMap", format!("{path} can't be used: {why}.")).at(path)
+}

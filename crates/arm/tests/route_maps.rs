@@ -1,0 +1,317 @@
+//! Route maps: their rules, the connections that name them, and what they become for the instances.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use arm::reports::{hub_effective_routes, inbound_routes, outbound_routes};
+use arm::{Ask, Method, Outcome, intent};
+use common::*;
+use routeserver::report::{AdvertisedReport, RouteReport};
+use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
+use serde_json::{Value, json};
+
+const MAP: &str = "virtualHubs/rs/routeMaps/in1";
+const CONNECTION: &str = "virtualHubs/rs/bgpConnections/sdwan";
+
+fn id(path: &str) -> String {
+    format!("{NET}/{path}")
+}
+
+/// A map with one rule, its parts as ARM writes them.
+fn map(criteria: Value, actions: Value) -> Value {
+    json!({ "properties": { "rules": [
+        { "name": "r", "matchCriteria": criteria, "actions": actions, "nextStepIfMatched": "Terminate" },
+    ] } })
+}
+
+fn prepend(path: Value) -> Value {
+    map(
+        json!([]),
+        json!([{ "type": "Add", "parameters": [{ "asPath": path }] }]),
+    )
+}
+
+/// The connection with maps for its directions.
+fn connection(routing: Value) -> Value {
+    let mut body = peer("10.1.1.4", 65001);
+    body["properties"]["routingConfiguration"] = routing;
+    body
+}
+
+fn both(map: &str) -> Value {
+    json!({ "inboundRouteMap": { "id": id(map) }, "outboundRouteMap": { "id": id(map) } })
+}
+
+fn rules_of_the_peer(lab: &Lab) -> (Option<RouteMap>, Option<RouteMap>) {
+    let peer = intent(&lab.resources, &lab.settings).route_servers[0].peers[0].clone();
+    (peer.inbound_route_map, peer.outbound_route_map)
+}
+
+#[test]
+fn a_map_knows_its_connections_and_stays_while_it_has_any() {
+    let mut lab = Lab::with_route_server();
+    let made = lab.put_net(MAP, prepend(json!(["64600"])));
+    assert_eq!(made["properties"]["provisioningState"], "Succeeded");
+    assert_eq!(made["properties"]["associatedInboundConnections"], json!([]));
+    assert_eq!(rules_of_the_peer(&lab), (None, None));
+
+    let shown = lab.put_net(CONNECTION, connection(both("virtualhubs/RS/routemaps/IN1")));
+    assert_eq!(shown["properties"]["routingConfiguration"], both(MAP));
+    let map = lab.get_net(MAP);
+    assert_eq!(
+        map["properties"]["associatedInboundConnections"],
+        json!([id(CONNECTION)])
+    );
+    assert_eq!(
+        map["properties"]["associatedOutboundConnections"],
+        json!([id(CONNECTION)])
+    );
+    assert_eq!(
+        lab.get_net("virtualHubs/rs")["properties"]["routeMaps"],
+        json!([{ "id": id(MAP) }])
+    );
+    let error = lab.delete_net(MAP).unwrap_err();
+    assert_eq!(error.code, "InUseRouteMapCannotBeDeleted");
+
+    // PUT replaces: what is left out is gone (az §4.1).
+    lab.put_net(CONNECTION, peer("10.1.1.4", 65001));
+    assert_eq!(rules_of_the_peer(&lab), (None, None));
+    lab.delete_net(MAP).unwrap();
+}
+
+#[test]
+fn a_connection_has_the_rules_of_its_maps_as_they_are_now() {
+    let mut lab = Lab::with_route_server();
+    lab.put_net(MAP, prepend(json!(["64600", "64600"])));
+    lab.put_net(CONNECTION, connection(json!({ "inboundRouteMap": { "id": id(MAP) } })));
+    let rule = |actions| RouteMap {
+        rules: vec![Rule {
+            name: "r".to_owned(),
+            criteria: vec![],
+            actions,
+            next_step: NextStep::Terminate,
+        }],
+    };
+    let twice = Action::AddAsPath(vec![bgp::Asn(64600); 2]);
+    assert_eq!(rules_of_the_peer(&lab), (Some(rule(vec![twice])), None));
+    lab.put_net(MAP, map(json!([]), json!([{ "type": "Drop", "parameters": [] }])));
+    assert_eq!(rules_of_the_peer(&lab), (Some(rule(vec![Action::Drop])), None));
+}
+
+#[test]
+fn criteria_and_actions_are_read_as_azure_writes_them() {
+    let mut lab = Lab::with_route_server();
+    let body = json!({ "properties": { "rules": [
+        {
+            "name": "first",
+            "matchCriteria": [
+                { "matchCondition": "Contains", "routePrefix": ["10.0.0.0/8"], "community": [], "asPath": [] },
+                { "matchCondition": "NotEquals", "community": ["65001:7"], "asPath": ["65001", "65002"] },
+            ],
+            "actions": [
+                { "type": "Replace", "parameters": [
+                    { "routePrefix": ["10.0.0.0/8"], "community": [], "asPath": [] },
+                    { "routePrefix": [], "community": [], "asPath": [] },
+                    { "community": ["65001:8"] },
+                ] },
+                { "type": "Remove", "parameters": [{ "community": ["65001:9"] }] },
+            ],
+            "nextStepIfMatched": "Continue",
+        },
+        { "name": "second" },
+    ] } });
+    lab.put_net(MAP, body.clone());
+    assert_eq!(lab.get_net(MAP)["properties"]["rules"], body["properties"]["rules"]);
+    lab.put_net(CONNECTION, connection(both(MAP)));
+    let community = |low| bgp::wire::Community::new(65001, low);
+    let first = Rule {
+        name: "first".to_owned(),
+        criteria: vec![
+            Criterion::Prefix {
+                comparison: Comparison::Contains,
+                prefixes: vec!["10.0.0.0/8".parse().unwrap()],
+                lengths: None,
+            },
+            Criterion::Community {
+                comparison: Comparison::NotEquals,
+                communities: vec![community(7)],
+            },
+            Criterion::AsPath {
+                comparison: Comparison::NotEquals,
+                path: vec![bgp::Asn(65001), bgp::Asn(65002)],
+            },
+        ],
+        actions: vec![
+            Action::ReplacePrefix("10.0.0.0/8".parse().unwrap()),
+            Action::ReplaceAsPath(vec![]),
+            Action::ReplaceCommunities(vec![community(8)]),
+            Action::RemoveCommunities(vec![community(9)]),
+        ],
+        next_step: NextStep::Continue,
+    };
+    let second = Rule {
+        name: "second".to_owned(),
+        criteria: vec![],
+        actions: vec![],
+        next_step: NextStep::Continue,
+    };
+    let expected = RouteMap {
+        rules: vec![first, second],
+    };
+    assert_eq!(rules_of_the_peer(&lab), (Some(expected.clone()), Some(expected)));
+}
+
+#[test]
+fn route_maps_are_refused_for() {
+    let mut lab = Lab::with_route_server();
+    let criterion = |criterion: Value| map(json!([criterion]), json!([]));
+    let action = |kind: &str, parameter: Value| map(json!([]), json!([{ "type": kind, "parameters": [parameter] }]));
+    for (body, code) in [
+        (json!({ "properties": { "rules": {} } }), "InvalidRequestFormat"),
+        (json!({ "properties": { "rules": [{}] } }), "MissingRequiredProperty"),
+        (
+            json!({ "properties": { "rules": [{ "name": "r" }, { "name": "r" }] } }),
+            "InvalidRouteMap",
+        ),
+        (
+            json!({ "properties": { "rules": vec![json!({ "name": "r" }); 201] } }),
+            "InvalidRequestFormat",
+        ),
+        (
+            criterion(json!({ "routePrefix": ["10.0.0.0/8"] })),
+            "MissingRequiredProperty",
+        ),
+        (
+            criterion(json!({ "matchCondition": "Equals" })),
+            "MissingRequiredProperty",
+        ),
+        (
+            criterion(json!({ "matchCondition": "Like", "routePrefix": ["10.0.0.0/8"] })),
+            "InvalidRequestFormat",
+        ),
+        (
+            criterion(json!({ "matchCondition": "Equals", "routePrefix": ["10.0.0.1/8"] })),
+            "InvalidCIDRNotation",
+        ),
+        (
+            criterion(json!({ "matchCondition": "Equals", "community": ["65001"] })),
+            "InvalidRequestFormat",
+        ),
+        (
+            criterion(json!({ "matchCondition": "Equals", "asPath": ["x"] })),
+            "InvalidRequestFormat",
+        ),
+        (map(json!([]), json!([{ "type": "Add" }])), "MissingRequiredProperty"),
+        (action("Add", json!({})), "MissingRequiredProperty"),
+        (
+            action("Add", json!({ "routePrefix": ["10.0.0.0/8"] })),
+            "InvalidRequestFormat",
+        ),
+        (
+            action("Replace", json!({ "routePrefix": ["10.0.0.0/8", "11.0.0.0/8"] })),
+            "InvalidRequestFormat",
+        ),
+        (action("Remove", json!({ "asPath": ["65001"] })), "InvalidRequestFormat"),
+        (
+            action("Remove", json!({ "community": ["65517:65517"] })),
+            "InvalidRouteMap",
+        ),
+        (prepend(json!(["65515"])), "InvalidRouteMap"),
+        (prepend(json!(["12076"])), "InvalidRouteMap"),
+        (prepend(json!(["0"])), "InvalidRouteMap"),
+        (
+            json!({ "properties": { "rules": [{ "name": "r", "nextStepIfMatched": "Stop" }] } }),
+            "InvalidRequestFormat",
+        ),
+    ] {
+        assert_eq!(lab.refusal(MAP, body.clone()), code, "{body}");
+    }
+    // Beyond Azure: numbers of 32 bits, private and documentation ones.
+    lab.put_net(MAP, prepend(json!(["4200000000", "64512", "64496"])));
+}
+
+#[test]
+fn a_connections_maps_are_its_own_route_servers() {
+    let mut lab = Lab::with_route_server();
+    lab.put_net("virtualHubs/other", json!({ "location": "westeurope" }));
+    lab.put_net("virtualHubs/other/routeMaps/in1", prepend(json!(["64600"])));
+    for (map, code) in [
+        (MAP, "InvalidResourceReference"),
+        ("virtualHubs/other/routeMaps/in1", "InvalidResourceReference"),
+        ("virtualHubs/rs", "LinkedInvalidPropertyId"),
+    ] {
+        assert_eq!(lab.refusal(CONNECTION, connection(both(map))), code, "{map}");
+    }
+}
+
+#[test]
+fn the_routes_of_a_connection_are_asked_of_the_route_server() {
+    let mut lab = Lab::with_route_server();
+    let key = id(CONNECTION).to_lowercase();
+    for (action, expected) in [
+        ("inboundRoutes", Ask::InboundRoutes(key.clone())),
+        ("outboundroutes", Ask::OutboundRoutes(key)),
+    ] {
+        let path = id(&format!("virtualHubs/rs/{action}"));
+        let body = json!({ "resourceUri": id(CONNECTION), "connectionType": "BgpConnection" });
+        match lab.request(request(Method::Post, &path, Some(body))).unwrap() {
+            Outcome::Ask(asked, _) => assert_eq!(asked, expected),
+            other => panic!("{other:?}"),
+        }
+        for wrong in [
+            None,
+            Some(json!({ "resourceUri": id("virtualHubs/rs") })),
+            Some(json!({ "resourceUri": id("virtualHubs/other/bgpConnections/x") })),
+            Some(json!({ "resourceUri": id("virtualHubs/rs/bgpConnections/none") })),
+        ] {
+            assert!(lab.request(request(Method::Post, &path, wrong)).is_err());
+        }
+    }
+}
+
+#[test]
+fn inbound_and_outbound_routes_are_those_after_the_maps() {
+    let connection = id(CONNECTION).to_lowercase();
+    let received = |network: &str, verdict: &str, becomes: Value| -> RouteReport {
+        serde_json::from_value(json!({
+            "network": network, "nextHop": "10.1.1.4", "peer": connection, "sourcePeer": "10.1.1.4", "asPath": "65001",
+            "origin": "igp", "communities": [], "verdict": verdict, "reason": null, "instance": 0, "becomes": becomes,
+        }))
+        .unwrap()
+    };
+    let summary = json!({ "network": "10.250.0.0/16", "asPath": "", "communities": ["65001:7"] });
+    let routes = [
+        received("10.251.0.0/16", "best", Value::Null),
+        received("10.250.1.0/24", "best", summary.clone()),
+        received("10.250.2.0/24", "best", summary),
+        received("10.252.0.0/16", "rejected", Value::Null),
+    ];
+    assert_eq!(
+        inbound_routes(&routes, &connection),
+        json!({ "value": [
+            { "prefix": "10.250.0.0/16", "bgpCommunities": "65001:7", "asPath": "" },
+            { "prefix": "10.251.0.0/16", "bgpCommunities": "", "asPath": "65001" },
+        ] })
+    );
+    // What the route server has is what the map left, too.
+    let lab = Lab::with_route_server();
+    let hub = id("virtualHubs/rs");
+    let effective = hub_effective_routes(&lab.resources, &hub, &routes);
+    let prefixes: Vec<&Value> = effective["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["addressPrefixes"][0])
+        .collect();
+    assert_eq!(prefixes, ["10.1.0.0/16", "10.250.0.0/16", "10.251.0.0/16"]);
+    let told = AdvertisedReport {
+        network: "10.1.0.0/16".parse().unwrap(),
+        next_hop: "10.1.0.4".parse().unwrap(),
+        as_path: "65515".to_owned(),
+        communities: vec!["65518:65518".to_owned()],
+    };
+    assert_eq!(
+        outbound_routes(&[told.clone(), told]),
+        json!({ "value": [{ "prefix": "10.1.0.0/16", "bgpCommunities": "65518:65518", "asPath": "65515" }] })
+    );
+}

@@ -1,0 +1,238 @@
+//! Route maps of connections (az §3): they take effect at once and reset nobody.
+
+use bgp::Asn;
+use bgp::wire::Community;
+
+use super::world::*;
+use crate::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
+use crate::testing::*;
+
+/// What happens to prefixes inside this one.
+fn map(inside: &str, actions: Vec<Action>) -> RouteMap {
+    let criterion = Criterion::Prefix {
+        comparison: Comparison::Contains,
+        prefixes: vec![net(inside)],
+        lengths: None,
+    };
+    RouteMap {
+        rules: vec![Rule {
+            name: "r".into(),
+            criteria: vec![criterion],
+            actions,
+            next_step: NextStep::Terminate,
+        }],
+    }
+}
+
+fn summary(of: &str) -> RouteMap {
+    map(of, vec![Action::ReplacePrefix(net(of))])
+}
+
+fn set_inbound(world: &mut World, map: Option<RouteMap>) {
+    world.edit(|intent| intent.route_servers[0].peers[0].inbound_route_map = map);
+}
+
+fn set_outbound(world: &mut World, map: Option<RouteMap>) {
+    world.edit(|intent| intent.route_servers[0].peers[0].outbound_route_map = map);
+}
+
+fn branch_to_branch() -> World {
+    let mut world = world();
+    world.edit(|intent| intent.route_servers[0].branch_to_branch = true);
+    world
+}
+
+fn nobody_was_reset(world: &World) {
+    for (name, nva) in &world.nvas {
+        assert_eq!(nva.established, 1, "{name}");
+    }
+}
+
+#[test]
+fn an_inbound_map_decides_which_nva_is_used_from_the_moment_it_is_attached() {
+    let mut world = world();
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["10.250.0.0/16"]);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4", "10.1.4.5"]);
+    set_inbound(
+        &mut world,
+        Some(map("10.0.0.0/8", vec![Action::AddAsPath(vec![Asn(64600)])])),
+    );
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.5"]);
+    // What was received is what is shown, with where it stands now.
+    assert_eq!(world.verdict("nva1", "10.250.0.0/16"), "lost as-path-length");
+    assert_eq!(world.route("nva1", "10.250.0.0/16").unwrap().as_path, "65001");
+    set_inbound(&mut world, Some(map("10.0.0.0/8", vec![Action::ReplaceAsPath(vec![])])));
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+    set_inbound(&mut world, None);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4", "10.1.4.5"]);
+    nobody_was_reset(&world);
+}
+
+#[test]
+fn a_route_that_an_inbound_map_drops_is_shown_and_comes_back_with_the_map_gone() {
+    let mut world = branch_to_branch();
+    set_inbound(&mut world, Some(map("10.250.0.0/16", vec![Action::Drop])));
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.7.0/24", "10.251.0.0/16"]);
+    assert_eq!(world.verdict("nva1", "10.250.7.0/24"), "rejected dropped-by-route-map");
+    assert_eq!(world.verdict("nva1", "10.251.0.0/16"), "best");
+    assert_eq!(world.told("nva2", "10.250.7.0/24"), None);
+    set_inbound(&mut world, None);
+    assert_eq!(world.verdict("nva1", "10.250.7.0/24"), "best");
+    assert!(world.told("nva2", "10.250.7.0/24").is_some());
+    nobody_was_reset(&world);
+}
+
+#[test]
+fn an_inbound_summary_stands_for_its_parts_while_there_are_any() {
+    let mut world = branch_to_branch();
+    set_inbound(&mut world, Some(summary("10.250.0.0/16")));
+    let parts = ["10.250.1.0/24", "10.250.2.0/24"];
+    world.announce("nva1", path("10.1.4.4", &[65001, 64999]), &parts);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+    assert!(world.next_hops("vm", "10.250.1.0/24").is_empty());
+    assert_eq!(
+        world.told("nva2", "10.250.0.0/16").unwrap(),
+        "65515 10.1.1.4 65517:65517"
+    );
+    // It is the NVA's own.
+    assert_eq!(world.told("nva1", "10.250.0.0/16"), None);
+    world.withdraw("nva1", &parts[..1]);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+    world.withdraw("nva1", &parts[1..]);
+    assert!(world.next_hops("vm", "10.250.0.0/16").is_empty());
+    assert_eq!(world.told("nva2", "10.250.0.0/16"), None);
+}
+
+#[test]
+fn what_a_map_makes_is_judged_by_the_rules_again() {
+    let mut world = world();
+    let actions = vec![Action::ReplacePrefix(net("10.1.7.0/24"))];
+    set_inbound(&mut world, Some(map("10.250.0.0/16", actions)));
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
+    assert_eq!(
+        world.verdict("nva1", "10.250.0.0/16"),
+        "rejected inside-virtual-network"
+    );
+    // And what the rules refuse does not come before the map.
+    set_inbound(&mut world, Some(map("0.0.0.0/0", vec![Action::ReplaceAsPath(vec![])])));
+    world.announce("nva1", path("10.1.4.4", &[65001, 65515]), &["10.251.0.0/16"]);
+    assert_eq!(world.verdict("nva1", "10.251.0.0/16"), "rejected own-asn");
+    assert!(world.next_hops("vm", "10.251.0.0/16").is_empty());
+}
+
+#[test]
+fn what_a_map_made_goes_with_the_session_and_comes_back_with_it() {
+    let mut world = world();
+    set_inbound(&mut world, Some(summary("10.250.0.0/16")));
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.1.0/24"]);
+    world.kill("nva1");
+    assert!(world.next_hops("vm", "10.250.0.0/16").is_empty());
+    world.nvas.get_mut("nva1").unwrap().alive = true;
+    world.advance_secs(60);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.1.0/24"]);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+    world.edit(|intent| {
+        intent.route_servers[0].peers.remove(0);
+    });
+    assert!(world.next_hops("vm", "10.250.0.0/16").is_empty());
+}
+
+#[test]
+fn the_limit_counts_what_the_peer_said_not_what_a_map_made_of_it() {
+    let mut world = world();
+    world.edit(|intent| {
+        intent.route_servers[0].peers[0].route_limit = 2;
+        intent.route_servers[0].peers[0].inbound_route_map = Some(summary("10.250.0.0/16"));
+    });
+    world.announce(
+        "nva1",
+        path("10.1.4.4", &[65001]),
+        &["10.250.1.0/24", "10.250.2.0/24", "10.250.3.0/24"],
+    );
+    let notification = world.nvas["nva1"].notifications.last().unwrap();
+    assert_eq!((notification.code, notification.subcode), (6, 1));
+}
+
+#[test]
+fn an_outbound_map_is_for_its_own_connection_and_takes_effect_at_once() {
+    let mut world = branch_to_branch();
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["10.250.0.0/16"]);
+    set_outbound(&mut world, Some(map("10.2.0.0/16", vec![Action::Drop])));
+    assert_eq!(world.told("nva1", "10.2.0.0/16"), None);
+    assert_eq!(world.told("nva2", "10.2.0.0/16").unwrap(), "65515 10.1.1.4 65518:65518");
+    let actions = vec![
+        Action::AddAsPath(vec![Asn(64600), Asn(64601)]),
+        Action::AddCommunities(vec![Community::new(65001, 9)]),
+    ];
+    set_outbound(&mut world, Some(map("10.250.0.0/16", actions)));
+    assert_eq!(
+        world.told("nva1", "10.250.0.0/16").unwrap(),
+        "65515-64600-64601-65002 10.1.1.4 65001:9 65517:65517"
+    );
+    assert_eq!(world.told("nva1", "10.2.0.0/16").unwrap(), "65515 10.1.1.4 65518:65518");
+    set_outbound(&mut world, None);
+    assert_eq!(
+        world.told("nva1", "10.250.0.0/16").unwrap(),
+        "65515-65002 10.1.1.4 65517:65517"
+    );
+    nobody_was_reset(&world);
+}
+
+#[test]
+fn an_outbound_summary_of_spokes_is_told_with_our_number_alone() {
+    let mut world = world();
+    world.edit(|intent| intent.virtual_networks[1].address_space.push(net("10.12.0.0/16")));
+    set_outbound(&mut world, Some(summary("10.0.0.0/8")));
+    let told: Vec<String> = world.nvas["nva1"].learned.keys().map(ToString::to_string).collect();
+    assert_eq!(told, ["10.0.0.0/8"]);
+    assert_eq!(world.told("nva1", "10.0.0.0/8").unwrap(), "65515 10.1.1.4");
+    assert_eq!(world.told("nva2", "10.0.0.0/8"), None);
+    // A part that goes changes nothing for the peer.
+    let updates = world.nvas["nva1"].updates;
+    world.edit(|intent| intent.virtual_networks[1].address_space = vec![net("10.2.0.0/16")]);
+    assert_eq!(world.nvas["nva1"].updates, updates);
+    set_outbound(&mut world, None);
+    assert_eq!(world.told("nva1", "10.0.0.0/8"), None);
+    assert_eq!(world.told("nva1", "10.1.0.0/16").unwrap(), "65515 10.1.1.4");
+    nobody_was_reset(&world);
+}
+
+#[test]
+fn what_may_not_go_out_does_not_go_out_by_a_map() {
+    let mut world = branch_to_branch();
+    world.announce(
+        "nva2",
+        path("10.1.4.5", &[65002]).add_community(Community::NO_ADVERTISE),
+        &["10.250.0.0/16"],
+    );
+    let actions = vec![Action::ReplaceCommunities(vec![])];
+    set_outbound(&mut world, Some(map("0.0.0.0/0", actions)));
+    assert_eq!(world.told("nva1", "10.250.0.0/16"), None);
+    world.edit(|intent| intent.route_servers[0].branch_to_branch = false);
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["10.251.0.0/16"]);
+    assert_eq!(world.told("nva1", "10.251.0.0/16"), None);
+}
+
+#[test]
+fn two_connections_may_have_the_same_map_and_change_them_independently() {
+    let mut world = world();
+    let drop_spoke = map("10.2.0.0/16", vec![Action::Drop]);
+    let drop_hub = map("10.1.0.0/16", vec![Action::Drop]);
+    world.edit(|intent| {
+        for peer in &mut intent.route_servers[0].peers {
+            peer.outbound_route_map = Some(drop_spoke.clone());
+        }
+    });
+    for nva in ["nva1", "nva2"] {
+        assert_eq!(world.told(nva, "10.2.0.0/16"), None);
+        assert!(world.told(nva, "10.1.0.0/16").is_some());
+    }
+    // The first connection's map takes the first number; the second's gets another one.
+    set_outbound(&mut world, Some(drop_hub));
+    assert_eq!(world.told("nva1", "10.1.0.0/16"), None);
+    assert!(world.told("nva1", "10.2.0.0/16").is_some());
+    assert_eq!(world.told("nva2", "10.2.0.0/16"), None);
+    assert!(world.told("nva2", "10.1.0.0/16").is_some());
+    nobody_was_reset(&world);
+}

@@ -1,0 +1,271 @@
+//! Inbound route maps at work (az §3): what a map makes of a peer's routes competes instead of them.
+//!
+//! ```text
+//! UPDATE ─► Adj-RIB-In of the peer: as received; what the map drops or changes is refused, with that verdict
+//!             └─► map ─► Adj-RIB-In of the peer's voice: what it changed
+//! ```
+//!
+//! The voice is a second peer of the RIB with the same facts. Since nothing of what was received is lost, a map is attached, changed and
+//! detached without a word from the peer, and the limit counts what the peer said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bgp::IpNet;
+use bgp::wire::{Announcement, PathAttributes};
+use rib::report::PathReport;
+use rib::{PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
+
+use super::RouteServer;
+use crate::route_map::{Outcome, Route, RouteMap};
+use crate::total_limit::Import;
+
+/// A peer's map and what it has made.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    map: RouteMap,
+    voice: PeerIndex,
+    /// What the peer's prefixes became, where that is something else.
+    parts: BTreeMap<IpNet, Part>,
+    /// What the voice's prefixes are made of.
+    wholes: BTreeMap<IpNet, BTreeSet<IpNet>>,
+}
+
+#[derive(Debug)]
+struct Part {
+    whole: IpNet,
+    attributes: Arc<PathAttributes>,
+    is_summary: bool,
+}
+
+/// What a map makes of a route.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// The same.
+    Same,
+    /// Nothing.
+    Nothing,
+    /// Another one.
+    Other(Route),
+}
+
+impl Inbound {
+    pub(crate) fn voice(&self) -> PeerIndex {
+        self.voice
+    }
+
+    /// What the map makes of a route.
+    pub(crate) fn make(&self, prefix: &IpNet, attributes: &PathAttributes) -> Made {
+        let before = Route {
+            prefix: *prefix,
+            attributes: attributes.clone(),
+            source: RouteSource::Nva,
+            is_summary: false,
+        };
+        match self.map.apply(before) {
+            Outcome::Dropped { .. } => Made::Nothing,
+            Outcome::Pass(route) if route.prefix == *prefix && route.attributes == *attributes => Made::Same,
+            Outcome::Pass(route) => Made::Other(route),
+        }
+    }
+
+    /// A received prefix became this, or nothing of the voice's. Adds the voice's prefixes that this concerns.
+    fn set(&mut self, prefix: IpNet, now: Option<Route>, concerned: &mut BTreeSet<IpNet>) {
+        if let Some(before) = self.parts.remove(&prefix) {
+            if let Some(parts) = self.wholes.get_mut(&before.whole) {
+                parts.remove(&prefix);
+                if parts.is_empty() {
+                    self.wholes.remove(&before.whole);
+                }
+            }
+            concerned.insert(before.whole);
+        }
+        if let Some(route) = now {
+            let part = Part {
+                whole: route.prefix,
+                attributes: Arc::new(route.attributes),
+                is_summary: route.is_summary,
+            };
+            concerned.insert(part.whole);
+            self.wholes.entry(part.whole).or_default().insert(prefix);
+            self.parts.insert(prefix, part);
+        }
+    }
+
+    /// What the voice says of a prefix: a summary rather than a route that has the prefix by itself, then the lowest part's attributes.
+    fn word(&self, whole: &IpNet) -> Option<Arc<PathAttributes>> {
+        let prefixes = self.wholes.get(whole)?.iter();
+        let parts = prefixes.filter_map(|prefix| self.parts.get(prefix));
+        parts
+            .min_by_key(|part| !part.is_summary)
+            .map(|part| part.attributes.clone())
+    }
+}
+
+impl RouteServer {
+    /// A peer without routes.
+    pub(crate) fn add_peer(&mut self, info: PeerInfo, map: Option<&RouteMap>) -> PeerIndex {
+        let peer = self.rib.add_peer(info.clone());
+        self.set_inbound_map(peer, info, map);
+        peer
+    }
+
+    /// The same peer, new facts.
+    pub(crate) fn update_peer(&mut self, peer: PeerIndex, info: PeerInfo) {
+        if let Some(inbound) = self.inbound.get(&peer) {
+            self.rib.update_peer(inbound.voice, info.clone());
+        }
+        self.rib.update_peer(peer, info);
+    }
+
+    /// Forgets a peer and all that it said.
+    pub(crate) fn remove_peer(&mut self, peer: PeerIndex) {
+        if let Some(inbound) = self.inbound.remove(&peer) {
+            self.rib.remove_peer(inbound.voice);
+        }
+        self.rib.remove_peer(peer);
+    }
+
+    /// Attaches, changes or detaches a map. What is held is judged and said anew at once.
+    pub(crate) fn set_inbound_map(&mut self, peer: PeerIndex, info: PeerInfo, map: Option<&RouteMap>) {
+        if self.inbound.get(&peer).map(|inbound| &inbound.map) == map {
+            return;
+        }
+        if let Some(before) = self.inbound.remove(&peer) {
+            self.rib.remove_peer(before.voice);
+        }
+        if let Some(map) = map {
+            let inbound = Inbound {
+                map: map.clone(),
+                voice: self.rib.add_voice(peer, info),
+                parts: BTreeMap::new(),
+                wholes: BTreeMap::new(),
+            };
+            self.inbound.insert(peer, inbound);
+        }
+        self.reconsider();
+        self.unsettled = true;
+    }
+
+    /// Stores what a peer announces, with verdicts.
+    pub(crate) fn announce(&mut self, peer: PeerIndex, announcement: &Announcement) {
+        let import = Import {
+            rules: &self.import,
+            total: &self.total,
+            inbound: &self.inbound,
+        };
+        self.rib.announce(peer, announcement, &import);
+        let attributes = Some(&*announcement.attributes);
+        self.shape(peer, announcement.prefixes.iter().map(|prefix| (*prefix, attributes)));
+    }
+
+    /// Removes prefixes of a peer.
+    pub(crate) fn withdraw(&mut self, peer: PeerIndex, prefixes: &[IpNet]) {
+        self.rib.withdraw(peer, prefixes);
+        self.shape(peer, prefixes.iter().map(|prefix| (*prefix, None)));
+    }
+
+    /// Removes all routes of a peer.
+    pub(crate) fn clear_peer(&mut self, peer: PeerIndex) {
+        self.rib.clear_peer(peer);
+        if let Some(inbound) = self.inbound.get_mut(&peer) {
+            self.rib.clear_peer(inbound.voice);
+            inbound.parts.clear();
+            inbound.wholes.clear();
+        }
+    }
+
+    /// Removes what a refresh has not brought again.
+    pub(crate) fn end_refresh(&mut self, peer: PeerIndex, family: bgp::Family) {
+        self.rib.end_refresh(peer, family);
+        self.shape_all(peer);
+    }
+
+    /// Where a received path stands; one that a map has changed, where what it became does.
+    pub(crate) fn standing(&self, path: &PathReport) -> Standing {
+        if path.standing != Standing::Rejected(RejectRule::ChangedByRouteMap) {
+            return path.standing;
+        }
+        let became = self.inbound.get(&path.peer).and_then(|inbound| {
+            let (whole, _) = self.became(path)?;
+            let explained = self.rib.explain(&whole);
+            explained.into_iter().find(|other| other.peer == inbound.voice)
+        });
+        became.map_or(path.standing, |became| became.standing)
+    }
+
+    /// What a map has made of a received path, if it is another route.
+    pub(crate) fn became(&self, path: &PathReport) -> Option<(IpNet, &PathAttributes)> {
+        let part = self.inbound.get(&path.peer)?.parts.get(&path.prefix)?;
+        Some((part.whole, &part.attributes))
+    }
+
+    /// Asks about everything anew: rules, limits or maps changed.
+    pub(super) fn reconsider(&mut self) {
+        let import = Import {
+            rules: &self.import,
+            total: &self.total,
+            inbound: &self.inbound,
+        };
+        self.rib.reconsider(&import);
+        let mapped: Vec<PeerIndex> = self.inbound.keys().copied().collect();
+        for peer in mapped {
+            self.shape_all(peer);
+        }
+    }
+
+    fn shape_all(&mut self, peer: PeerIndex) {
+        let Some(inbound) = self.inbound.get(&peer) else {
+            return;
+        };
+        let received = self.rib.received(peer);
+        let held: BTreeSet<IpNet> = received.iter().map(|path| path.prefix).collect();
+        let gone: Vec<IpNet> = inbound
+            .parts
+            .keys()
+            .filter(|prefix| !held.contains(*prefix))
+            .copied()
+            .collect();
+        let gone = gone.into_iter().map(|prefix| (prefix, None));
+        let there = received.iter().map(|path| (path.prefix, Some(&*path.attributes)));
+        self.shape(peer, gone.chain(there));
+    }
+
+    /// Makes the voice say what the map makes of these: of those alone that are held, and refused because of it.
+    fn shape<'a>(&mut self, peer: PeerIndex, said: impl Iterator<Item = (IpNet, Option<&'a PathAttributes>)>) {
+        let Some(inbound) = self.inbound.get_mut(&peer) else {
+            return;
+        };
+        let mut concerned = BTreeSet::new();
+        for (prefix, attributes) in said {
+            let is_changed = self.rib.refused_by(peer, &prefix) == Some(RejectRule::ChangedByRouteMap);
+            let now = match attributes
+                .filter(|_| is_changed)
+                .map(|attributes| inbound.make(&prefix, attributes))
+            {
+                Some(Made::Other(route)) => Some(route),
+                _ => None,
+            };
+            inbound.set(prefix, now, &mut concerned);
+        }
+        let voice = inbound.voice;
+        let words: Vec<_> = concerned
+            .into_iter()
+            .map(|whole| (whole, inbound.word(&whole)))
+            .collect();
+        let import = Import {
+            rules: &self.import,
+            total: &self.total,
+            inbound: &self.inbound,
+        };
+        for (whole, word) in words {
+            let prefixes = vec![whole];
+            match word {
+                Some(attributes) => self
+                    .rib
+                    .announce(voice, &Announcement { attributes, prefixes }, &import),
+                None => self.rib.withdraw(voice, &prefixes),
+            }
+        }
+    }
+}
