@@ -139,6 +139,8 @@ fn deploy(
     check_types(&plan)?;
     for planned in plan.resources().iter().filter(|planned| !planned.existing) {
         let body = plan.body(planned, &|target| look_up(world, &plan, target))?;
+        // Before anything is made of it: what it then shows, or is refused for, tells of what it names.
+        world.check_writable(planned.id.as_str(), &body)?;
         let made = make(world, subscription, group, &planned.id, body, mint);
         made.map_err(|error| ArmError {
             target: Some(planned.id.as_str().to_owned()),
@@ -324,7 +326,7 @@ fn check_name(name: &str) -> Result<(), ArmError> {
     }
 }
 
-/// As Azure tells it: what is wrong with the template, or not its author's to read, is told as it is; what a resource was refused for stands inside.
+/// As Azure tells it: what is wrong with the template, or not its author's to read or write, is told as it is; what a resource was refused for stands inside.
 fn refused(error: ArmError, code: &str, deployment: &ResourceId) -> ArmError {
     let of_template = [
         "InvalidTemplate",
@@ -332,6 +334,7 @@ fn refused(error: ArmError, code: &str, deployment: &ResourceId) -> ArmError {
         "InvalidRequestFormat",
         "InvalidResourceType",
         "AuthorizationFailed",
+        "LinkedAuthorizationFailed",
     ];
     if of_template.contains(&error.code.as_str())
         && error.target.as_deref().is_none_or(|target| !target.starts_with('/'))

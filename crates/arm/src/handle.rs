@@ -13,7 +13,7 @@ use crate::limits;
 use crate::list::{list_all, paged, show_briefly};
 use crate::metrics;
 use crate::names;
-use crate::request::{Answer, Ask, MayRead, Method, Mint, OperationStyle, Outcome, Request};
+use crate::request::{Answer, Ask, May, Method, Mint, OperationStyle, Outcome, Request};
 use crate::resource::{Resource, Resources};
 use crate::route::{self, InGroup, InSubscription, NAMESPACE, Target};
 use crate::settings::Settings;
@@ -25,16 +25,16 @@ pub fn handle(
     resources: &Resources,
     settings: &Settings,
     request: &Request,
-    may_read: MayRead<'_>,
+    may: May<'_>,
     mint: &mut dyn Mint,
 ) -> Result<Outcome, ArmError> {
     names::check_api_version(&request.query)?;
-    let mut world = World::shown_to(may_read, resources, settings);
+    let mut world = World::shown_to(may, resources, settings);
     let answered = match route::parse(&request.path, request.method == Method::Post)? {
         Target::Tenants => only_get(request, || json!({ "value": [group::show_tenant(settings)] })),
         Target::Subscriptions => only_get(request, || {
             let mut all = settings.subscriptions();
-            all.retain(|id| may_read(&format!("/subscriptions/{id}")).is_ok());
+            all.retain(|id| (may.read)(&format!("/subscriptions/{id}")).is_ok());
             json!({ "value": all.iter().map(|id| group::show_subscription(settings, id)).collect::<Value>() })
         }),
         Target::Subscription(subscription, inside) => {

@@ -46,7 +46,7 @@ pub use handle::handle;
 pub use id::ResourceId;
 pub use intent::intent;
 pub use reports::fill_connection_states;
-pub use request::{Answer, Ask, Change, MayRead, Method, Mint, OperationStyle, Outcome, Request};
+pub use request::{Answer, Ask, Change, May, Method, Mint, OperationStyle, Outcome, Request};
 pub use resource::{Resource, Resources};
 pub use settings::{Limits, Settings, check_settings};
 pub use template::read_loose_json;

@@ -52,9 +52,22 @@ pub trait Mint {
     fn now(&mut self) -> String;
 }
 
-/// Refuses the ids of subscriptions, groups and resources that whoever asks may not read. The request's own path was asked for before;
-/// this is for what lists and templates name besides.
-pub type MayRead<'a> = &'a dyn Fn(&str) -> Result<(), ArmError>;
+/// What whoever asks may do. The request's own path was asked for before; this is for what lists and templates name besides.
+#[derive(Clone, Copy)]
+pub struct May<'a> {
+    /// Refuses the ids of subscriptions, groups and resources that may not be read.
+    pub read: &'a dyn Fn(&str) -> Result<(), ArmError>,
+    /// Refuses a body of the resource with this id that could not be written by a PUT of its own.
+    pub write: &'a dyn Fn(&str, &Value) -> Result<(), ArmError>,
+}
+
+impl May<'_> {
+    /// Everything.
+    pub const ALL: May<'static> = May {
+        read: &|_| Ok(()),
+        write: &|_, _| Ok(()),
+    };
+}
 
 /// One write to the store.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use crate::address::hosts;
 use crate::error::ArmError;
 use crate::id::parent_key;
 use crate::index::{Holder, Index, Relation};
-use crate::request::{Change, MayRead, Mint};
+use crate::request::{Change, May, Mint};
 use crate::resource::{Resource, Resources};
 use crate::settings::Settings;
 use crate::types;
@@ -19,7 +19,7 @@ use crate::types;
 pub(crate) struct World<'a> {
     base: &'a Resources,
     pub(crate) settings: &'a Settings,
-    may_read: MayRead<'a>,
+    may: May<'a>,
     /// What differs from `base`; `None`: removed.
     changed: BTreeMap<String, Option<Resource>>,
     /// The index of those in `base` that are in `changed`: it counts no more.
@@ -31,15 +31,15 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     /// All of it is shown.
     pub(crate) fn new(base: &'a Resources, settings: &'a Settings) -> World<'a> {
-        World::shown_to(&|_| Ok(()), base, settings)
+        World::shown_to(May::ALL, base, settings)
     }
 
-    /// A world of which somebody may read only so much.
-    pub(crate) fn shown_to(may_read: MayRead<'a>, base: &'a Resources, settings: &'a Settings) -> World<'a> {
+    /// A world of which somebody may read and write only so much.
+    pub(crate) fn shown_to(may: May<'a>, base: &'a Resources, settings: &'a Settings) -> World<'a> {
         World {
             base,
             settings,
-            may_read,
+            may,
             changed: BTreeMap::new(),
             gone: Index::default(),
             come: Index::default(),
@@ -48,7 +48,7 @@ impl<'a> World<'a> {
 
     /// The world as it was before the request.
     pub(crate) fn before(&self) -> World<'a> {
-        World::shown_to(self.may_read, self.base, self.settings)
+        World::shown_to(self.may, self.base, self.settings)
     }
 
     /// Refuses what whoever asks may not read. What this request itself makes was not there to be read.
@@ -56,8 +56,13 @@ impl<'a> World<'a> {
         let key = id.to_ascii_lowercase();
         match self.changed.contains_key(&key) && self.base.by_key(&key).is_none() {
             true => Ok(()),
-            false => (self.may_read)(id),
+            false => (self.may.read)(id),
         }
+    }
+
+    /// Refuses what whoever asks could not write by hand.
+    pub(crate) fn check_writable(&self, id: &str, body: &Value) -> Result<(), ArmError> {
+        (self.may.write)(id, body)
     }
 
     /// How many resources of a type there are.

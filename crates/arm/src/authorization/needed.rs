@@ -12,6 +12,15 @@ pub struct Needed {
     pub scope: String,
 }
 
+impl Needed {
+    /// Whether it is about a deployment. Its type tells; anything may be called `deployments`.
+    pub fn is_of_deployment(&self) -> bool {
+        const DEPLOYMENTS: &str = "Microsoft.Resources/deployments/";
+        let kind = self.action.get(..DEPLOYMENTS.len());
+        kind.is_some_and(|kind| kind.eq_ignore_ascii_case(DEPLOYMENTS))
+    }
+}
+
 /// What a request for an ARM path needs. `None`: nothing but being signed in.
 pub fn needed(method: Method, path: &str) -> Option<Needed> {
     let segments: Vec<&str> = path
@@ -147,6 +156,24 @@ mod tests {
             .as_ref()
             .map(|needed| (needed.action.as_str(), needed.scope.as_str()));
         assert_eq!(found, expected, "{path}");
+    }
+
+    #[test]
+    fn a_deployment_is_known_by_its_type_and_not_by_a_name() {
+        let group = "/subscriptions/s/resourceGroups/deployments";
+        for (path, expected) in [
+            ("/providers/Microsoft.Resources/deployments/d", true),
+            ("/providers/microsoft.resources/Deployments/d", true),
+            ("/providers/Microsoft.Resources/deployments/d/validate", true),
+            ("/deployments/d", true),
+            ("", false),
+            ("/providers/Microsoft.Network/networkInterfaces/deployments", false),
+            ("/providers/Microsoft.Network/virtualHubs/deployments", false),
+        ] {
+            let needed = needed(Method::Put, &format!("{group}{path}"));
+            let found = needed.is_some_and(|needed| needed.is_of_deployment());
+            assert_eq!(found, expected, "{path}");
+        }
     }
 
     #[test]

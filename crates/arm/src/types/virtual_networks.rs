@@ -120,7 +120,9 @@ fn read_address_space(draft: &Draft) -> Result<Vec<IpNet>, ArmError> {
 fn check_peered_overlap(world: &World<'_>, draft: &Draft, space: &[IpNet]) -> Result<(), ArmError> {
     let own = draft.id.key();
     for remote in peered(world, &own) {
-        check_apart(draft, space, remote, "the peered virtual network")?;
+        check_apart(draft, space, remote, |theirs| {
+            format!("{theirs} of the peered virtual network {}", remote.id)
+        })?;
         let remote_key = remote.key();
         let mut others = peered(world, &remote_key);
         // A side alone is no link yet.
@@ -129,12 +131,13 @@ fn check_peered_overlap(world: &World<'_>, draft: &Draft, space: &[IpNet]) -> Re
         }
         others.retain(|network| network.key() != own);
         for other in others {
-            check_apart(
-                draft,
-                space,
-                other,
-                "a network that the same one is peered with, virtual network",
-            )?;
+            check_apart(draft, space, other, |theirs| match world.check_readable(&other.id) {
+                Ok(()) => format!(
+                    "{theirs} of a network that the same one is peered with, virtual network {}",
+                    other.id
+                ),
+                Err(_) => "a network that the same one is peered with, and that you may not read".to_owned(),
+            })?;
         }
     }
     Ok(())
@@ -150,7 +153,13 @@ fn peered<'w>(world: &'w World<'_>, network: &str) -> Vec<&'w Resource> {
         .collect()
 }
 
-fn check_apart(draft: &Draft, space: &[IpNet], other: &Resource, what: &str) -> Result<(), ArmError> {
+/// `told` says of a prefix of the other network whose it is.
+fn check_apart(
+    draft: &Draft,
+    space: &[IpNet],
+    other: &Resource,
+    told: impl Fn(IpNet) -> String,
+) -> Result<(), ArmError> {
     let overlapping = pairs(space, &address_space(other))
         .into_iter()
         .find(|(ours, theirs)| overlap(ours, theirs));
@@ -158,10 +167,9 @@ fn check_apart(draft: &Draft, space: &[IpNet], other: &Resource, what: &str) -> 
         Some((ours, theirs)) => Err(ArmError::bad(
             "VnetAddressSpaceOverlapsWithAlreadyPeeredVnet",
             format!(
-                "The address prefix {ours} of virtual network '{}' overlaps {theirs} of {what} {}. Choose another prefix or remove \
-                 the peering.",
+                "The address prefix {ours} of virtual network '{}' overlaps {}. Choose another prefix or remove the peering.",
                 draft.id.name(),
-                other.id
+                told(theirs)
             ),
         )),
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! A little world for tests: resources in memory, GUIDs that count, requests in one line.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use arm::{Answer, ArmError, Change, Method, Mint, Outcome, Request, Resources, Settings, handle};
+use arm::{Answer, ArmError, Change, May, Method, Mint, Outcome, Request, Resources, Settings, handle};
 use serde_json::{Value, json};
 
 pub const S: &str = "/subscriptions/00000000-0000-0000-0000-000000000001";
@@ -68,7 +68,7 @@ impl Lab {
     }
 
     pub fn request(&mut self, request: Request) -> Result<Outcome, ArmError> {
-        let outcome = handle(&self.resources, &self.settings, &request, &|_| Ok(()), &mut self.mint)?;
+        let outcome = handle(&self.resources, &self.settings, &request, May::ALL, &mut self.mint)?;
         if let Outcome::Done { changes, .. } = &outcome {
             self.resources.apply(changes);
         }

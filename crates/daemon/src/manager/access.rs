@@ -49,17 +49,12 @@ pub(crate) fn check_linked(state: &State, caller: &Caller, request: &arm::Reques
     let Some(body) = &request.body else {
         return Ok(());
     };
+    let write = needed(request.method, &request.path);
     // What a deployment names is looked at in what it makes.
-    if request.method == Method::Post || is_deployment(request) {
+    if request.method == Method::Post || write.as_ref().is_some_and(Needed::is_of_deployment) {
         return Ok(());
     }
-    let write = needed(request.method, &request.path);
     require_linked(state, caller, write.as_ref(), body)
-}
-
-fn is_deployment(request: &arm::Request) -> bool {
-    let mut segments = request.path.split('/');
-    segments.any(|segment| segment.eq_ignore_ascii_case("deployments"))
 }
 
 fn require_linked(state: &State, caller: &Caller, write: Option<&Needed>, body: &Value) -> Result<(), ArmError> {
@@ -81,27 +76,31 @@ fn require_linked(state: &State, caller: &Caller, write: Option<&Needed>, body: 
 /// Refuses what a deployment would change although its author could not change it by hand.
 pub(crate) fn check_changes(state: &State, caller: &Caller, changes: &[Change]) -> Result<(), ArmError> {
     for change in changes {
-        let mut body = None;
-        let needed = match change {
+        match change {
             Change::Put(resource) => {
-                body = Some(&resource.body);
                 let before = state.resources.get(&resource.id);
                 // A parent whose children change gets another etag, no more.
-                if before.is_some_and(|before| before.body == resource.body) {
-                    continue;
+                if before.is_none_or(|before| before.body != resource.body) {
+                    may_write(state, caller, &resource.id, &resource.body)?;
                 }
-                needed(Method::Put, &resource.id)
             }
-            Change::Delete(key) => needed(Method::Delete, key),
-        };
-        if let Some(needed) = needed {
-            require(state, caller, &needed)?;
-            if let Some(body) = body {
-                require_linked(state, caller, Some(&needed), body)?;
+            Change::Delete(key) => {
+                if let Some(needed) = needed(Method::Delete, key) {
+                    require(state, caller, &needed)?;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Refuses a body that the caller could not write to this id by hand.
+pub(crate) fn may_write(state: &State, caller: &Caller, id: &str, body: &Value) -> Result<(), ArmError> {
+    let Some(needed) = needed(Method::Put, id) else {
+        return Ok(());
+    };
+    require(state, caller, &needed)?;
+    require_linked(state, caller, Some(&needed), body)
 }
 
 /// Refuses what the caller may not read of what an answer would show. A subscription is no secret to whoever has a role in it.

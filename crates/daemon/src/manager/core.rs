@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arm::authorization::{AccessChange, RoleAssignment};
-use arm::{Answer, ArmError, Ask, Change, Method, Mint, OperationStyle, Outcome, Request, Resources, Settings};
+use arm::{Answer, ArmError, Ask, Change, May, Method, Mint, OperationStyle, Outcome, Request, Resources, Settings};
 use routeserver::Intent;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
@@ -410,8 +410,11 @@ impl State {
 }
 
 fn handle(state: &State, caller: &Caller, request: &Request, mint: &mut dyn Mint) -> Result<Outcome, ArmError> {
-    let may_read = |id: &str| access::may_read(state, caller, id);
-    arm::handle(&state.resources, &state.settings, request, &may_read, mint)
+    let may = May {
+        read: &|id| access::may_read(state, caller, id),
+        write: &|id, body| access::may_write(state, caller, id, body),
+    };
+    arm::handle(&state.resources, &state.settings, request, may, mint)
 }
 
 /// Events of what a deployment makes and what goes with a group.

@@ -89,11 +89,9 @@ impl Incoming {
 
     /// What `az` sends with a deployment is not quite JSON.
     fn loose_json(&self) -> Option<Value> {
-        let is_deployment = self
-            .segments
-            .iter()
-            .any(|segment| segment.eq_ignore_ascii_case("deployments"));
-        let text = std::str::from_utf8(&self.body).ok().filter(|_| is_deployment)?;
+        let needed = arm::authorization::needed(arm::Method::Put, &format!("/{}", self.segments.join("/")))?;
+        let text = std::str::from_utf8(&self.body).ok();
+        let text = text.filter(|_| needed.is_of_deployment())?;
         arm::read_loose_json(text).ok()
     }
 }

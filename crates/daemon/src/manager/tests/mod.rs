@@ -6,6 +6,7 @@ mod deployments;
 mod headers;
 mod hostile;
 mod issuer;
+mod linked;
 mod needs;
 mod roles;
 mod sign_in;
