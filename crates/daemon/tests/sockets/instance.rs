@@ -654,6 +654,12 @@ fn the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_miss
             peers.iter().any(|peer| peer.routes_received == 400)
         };
         until("the table is held, log or no log", held).await;
+        // Whoever writes lets go of the file when the disk is full.
+        let file = log.with_extension("0.jsonl");
+        until("the disk refuses the table", || async {
+            !world.process.has_open(&file)
+        })
+        .await;
         assert!(!tells("announced"));
 
         resize_disk(disk.path(), 1024);

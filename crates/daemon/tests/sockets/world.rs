@@ -145,6 +145,13 @@ impl Process {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     }
 
+    pub(crate) fn has_open(&self, file: &Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap();
+        // One that was closed meanwhile has no name any more.
+        let mut names = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        names.any(|name| name == file)
+    }
+
     pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         soon("the process ends", async {
             loop {
