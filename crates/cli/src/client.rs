@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::header::IF_MATCH;
+use reqwest::header::{IF_MATCH, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -16,6 +16,10 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const OPERATION_PATIENCE: Duration = Duration::from_secs(300);
 /// Between two looks at an operation.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// A throttled request is sent again so many times, each after what `Retry-After` says.
+const MAX_RESENDS: usize = 10;
+/// Who is to wait longer is told so instead.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +195,7 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = self.send_when_let(request).await?;
         let status = answer.status();
         if status.is_success() {
             let unanswered = answer.headers().get("x-routewright-unanswered");
@@ -208,6 +212,23 @@ impl Client {
                 problem: format!("{status} without an error that says why"),
             }),
         }
+    }
+
+    /// A throttled request was not carried out: it is sent again when the server says so.
+    async fn send_when_let(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let sent = |answer: Result<Response, reqwest::Error>| answer.map_err(|error| self.unreachable(&error));
+        for _ in 0..MAX_RESENDS {
+            // All our bodies are in memory, and can be sent twice.
+            let Some(again) = request.try_clone() else {
+                break;
+            };
+            let answer = sent(again.send().await)?;
+            match retry_after(&answer) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Ok(answer),
+            }
+        }
+        sent(request.send().await)
     }
 
     async fn json(&self, answer: Response) -> Result<Value, ClientError> {
@@ -258,6 +279,15 @@ impl Client {
     }
 }
 
+/// How long a throttled client is to wait, unless that is too long.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|wait| *wait <= LONGEST_RETRY_AFTER)
+}
+
 /// Nobody is to take a part for the whole.
 fn say_unanswered(instance: &str) {
     eprintln!("WARNING: instance {instance} does not answer; what it knows is missing here.");
@@ -280,5 +310,92 @@ fn refusal(status: StatusCode, body: &Value) -> ClientError {
         status: status.as_u16(),
         code: text("code"),
         message,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A server that throttles the first so many requests, and the bodies that it was sent.
+    fn throttling(first: usize, retry_after: &'static str) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&bodies);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let body = read(&stream);
+                let count = {
+                    let mut told = told.lock().unwrap();
+                    told.push(body);
+                    told.len()
+                };
+                let (status, body) = match count <= first {
+                    true => (
+                        429,
+                        json!({ "error": { "code": "SubscriptionRequestsThrottled", "message": "Wait." } }),
+                    ),
+                    false => (200, json!({ "name": "made" })),
+                };
+                let body = body.to_string();
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nRetry-After: {retry_after}\r\nContent-Length: {length}");
+                write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").unwrap();
+            }
+        });
+        let client = Client {
+            http: api::http::plain_client().build().unwrap(),
+            server: base.clone(),
+            origin: "a test's",
+            base,
+            token: None,
+        };
+        (client, bodies)
+    }
+
+    fn read(stream: &TcpStream) -> String {
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_throttled_request_is_sent_again_as_it_was_until_it_is_taken() {
+        let (client, bodies) = throttling(2, "0");
+        let made = client.put("/x", &json!({ "a": 1 })).await.unwrap();
+        assert_eq!(made["name"], "made");
+        assert_eq!(*bodies.lock().unwrap(), ["{\"a\":1}"; 3]);
+    }
+
+    #[tokio::test]
+    async fn who_is_throttled_too_often_or_for_too_long_is_told_so() {
+        for (retry_after, sent) in [("0", MAX_RESENDS + 1), ("61", 1), ("soon", 1)] {
+            let (client, bodies) = throttling(usize::MAX, retry_after);
+            let refused = client.get("/x").await.unwrap_err();
+            assert!(matches!(refused, ClientError::Refused { status: 429, .. }), "{refused}");
+            assert_eq!(bodies.lock().unwrap().len(), sent, "Retry-After: {retry_after}");
+        }
     }
 }

@@ -102,6 +102,76 @@ fn a_dry_run_is_refused_what_the_server_would_refuse_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_over_groups_asks_about_what_needs_no_other_group_and_says_what_it_left_out() {
+    let server = Server::start();
+    let network = |group: &str| {
+        format!(
+            "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/{group}/providers/Microsoft.Network/virtualNetworks/v"
+        )
+    };
+    let mut file = String::new();
+    for (group, space) in [("a", "10.8.0.0/16"), ("b", "10.9.0.0/16")] {
+        server.does(&format!("group create -n {group} -l westeurope"));
+        file += &format!(
+            "- id: {}\n  location: westeurope\n  properties: {{addressSpace: {{addressPrefixes: [\"{space}\"]}}}}\n",
+            network(group)
+        );
+    }
+    file += &format!(
+        "- id: {}/virtualNetworkPeerings/to-a\n  properties: {{remoteVirtualNetwork: {{id: {}}}}}\n",
+        network("b"),
+        network("a")
+    );
+    let path = server.place.path().join("design.yaml");
+    std::fs::write(&path, file.replace("10.9.0.0/16", "10.9.0.1/16")).unwrap();
+    let (exit, told) = server.refuses(&format!("apply -f {} --dry-run", path.display()));
+    assert!(exit == 1 && told.contains("10.9.0.1/16"), "{exit} {told}");
+    std::fs::write(&path, file).unwrap();
+    let output = server.run(&format!("apply -f {} --dry-run", path.display()));
+    let warned = server::told(&output);
+    assert!(output.status.success(), "{warned}");
+    assert!(
+        warned.contains("1 of the resources in") && warned.contains("/b: "),
+        "{warned}"
+    );
+    let told = server.prints(&format!("apply -f {}", path.display()));
+    assert_eq!(told.as_bytes(), output.stdout);
+}
+
+#[test]
+fn either_side_of_a_peering_that_was_deleted_is_restored() {
+    let server = Server::with_network();
+    server.does("vnet create -g g -n spoke --address-prefixes 10.78.0.0/16");
+    let sides = [("hub", "spoke"), ("spoke", "hub")];
+    for (network, remote) in sides {
+        server.does(&format!(
+            "vnet peering create -g g --vnet-name {network} -n to-{remote} --remote-vnet {remote} --allow-vnet-access"
+        ));
+    }
+    let file = server.prints("export -g g");
+    let path = server.place.path().join("design.yaml");
+    std::fs::write(&path, &file).unwrap();
+    let apply = format!("apply -f {}", path.display());
+    for (network, remote) in sides {
+        server.does(&format!(
+            "vnet peering delete -g g --vnet-name {network} -n to-{remote} --yes"
+        ));
+        for dry_run in [" --dry-run", ""] {
+            let told = server.prints(&format!("{apply}{dry_run}"));
+            let count = |sign: &str| told.lines().filter(|line| line.starts_with(sign)).count();
+            assert_eq!((count("+"), count("~")), (1, 1), "{told}");
+        }
+        for (network, remote) in sides {
+            let side = server.does(&format!("vnet peering show -g g --vnet-name {network} -n to-{remote}"));
+            assert_eq!(side["peeringState"], "Connected", "{side}");
+        }
+        assert_eq!(server.prints("export -g g"), file);
+        let again = server.prints(&apply);
+        assert!(again.lines().all(|line| line.starts_with('=')), "{again}");
+    }
+}
+
+#[test]
 fn what_is_not_in_the_file_is_deleted_with_prune_and_a_word_of_consent_alone() {
     let server = designed();
     let path = server.place.path().join("design.yaml");

@@ -1,5 +1,7 @@
 //! `routewright export`: the resources of a group as a file that `apply` takes: with their settings, and without what the server adds.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
@@ -104,7 +106,7 @@ pub(crate) async fn export(args: ExportArgs) -> Result<(), ClientError> {
     let id = session.group_id(&args.resource_group)?;
     let group = session.client.get(&id).await?;
     let mut file = vec![shown(&group["id"], without(&group, &["properties"]))];
-    for mut one in order(of_group(&session, &id).await?).map_err(ClientError::Usage)? {
+    for mut one in order(of_group(&session, &id).await?, &BTreeSet::new()).map_err(ClientError::Usage)? {
         if let Some(settings) = settings(&session, &one.id).await? {
             one.body["settings"] = settings;
         }

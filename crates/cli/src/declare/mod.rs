@@ -83,9 +83,10 @@ pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
     let group = args.resource_group.map(|name| session.group_id(&name)).transpose()?;
     let group = group.unwrap_or_else(|| format!("/subscriptions/{}", session.target.subscription));
     let wanted = document::parse(&text, &group).map_err(ClientError::Usage)?;
-    let wanted = order::order(wanted).map_err(ClientError::Usage)?;
+    let lost = lost(&session, &wanted).await?;
+    let wanted = order::order(wanted, &lost).map_err(ClientError::Usage)?;
     if args.dry_run {
-        validate::check(&session, &would_write(&session, &wanted).await?).await?;
+        validate::check(&session, &would_write(&session, &wanted).await?, &lost).await?;
     }
     for one in &wanted {
         carry_out(&session, one, args.dry_run).await?;
@@ -152,6 +153,22 @@ async fn carry_out(session: &Session, wanted: &Wanted, dry_run: bool) -> Result<
     differences
         .iter()
         .try_for_each(|difference| say(&format!("    {difference}")))
+}
+
+/// Keys of the file's peerings whose other side was deleted.
+async fn lost(session: &Session, wanted: &[Wanted]) -> Result<BTreeSet<String>, ClientError> {
+    let mut lost = BTreeSet::new();
+    for one in wanted.iter().filter(|one| order::is_peering(&one.key())) {
+        let there = look_up(session, one).await?.unwrap_or_default();
+        if is_lost(&there["properties"]) {
+            lost.insert(one.key());
+        }
+    }
+    Ok(lost)
+}
+
+fn is_lost(properties: &Value) -> bool {
+    properties["peeringState"] == "Disconnected"
 }
 
 /// What would be written, as it would be.
@@ -222,14 +239,18 @@ fn differences(there: &Value, wanted: &Value) -> Vec<String> {
 
 fn collect(there: &Value, wanted: &Value, path: String, found: &mut Vec<String>) {
     match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
+        (Value::Object(members), Value::Object(wanted)) => {
+            // However alike, it must be written before its other side can be made anew.
+            if is_lost(there) {
+                found.push(format!("{path}.peeringState: \"Disconnected\", is written anew"));
+            }
             for (name, member) in wanted {
                 let path = if path.is_empty() {
                     name.clone()
                 } else {
                     format!("{path}.{name}")
                 };
-                match there.get(name) {
+                match members.get(name) {
                     None if WRITE_ONLY.contains(&name.as_str()) => {
                         found.push(format!("{path}: a secret, which cannot be compared, is written"));
                     }
@@ -284,7 +305,7 @@ async fn superfluous(session: &Session, wanted: &[Wanted]) -> Result<Vec<String>
                 .filter(|one| !had.contains(&one.key()) && !is_listed(one, wanted)),
         );
     }
-    let mut extra = order::order(extra).map_err(ClientError::Usage)?;
+    let mut extra = order::order(extra, &BTreeSet::new()).map_err(ClientError::Usage)?;
     extra.reverse();
     Ok(extra.into_iter().map(|one| one.id).collect())
 }
@@ -320,6 +341,18 @@ mod tests {
             differences(&there, &other),
             ["a: 1 -> 2", "l[0].x: 1 -> 3", "new: null -> true"]
         );
+    }
+
+    #[test]
+    fn a_peering_that_lost_its_other_side_differs_however_alike_alone_or_in_its_networks_list() {
+        let peering = |state: &str| json!({ "properties": { "allowForwardedTraffic": true, "peeringState": state } });
+        let wanted = json!({ "properties": { "allowForwardedTraffic": true } });
+        let in_list = |one: Value| json!({ "properties": { "virtualNetworkPeerings": [one] } });
+        for (state, expected) in [("Connected", 0), ("Initiated", 0), ("Disconnected", 1)] {
+            let alone = differences(&peering(state), &wanted);
+            let listed = differences(&in_list(peering(state)), &in_list(wanted.clone()));
+            assert_eq!((alone.len(), listed.len()), (expected, expected), "{state}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! In which order resources are made: groups and parents first, then what others refer to; otherwise as written.
+//! In which order resources are made: groups and parents first, then what others refer to; otherwise as written. Peerings that lost
+//! their other side come before the other peerings.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -7,12 +8,11 @@ use serde_json::Value;
 
 use super::Wanted;
 
-/// Orders; the error tells of resources that wait for each other.
-pub(super) fn order(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
-    let places: Vec<Place> = wanted.iter().map(Place::new).collect();
+/// Orders; the error tells of resources that wait for each other. `lost` has the keys of peerings that lost their other side.
+pub(super) fn order(wanted: Vec<Wanted>, lost: &BTreeSet<String>) -> Result<Vec<Wanted>, String> {
     let mut waits_for: Vec<usize> = vec![0; wanted.len()];
     let mut followers: Vec<Vec<usize>> = vec![Vec::new(); wanted.len()];
-    for (one, before) in before_each(&places).into_iter().enumerate() {
+    for (one, before) in before_each(&wanted, lost).into_iter().enumerate() {
         waits_for[one] = before.len();
         before.into_iter().for_each(|other| followers[other].push(one));
     }
@@ -48,15 +48,17 @@ struct Place {
     /// Keys that the body refers to.
     refers_to: BTreeSet<String>,
     uses_remote_gateways: bool,
+    is_lost: bool,
 }
 
 impl Place {
-    fn new(wanted: &Wanted) -> Place {
+    fn new(wanted: &Wanted, lost: &BTreeSet<String>) -> Place {
         let key = wanted.key();
         let mut refers_to = BTreeSet::new();
         collect_references(&wanted.body, &mut refers_to);
         Place {
             kind: kind_of(&key),
+            is_lost: lost.contains(&key),
             key,
             refers_to,
             uses_remote_gateways: wanted.body["properties"]["useRemoteGateways"] == true,
@@ -66,7 +68,8 @@ impl Place {
 
 /// For each resource, which others come before it: whatever it is below, refers to, or refers to something in; a parent may refer to its
 /// own children.
-fn before_each(places: &[Place]) -> Vec<BTreeSet<usize>> {
+pub(super) fn before_each(wanted: &[Wanted], lost: &BTreeSet<String>) -> Vec<BTreeSet<usize>> {
+    let places: Vec<Place> = wanted.iter().map(|one| Place::new(one, lost)).collect();
     let index: HashMap<&str, usize> = places
         .iter()
         .enumerate()
@@ -78,7 +81,8 @@ fn before_each(places: &[Place]) -> Vec<BTreeSet<usize>> {
         let referred = place.refers_to.iter().flat_map(|key| above(key));
         let referred = referred.filter(|key| !is_below(key, &place.key));
         let mut before: BTreeSet<usize> = above(&place.key).chain(referred).filter_map(lookup).collect();
-        if place.kind == PEER || (place.kind == PEERING && place.uses_remote_gateways) {
+        let may_wait = place.uses_remote_gateways || !lost.is_empty();
+        if place.kind == PEER || (place.kind == PEERING && may_wait) {
             before.extend((0..places.len()).filter(|other| waits(place, &places[*other])));
         }
         before.remove(&own);
@@ -99,13 +103,16 @@ fn is_below(inner: &str, outer: &str) -> bool {
 }
 
 /// What no reference tells: peers want a route server with addresses, and may be in a peered network; remote gateways must be there and
-/// allowed before they are used.
+/// allowed before they are used; a side of a peering that was deleted can be made anew only when the one that was left is written.
 fn waits(one: &Place, other: &Place) -> bool {
     match one.kind.as_str() {
         PEER => other.kind == PEERING || other.kind == ADDRESSES,
-        PEERING => {
-            other.kind == ADDRESSES || other.kind == GATEWAY || (other.kind == PEERING && !other.uses_remote_gateways)
-        }
+        PEERING => match other.kind.as_str() {
+            PEERING if one.is_lost != other.is_lost => other.is_lost,
+            PEERING => one.uses_remote_gateways && !other.uses_remote_gateways,
+            ADDRESSES | GATEWAY => one.uses_remote_gateways,
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -114,6 +121,11 @@ const PEER: &str = "microsoft.network/virtualhubs/bgpconnections";
 const ADDRESSES: &str = "microsoft.network/virtualhubs/ipconfigurations";
 const GATEWAY: &str = "microsoft.network/virtualnetworkgateways";
 const PEERING: &str = "microsoft.network/virtualnetworks/virtualnetworkpeerings";
+
+/// Whether a resource's key is that of one side of a peering.
+pub(super) fn is_peering(key: &str) -> bool {
+    kind_of(key) == PEERING
+}
 
 /// Namespace and types of a resource's key.
 fn kind_of(key: &str) -> String {
@@ -159,6 +171,18 @@ mod tests {
         }
     }
 
+    fn names(ordered: &[Wanted]) -> Vec<&str> {
+        ordered.iter().map(|one| one.id.rsplit('/').next().unwrap()).collect()
+    }
+
+    fn network(path: &str, properties: Value) -> Wanted {
+        Wanted {
+            id: format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/{path}"),
+            body: json!({ "properties": properties }),
+            settings: None,
+        }
+    }
+
     #[test]
     fn what_is_referred_to_comes_first() {
         let file = vec![
@@ -169,18 +193,12 @@ mod tests {
             resource("/pips/p", &[]),
             resource("", &[]),
         ];
-        let ordered = order(file).unwrap();
-        let names: Vec<&str> = ordered.iter().map(|one| one.id.rsplit('/').next().unwrap()).collect();
-        assert_eq!(names, ["g", "v", "rs", "nva", "p", "default"]);
+        let ordered = order(file, &BTreeSet::new()).unwrap();
+        assert_eq!(names(&ordered), ["g", "v", "rs", "nva", "p", "default"]);
     }
 
     #[test]
     fn peers_follow_the_addresses_and_remote_gateways_their_gateway() {
-        let network = |path: &str, properties: Value| Wanted {
-            id: format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/{path}"),
-            body: json!({ "properties": properties }),
-            settings: None,
-        };
         let file = vec![
             network("virtualHubs/rs/bgpConnections/nva", json!({})),
             network(
@@ -193,14 +211,42 @@ mod tests {
             ),
             network("virtualHubs/rs/ipConfigurations/Default", json!({})),
         ];
-        let ordered = order(file).unwrap();
-        let names: Vec<&str> = ordered.iter().map(|one| one.id.rsplit('/').next().unwrap()).collect();
-        assert_eq!(names, ["to-spoke", "Default", "to-hub", "nva"]);
+        let ordered = order(file, &BTreeSet::new()).unwrap();
+        assert_eq!(names(&ordered), ["to-spoke", "Default", "to-hub", "nva"]);
+    }
+
+    #[test]
+    fn a_peering_that_lost_its_other_side_comes_before_that_and_after_what_it_refers_to() {
+        let hub = "virtualNetworks/hub/virtualNetworkPeerings/to-spoke";
+        let spoke = "virtualNetworks/spoke/virtualNetworkPeerings/to-hub";
+        let remote = |name: &str| json!({ "id": network(&format!("virtualNetworks/{name}"), json!({})).id });
+        let file = || {
+            vec![
+                network(
+                    hub,
+                    json!({ "allowGatewayTransit": true, "remoteVirtualNetwork": remote("spoke") }),
+                ),
+                network(
+                    spoke,
+                    json!({ "useRemoteGateways": true, "remoteVirtualNetwork": remote("hub") }),
+                ),
+                network("virtualNetworks/hub", json!({})),
+                network("virtualNetworks/spoke", json!({})),
+            ]
+        };
+        for (lost, expected) in [
+            (hub, ["hub", "spoke", "to-spoke", "to-hub"]),
+            (spoke, ["hub", "spoke", "to-hub", "to-spoke"]),
+        ] {
+            let lost = BTreeSet::from([network(lost, json!({})).key()]);
+            let ordered = order(file(), &lost).unwrap();
+            assert_eq!(names(&ordered), expected);
+        }
     }
 
     #[test]
     fn a_circle_is_told() {
         let file = vec![resource("/a/x", &["/b/y"]), resource("/b/y", &["/a/x"])];
-        assert!(order(file).unwrap_err().contains("circle"));
+        assert!(order(file, &BTreeSet::new()).unwrap_err().contains("circle"));
     }
 }
