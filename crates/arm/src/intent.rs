@@ -53,6 +53,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
     let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key(key))?;
     let own = SettingsOf::new(settings, &id);
+    let mut maps = RouteMaps::new();
     Some(RouteServerIntent {
         name: hub.name().to_owned(),
         asn: settings.asn_of(&id),
@@ -65,7 +66,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         converge_secs: own.whole("convergeSecs").unwrap_or(CONVERGE_SECS),
         peers: resources
             .children(&id, "bgpConnections")
-            .filter_map(|connection| peer(resources, settings, &own, connection))
+            .filter_map(|connection| peer(resources, settings, &own, &mut maps, connection))
             .collect(),
         ipv6: own.flag("ipv6").unwrap_or(false),
         total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
@@ -73,7 +74,16 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
     })
 }
 
-fn peer(resources: &Resources, settings: &Settings, hub: &SettingsOf<'_>, connection: &Resource) -> Option<PeerIntent> {
+/// Those of a route server that were read, each once however many connections name it.
+type RouteMaps = BTreeMap<String, Option<RouteMap>>;
+
+fn peer(
+    resources: &Resources,
+    settings: &Settings,
+    hub: &SettingsOf<'_>,
+    maps: &mut RouteMaps,
+    connection: &Resource,
+) -> Option<PeerIntent> {
     let id = connection.key();
     let own = SettingsOf::new(settings, &id);
     let route_limit = own.whole("routeLimit").or_else(|| hub.whole("routesPerPeer"));
@@ -94,15 +104,16 @@ fn peer(resources: &Resources, settings: &Settings, hub: &SettingsOf<'_>, connec
         extended_messages: own.flag("extendedMessages").unwrap_or(false),
         import_preference: own.whole("importPreference").unwrap_or(0),
         admin_down: own.flag("adminDown").unwrap_or(false),
-        inbound_route_map: route_map(resources, connection, types::INBOUND),
-        outbound_route_map: route_map(resources, connection, types::OUTBOUND),
+        inbound_route_map: route_map(resources, maps, connection, types::INBOUND),
+        outbound_route_map: route_map(resources, maps, connection, types::OUTBOUND),
         id,
     })
 }
 
-fn route_map(resources: &Resources, connection: &Resource, direction: &str) -> Option<RouteMap> {
-    let map = resources.by_key(&types::route_map_of(connection, direction)?)?;
-    types::rules_of(map)
+fn route_map(resources: &Resources, maps: &mut RouteMaps, connection: &Resource, direction: &str) -> Option<RouteMap> {
+    let key = types::route_map_of(connection, direction)?;
+    let map = resources.by_key(&key);
+    maps.entry(key).or_insert_with(|| map.and_then(types::rules_of)).clone()
 }
 
 /// The settings object of one resource.

@@ -29,14 +29,18 @@ const INSTANCE_KEYS: [&str; 2] = ["RouteServiceRole_IN_0", "RouteServiceRole_IN_
 pub fn learned_routes(resources: &Resources, connection: &str, routes: [&[RouteReport]; 2]) -> Value {
     let addresses = instance_addresses(resources, connection);
     by_instance(|instance| {
-        // What a route map drops was learned all the same (az §3).
-        let dropped = |route: &RouteReport| route.reason.as_deref() == Some("dropped-by-route-map");
         let accepted = routes[instance]
             .iter()
-            .filter(|route| route.verdict != "rejected" || dropped(route));
+            .filter(|route| route.verdict != "rejected" || was_learned(route));
         let of_peer = accepted.filter(|route| route.peer.eq_ignore_ascii_case(connection));
         of_peer.map(|route| learned_route(route, addresses[instance])).collect()
     })
+}
+
+/// What a route map drops was learned all the same, and so was what it changes, whatever the rules say of what it became (az §3).
+fn was_learned(route: &RouteReport) -> bool {
+    let by_map = ["dropped-by-route-map", "changed-by-route-map"];
+    route.becomes.is_some() || route.reason.as_deref().is_some_and(|reason| by_map.contains(&reason))
 }
 
 fn learned_route(route: &RouteReport, local: Option<IpAddr>) -> Value {
@@ -214,8 +218,9 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
         let became = route.becomes.as_ref();
         let network = became.map_or(route.network, |became| became.network);
         let (hops, first) = best.entry(network.to_string()).or_insert((Vec::new(), route));
-        if !hops.contains(&route.next_hop) {
-            hops.push(route.next_hop);
+        let next_hop = became.map_or(route.next_hop, |became| became.next_hop);
+        if !hops.contains(&next_hop) {
+            hops.push(next_hop);
         }
         if first.verdict != "best" && route.verdict == "best" {
             *first = route;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use arm::reports::{hub_effective_routes, inbound_routes, outbound_routes};
+use arm::reports::{hub_effective_routes, inbound_routes, learned_routes, outbound_routes};
 use arm::{Ask, Method, Outcome, intent};
 use common::*;
 use routeserver::report::{AdvertisedReport, RouteReport};
@@ -130,7 +130,6 @@ fn criteria_and_actions_are_read_as_azure_writes_them() {
             Criterion::Prefix {
                 comparison: Comparison::Contains,
                 prefixes: vec!["10.0.0.0/8".parse().unwrap()],
-                lengths: None,
             },
             Criterion::Community {
                 comparison: Comparison::NotEquals,
@@ -216,6 +215,19 @@ fn route_maps_are_refused_for() {
             action("Remove", json!({ "community": ["65517:65517"] })),
             "InvalidRouteMap",
         ),
+        (
+            action("Add", json!({ "community": ["65517:12001"] })),
+            "InvalidRouteMap",
+        ),
+        (
+            action("Replace", json!({ "community": ["65001:1", "65515:20000"] })),
+            "InvalidRouteMap",
+        ),
+        (action("Replace", json!({})), "MissingRequiredProperty"),
+        (
+            action("Replace", json!({ "routePrefix": [] })),
+            "MissingRequiredProperty",
+        ),
         (prepend(json!(["65515"])), "InvalidRouteMap"),
         (prepend(json!(["12076"])), "InvalidRouteMap"),
         (prepend(json!(["0"])), "InvalidRouteMap"),
@@ -228,6 +240,71 @@ fn route_maps_are_refused_for() {
     }
     // Beyond Azure: numbers of 32 bits, private and documentation ones.
     lab.put_net(MAP, prepend(json!(["4200000000", "64512", "64496"])));
+}
+
+#[test]
+fn an_empty_list_of_replace_clears_only_where_nothing_else_is_said() {
+    let mut lab = Lab::with_route_server();
+    let prefix = "10.0.0.0/8".parse().unwrap();
+    let communities = vec![bgp::wire::Community::new(65001, 8)];
+    for (parameter, expected) in [
+        (json!({ "asPath": [] }), Action::ReplaceAsPath(vec![])),
+        (json!({ "community": [] }), Action::ReplaceCommunities(vec![])),
+        (
+            json!({ "routePrefix": [], "community": [] }),
+            Action::ReplaceCommunities(vec![]),
+        ),
+        // As SDKs and the portal write it.
+        (
+            json!({ "routePrefix": [], "community": [], "asPath": [] }),
+            Action::ReplaceAsPath(vec![]),
+        ),
+        (
+            json!({ "routePrefix": [], "community": ["65001:8"], "asPath": [] }),
+            Action::ReplaceCommunities(communities),
+        ),
+        (
+            json!({ "routePrefix": ["10.0.0.0/8"], "community": [], "asPath": [] }),
+            Action::ReplacePrefix(prefix),
+        ),
+    ] {
+        let body = map(
+            json!([]),
+            json!([{ "type": "Replace", "parameters": [parameter.clone()] }]),
+        );
+        lab.put_net(MAP, body);
+        lab.put_net(CONNECTION, connection(json!({ "inboundRouteMap": { "id": id(MAP) } })));
+        let rules = rules_of_the_peer(&lab).0.unwrap();
+        assert_eq!(rules.rules[0].actions, [expected], "{parameter}");
+    }
+}
+
+#[test]
+fn a_map_is_bounded_in_all_and_so_is_each_path() {
+    let mut lab = Lab::with_route_server();
+    let path = |length: usize| json!(vec!["64600"; length]);
+    lab.put_net(MAP, prepend(path(255)));
+    for kind in ["Add", "Replace"] {
+        let actions = json!([{ "type": kind, "parameters": [{ "asPath": path(256) }] }]);
+        assert_eq!(lab.refusal(MAP, map(json!([]), actions)), "InvalidRouteMap");
+    }
+    let prefixes = |count: usize| -> Value {
+        let prefixes: Vec<String> = (0..count).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect();
+        json!({ "matchCondition": "Equals", "routePrefix": prefixes })
+    };
+    // Each list counts one more than it has values.
+    let largest = vec![prefixes(999); 10];
+    lab.put_net(MAP, map(json!(largest), json!([])));
+    let too_large = map(json!(largest), json!([{ "type": "Drop" }]));
+    assert_eq!(lab.refusal(MAP, too_large), "InvalidRouteMap");
+    // However they are spread.
+    let rules: Vec<Value> = (0..11)
+        .map(|n| json!({ "name": n.to_string(), "matchCriteria": [prefixes(999)] }))
+        .collect();
+    assert_eq!(
+        lab.refusal(MAP, json!({ "properties": { "rules": rules } })),
+        "InvalidRouteMap"
+    );
 }
 
 #[test]
@@ -269,22 +346,50 @@ fn the_routes_of_a_connection_are_asked_of_the_route_server() {
     }
 }
 
+/// A route of the connection's peer.
+fn received(network: &str, verdict: &str, reason: Option<&str>, becomes: Value) -> RouteReport {
+    let connection = id(CONNECTION).to_lowercase();
+    serde_json::from_value(json!({
+        "network": network, "nextHop": "10.1.1.4", "peer": connection, "sourcePeer": "10.1.1.4", "asPath": "65001",
+        "origin": "igp", "communities": [], "verdict": verdict, "reason": reason, "instance": 0, "becomes": becomes,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_route_that_a_map_drops_or_changes_was_learned_whatever_became_of_it() {
+    let lab = Lab::with_route_server();
+    let became = json!({ "network": "10.1.7.0/24", "nextHop": "10.1.1.4", "asPath": "", "communities": [] });
+    let routes = [
+        received("10.251.0.0/16", "best", None, Value::Null),
+        received("10.252.0.0/16", "rejected", Some("own-asn"), Value::Null),
+        received("10.253.0.0/16", "rejected", Some("dropped-by-route-map"), Value::Null),
+        received("10.254.0.0/16", "rejected", Some("changed-by-route-map"), Value::Null),
+        received("10.255.0.0/16", "rejected", Some("inside-virtual-network"), became),
+    ];
+    let shown = learned_routes(&lab.resources, &id(CONNECTION), [&routes, &[]]);
+    let networks: Vec<&Value> = shown["RouteServiceRole_IN_0"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|route| &route["network"])
+        .collect();
+    assert_eq!(
+        networks,
+        ["10.251.0.0/16", "10.253.0.0/16", "10.254.0.0/16", "10.255.0.0/16"]
+    );
+}
+
 #[test]
 fn inbound_and_outbound_routes_are_those_after_the_maps() {
     let connection = id(CONNECTION).to_lowercase();
-    let received = |network: &str, verdict: &str, becomes: Value| -> RouteReport {
-        serde_json::from_value(json!({
-            "network": network, "nextHop": "10.1.1.4", "peer": connection, "sourcePeer": "10.1.1.4", "asPath": "65001",
-            "origin": "igp", "communities": [], "verdict": verdict, "reason": null, "instance": 0, "becomes": becomes,
-        }))
-        .unwrap()
-    };
-    let summary = json!({ "network": "10.250.0.0/16", "asPath": "", "communities": ["65001:7"] });
+    let summary =
+        json!({ "network": "10.250.0.0/16", "nextHop": "10.1.1.9", "asPath": "", "communities": ["65001:7"] });
     let routes = [
-        received("10.251.0.0/16", "best", Value::Null),
-        received("10.250.1.0/24", "best", summary.clone()),
-        received("10.250.2.0/24", "best", summary),
-        received("10.252.0.0/16", "rejected", Value::Null),
+        received("10.251.0.0/16", "best", None, Value::Null),
+        received("10.250.1.0/24", "best", None, summary.clone()),
+        received("10.250.2.0/24", "best", None, summary),
+        received("10.252.0.0/16", "rejected", Some("own-asn"), Value::Null),
     ];
     assert_eq!(
         inbound_routes(&routes, &connection),
@@ -304,6 +409,8 @@ fn inbound_and_outbound_routes_are_those_after_the_maps() {
         .map(|row| &row["addressPrefixes"][0])
         .collect();
     assert_eq!(prefixes, ["10.1.0.0/16", "10.250.0.0/16", "10.251.0.0/16"]);
+    assert_eq!(effective["value"][1]["nextHops"], json!(["10.1.1.9"]));
+    assert_eq!(effective["value"][2]["nextHops"], json!(["10.1.1.4"]));
     let told = AdvertisedReport {
         network: "10.1.0.0/16".parse().unwrap(),
         next_hop: "10.1.0.4".parse().unwrap(),

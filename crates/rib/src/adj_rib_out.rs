@@ -26,7 +26,8 @@ impl AdjRibOut {
         self.views[number].members.push(Member::new(peer, group.families));
     }
 
-    /// The peer goes over to another group in the middle of its session: it is told what is different, not everything anew.
+    /// The peer goes over to another group in the middle of its session: it is told all that the group is, and that what else it heard is no
+    /// more.
     pub(crate) fn regroup(&mut self, peer: PeerIndex, group: GroupKey, tables: &mut Tables) {
         let Some(number) = self.view_of(peer).filter(|number| self.views[*number].key != group) else {
             return;

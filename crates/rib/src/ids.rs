@@ -1,5 +1,9 @@
 //! Dense numbers for things: [`IdAllocator`] hands out the lowest free one, [`IdSet`] is a set of them in order of insertion.
 
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
 /// Hands out small numbers, always the lowest free one, so that tables stay short and a table that is announced again gets its
 /// numbers in the order of arrival again.
 #[derive(Debug, Default)]
@@ -80,6 +84,14 @@ pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
     const KEPT: usize = 64;
     if vec.capacity() > KEPT && vec.len() < vec.capacity() / 4 {
         vec.shrink_to((vec.len() * 2).max(KEPT));
+    }
+}
+
+/// The same for a map.
+pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut FxHashMap<K, V>) {
+    const KEPT: usize = 64;
+    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
+        map.shrink_to((map.len() * 2).max(KEPT));
     }
 }
 

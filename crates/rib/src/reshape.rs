@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::export::ExportPolicy;
+use crate::ids::{shrink, shrink_map};
 use crate::loc_rib::LocRib;
 use crate::peers::{PeerIndex, Peers};
 use crate::prefix_table::PrefixId;
@@ -92,6 +93,9 @@ impl Shapes {
         for whole in self.settling.drain(..) {
             tables.prefixes.release(whole);
         }
+        shrink_map(&mut self.parts);
+        shrink_map(&mut self.wholes);
+        shrink(&mut self.settling);
     }
 
     /// Gives back what it holds.

@@ -225,15 +225,17 @@ impl Rib {
         }
     }
 
-    /// EoRR: removes what is still stale.
-    pub fn end_refresh(&mut self, peer: PeerIndex, family: Family) {
+    /// EoRR: removes what is still stale, and says what that was.
+    pub fn end_refresh(&mut self, peer: PeerIndex, family: Family) -> Vec<IpNet> {
         let prefixes = &self.tables.prefixes;
         let stale = self
             .adj_rib_in
             .extract(peer, |prefix, stale| stale && prefixes.family(prefix) == family);
+        let gone = stale.iter().map(|(prefix, _)| prefixes.get(*prefix)).collect();
         for (prefix, path) in stale {
             self.removed(peer, prefix, path);
         }
+        gone
     }
 
     fn removed(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path) {
@@ -384,7 +386,7 @@ impl Rib {
         self.adj_rib_out.attach(peer, group, &mut self.tables);
     }
 
-    /// The peer is of another group from now on: it is told the difference.
+    /// The peer is of another group from now on: it is told what that group is, and what of the former group's is no more.
     pub fn regroup(&mut self, peer: PeerIndex, group: GroupKey) {
         self.adj_rib_out.regroup(peer, group, &mut self.tables);
     }

@@ -11,7 +11,7 @@ use bgp::{Asn, IpNet};
 use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, RejectRule, Reshaped, RouteSource};
 
 use crate::prefix_set::PrefixSet;
-use crate::route_map::{Outcome, Route, RouteMap};
+use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
 
 /// Marks routes learned from NVAs and gateways (az §2.4).
 pub(crate) const LEARNED: Community = Community::new(65517, 65517);
@@ -155,8 +155,8 @@ pub(crate) struct ExportRules {
     pub(crate) address: IpAddr,
     /// NVAs hear of other NVAs' routes.
     pub(crate) branch_to_branch: bool,
-    /// What groups with a shape are told by, at the shape's number.
-    pub(crate) route_maps: Vec<RouteMap>,
+    /// What groups with a shape are told by, at the shape's number; `None`: no group has it.
+    pub(crate) route_maps: Vec<Option<RouteMap>>,
 }
 
 impl ExportPolicy for ExportRules {
@@ -166,25 +166,14 @@ impl ExportPolicy for ExportRules {
         source: RouteSource,
         attributes: &Arc<PathAttributes>,
     ) -> Option<PathAttributes> {
-        if !self.goes_out(source, attributes) {
-            return None;
+        match self.goes_out(source, attributes) {
+            true => self.as_told(source, attributes),
+            false => None,
         }
-        // The family is that of the route's own next hop; the instance answers for both with one address.
-        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6());
-        let told = attributes
-            .to_builder()
-            .strip_for_external_peer()
-            .next_hop(next_hop?)
-            .prepend(self.asn, 1);
-        let told = match source {
-            RouteSource::VirtualNetwork => told,
-            RouteSource::PeeredVirtualNetwork => told.add_community(PEERED_VIRTUAL_NETWORK),
-            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => told.add_community(LEARNED),
-        };
-        Some(told.build())
     }
 
-    /// What may not go out does not come before the map; the map sees the route as the decision left it (az §3).
+    /// What may not go out does not come before the map; the map sees the route as the decision left it (az §3). What it adds is for the
+    /// peer: a NO_EXPORT of the map's is told.
     fn reshape(
         &self,
         group: &GroupKey,
@@ -201,19 +190,36 @@ impl ExportPolicy for ExportRules {
             source,
             is_summary: false,
         };
-        let map = self.route_maps.get(group.shape? as usize)?;
+        let map = self.route_maps.get(group.shape? as usize)?.as_ref()?;
         let Outcome::Pass(route) = map.apply(route) else {
             return None;
         };
         Some(Reshaped {
             prefix: route.prefix,
-            attributes: self.export(group, source, &Arc::new(route.attributes))?,
+            attributes: self.as_told(source, &route.attributes)?,
             is_summary: route.is_summary,
         })
     }
 }
 
 impl ExportRules {
+    /// What leaves, as peers see it.
+    fn as_told(&self, source: RouteSource, attributes: &PathAttributes) -> Option<PathAttributes> {
+        // The family is that of the route's own next hop; the instance answers for both with one address.
+        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6());
+        let told = attributes
+            .to_builder()
+            .strip_for_external_peer()
+            .next_hop(next_hop?)
+            .prepend(self.asn, 1);
+        let told = match source {
+            RouteSource::VirtualNetwork => told,
+            RouteSource::PeeredVirtualNetwork => told.add_community(PEERED_VIRTUAL_NETWORK),
+            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => told.add_community(LEARNED),
+        };
+        Some(told.build())
+    }
+
     fn goes_out(&self, source: RouteSource, attributes: &PathAttributes) -> bool {
         match source {
             RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork => true,
@@ -229,9 +235,7 @@ fn stays_here(attributes: &PathAttributes) -> bool {
     //= https://www.rfc-editor.org/rfc/rfc1997
     //# All routes received carrying a communities attribute
     //# containing this value MUST NOT be advertised to other BGP peers.
-    attributes.has_community(Community::NO_ADVERTISE)
-        || attributes.has_community(Community::NO_EXPORT)
-        || attributes.has_community(Community::NO_EXPORT_SUBCONFED)
+    KEPT_BACK.iter().any(|each| attributes.has_community(*each))
 }
 
 /// The instance's address as next hop of a family. IPv6 routes over IPv4 sessions carry it IPv4-mapped, as routers without an

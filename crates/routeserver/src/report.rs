@@ -109,6 +109,8 @@ pub struct RouteReport {
 pub struct BecameReport {
     /// The prefix.
     pub network: IpNet,
+    /// NEXT_HOP.
+    pub next_hop: IpAddr,
     /// AS numbers joined by "-".
     pub as_path: String,
     /// "high:low" each.

@@ -51,6 +51,11 @@ pub(crate) struct RouteServer {
     pub(crate) converge_by: Instant,
     /// Something happened to the RIB since it was last settled.
     pub(crate) unsettled: bool,
+    /// Rules, limits or maps changed: every route is to be judged anew.
+    reconsider_due: bool,
+    /// How often that was done.
+    #[cfg(test)]
+    pub(crate) reconsidered: usize,
     /// Tables that are on their way.
     pub(crate) arrival: Arrival,
     /// When NVAs are asked for their routes again.
@@ -80,12 +85,15 @@ impl RouteServer {
             import: import_rules(&intent, topology),
             total: TotalLimit::new(key),
             inbound: BTreeMap::new(),
-            export: export_rules(&intent, address),
+            export: export_rules(&intent, address, &[]),
             peers: Vec::new(),
             connections: FxHashMap::default(),
             address_problem: None,
             converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
             unsettled: true,
+            reconsider_due: false,
+            #[cfg(test)]
+            reconsidered: 0,
             arrival: Arrival::default(),
             refresh: Refresh::begin(spokes(&intent, topology)),
             loc_rib: None,
@@ -108,12 +116,13 @@ impl RouteServer {
             && self.intent.namespace == intent.namespace
     }
 
-    /// Takes over settings and topology: every route gets its verdict anew where the rules changed, every view its content.
+    /// Takes over settings and topology: every view gets its content anew, and every route its verdict, where the rules changed, with
+    /// [`RouteServer::reconsider_if_due`].
     pub(crate) fn update(&mut self, now: Instant, intent: RouteServerIntent, topology: &Topology) {
         if self.intent.preference != intent.preference {
             self.rib.set_preference(intent.preference);
         }
-        let export = export_rules(&intent, self.address);
+        let export = export_rules(&intent, self.address, &self.export.route_maps);
         if self.export != export {
             self.export = export;
             self.rib.export_policy_changed();
@@ -125,16 +134,19 @@ impl RouteServer {
         self.intent = intent;
         self.set_local(topology);
         let other_limit = self.total.set(self.intent.total_routes, self.local.len());
-        if other_rules || other_limit {
-            self.reconsider();
-        }
+        self.reconsider_due |= other_rules || other_limit;
         self.unsettled = true;
     }
 
     /// With whom a peer is told the same.
     pub(crate) fn group(&self, intent: &PeerIntent, negotiated: &Negotiated) -> GroupKey {
         let map = intent.outbound_route_map.as_ref();
-        let shape = map.and_then(|map| self.export.route_maps.iter().position(|each| each == map));
+        let shape = map.and_then(|map| {
+            self.export
+                .route_maps
+                .iter()
+                .position(|each| each.as_ref() == Some(map))
+        });
         GroupKey {
             encode: negotiated.encode,
             families: negotiated.capabilities.families,
@@ -253,22 +265,32 @@ fn import_rules(intent: &RouteServerIntent, topology: &Topology) -> ImportRules 
     )
 }
 
-fn export_rules(intent: &RouteServerIntent, address: IpAddr) -> ExportRules {
+fn export_rules(intent: &RouteServerIntent, address: IpAddr, maps_before: &[Option<RouteMap>]) -> ExportRules {
     ExportRules {
         asn: intent.asn,
         address,
         branch_to_branch: intent.branch_to_branch,
-        route_maps: outbound_route_maps(intent),
+        route_maps: outbound_route_maps(intent, maps_before),
     }
 }
 
-/// Each outbound route map once: where it stands is its shape's number.
-fn outbound_route_maps(intent: &RouteServerIntent) -> Vec<RouteMap> {
-    let mut maps: Vec<RouteMap> = Vec::new();
-    for map in intent.peers.iter().filter_map(|peer| peer.outbound_route_map.as_ref()) {
-        if !maps.contains(map) {
-            maps.push(map.clone());
+/// Each outbound route map once: where it stands is its shape's number. One that was there keeps its place, and one that comes takes that
+/// of one that goes: so the peers of a map that is edited stay a group, and are told the difference.
+fn outbound_route_maps(intent: &RouteServerIntent, before: &[Option<RouteMap>]) -> Vec<Option<RouteMap>> {
+    let wanted = || intent.peers.iter().filter_map(|peer| peer.outbound_route_map.as_ref());
+    let keep = |map: &Option<RouteMap>| map.clone().filter(|map| wanted().any(|each| each == map));
+    let mut maps: Vec<Option<RouteMap>> = before.iter().map(keep).collect();
+    for map in wanted() {
+        if maps.iter().flatten().any(|each| each == map) {
+            continue;
+        }
+        let was_free = |place: &usize| before.get(*place).is_none_or(Option::is_none);
+        let free = (0..maps.len()).filter(|place| maps[*place].is_none());
+        match free.min_by_key(was_free) {
+            Some(place) => maps[place] = Some(map.clone()),
+            None => maps.push(Some(map.clone())),
         }
     }
+    maps.truncate(maps.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
     maps
 }

@@ -16,6 +16,13 @@ use crate::nva::Nva;
 /// Where packets go nowhere while nothing better is known (az §2.7).
 const PRIVATE_SPACE: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
 
+/// What NVAs are not told of has one of these.
+const KEPT_BACK: [Community; 3] = [
+    Community::NO_ADVERTISE,
+    Community::NO_EXPORT,
+    Community::NO_EXPORT_SUBCONFED,
+];
+
 /// What a VM's kernel should hold.
 pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet, Way> {
     let Some((network, subnet, own)) = find_nic(intent, nic) else {
@@ -113,12 +120,7 @@ pub fn told_table(intent: &Intent, nvas: &[Nva], nva: usize) -> BTreeMap<IpNet, 
     if route_server.branch_to_branch {
         let best = best(intent, nvas).into_iter();
         for (prefix, (winner, attributes)) in best.filter(|(prefix, _)| !networks.contains(prefix)) {
-            let kept_back = [
-                Community::NO_ADVERTISE,
-                Community::NO_EXPORT,
-                Community::NO_EXPORT_SUBCONFED,
-            ];
-            if !kept_back.iter().any(|community| attributes.has_community(*community)) {
+            if !KEPT_BACK.iter().any(|community| attributes.has_community(*community)) {
                 told(route(prefix, &attributes, RouteSource::Nva), Some(winner));
             }
         }
@@ -184,7 +186,7 @@ fn accepted(intent: &Intent, nvas: &[Nva]) -> Vec<(IpNet, usize, PathAttributes)
         let Some(peer) = peer_of(intent, nva).filter(|peer| !peer.admin_down) else {
             continue;
         };
-        let mut summaries = BTreeSet::new();
+        let mut summaries = BTreeMap::new();
         for (prefix, attributes) in &nva.announced {
             let loops = attributes
                 .as_numbers()
@@ -196,10 +198,25 @@ fn accepted(intent: &Intent, nvas: &[Nva]) -> Vec<(IpNet, usize, PathAttributes)
             let Some(after) = through(peer.inbound_route_map.as_ref(), before) else {
                 continue;
             };
-            // Of the parts of a summary the lowest prefix gives the next hop.
-            let first = !after.is_summary || summaries.insert(after.prefix);
-            if first && is_outside(&after.prefix) {
-                accepted.push((after.prefix, number, after.attributes));
+            if !is_outside(&after.prefix) {
+                continue;
+            }
+            // Of the parts of a summary the lowest prefix gives the next hop, and any keeps it back.
+            match summaries.get(&after.prefix).filter(|_| after.is_summary) {
+                Some(place) => {
+                    let (_, _, whole): &mut (IpNet, usize, PathAttributes) = &mut accepted[*place];
+                    let kept_back = KEPT_BACK.iter().filter(|each| after.attributes.has_community(**each));
+                    let builder = whole.to_builder();
+                    *whole = kept_back
+                        .fold(builder, |whole, each| whole.add_community(*each))
+                        .build();
+                }
+                None => {
+                    if after.is_summary {
+                        summaries.insert(after.prefix, accepted.len());
+                    }
+                    accepted.push((after.prefix, number, after.attributes));
+                }
             }
         }
     }

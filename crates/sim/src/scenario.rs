@@ -330,7 +330,6 @@ fn rule(inside: &str, action: Action) -> Rule {
         criteria: vec![Criterion::Prefix {
             comparison: Comparison::Contains,
             prefixes: vec![net(inside)],
-            lengths: None,
         }],
         actions: vec![action],
         next_step: NextStep::Terminate,

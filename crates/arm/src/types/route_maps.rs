@@ -20,6 +20,10 @@ pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/routeMaps";
 const MAX_RULES: usize = 200;
 /// Values in one list of a rule.
 const MAX_VALUES: usize = 1_000;
+/// Criteria, actions and their values in all rules together: each route may be compared with all, on both instances.
+const MAX_IN_ALL: usize = 10_000;
+/// Numbers that an action puts into an AS path: more than any path on the Internet has.
+const MAX_PATH: usize = 255;
 
 pub(super) struct RouteMaps;
 
@@ -40,6 +44,15 @@ impl ResourceType for RouteMaps {
         let hub = draft.id.parent().map(|id| id.key()).unwrap_or_default();
         let own = world.settings.asn_of(&hub);
         let map = read_map(&draft.reader())?;
+        let size = size(&map);
+        if size > MAX_IN_ALL {
+            return Err(invalid(
+                "properties.rules",
+                format!(
+                    "the rules have {size} criteria, actions and values; {MAX_IN_ALL} are the most that a map may have"
+                ),
+            ));
+        }
         for (position, rule) in map.rules.iter().enumerate() {
             let path = format!("properties.rules[{position}]");
             if map.rules[..position].iter().any(|other| other.name == rule.name) {
@@ -103,6 +116,25 @@ fn read_map(reader: &Reader<'_>) -> Result<RouteMap, ArmError> {
     Ok(RouteMap { rules: rules? })
 }
 
+/// What a route may meet on its way through.
+fn size(map: &RouteMap) -> usize {
+    let of_criterion = |criterion: &Criterion| match criterion {
+        Criterion::Prefix { prefixes, .. } => prefixes.len(),
+        Criterion::Community { communities, .. } => communities.len(),
+        Criterion::AsPath { path, .. } => path.len(),
+    };
+    let of_action = |action: &Action| match action {
+        Action::Drop | Action::ReplacePrefix(_) => 0,
+        Action::AddAsPath(path) | Action::ReplaceAsPath(path) => path.len(),
+        Action::AddCommunities(communities)
+        | Action::ReplaceCommunities(communities)
+        | Action::RemoveCommunities(communities) => communities.len(),
+    };
+    let criteria = map.rules.iter().flat_map(|rule| &rule.criteria);
+    let actions = map.rules.iter().flat_map(|rule| &rule.actions);
+    criteria.map(|each| 1 + of_criterion(each)).sum::<usize>() + actions.map(|each| 1 + of_action(each)).sum::<usize>()
+}
+
 fn rule(reader: &Reader<'_>) -> Result<Rule, ArmError> {
     let mut criteria = Vec::new();
     for criterion in readers(reader, "matchCriteria", MAX_VALUES)? {
@@ -139,11 +171,7 @@ fn read_criterion(reader: &Reader<'_>) -> Result<Vec<Criterion>, ArmError> {
     let (prefixes, communities, path) = values(reader)?;
     let mut criteria = Vec::new();
     if !prefixes.is_empty() {
-        criteria.push(Criterion::Prefix {
-            comparison,
-            prefixes,
-            lengths: None,
-        });
+        criteria.push(Criterion::Prefix { comparison, prefixes });
     }
     if !communities.is_empty() {
         criteria.push(Criterion::Community {
@@ -181,9 +209,13 @@ fn read_action(reader: &Reader<'_>) -> Result<Vec<Action>, ArmError> {
     }
 }
 
+/// An empty list is the same as none, as SDKs send all three, except where a parameter of Replace has nothing else: it clears the AS path,
+/// or the communities if there is no `asPath`.
 fn read_parameter(kind: &str, reader: &Reader<'_>) -> Result<Vec<Action>, ArmError> {
     let (prefixes, communities, path) = values(reader)?;
-    let nothing_else = prefixes.is_empty() && communities.is_empty();
+    let clears = kind == "Replace" && prefixes.is_empty() && communities.is_empty() && path.is_empty();
+    let clears_path = clears && reader.get("asPath").is_some();
+    let clears_communities = clears && !clears_path && reader.get("community").is_some();
     let mut actions = Vec::new();
     match (kind, &prefixes[..]) {
         (_, []) => {}
@@ -192,21 +224,27 @@ fn read_parameter(kind: &str, reader: &Reader<'_>) -> Result<Vec<Action>, ArmErr
         _ => return Err(reader.wrong("routePrefix", "left out: a prefix can only be replaced")),
     }
     match kind {
-        "Replace" if !path.is_empty() || nothing_else => actions.push(Action::ReplaceAsPath(path)),
+        "Replace" if !path.is_empty() || clears_path => actions.push(Action::ReplaceAsPath(path)),
         "Add" if !path.is_empty() => actions.push(Action::AddAsPath(path)),
         "Remove" if !path.is_empty() => {
             return Err(reader.wrong("asPath", "left out: an AS path can be replaced, not removed from"));
         }
         _ => {}
     }
-    if !communities.is_empty() {
+    if !communities.is_empty() || clears_communities {
         actions.push(match kind {
             "Add" => Action::AddCommunities(communities),
             "Replace" => Action::ReplaceCommunities(communities),
             _ => Action::RemoveCommunities(communities),
         });
     }
-    Ok(actions)
+    match actions.is_empty() {
+        true => Err(reader.missing(
+            "asPath",
+            "asPath, community or routePrefix with values, or leave the parameter out",
+        )),
+        false => Ok(actions),
+    }
 }
 
 type Values = (Vec<IpNet>, Vec<Community>, Vec<Asn>);
@@ -254,6 +292,10 @@ fn readers<'v>(reader: &Reader<'v>, name: &str, most: usize) -> Result<Vec<Reade
 /// Numbers and communities of Azure's own are not for maps (az §3); ours has any other number, also private ones and those of 32 bits.
 fn check_action(action: &Action, own: Asn) -> Result<(), String> {
     match action {
+        Action::AddAsPath(path) | Action::ReplaceAsPath(path) if path.len() > MAX_PATH => Err(format!(
+            "it puts {} numbers into the AS path; give at most {MAX_PATH}",
+            path.len()
+        )),
         Action::AddAsPath(path) | Action::ReplaceAsPath(path) => {
             let barred = |asn: &&Asn| {
                 **asn == own
@@ -270,17 +312,15 @@ fn check_action(action: &Action, own: Asn) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        Action::RemoveCommunities(communities) => {
+        Action::AddCommunities(communities)
+        | Action::ReplaceCommunities(communities)
+        | Action::RemoveCommunities(communities) => {
             match communities.iter().find(|each| RESERVED_COMMUNITIES.contains(each)) {
-                Some(each) => Err(format!(
-                    "the community {}:{} is Azure's own and stays on routes; leave it out",
-                    each.0 >> 16,
-                    each.0 & 0xffff
-                )),
+                Some(each) => Err(format!("the community {each} is Azure's own; leave it out")),
                 None => Ok(()),
             }
         }
-        _ => Ok(()),
+        Action::Drop | Action::ReplacePrefix(_) => Ok(()),
     }
 }
 

@@ -61,6 +61,19 @@ impl PathAttributesBuilder {
                 builder.prepend(asn, (times - done).min(as_path::MAX_SEGMENT))
             });
         };
+        self.prepend_segment(times, std::iter::repeat_n(asn, times.into()))
+    }
+
+    /// Puts these numbers in front of the AS_PATH, in this order.
+    pub fn prepend_sequence(self, path: &[Asn]) -> Self {
+        let segments = path.rchunks(as_path::MAX_SEGMENT);
+        segments.fold(self, |builder, segment| {
+            builder.prepend_segment(segment.len() as u8, segment.iter().copied())
+        })
+    }
+
+    /// `times` numbers, at least one.
+    fn prepend_segment(self, times: u8, numbers: impl Iterator<Item = Asn>) -> Self {
         let old = self.value(code::AS_PATH);
         let mut value = CanonicalBytes::new();
         //= https://www.rfc-editor.org/rfc/rfc4271#section-5.1.2
@@ -76,7 +89,7 @@ impl PathAttributesBuilder {
                 other
             }
         };
-        for _ in 0..times {
+        for asn in numbers {
             value.extend_from_slice(&asn.0.to_be_bytes());
         }
         value.extend_from_slice(rest);

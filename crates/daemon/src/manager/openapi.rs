@@ -336,6 +336,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         "BecameReport",
         &[
             ("network", "prefix", "The prefix."),
+            ("nextHop", "address", "NEXT_HOP."),
             ("asPath", "string", "AS numbers joined by -."),
             ("communities", "string[]", "high:low each."),
         ],

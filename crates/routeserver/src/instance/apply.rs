@@ -102,7 +102,8 @@ impl Instance {
             }
         }
         if let Some(route_server) = self.route_servers.get_mut(&intent.id) {
-            // Another list of outbound route maps has other numbers.
+            route_server.reconsider_if_due();
+            // Another outbound route map has another number.
             for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
                 if let Some(up) = &peer.up {
                     let group = route_server.group(&peer.intent, &up.negotiated);

@@ -69,7 +69,7 @@ impl Instance {
         let mut routes = Vec::new();
         match prefix {
             Some(prefix) => {
-                for path in route_server.rib.explain(prefix) {
+                for path in route_server.explain(prefix) {
                     let sender = peers().find(|peer| peer.index == path.peer);
                     routes.extend(sender.map(|peer| self.route_report(&path, route_server, peer)));
                 }
@@ -162,7 +162,7 @@ impl Instance {
             capabilities: negotiated.map_or(Vec::new(), |negotiated| capability_names(negotiated.capabilities)),
             direction: negotiated.map(|negotiated| direction_name(negotiated.direction).to_owned()),
             routes_received: counts.received,
-            routes_accepted: counts.accepted,
+            routes_accepted: route_server.accepted(peer.index),
             routes_advertised: counts.advertised,
             route_limit: peer.intent.route_limit,
             updates_received: peer.updates_received,
@@ -186,8 +186,9 @@ impl Instance {
             reason: reason.map(str::to_owned),
             becomes: route_server.became(path).map(|(network, attributes)| BecameReport {
                 network,
-                as_path: as_path(attributes),
-                communities: communities(attributes),
+                next_hop: attributes.next_hop(),
+                as_path: as_path(&attributes),
+                communities: communities(&attributes),
             }),
             instance: self.index,
         }

@@ -252,11 +252,11 @@ impl Instance {
             return;
         };
         let rib = &mut route_server.rib;
+        let enhanced = up.negotiated.capabilities.enhanced_route_refresh;
         match refresh.kind {
-            RefreshKind::Request => {
-                let enhanced = up.negotiated.capabilities.enhanced_route_refresh;
-                rib.refresh(peer.index, refresh.family, enhanced);
-            }
+            RefreshKind::Request => rib.refresh(peer.index, refresh.family, enhanced),
+            // RFC 7313 §4: BoRR and EoRR are for sessions on which both sides have the capability.
+            RefreshKind::Begin | RefreshKind::End if !enhanced => return,
             RefreshKind::Begin => rib.begin_refresh(peer.index, refresh.family),
             RefreshKind::End => route_server.end_refresh(peer.index, refresh.family),
         }

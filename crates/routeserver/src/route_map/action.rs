@@ -1,11 +1,13 @@
 //! What a rule does to a route.
 
-use bgp::wire::{Community, PathAttributes, PathAttributesBuilder};
+use std::collections::BTreeSet;
+
+use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
 use rib::RouteSource;
 use serde::{Deserialize, Serialize};
 
-use crate::route_map::{RESERVED_COMMUNITIES, Route};
+use crate::route_map::{KEPT_BACK, RESERVED_COMMUNITIES, Route};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,16 +35,17 @@ impl Action {
             return Some(replace_prefix(route, prefix.trunc()));
         }
         let attributes = route.attributes.to_builder();
+        let there = || route.attributes.communities();
         let changed = match self {
             Action::Drop => return None,
             Action::ReplacePrefix(_) => attributes,
-            Action::AddAsPath(path) => {
-                let last_first = path.iter().rev();
-                last_first.fold(attributes, |attributes, asn| attributes.prepend(*asn, 1))
-            }
+            Action::AddAsPath(path) => attributes.prepend_sequence(path),
             Action::ReplaceAsPath(path) => attributes.as_sequence(path),
-            Action::AddCommunities(more) => add(attributes, more),
-            Action::ReplaceCommunities(others) => add(attributes.retain_communities(is_reserved), others),
+            Action::AddCommunities(more) => attributes.communities(&joined(there(), more)),
+            Action::ReplaceCommunities(others) => {
+                let kept = there().filter(|each| is_reserved(*each));
+                attributes.communities(&joined(kept, others))
+            }
             Action::RemoveCommunities(gone) => {
                 attributes.retain_communities(|each| is_reserved(each) || !gone.contains(&each))
             }
@@ -67,8 +70,13 @@ fn replace_prefix(route: Route, prefix: IpNet) -> Route {
     if !same_family || !allowed || prefix == route.prefix {
         return route;
     }
-    // What the parts had is not the summary's: their next hop alone is (az §3).
-    let attributes = PathAttributes::builder(route.attributes.next_hop()).build();
+    // What the parts had is not the summary's: their next hop alone is (az §3), and that they go no farther.
+    let kept_back = KEPT_BACK
+        .into_iter()
+        .filter(|each| route.attributes.has_community(*each));
+    let attributes = PathAttributes::builder(route.attributes.next_hop())
+        .communities(&kept_back.collect::<Vec<_>>())
+        .build();
     Route {
         prefix,
         attributes,
@@ -77,9 +85,11 @@ fn replace_prefix(route: Route, prefix: IpNet) -> Route {
     }
 }
 
-fn add(attributes: PathAttributesBuilder, more: &[Community]) -> PathAttributesBuilder {
-    more.iter()
-        .fold(attributes, |attributes, each| attributes.add_community(*each))
+/// What is there and what is added, each once.
+fn joined(there: impl Iterator<Item = Community>, more: &[Community]) -> Vec<Community> {
+    let mut seen = BTreeSet::new();
+    let all = there.chain(more.iter().copied());
+    all.filter(|each| seen.insert(*each)).collect()
 }
 
 fn is_reserved(community: Community) -> bool {

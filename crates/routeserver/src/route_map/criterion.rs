@@ -15,8 +15,6 @@ pub enum Criterion {
         comparison: Comparison,
         /// With what.
         prefixes: Vec<IpNet>,
-        /// Beyond Azure: of these lengths only.
-        lengths: Option<Lengths>,
     },
     /// Its standard communities. Equals: it has all of these. Contains: it has any.
     Community {
@@ -32,12 +30,6 @@ pub enum Criterion {
         /// With what.
         path: Vec<Asn>,
     },
-    /// Beyond Azure: LOCAL_PREF is this.
-    LocalPreference(u32),
-    /// Beyond Azure: MULTI_EXIT_DISC is this.
-    Med(u32),
-    /// Beyond Azure: it has any of these large communities (RFC 8092).
-    LargeCommunity(Vec<(u32, u32, u32)>),
 }
 
 /// matchCondition.
@@ -53,31 +45,14 @@ pub enum Comparison {
     NotContains,
 }
 
-/// Prefix lengths, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lengths {
-    /// The shortest.
-    pub least: u8,
-    /// The longest.
-    pub most: u8,
-}
-
 impl Criterion {
     pub(super) fn matches(&self, route: &Route) -> bool {
         let attributes = &route.attributes;
         match self {
-            Criterion::Prefix {
-                comparison,
-                prefixes,
-                lengths,
-            } => {
-                let length = route.prefix.prefix_len();
-                lengths.is_none_or(|lengths| (lengths.least..=lengths.most).contains(&length))
-                    && comparison.holds(
-                        || prefixes.contains(&route.prefix),
-                        || prefixes.iter().any(|prefix| prefix.contains(&route.prefix)),
-                    )
-            }
+            Criterion::Prefix { comparison, prefixes } => comparison.holds(
+                || prefixes.contains(&route.prefix),
+                || prefixes.iter().any(|prefix| prefix.contains(&route.prefix)),
+            ),
             Criterion::Community {
                 comparison,
                 communities,
@@ -89,9 +64,6 @@ impl Criterion {
                 || attributes.as_numbers().eq(path.iter().copied()),
                 || attributes.as_numbers().any(|asn| path.contains(&asn)),
             ),
-            Criterion::LocalPreference(value) => attributes.local_pref() == Some(*value),
-            Criterion::Med(value) => attributes.med() == Some(*value),
-            Criterion::LargeCommunity(any) => attributes.large_communities().any(|each| any.contains(&each)),
         }
     }
 }

@@ -21,7 +21,7 @@ use rib::RouteSource;
 use serde::{Deserialize, Serialize};
 
 pub use action::Action;
-pub use criterion::{Comparison, Criterion, Lengths};
+pub use criterion::{Comparison, Criterion};
 
 /// Communities that Azure gives meaning to; no map takes them off a route (az §2.4).
 pub const RESERVED_COMMUNITIES: [Community; 11] = [
@@ -36,6 +36,13 @@ pub const RESERVED_COMMUNITIES: [Community; 11] = [
     Community::new(65518, 12076),
     Community::new(65515, 10000),
     Community::new(65515, 20000),
+];
+
+/// Well-known communities (RFC 1997) that keep a route from external peers, as all of ours are. A summary has those of its parts.
+pub(crate) const KEPT_BACK: [Community; 3] = [
+    Community::NO_ADVERTISE,
+    Community::NO_EXPORT,
+    Community::NO_EXPORT_SUBCONFED,
 ];
 
 /// An ordered list of rules.
@@ -76,7 +83,8 @@ pub struct Route {
     pub attributes: PathAttributes,
     /// Where it came from.
     pub source: RouteSource,
-    /// It stands for all routes of which a rule has made the same prefix: their AS paths and communities are gone.
+    /// It stands for all routes of which a rule has made the same prefix: their AS paths are gone, and their communities but for those that
+    /// keep a route back.
     pub is_summary: bool,
 }
 

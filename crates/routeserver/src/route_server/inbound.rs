@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bgp::IpNet;
-use bgp::wire::{Announcement, PathAttributes};
+use bgp::wire::{Announcement, Community, PathAttributes, PathAttributesBuilder};
 use rib::report::PathReport;
 use rib::{PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
 
 use super::RouteServer;
-use crate::route_map::{Outcome, Route, RouteMap};
+use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
 use crate::total_limit::Import;
 
 /// A peer's map and what it has made.
@@ -28,7 +28,7 @@ pub(crate) struct Inbound {
     /// What the peer's prefixes became, where that is something else.
     parts: BTreeMap<IpNet, Part>,
     /// What the voice's prefixes are made of.
-    wholes: BTreeMap<IpNet, BTreeSet<IpNet>>,
+    wholes: BTreeMap<IpNet, Whole>,
 }
 
 #[derive(Debug)]
@@ -36,6 +36,13 @@ struct Part {
     whole: IpNet,
     attributes: Arc<PathAttributes>,
     is_summary: bool,
+}
+
+#[derive(Debug, Default)]
+struct Whole {
+    parts: BTreeSet<IpNet>,
+    /// How many of the summary's parts have each of these communities.
+    kept_back: [usize; KEPT_BACK.len()],
 }
 
 /// What a map makes of a route.
@@ -72,9 +79,12 @@ impl Inbound {
     /// A received prefix became this, or nothing of the voice's. Adds the voice's prefixes that this concerns.
     fn set(&mut self, prefix: IpNet, now: Option<Route>, concerned: &mut BTreeSet<IpNet>) {
         if let Some(before) = self.parts.remove(&prefix) {
-            if let Some(parts) = self.wholes.get_mut(&before.whole) {
-                parts.remove(&prefix);
-                if parts.is_empty() {
+            if let Some(whole) = self.wholes.get_mut(&before.whole) {
+                whole.parts.remove(&prefix);
+                for (count, has) in whole.kept_back.iter_mut().zip(before.kept_back()) {
+                    *count -= usize::from(has);
+                }
+                if whole.parts.is_empty() {
                     self.wholes.remove(&before.whole);
                 }
             }
@@ -87,18 +97,38 @@ impl Inbound {
                 is_summary: route.is_summary,
             };
             concerned.insert(part.whole);
-            self.wholes.entry(part.whole).or_default().insert(prefix);
+            let whole = self.wholes.entry(part.whole).or_default();
+            whole.parts.insert(prefix);
+            for (count, has) in whole.kept_back.iter_mut().zip(part.kept_back()) {
+                *count += usize::from(has);
+            }
             self.parts.insert(prefix, part);
         }
     }
 
     /// What the voice says of a prefix: a summary rather than a route that has the prefix by itself, then the lowest part's attributes.
+    /// A summary goes no farther than any of its parts may.
     fn word(&self, whole: &IpNet) -> Option<Arc<PathAttributes>> {
-        let prefixes = self.wholes.get(whole)?.iter();
-        let parts = prefixes.filter_map(|prefix| self.parts.get(prefix));
-        parts
-            .min_by_key(|part| !part.is_summary)
-            .map(|part| part.attributes.clone())
+        let Whole { parts, kept_back } = self.wholes.get(whole)?;
+        let mut parts = parts.iter().filter_map(|prefix| self.parts.get(prefix));
+        let chosen = parts.clone().find(|part| part.is_summary).or_else(|| parts.next())?;
+        let missing =
+            |(each, count): (Community, &usize)| (*count > 0 && !chosen.attributes.has_community(each)).then_some(each);
+        let missing: Vec<Community> = KEPT_BACK.into_iter().zip(kept_back).filter_map(missing).collect();
+        if missing.is_empty() {
+            return Some(chosen.attributes.clone());
+        }
+        let attributes = chosen.attributes.to_builder();
+        let attributes = missing
+            .into_iter()
+            .fold(attributes, PathAttributesBuilder::add_community);
+        Some(Arc::new(attributes.build()))
+    }
+}
+
+impl Part {
+    fn kept_back(&self) -> [bool; KEPT_BACK.len()] {
+        KEPT_BACK.map(|each| self.is_summary && self.attributes.has_community(each))
     }
 }
 
@@ -106,7 +136,7 @@ impl RouteServer {
     /// A peer without routes.
     pub(crate) fn add_peer(&mut self, info: PeerInfo, map: Option<&RouteMap>) -> PeerIndex {
         let peer = self.rib.add_peer(info.clone());
-        self.set_inbound_map(peer, info, map);
+        self.attach_inbound(peer, info, map);
         peer
     }
 
@@ -126,11 +156,15 @@ impl RouteServer {
         self.rib.remove_peer(peer);
     }
 
-    /// Attaches, changes or detaches a map. What is held is judged and said anew at once.
+    /// Attaches, changes or detaches a map. What is held is judged and said anew with [`RouteServer::reconsider_if_due`].
     pub(crate) fn set_inbound_map(&mut self, peer: PeerIndex, info: PeerInfo, map: Option<&RouteMap>) {
-        if self.inbound.get(&peer).map(|inbound| &inbound.map) == map {
-            return;
+        if self.inbound.get(&peer).map(|inbound| &inbound.map) != map {
+            self.attach_inbound(peer, info, map);
+            self.reconsider_due = true;
         }
+    }
+
+    fn attach_inbound(&mut self, peer: PeerIndex, info: PeerInfo, map: Option<&RouteMap>) {
         if let Some(before) = self.inbound.remove(&peer) {
             self.rib.remove_peer(before.voice);
         }
@@ -143,8 +177,6 @@ impl RouteServer {
             };
             self.inbound.insert(peer, inbound);
         }
-        self.reconsider();
-        self.unsettled = true;
     }
 
     /// Stores what a peer announces, with verdicts.
@@ -177,8 +209,8 @@ impl RouteServer {
 
     /// Removes what a refresh has not brought again.
     pub(crate) fn end_refresh(&mut self, peer: PeerIndex, family: bgp::Family) {
-        self.rib.end_refresh(peer, family);
-        self.shape_all(peer);
+        let gone = self.rib.end_refresh(peer, family);
+        self.shape(peer, gone.into_iter().map(|prefix| (prefix, None)));
     }
 
     /// Where a received path stands; one that a map has changed, where what it became does.
@@ -187,21 +219,58 @@ impl RouteServer {
             return path.standing;
         }
         let became = self.inbound.get(&path.peer).and_then(|inbound| {
-            let (whole, _) = self.became(path)?;
-            let explained = self.rib.explain(&whole);
+            let part = inbound.parts.get(&path.prefix)?;
+            let explained = self.rib.explain(&part.whole);
             explained.into_iter().find(|other| other.peer == inbound.voice)
         });
         became.map_or(path.standing, |became| became.standing)
     }
 
-    /// What a map has made of a received path, if it is another route.
-    pub(crate) fn became(&self, path: &PathReport) -> Option<(IpNet, &PathAttributes)> {
-        let part = self.inbound.get(&path.peer)?.parts.get(&path.prefix)?;
-        Some((part.whole, &part.attributes))
+    /// What a map has made of a received path, if it is another route: of the parts of a summary all became the same.
+    pub(crate) fn became(&self, path: &PathReport) -> Option<(IpNet, Arc<PathAttributes>)> {
+        let inbound = self.inbound.get(&path.peer)?;
+        let part = inbound.parts.get(&path.prefix)?;
+        Some((part.whole, inbound.word(&part.whole)?))
+    }
+
+    /// Every path for a prefix as it was received, and what a map made the prefix of.
+    pub(crate) fn explain(&self, prefix: &IpNet) -> Vec<PathReport> {
+        let mut paths = self.rib.explain(prefix);
+        for (peer, inbound) in &self.inbound {
+            let parts = inbound.wholes.get(prefix).into_iter().flat_map(|whole| &whole.parts);
+            for part in parts.filter(|part| *part != prefix) {
+                paths.extend(self.rib.explain(part).into_iter().filter(|path| path.peer == *peer));
+            }
+        }
+        paths
+    }
+
+    /// How many of a peer's prefixes are accepted; of those that a map has changed, what they became counts.
+    pub(crate) fn accepted(&self, peer: PeerIndex) -> usize {
+        let mut accepted = self.rib.counts(peer).accepted;
+        if let Some(Inbound { wholes, voice, .. }) = self.inbound.get(&peer) {
+            let wholes = wholes
+                .iter()
+                .filter(|(whole, _)| self.rib.refused_by(*voice, whole).is_none());
+            accepted += wholes.map(|(_, whole)| whole.parts.len()).sum::<usize>();
+        }
+        accepted
+    }
+
+    /// Once per intent, however many maps it changes: every route of every peer is looked at.
+    pub(crate) fn reconsider_if_due(&mut self) {
+        if std::mem::take(&mut self.reconsider_due) {
+            self.reconsider();
+            self.unsettled = true;
+        }
     }
 
     /// Asks about everything anew: rules, limits or maps changed.
     pub(super) fn reconsider(&mut self) {
+        #[cfg(test)]
+        {
+            self.reconsidered += 1;
+        }
         let import = Import {
             rules: &self.import,
             total: &self.total,

@@ -1,7 +1,8 @@
 //! Route maps of connections (az §3): they take effect at once and reset nobody.
 
-use bgp::Asn;
-use bgp::wire::Community;
+use bgp::wire::{Community, Message, RefreshKind, RouteRefresh};
+use bgp::{Asn, Family};
+use bytes::BytesMut;
 
 use super::world::*;
 use crate::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
@@ -12,7 +13,6 @@ fn map(inside: &str, actions: Vec<Action>) -> RouteMap {
     let criterion = Criterion::Prefix {
         comparison: Comparison::Contains,
         prefixes: vec![net(inside)],
-        lengths: None,
     };
     RouteMap {
         rules: vec![Rule {
@@ -40,6 +40,13 @@ fn branch_to_branch() -> World {
     let mut world = world();
     world.edit(|intent| intent.route_servers[0].branch_to_branch = true);
     world
+}
+
+fn refresh(world: &mut World, kind: RefreshKind) {
+    let mut bytes = BytesMut::new();
+    let family = Family::Ipv4Unicast;
+    Message::RouteRefresh(RouteRefresh { family, kind }).encode(&mut bytes);
+    world.say("nva1", &bytes);
 }
 
 fn nobody_was_reset(world: &World) {
@@ -235,4 +242,153 @@ fn two_connections_may_have_the_same_map_and_change_them_independently() {
     assert_eq!(world.told("nva2", "10.2.0.0/16"), None);
     assert!(world.told("nva2", "10.1.0.0/16").is_some());
     nobody_was_reset(&world);
+}
+
+#[test]
+fn what_an_outbound_map_adds_is_told_even_if_it_is_no_export() {
+    let mut world = branch_to_branch();
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["10.250.0.0/16"]);
+    set_outbound(
+        &mut world,
+        Some(map(
+            "0.0.0.0/0",
+            vec![Action::AddCommunities(vec![Community::NO_EXPORT])],
+        )),
+    );
+    assert_eq!(
+        world.told("nva1", "10.250.0.0/16").unwrap(),
+        "65515-65002 10.1.1.4 65535:65281 65517:65517"
+    );
+    assert_eq!(world.told("nva1", "10.1.0.0/16").unwrap(), "65515 10.1.1.4 65535:65281");
+}
+
+#[test]
+fn an_inbound_summary_goes_no_farther_than_any_of_its_parts() {
+    for kept_back in [
+        Community::NO_ADVERTISE,
+        Community::NO_EXPORT,
+        Community::NO_EXPORT_SUBCONFED,
+    ] {
+        let mut world = branch_to_branch();
+        set_inbound(&mut world, Some(summary("10.250.0.0/16")));
+        world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.1.0/24"]);
+        assert!(world.told("nva2", "10.250.0.0/16").is_some());
+        let secret = path("10.1.4.4", &[65001]).add_community(kept_back);
+        world.announce("nva1", secret.clone(), &["10.250.2.0/24"]);
+        assert_eq!(world.told("nva2", "10.250.0.0/16"), None, "{kept_back}");
+        assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+        world.withdraw("nva1", &["10.250.2.0/24"]);
+        assert!(world.told("nva2", "10.250.0.0/16").is_some());
+        world.announce("nva1", secret, &["10.250.0.0/24"]);
+        assert_eq!(world.told("nva2", "10.250.0.0/16"), None, "{kept_back}");
+    }
+}
+
+#[test]
+fn the_parts_of_an_inbound_summary_are_shown_as_what_they_became_and_counted() {
+    let mut world = world();
+    set_inbound(&mut world, Some(summary("10.250.0.0/16")));
+    world.announce("nva1", path("10.1.4.8", &[65001]), &["10.250.1.0/24"]);
+    world.announce("nva1", path("10.1.4.9", &[65001]), &["10.250.2.0/24"]);
+    // The summary has one next hop, and so has what each part became.
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.8"]);
+    for part in ["10.250.1.0/24", "10.250.2.0/24"] {
+        let became = world.route("nva1", part).unwrap().becomes.unwrap();
+        assert_eq!(
+            (became.network, became.next_hop),
+            (net("10.250.0.0/16"), ip("10.1.4.8"))
+        );
+    }
+    let report = &world.instance.peers(world.now, None)[0];
+    assert_eq!((report.routes_received, report.routes_accepted), (2, 2));
+    let route_server = world.intent.route_servers[0].id.clone();
+    let of = |prefix: &str| -> Vec<String> {
+        let routes = world.instance.routes_of_route_server(&route_server, Some(&net(prefix)));
+        let networks = routes.unwrap().into_iter().map(|route| route.network.to_string());
+        networks.collect()
+    };
+    assert_eq!(of("10.250.0.0/16"), ["10.250.1.0/24", "10.250.2.0/24"]);
+    assert_eq!(of("10.250.1.0/24"), ["10.250.1.0/24"]);
+}
+
+#[test]
+fn what_the_rules_refuse_of_what_a_map_made_is_not_counted_as_accepted() {
+    let mut world = world();
+    let actions = vec![Action::ReplacePrefix(net("10.1.7.0/24"))];
+    set_inbound(&mut world, Some(map("10.250.0.0/16", actions)));
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16", "10.251.0.0/16"]);
+    let report = &world.instance.peers(world.now, None)[0];
+    assert_eq!((report.routes_received, report.routes_accepted), (2, 1));
+}
+
+#[test]
+fn all_routes_are_judged_once_however_many_connections_have_a_map() {
+    let mut world = world();
+    let judged = |world: &World| world.instance.route_servers.values().next().unwrap().reconsidered;
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["10.250.0.0/16"]);
+    for number in [64600, 64601] {
+        let before = judged(&world);
+        world.edit(|intent| {
+            for peer in &mut intent.route_servers[0].peers {
+                peer.inbound_route_map = Some(map("0.0.0.0/0", vec![Action::AddAsPath(vec![Asn(number)])]));
+            }
+        });
+        assert_eq!(judged(&world), before + 1);
+        for nva in ["nva1", "nva2"] {
+            let became = world.route(nva, "10.250.0.0/16").unwrap().becomes.unwrap();
+            assert!(became.as_path.starts_with(&number.to_string()));
+        }
+    }
+}
+
+#[test]
+fn a_connection_hears_nothing_of_anothers_map_and_of_its_own_only_what_is_different() {
+    let mut world = world();
+    world.edit(|intent| {
+        let peers = &mut intent.route_servers[0].peers;
+        peers[0].outbound_route_map = Some(map("10.2.0.0/16", vec![Action::Drop]));
+        let actions = vec![Action::AddAsPath(vec![Asn(64600)])];
+        peers[1].outbound_route_map = Some(map("10.2.0.0/16", actions));
+    });
+    let updates = world.nvas["nva2"].updates;
+    set_outbound(&mut world, None);
+    assert_eq!(world.nvas["nva2"].updates, updates);
+    // The spoke alone is another route now.
+    world.edit(|intent| {
+        let actions = vec![Action::AddAsPath(vec![Asn(64601)])];
+        intent.route_servers[0].peers[1].outbound_route_map = Some(map("10.2.0.0/16", actions));
+    });
+    assert_eq!(world.nvas["nva2"].updates, updates + 1);
+    assert_eq!(
+        world.told("nva2", "10.2.0.0/16").unwrap(),
+        "65515-64601 10.1.1.4 65518:65518"
+    );
+    nobody_was_reset(&world);
+}
+
+#[test]
+fn a_refresh_that_was_not_negotiated_takes_no_routes_away() {
+    let mut world = world();
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
+    refresh(&mut world, RefreshKind::Begin);
+    refresh(&mut world, RefreshKind::End);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+}
+
+#[test]
+fn a_part_that_a_refresh_did_not_bring_again_leaves_the_summary() {
+    let mut world = world();
+    world.edit(|intent| {
+        intent.route_servers[0].peers[0].enhanced_route_refresh = true;
+        intent.route_servers[0].peers[0].inbound_route_map = Some(summary("10.250.0.0/16"));
+    });
+    world.advance_secs(60);
+    let parts = ["10.250.1.0/24", "10.250.2.0/24"];
+    world.announce("nva1", path("10.1.4.8", &[65001]), &parts[..1]);
+    world.announce("nva1", path("10.1.4.9", &[65001]), &parts[1..]);
+    refresh(&mut world, RefreshKind::Begin);
+    world.announce("nva1", path("10.1.4.9", &[65001]), &parts[1..]);
+    refresh(&mut world, RefreshKind::End);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.9"]);
 }
