@@ -7,7 +7,7 @@ use bgp::{Asn, IpNet, Password};
 use rib::Preference;
 use routeserver::Intent;
 use routeserver::intent::{
-    NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    NicIntent, PeerIntent, PeerKind, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
     UserRouteIntent, VirtualNetworkIntent,
 };
 use routeserver::route_map::RouteMap;
@@ -32,6 +32,7 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
     let nics = nics_by_network(resources);
     let of_kind = |kind: &'static str| resources.iter().filter(move |resource| resource.kind == kind);
     Intent {
+        gateways: Vec::new(),
         version: resources.version,
         route_servers: of_kind(types::VIRTUAL_HUB)
             .filter_map(|hub| route_server(resources, settings, hub))
@@ -88,6 +89,7 @@ fn peer(
     let own = SettingsOf::new(settings, &id);
     let route_limit = own.whole("routeLimit").or_else(|| hub.whole("routesPerPeer"));
     Some(PeerIntent {
+        kind: PeerKind::Nva,
         name: connection.name().to_owned(),
         address: connection.property("peerIp").as_str()?.parse().ok()?,
         asn: Asn(connection.property("peerAsn").as_u64()?.try_into().ok()?),

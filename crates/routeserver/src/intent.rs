@@ -17,6 +17,9 @@ pub struct Intent {
     pub version: u64,
     /// Route servers with an ip configuration.
     pub route_servers: Vec<RouteServerIntent>,
+    /// Gateways, and the provider edges of circuits.
+    #[serde(default)]
+    pub gateways: Vec<GatewayIntent>,
     /// All virtual networks.
     pub virtual_networks: Vec<VirtualNetworkIntent>,
     /// Whether events are made of route changes, for whoever logs them.
@@ -56,11 +59,84 @@ pub struct RouteServerIntent {
     pub total_routes: u32,
 }
 
-/// One peering (bgpConnection) with our settings for it.
+/// A speaker that is no route server: a gateway of a virtual network, or what a circuit of ExpressRoute ends at (az §2.6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayIntent {
+    /// ARM id of the gateway or circuit, lower case.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: GatewayKind,
+    /// 65515 unless the gateway has a number of its own; 12076 of a provider edge.
+    pub asn: Asn,
+    /// The virtual network it is in (id, lower case); a provider edge is in none.
+    #[serde(default)]
+    pub virtual_network: Option<String>,
+    /// GatewaySubnet (id, lower case); a provider edge is in none.
+    #[serde(default)]
+    pub subnet: Option<String>,
+    /// The addresses of IN_0 and IN_1; a gateway that is not active-active has no IN_1.
+    pub instance_addresses: [Option<IpAddr>; 2],
+    /// Where each address lives: a network namespace path, from `[bind]`; `None`: the process's own.
+    #[serde(default)]
+    pub namespaces: [Option<String>; 2],
+    /// Real routers speak at these addresses: nothing is spoken for them here, route servers peer with them all the same.
+    #[serde(default)]
+    pub is_external: bool,
+    /// Whom each instance peers with: both instances of a route server, sites, provider edges, gateways.
+    pub peers: Vec<PeerIntent>,
+    /// Prefixes of sites that speak no BGP (`localNetworkAddressSpace`).
+    #[serde(default)]
+    pub static_routes: Vec<StaticRouteIntent>,
+}
+
+/// What a [`GatewayIntent`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GatewayKind {
+    /// `gatewayType: Vpn`.
+    Vpn,
+    /// `gatewayType: ExpressRoute`.
+    ExpressRoute,
+    /// The provider's end of a circuit (MSEE).
+    ProviderEdge,
+}
+
+/// A prefix behind a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRouteIntent {
+    /// Where to.
+    pub prefix: IpNet,
+    /// The far end of the tunnel.
+    pub next_hop: IpAddr,
+}
+
+/// Whom a peering is with: what is taken and told depends on it (az §2.4, §2.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PeerKind {
+    /// A network virtual appliance, of a route server.
+    #[default]
+    Nva,
+    /// A VPN gateway, of a route server.
+    VpnGateway,
+    /// An ExpressRoute gateway, of a route server or of a provider edge.
+    ExpressRouteGateway,
+    /// A route server, of a gateway.
+    RouteServer,
+    /// A site's router: at a tunnel of a VPN gateway, or the customer's edge of a circuit.
+    Site,
+    /// The provider's edge, of an ExpressRoute gateway.
+    ProviderEdge,
+}
+
+/// One peering (bgpConnection, or what a gateway brings) with our settings for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerIntent {
-    /// ARM id, lower case.
+    /// ARM id, lower case. Peerings between a route server and a gateway are no resources; theirs is made of the two ids.
     pub id: String,
+    /// Whom it is with.
+    #[serde(default)]
+    pub kind: PeerKind,
     /// Its name.
     pub name: String,
     /// peerIp.

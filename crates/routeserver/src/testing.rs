@@ -25,6 +25,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 /// peeredvm 10.3.0.4.
 pub(crate) fn hub_and_spoke() -> Intent {
     Intent {
+        gateways: Vec::new(),
         version: 1,
         logs_routes: false,
         route_servers: vec![route_server()],

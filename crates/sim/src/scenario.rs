@@ -7,8 +7,8 @@ use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
 use rib::Preference;
 use routeserver::intent::{
-    Intent, NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
-    UserRouteIntent, VirtualNetworkIntent,
+    Intent, NicIntent, PeerIntent, PeerKind, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent,
+    UserNextHop, UserRouteIntent, VirtualNetworkIntent,
 };
 use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
 
@@ -39,6 +39,7 @@ pub fn nva_address(number: usize) -> Ipv4Addr {
 /// A hub with two VM subnets and a route server with every NVA as a peer, and two spokes.
 pub fn intent() -> Intent {
     Intent {
+        gateways: Vec::new(),
         logs_routes: false,
         version: 1,
         route_servers: vec![RouteServerIntent {
@@ -129,6 +130,7 @@ fn peering(remote: &str, use_remote_gateways: bool, allow_gateway_transit: bool)
 fn peer(number: usize) -> PeerIntent {
     PeerIntent {
         id: format!("/peers/nva{number}"),
+        kind: PeerKind::Nva,
         name: format!("nva{number}"),
         address: nva_address(number).into(),
         asn: Asn(65_001 + number as u32),

@@ -8,7 +8,7 @@ use api::agent::{FromAgent, Hello, ToAgent, from_agent, to_agent};
 use api::control::{ControlClient, ControlError, OrderRef, agents_path, socket_path};
 use bgp::{Asn, IpNet};
 use routeserver::Intent;
-use routeserver::intent::{NicIntent, PeerIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use routeserver::intent::{NicIntent, PeerIntent, PeerKind, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -47,6 +47,7 @@ fn net(text: &str) -> IpNet {
 fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         id: id.into(),
+        kind: PeerKind::Nva,
         name: id.into(),
         address: address.parse().unwrap(),
         asn: Asn(asn),
@@ -74,6 +75,7 @@ fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
         route_table: None,
     };
     Intent {
+        gateways: Vec::new(),
         logs_routes: false,
         version,
         route_servers: vec![RouteServerIntent {

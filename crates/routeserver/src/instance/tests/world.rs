@@ -16,7 +16,7 @@ use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
 use crate::instance::{Event, Input, Instance, Listener, Output};
-use crate::intent::{Intent, PeerIntent};
+use crate::intent::{Intent, PeerIntent, PeerKind};
 use crate::report::RouteReport;
 use crate::testing::*;
 
@@ -62,6 +62,7 @@ struct Link {
 pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         id: id.into(),
+        kind: PeerKind::Nva,
         name: id.into(),
         address: ip(address),
         asn: Asn(asn),
