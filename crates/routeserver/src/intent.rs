@@ -89,6 +89,12 @@ pub struct GatewayIntent {
     /// Prefixes of sites that speak no BGP (`localNetworkAddressSpace`).
     #[serde(default)]
     pub static_routes: Vec<StaticRouteIntent>,
+    /// Of an ExpressRoute gateway: routes that it may tell a circuit (az §1.1); 0: no limit.
+    #[serde(default)]
+    pub routes_to_circuit: u32,
+    /// Beyond Azure: exchange IPv6 routes.
+    #[serde(default)]
+    pub ipv6: bool,
 }
 
 /// What a [`GatewayIntent`] is.
@@ -132,7 +138,8 @@ pub enum PeerKind {
 /// One peering (bgpConnection, or what a gateway brings) with our settings for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerIntent {
-    /// ARM id, lower case. Peerings between a route server and a gateway are no resources; theirs is made of the two ids.
+    /// ARM id, lower case; unique among all peerings of an intent. Those between a route server and a gateway are no resources; theirs is
+    /// made of the two ids, of the speaker's own first, and of the other's instance.
     pub id: String,
     /// Whom it is with.
     #[serde(default)]
