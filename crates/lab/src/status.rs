@@ -197,7 +197,8 @@ impl Lab {
         })
     }
 
-    fn probe(&self, from: &str, to: &str, address: Ipv4Addr) -> Probe {
+    /// Probes the way from one node to an address of another.
+    pub fn probe(&self, from: &str, to: &str, address: Ipv4Addr) -> Probe {
         let path = self.trace(from, address, PROBE).unwrap_or(probe::Path {
             hops: Vec::new(),
             reached: false,

@@ -12,11 +12,14 @@
 //!    that is added reaches both NVAs.
 //! 3. Two labs at once do not disturb each other.
 //! 4. A hub and two spokes: the spokes reach each other through the firewall, and a spoke that leaves is forgotten at once.
-//! 5. The route log says who announced or withdrew, what became best, and which NICs have it; the NVAs are FRR and BIRD.
+//! 5. The other shipped topologies: which way packets go, and what changes that, each as its file says.
+//! 6. The route log says who announced or withdrew, what became best, and which NICs have it; the NVAs are FRR and BIRD.
 //!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod appliances;
+mod design;
 mod fabric;
 mod reference;
 mod route_log;
@@ -43,8 +46,8 @@ fn main() {
     if let Some(program) = missing {
         eprintln!("the test of the route log NOT RUN: {program} is not installed");
     }
-    let tests = fabric::TESTS.iter().chain(reference::TESTS).chain(spokes::TESTS);
-    let trials = tests.map(|(name, run)| trial(name, *run, possible.is_ok()));
+    let tests = [fabric::TESTS, reference::TESTS, spokes::TESTS, appliances::TESTS].concat();
+    let trials = tests.iter().map(|(name, run)| trial(name, *run, possible.is_ok()));
     let with_others = route_log::TESTS;
     let with_others = with_others
         .iter()

@@ -1,0 +1,130 @@
+//! One hub, and more than one way out of it: two NVAs for the same, and user routes beside BGP.
+
+use lab::network_id;
+use serde_json::{Value, json};
+
+use crate::design::Design;
+
+pub const TESTS: &[(&str, fn())] = &[
+    (
+        "equal_nvas_share_the_flows_and_take_over_from_each_other",
+        equal_nvas_share_the_flows_and_take_over_from_each_other,
+    ),
+    (
+        "a_passive_nva_works_while_the_active_one_is_gone",
+        a_passive_nva_works_while_the_active_one_is_gone,
+    ),
+    (
+        "a_user_route_keeps_the_nvas_own_subnet_out_of_the_tunnel",
+        a_user_route_keeps_the_nvas_own_subnet_out_of_the_tunnel,
+    ),
+    (
+        "segments_of_a_network_are_behind_different_nvas",
+        segments_of_a_network_are_behind_different_nvas,
+    ),
+];
+
+fn equal_nvas_share_the_flows_and_take_over_from_each_other() {
+    let mut lab = Design::up("active-active.yaml");
+    let (both, vms) = (["sdwan1", "sdwan2"], ["vm1", "vm2"]);
+    for vm in vms {
+        lab.leads(vm, "10.250.0.0/16", &both);
+        lab.leads(vm, "10.251.0.0/16", &["sdwan2"]);
+        let way = lab.way(vm, "site1");
+        assert!(way.len() == 1 && both.contains(&way[0].as_str()), "{way:?}");
+    }
+    lab.kill("sdwan1").unwrap();
+    for vm in vms {
+        lab.leads(vm, "10.250.0.0/16", &["sdwan2"]);
+        lab.goes(vm, "site1", &["sdwan2"]);
+    }
+    lab.start("sdwan1").unwrap();
+    lab.kill("sdwan2").unwrap();
+    for vm in vms {
+        lab.goes(vm, "site1", &["sdwan1"]);
+        lab.lacks(vm, "10.251.0.0/16");
+    }
+    lab.start("sdwan2").unwrap();
+    for vm in vms {
+        lab.leads(vm, "10.250.0.0/16", &both);
+        lab.has(vm, "10.251.0.0/16");
+    }
+}
+
+fn a_passive_nva_works_while_the_active_one_is_gone() {
+    let mut lab = Design::up("active-passive.yaml");
+    for vm in ["vm1", "vm2"] {
+        lab.leads(vm, "0.0.0.0/0", &["active"]);
+        lab.goes(vm, "internet1", &["active"]);
+    }
+    lab.kill("active").unwrap();
+    for vm in ["vm1", "vm2"] {
+        lab.leads(vm, "0.0.0.0/0", &["passive"]);
+        lab.goes(vm, "internet1", &["passive"]);
+    }
+    lab.start("active").unwrap();
+    for vm in ["vm1", "vm2"] {
+        lab.leads(vm, "0.0.0.0/0", &["active"]);
+        lab.goes(vm, "internet1", &["active"]);
+    }
+}
+
+fn a_user_route_keeps_the_nvas_own_subnet_out_of_the_tunnel() {
+    let lab = Design::up("forced-tunnelling.yaml");
+    lab.goes("vm1", "internet", &["firewall"]);
+    lab.does_not_reach("vm2", "internet");
+    // What a NIC of the firewall's subnet is programmed with: the user route; the one by BGP is there and Invalid.
+    lab.does_not_reach("probe", "internet");
+    for node in ["probe", "firewall"] {
+        assert_eq!(lab.effective(node, "0.0.0.0/0", "User").unwrap()["state"], "Active");
+        let by_bgp = lab.effective(node, "0.0.0.0/0", "VirtualNetworkGateway").unwrap();
+        assert_eq!(by_bgp["state"], "Invalid", "{node}");
+    }
+
+    let table = network_id("routeTables/nva-out");
+    let routes: fn(&mut Value) -> &mut Value = |table| &mut table["properties"]["routes"];
+    let outwards = std::cell::RefCell::new(Value::Null);
+    lab.change(&table, |table| {
+        *outwards.borrow_mut() = std::mem::replace(routes(table), json!([]));
+    });
+    lab.goes("probe", "internet", &["firewall"]);
+    // On the firewall's own NIC the route would lead to itself: Azure loops, we say why it is not there.
+    let by_bgp = lab.effective("firewall", "0.0.0.0/0", "VirtualNetworkGateway").unwrap();
+    assert!(by_bgp["notInstalled"].is_string(), "{by_bgp:#}");
+
+    lab.change(&table, |table| *routes(table) = outwards.borrow().clone());
+    lab.does_not_reach("probe", "internet");
+    lab.goes("vm1", "internet", &["firewall"]);
+    lab.no_session_ended();
+}
+
+fn segments_of_a_network_are_behind_different_nvas() {
+    let mut lab = Design::up("microsegmentation.yaml");
+    lab.goes("vm-red", "vm-blue", &["fw-red", "fabric"]);
+    lab.goes("vm-blue", "vm-red", &["fw-blue", "fabric"]);
+    lab.goes("vm-green", "vm-red", &["fabric"]);
+    for vm in ["vm-red", "vm-blue"] {
+        lab.goes(vm, "internet", &["fw-red"]);
+        lab.goes(vm, "partner", &["fw-blue"]);
+    }
+    lab.does_not_reach("vm-green", "partner");
+    lab.lacks("vm-green", "203.0.113.0/24");
+
+    // User routes do not follow a session.
+    lab.kill("fw-red").unwrap();
+    for vm in ["vm-red", "vm-blue"] {
+        lab.does_not_reach(vm, "internet");
+    }
+    lab.goes("vm-red", "vm-blue", &["fw-red", "fabric"]);
+
+    // Green asks for BGP routes, red is let out of its segment; nothing is restarted for either.
+    let table = |name: &str| network_id(&format!("routeTables/{name}"));
+    lab.change(&table("no-bgp"), |table| {
+        table["properties"]["disableBgpRoutePropagation"] = json!(false);
+    });
+    lab.goes("vm-green", "partner", &["fw-blue"]);
+    lab.change(&table("from-red"), |table| table["properties"]["routes"] = json!([]));
+    lab.goes("vm-red", "vm-blue", &["fabric"]);
+    lab.start("fw-red").unwrap();
+    lab.goes("vm-green", "internet", &["fw-red"]);
+}

@@ -1,0 +1,163 @@
+//! A shipped topology as a test has it: brought up from its file, asked which way packets go, changed through the API.
+//!
+//! All that is asked is waited for: what a machine takes for it is no business of these tests.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+use lab::harness::TestLab;
+use lab::{KernelRoute, Topology};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{DEADLINE, labs};
+
+/// The newest version that has all that is changed here.
+const API_VERSION: &str = "2024-10-01";
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A lab from a file of `topologies/`.
+pub struct Design {
+    lab: TestLab,
+    // Goes after the lab.
+    _labs: TempDir,
+}
+
+impl std::ops::Deref for Design {
+    type Target = TestLab;
+    fn deref(&self) -> &TestLab {
+        &self.lab
+    }
+}
+
+impl std::ops::DerefMut for Design {
+    fn deref_mut(&mut self) -> &mut TestLab {
+        &mut self.lab
+    }
+}
+
+impl Design {
+    /// The topology as shipped.
+    pub fn up(file: &str) -> Design {
+        Design::changed(file, str::to_owned)
+    }
+
+    /// The topology with something changed in its file.
+    pub fn changed(file: &str, change: impl Fn(&str) -> String) -> Design {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../topologies")
+            .join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let topology = Topology::parse(file, &change(&text)).unwrap();
+        let labs = labs();
+        let name = file.trim_end_matches(".yaml");
+        let lab = TestLab::up(&topology, labs.path(), name, false).unwrap();
+        Design { lab, _labs: labs }
+    }
+
+    /// Waits until packets from one node reach another through exactly these nodes.
+    pub fn goes(&self, from: &str, to: &str, through: &[&str]) {
+        self.until(from, to, |way| way.is_some_and(|way| way == through));
+    }
+
+    /// Waits until packets from one node reach another, and says through whom.
+    pub fn way(&self, from: &str, to: &str) -> Vec<String> {
+        self.until(from, to, |way| way.is_some()).unwrap()
+    }
+
+    /// Waits until packets do not arrive any more.
+    pub fn does_not_reach(&self, from: &str, to: &str) {
+        self.until(from, to, |way| way.is_none());
+    }
+
+    fn until(&self, from: &str, to: &str, holds: impl Fn(Option<&[String]>) -> bool) -> Option<Vec<String>> {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let probe = self.lab.probe(from, to, self.address(to));
+            let way = probe.reached.then_some(probe.through);
+            if holds(way.as_deref()) {
+                return way;
+            }
+            let routes = || self.lab.kernel_routes(from).unwrap();
+            assert!(
+                Instant::now() < end,
+                "{from} to {to} goes through {way:?}; {from} has {:#?}",
+                routes()
+            );
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// A node's first address.
+    pub fn address(&self, node: &str) -> Ipv4Addr {
+        let layout = self.lab.layout();
+        let node = layout.node(node).unwrap();
+        node.interfaces[0].addresses[0].addr()
+    }
+
+    /// Waits until a kernel's route to a prefix has exactly these nodes as next hops.
+    pub fn leads(&self, node: &str, to: &str, through: &[&str]) {
+        let mut wanted: Vec<_> = through.iter().map(|name| self.address(name)).collect();
+        wanted.sort();
+        self.wait(node, |routes| next_hops(routes, to) == wanted);
+    }
+
+    /// Waits until a kernel has a route to a prefix.
+    pub fn has(&self, node: &str, to: &str) {
+        self.wait(node, |routes| has(routes, to));
+    }
+
+    /// Waits until a kernel has no route to a prefix.
+    pub fn lacks(&self, node: &str, to: &str) {
+        self.wait(node, |routes| !has(routes, to));
+    }
+
+    /// Waits until a kernel's routes are as wanted.
+    pub fn wait(&self, node: &str, condition: impl Fn(&[KernelRoute]) -> bool) {
+        self.lab.wait_for_routes(node, DEADLINE, condition).unwrap();
+    }
+
+    /// As `az … update` does: GET, change, PUT.
+    pub fn change(&self, id: &str, change: impl Fn(&mut Value)) {
+        let api = self.lab.api().unwrap();
+        let path = format!("{id}?api-version={API_VERSION}");
+        let mut body = api.get(&path).unwrap();
+        change(&mut body);
+        api.put(&path, &body).unwrap();
+    }
+
+    /// The row of a network interface's effective routes for a prefix that comes from a source.
+    pub fn effective(&self, node: &str, to: &str, source: &str) -> Option<Value> {
+        let rows = self.lab.api().unwrap().effective_routes(node).unwrap();
+        let is_it = |row: &&Value| row["addressPrefix"][0] == to && row["source"] == source;
+        rows.iter().find(is_it).cloned()
+    }
+
+    /// Whether every session has been there since its beginning.
+    pub fn no_session_ended(&self) {
+        for peer in self.lab.api().unwrap().peers().unwrap() {
+            assert_eq!(
+                (peer.state.as_str(), peer.established_count),
+                ("Established", 1),
+                "{peer:#?}"
+            );
+        }
+    }
+}
+
+fn has(routes: &[KernelRoute], to: &str) -> bool {
+    let to: Ipv4Net = to.parse().unwrap();
+    routes.iter().any(|route| route.prefix == to)
+}
+
+/// Those of the route that is used, in order.
+fn next_hops(routes: &[KernelRoute], to: &str) -> Vec<Ipv4Addr> {
+    let to: Ipv4Net = to.parse().unwrap();
+    let used = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
+    let hops = used.into_iter().flat_map(|route| &route.hops);
+    let mut all: Vec<Ipv4Addr> = hops.filter_map(|hop| hop.via?.to_string().parse().ok()).collect();
+    all.sort();
+    all
+}
