@@ -236,3 +236,33 @@ fn sets_that_differ_in_the_next_hop_alone_are_different() {
     assert_ne!(one, other);
     assert_eq!(one.as_bytes(), other.as_bytes());
 }
+
+#[test]
+fn what_is_reflected_keeps_its_originator_and_collects_clusters() {
+    let identifier = |last: u8| bgp::BgpIdentifier(std::net::Ipv4Addr::new(10, 0, 0, last));
+    let once = builder()
+        .originator_id(identifier(1))
+        .prepend_cluster(identifier(4))
+        .build();
+    let twice = once
+        .to_builder()
+        .originator_id(identifier(2))
+        .prepend_cluster(identifier(5))
+        .build();
+    assert_eq!(twice.originator_id(), Some(identifier(1)));
+    assert!(twice.cluster_list().eq([identifier(5), identifier(4)]));
+    let told = twice.to_builder().strip_for_external_peer().build();
+    assert_eq!((told.originator_id(), told.cluster_list().count()), (None, 0));
+}
+
+#[test]
+fn as_numbers_are_taken_out_wherever_they_stand() {
+    let path = asns([65515, 3356, 65001, 12076, 65001]);
+    let kept = builder()
+        .as_sequence(&path)
+        .retain_as_numbers(|asn| asn != Asn(65001))
+        .build();
+    assert!(kept.as_numbers().eq(asns([65515, 3356, 12076])));
+    let none = builder().as_sequence(&path).retain_as_numbers(|_| false).build();
+    assert_eq!((none.as_path_len(), none.as_numbers().count()), (0, 0));
+}

@@ -12,6 +12,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ipnet::Ipv4Net;
 use rib::{
     ExportPolicy, GroupKey, HashKey, ImportPolicy, PeerIndex, PeerInfo, Preference, RejectRule, Rib, RouteSource,
+    Sender,
 };
 
 /// Prefixes that share one attribute set.
@@ -20,10 +21,10 @@ const RUN: u32 = 5;
 struct AcceptAll;
 
 impl ImportPolicy for AcceptAll {
-    fn refuse_attributes(&self, _: PeerIndex, _: &PathAttributes) -> Option<RejectRule> {
+    fn refuse_attributes(&self, _: PeerIndex, _: Sender, _: &PathAttributes) -> Option<RejectRule> {
         None
     }
-    fn refuse_prefix(&self, _: PeerIndex, _: &IpNet) -> Option<RejectRule> {
+    fn refuse_prefix(&self, _: Sender, _: &IpNet) -> Option<RejectRule> {
         None
     }
 }
@@ -31,7 +32,7 @@ impl ImportPolicy for AcceptAll {
 struct NextHopSelf;
 
 impl ExportPolicy for NextHopSelf {
-    fn export(&self, _: &GroupKey, _: RouteSource, attributes: &Arc<PathAttributes>) -> Option<PathAttributes> {
+    fn export(&self, _: &GroupKey, _: Sender, attributes: &Arc<PathAttributes>) -> Option<PathAttributes> {
         let next_hop = Ipv4Addr::new(10, 0, 0, 4).into();
         let builder = attributes.to_builder().next_hop(next_hop).prepend(Asn(65515), 1);
         Some(builder.build())

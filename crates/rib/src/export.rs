@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bgp::wire::{EncodeContext, PathAttributes};
 use bgp::{Asn, IpNet};
 
-use crate::peers::RouteSource;
+use crate::peers::{RouteSource, Sender};
 
 /// Peers with equal keys are told the same, byte for byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,21 +36,25 @@ pub struct Reshaped {
 
 /// Decides on export.
 pub trait ExportPolicy {
-    /// What members of the group are told of a route that came from `source`: `None` for nothing. Must depend on its
+    /// What members of the group are told of a route that `from` sent: `None` for nothing. Must depend on its
     /// arguments alone until [`crate::Rib::export_policy_changed`] is called. `attributes` are those of the Loc-RIB's best path;
     /// the result's next hop is what is written.
-    fn export(&self, group: &GroupKey, source: RouteSource, attributes: &Arc<PathAttributes>)
-    -> Option<PathAttributes>;
+    fn export(&self, group: &GroupKey, from: Sender, attributes: &Arc<PathAttributes>) -> Option<PathAttributes>;
+
+    /// Prefixes that the group is not told, whoever sent them and whatever they have become.
+    fn withheld(&self, _group: &GroupKey) -> &[IpNet] {
+        &[]
+    }
 
     /// The same for groups with a shape, which may be told of another prefix. Prefixes that become the same one are told as one.
     fn reshape(
         &self,
         group: &GroupKey,
         prefix: &IpNet,
-        source: RouteSource,
+        from: Sender,
         attributes: &Arc<PathAttributes>,
     ) -> Option<Reshaped> {
-        let attributes = self.export(group, source, attributes)?;
+        let attributes = self.export(group, from, attributes)?;
         Some(Reshaped {
             prefix: *prefix,
             attributes,

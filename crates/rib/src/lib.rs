@@ -28,7 +28,7 @@ mod view;
 pub use decision::{Choice, DecisionStep, Preference, Rank};
 pub use export::{ExportPolicy, GroupKey, Reshaped};
 pub use hash::HashKey;
-pub use peers::{PeerIndex, PeerInfo, RouteSource};
+pub use peers::{PeerIndex, PeerInfo, RouteSource, Sender};
 pub use policy::{ImportPolicy, RejectRule};
 pub use report::{PathReport, Standing};
 pub use table::{Change, Counts, Rib, Usage};

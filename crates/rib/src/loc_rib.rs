@@ -14,7 +14,7 @@ use crate::choice::{ChoiceId, ChoiceTable, Draft};
 use crate::decision::{Candidate, Rank};
 use crate::hash::HashKey;
 use crate::ids::{IdSet, shrink};
-use crate::peers::{PeerIndex, Peers, RouteSource};
+use crate::peers::{PeerIndex, Peers, RouteSource, Sender};
 use crate::prefix_table::{PrefixId, PrefixTable};
 use crate::table::Change;
 use crate::tables::Tables;
@@ -281,12 +281,12 @@ impl LocRib {
         (!best.is_none()).then_some(best)
     }
 
-    /// What the best path's source is.
-    pub(crate) fn source(&self, prefix: PrefixId, best: Best, peers: &Peers) -> Option<RouteSource> {
+    /// Who sent the best path.
+    pub(crate) fn sender(&self, prefix: PrefixId, best: Best, peers: &Peers) -> Option<Sender> {
         if best.originator == PeerIndex::LOCAL {
-            self.local.get(&prefix).map(|local| local.source)
+            self.local.get(&prefix).map(|local| Sender::external(local.source))
         } else {
-            peers.get(best.originator).map(|peer| peer.info.source)
+            peers.get(best.originator).map(|peer| peer.info.sender())
         }
     }
 

@@ -34,6 +34,30 @@ pub enum RouteSource {
     VpnGateway,
     /// An ExpressRoute gateway.
     ExpressRoute,
+    /// A route server, as gateways hear it.
+    RouteServer,
+    /// A site's router.
+    Site,
+    /// The provider's edge of a circuit.
+    ProviderEdge,
+    /// Nobody: a prefix that is said to be behind a tunnel.
+    Static,
+}
+
+/// Who sent a route, as policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sender {
+    /// What it is.
+    pub source: RouteSource,
+    /// The BGP Identifier of a peer of our own AS (iBGP); `None` for other peers, and for what we originate.
+    pub internal: Option<BgpIdentifier>,
+}
+
+impl Sender {
+    /// One outside our AS, or ourselves.
+    pub const fn external(source: RouteSource) -> Sender {
+        Sender { source, internal: None }
+    }
 }
 
 /// What the decision process must know of a peer.
@@ -51,6 +75,17 @@ pub struct PeerInfo {
     pub source: RouteSource,
     /// Higher is preferred before anything else but local routes; 0 by default (ours, not Azure's).
     pub import_preference: u32,
+}
+
+impl PeerInfo {
+    /// The peer as policy sees it.
+    #[inline]
+    pub fn sender(&self) -> Sender {
+        Sender {
+            source: self.source,
+            internal: (!self.external).then_some(self.identifier),
+        }
+    }
 }
 
 /// A peer's state.

@@ -4,15 +4,15 @@ use bgp::IpNet;
 use bgp::wire::PathAttributes;
 use serde::{Deserialize, Serialize};
 
-use crate::peers::PeerIndex;
+use crate::peers::{PeerIndex, Sender};
 
 /// Decides on import. Called once per UPDATE for its attributes and once per prefix, and again for every stored path when
 /// the owner says that the rules changed ([`crate::Rib::reconsider`]).
 pub trait ImportPolicy {
     /// The rule that refuses these attributes, if any.
-    fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule>;
+    fn refuse_attributes(&self, peer: PeerIndex, from: Sender, attributes: &PathAttributes) -> Option<RejectRule>;
     /// The rule that refuses this prefix, if any.
-    fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule>;
+    fn refuse_prefix(&self, from: Sender, prefix: &IpNet) -> Option<RejectRule>;
     /// The rule that refuses the two together, if any; asked last.
     fn refuse_route(&self, _peer: PeerIndex, _prefix: &IpNet, _attributes: &PathAttributes) -> Option<RejectRule> {
         None
@@ -52,11 +52,15 @@ pub enum RejectRule {
     DroppedByRouteMap,
     /// The peer's inbound route map made another route of it, which competes instead.
     ChangedByRouteMap,
+    /// ORIGINATOR_ID is our own BGP Identifier: the route has come back (RFC 4456).
+    OwnOriginatorId,
+    /// We reflected the route before: our identifier is in its CLUSTER_LIST (RFC 4456).
+    OwnClusterId,
 }
 
 impl RejectRule {
     /// Every rule.
-    pub const ALL: [RejectRule; 14] = [
+    pub const ALL: [RejectRule; 16] = [
         RejectRule::OwnAsn,
         RejectRule::AsZero,
         RejectRule::OwnSubnet,
@@ -71,6 +75,8 @@ impl RejectRule {
         RejectRule::OutOfPrefixes,
         RejectRule::DroppedByRouteMap,
         RejectRule::ChangedByRouteMap,
+        RejectRule::OwnOriginatorId,
+        RejectRule::OwnClusterId,
     ];
 
     /// The rule as a path stores it: 1 to 31; 0 stands for an accepted path.

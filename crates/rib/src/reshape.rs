@@ -153,9 +153,12 @@ impl View {
             return None;
         }
         let best = loc_rib.best(prefix)?;
-        let source = loc_rib.source(prefix, best, peers)?;
+        let from = loc_rib.sender(prefix, best, peers)?;
         let received = Arc::new(tables.attributes.get(best.attributes));
-        let reshaped = policy.reshape(&self.key, &tables.prefixes.get(prefix), source, &received)?;
+        let reshaped = policy.reshape(&self.key, &tables.prefixes.get(prefix), from, &received)?;
+        if policy.withheld(&self.key).contains(&reshaped.prefix.trunc()) {
+            return None;
+        }
         let attributes = tables.attributes.intern(&Arc::new(reshaped.attributes))?;
         let whole = tables.prefixes.find_or_insert(&reshaped.prefix.trunc());
         let fits = whole.filter(|whole| Self::next_hop_fits(*whole, attributes, tables));

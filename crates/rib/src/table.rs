@@ -14,7 +14,7 @@ use crate::decision::{Choice, Preference};
 use crate::export::{ExportPolicy, GroupKey};
 use crate::hash::HashKey;
 use crate::loc_rib::{LocRib, LocalRoute};
-use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource};
+use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource, Sender};
 use crate::policy::{ImportPolicy, RejectRule};
 use crate::prefix_table::PrefixId;
 use crate::tables::Tables;
@@ -83,6 +83,13 @@ struct News {
     unheld: Vec<IpNet>,
 }
 
+/// What policy said of a peer's attribute set.
+struct Asked {
+    from: Sender,
+    attributes: PathAttributes,
+    refused: Option<RejectRule>,
+}
+
 /// Peers.
 impl Rib {
     /// An empty RIB. Peers must not be able to guess the key.
@@ -132,11 +139,15 @@ impl Rib {
 impl Rib {
     /// Stores what a peer announces, replacing what it said of the same prefixes before.
     pub fn announce(&mut self, peer: PeerIndex, announcement: &Announcement, policy: &impl ImportPolicy) {
-        let Some(mut likely) = self.peers.get(peer).map(|peer| peer.likely_next) else {
+        let known = self.peers.get(peer).map(|peer| (peer.likely_next, peer.info.sender()));
+        let Some((mut likely, from)) = known else {
             return;
         };
         let (attributes, refused) = match self.tables.attributes.intern_received(&announcement.attributes) {
-            Some(attributes) => (attributes, policy.refuse_attributes(peer, &announcement.attributes)),
+            Some(attributes) => (
+                attributes,
+                policy.refuse_attributes(peer, from, &announcement.attributes),
+            ),
             None => match self.tables.attributes.intern_unkept() {
                 Some(unkept) => (unkept, Some(RejectRule::OutOfAttributeSets)),
                 None => return,
@@ -145,7 +156,7 @@ impl Rib {
         let mut news = News::default();
         for prefix in &announcement.prefixes {
             let verdict = refused
-                .or_else(|| policy.refuse_prefix(peer, prefix))
+                .or_else(|| policy.refuse_prefix(from, prefix))
                 .or_else(|| policy.refuse_route(peer, prefix, &announcement.attributes));
             match self.tables.prefixes.find_or_insert_received(prefix, likely) {
                 Some(id) => {
@@ -255,25 +266,34 @@ impl Rib {
 
     /// Asks the policy again about every stored path.
     pub fn reconsider(&mut self, policy: &impl ImportPolicy) {
-        let mut asked: Option<(PeerIndex, AttributesId, PathAttributes, Option<RejectRule>)> = None;
+        let mut asked: Option<(PeerIndex, AttributesId, Asked)> = None;
         let mut news = Vec::new();
         for (peer, prefix, path) in self.adj_rib_in.all() {
             let id = path.attributes();
             if path.verdict() == Some(RejectRule::OutOfAttributeSets) {
                 continue;
             }
-            let (_, _, attributes, refused) = match &mut asked {
+            let (_, _, answer) = match &mut asked {
                 Some(same) if (same.0, same.1) == (peer, id) => same,
                 other => {
+                    let Some(from) = self.peers.get(peer).map(|peer| peer.info.sender()) else {
+                        continue;
+                    };
                     let attributes = self.tables.attributes.get(id);
-                    let refused = policy.refuse_attributes(peer, &attributes);
-                    other.insert((peer, id, attributes, refused))
+                    let refused = policy.refuse_attributes(peer, from, &attributes);
+                    let answer = Asked {
+                        from,
+                        attributes,
+                        refused,
+                    };
+                    other.insert((peer, id, answer))
                 }
             };
             let prefix_itself = self.tables.prefixes.get(prefix);
-            let verdict = refused
-                .or_else(|| policy.refuse_prefix(peer, &prefix_itself))
-                .or_else(|| policy.refuse_route(peer, &prefix_itself, attributes));
+            let verdict = answer
+                .refused
+                .or_else(|| policy.refuse_prefix(answer.from, &prefix_itself))
+                .or_else(|| policy.refuse_route(peer, &prefix_itself, &answer.attributes));
             if verdict != path.verdict() {
                 news.push((peer, prefix, path.with_verdict(verdict)));
             }
@@ -437,10 +457,10 @@ mod tests {
     struct AcceptAll;
 
     impl ImportPolicy for AcceptAll {
-        fn refuse_attributes(&self, _: PeerIndex, _: &PathAttributes) -> Option<RejectRule> {
+        fn refuse_attributes(&self, _: PeerIndex, _: Sender, _: &PathAttributes) -> Option<RejectRule> {
             None
         }
-        fn refuse_prefix(&self, _: PeerIndex, _: &IpNet) -> Option<RejectRule> {
+        fn refuse_prefix(&self, _: Sender, _: &IpNet) -> Option<RejectRule> {
             None
         }
     }
@@ -448,7 +468,7 @@ mod tests {
     struct TellNothing;
 
     impl ExportPolicy for TellNothing {
-        fn export(&self, _: &GroupKey, _: RouteSource, _: &Arc<PathAttributes>) -> Option<PathAttributes> {
+        fn export(&self, _: &GroupKey, _: Sender, _: &Arc<PathAttributes>) -> Option<PathAttributes> {
             None
         }
     }

@@ -13,7 +13,7 @@ use crate::ids::shrink;
 use crate::loc_rib::{Best, LocRib};
 use crate::member::Member;
 use crate::moves::{self, Move};
-use crate::peers::{PeerIndex, Peers, RouteSource};
+use crate::peers::{PeerIndex, Peers, Sender};
 use crate::prefix_table::PrefixId;
 use crate::reshape::Shapes;
 use crate::tables::Tables;
@@ -115,7 +115,7 @@ pub(crate) struct Moves {
 }
 
 /// Export policy's answers within one flush: equal routes are asked for once. They count as users of the sets named.
-type Exports = FxHashMap<(AttributesId, RouteSource), Option<AttributesId>>;
+type Exports = FxHashMap<(AttributesId, Sender), Option<AttributesId>>;
 
 /// A group of peers and what they are told.
 #[derive(Debug)]
@@ -225,10 +225,14 @@ impl View {
             return None;
         }
         let best: Best = loc_rib.best(prefix)?;
-        let source = loc_rib.source(prefix, best, peers)?;
-        let exported = *exports.entry((best.attributes, source)).or_insert_with(|| {
+        let from = loc_rib.sender(prefix, best, peers)?;
+        let withheld = policy.withheld(&self.key);
+        if !withheld.is_empty() && withheld.contains(&tables.prefixes.get(prefix)) {
+            return None;
+        }
+        let exported = *exports.entry((best.attributes, from)).or_insert_with(|| {
             let received = Arc::new(tables.attributes.get(best.attributes));
-            let attributes = policy.export(&self.key, source, &received)?;
+            let attributes = policy.export(&self.key, from, &received)?;
             tables.attributes.intern(&Arc::new(attributes))
         });
         let attributes = exported?;

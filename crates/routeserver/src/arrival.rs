@@ -20,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// The first table of a session waits no longer than this: nobody has a route by it yet, and what is told half-way is told again.
 const LONGEST_WAIT_OF_FIRST: Duration = Duration::from_millis(1_500);
 
-/// Tables on their way to one route server.
+/// Tables on their way to one speaker.
 #[derive(Debug, Default)]
 pub(crate) struct Arrival {
     waiting: Option<Waiting>,

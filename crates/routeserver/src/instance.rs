@@ -36,8 +36,8 @@ pub enum Input {
     Accepted {
         /// Its name from now on.
         connection: ConnectionId,
-        /// The [`Listener::route_server`] that accepted: two virtual networks may use the same addresses.
-        route_server: String,
+        /// The [`Listener::speaker`] that accepted: two virtual networks may use the same addresses.
+        speaker: String,
         /// Our address and port.
         local: SocketAddr,
         /// Theirs.
@@ -122,10 +122,10 @@ pub enum Input {
         /// Its stream.
         agent: AgentId,
     },
-    /// Whether a route server's own address of this instance could be bound: health tells.
+    /// Whether a speaker's own address of this instance could be bound: health tells.
     AddressPresent {
-        /// Route server id.
-        route_server: String,
+        /// Speaker id.
+        speaker: String,
         /// `None`: listening. Otherwise why not, for people.
         problem: Option<String>,
     },
@@ -199,11 +199,11 @@ pub enum Output {
     Finished,
 }
 
-/// Addresses of one route server to listen on.
+/// One speaker's address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Route server id.
-    pub route_server: String,
+    /// Id of the route server or gateway.
+    pub speaker: String,
     /// Our address; port 179.
     pub local: IpAddr,
     /// Network namespace path; `None`: the process's own.
@@ -277,8 +277,8 @@ pub enum Event {
     },
     /// What holds for these prefixes is another choice now, or none.
     BestChanged {
-        /// Route server id.
-        route_server: String,
+        /// Id of the route server or gateway.
+        speaker: String,
         /// Each prefix once.
         changes: Vec<Change>,
     },

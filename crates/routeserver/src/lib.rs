@@ -18,7 +18,7 @@ mod prefix_set;
 mod refresh;
 pub mod report;
 pub mod route_map;
-mod route_server;
+mod speaker;
 #[cfg(test)]
 mod testing;
 mod total_limit;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig, SessionHistory};
 use bgp::wire::CapabilitySet;
 use bgp::{BgpIdentifier, FamilySet};
-use rib::{PeerIndex, PeerInfo, RouteSource};
+use rib::{PeerIndex, PeerInfo};
 
 use crate::instance::{Endpoint, PeerKey};
 use crate::intent::PeerIntent;
-use crate::route_server::RouteServer;
+use crate::speaker::{Speaker, source_of};
 
 /// A peer that has said nothing of routes for so long after Established, or after its last UPDATE, has said all that it has.
 /// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
@@ -23,9 +23,11 @@ const MAX_CONNECT_RETRY_SECS: u64 = 3600;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) intent: PeerIntent,
-    /// Route server id.
-    pub(crate) route_server: String,
-    /// In the route server's RIB.
+    /// Id of the speaker that it is a peer of.
+    pub(crate) speaker: String,
+    /// It is of another AS.
+    pub(crate) external: bool,
+    /// In the speaker's RIB.
     pub(crate) index: PeerIndex,
     pub(crate) session: Session,
     pub(crate) up: Option<Up>,
@@ -67,15 +69,16 @@ impl Peer {
     pub(crate) fn new(
         key: PeerKey,
         intent: PeerIntent,
-        route_server: &RouteServer,
+        speaker: &Speaker,
         index: PeerIndex,
         seed: u64,
         history: PeerHistory,
     ) -> Peer {
-        let config = session_config(key, &intent, route_server, seed);
+        let config = session_config(key, &intent, speaker, seed);
         let session = Session::with_history(config, history.session);
         Peer {
-            route_server: route_server.intent.id.clone(),
+            speaker: speaker.intent.id.clone(),
+            external: intent.asn != speaker.intent.asn,
             index,
             session,
             up: None,
@@ -100,7 +103,7 @@ impl Peer {
     /// What the decision process must know of it.
     pub(crate) fn info(&self) -> PeerInfo {
         let identifier = self.up.as_ref().map(|up| up.negotiated.peer_identifier);
-        peer_info(&self.intent, identifier)
+        peer_info(&self.intent, self.external, identifier)
     }
 
     /// Whether a piece of a table that comes now is of the one that the session began with.
@@ -133,13 +136,13 @@ impl Up {
 }
 
 /// A peer's facts; before its first session its identifier is 0.
-pub(crate) fn peer_info(intent: &PeerIntent, identifier: Option<BgpIdentifier>) -> PeerInfo {
+pub(crate) fn peer_info(intent: &PeerIntent, external: bool, identifier: Option<BgpIdentifier>) -> PeerInfo {
     PeerInfo {
         identifier: identifier.unwrap_or(BgpIdentifier(Ipv4Addr::UNSPECIFIED)),
         address: intent.address,
         asn: intent.asn,
-        external: true,
-        source: RouteSource::Nva,
+        external,
+        source: source_of(intent.kind),
         import_preference: intent.import_preference,
     }
 }
@@ -159,20 +162,20 @@ pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
     same_session != *after
 }
 
-pub(crate) fn endpoint(intent: &PeerIntent, route_server: &RouteServer) -> Endpoint {
+pub(crate) fn endpoint(intent: &PeerIntent, speaker: &Speaker) -> Endpoint {
     Endpoint {
-        local: route_server.address,
+        local: speaker.intent.address,
         remote: intent.address,
-        namespace: route_server.intent.namespace.clone(),
+        namespace: speaker.intent.namespace.clone(),
         md5_password: intent.md5_password.clone(),
         ttl_security_hops: intent.ttl_security_hops,
     }
 }
 
-fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer, seed: u64) -> SessionConfig {
-    let azure = SessionConfig::azure(bgp_identifier(route_server.address), intent.address, intent.asn);
+fn session_config(key: PeerKey, intent: &PeerIntent, speaker: &Speaker, seed: u64) -> SessionConfig {
+    let azure = SessionConfig::azure(bgp_identifier(speaker.intent.address), intent.address, intent.asn);
     SessionConfig {
-        local_asn: route_server.intent.asn,
+        local_asn: speaker.intent.asn,
         //= https://www.rfc-editor.org/rfc/rfc4271#section-4.2
         //# The Hold Time MUST be either zero or at least three seconds.
         hold_time_secs: match intent.hold_time_secs {
@@ -192,7 +195,7 @@ fn session_config(key: PeerKey, intent: &PeerIntent, route_server: &RouteServer,
 }
 
 /// The instance's own address (az §2.1); of an IPv6 address the last four octets.
-fn bgp_identifier(address: IpAddr) -> BgpIdentifier {
+pub(crate) fn bgp_identifier(address: IpAddr) -> BgpIdentifier {
     let octets = match address {
         IpAddr::V4(v4) => v4.octets(),
         IpAddr::V6(v6) => {

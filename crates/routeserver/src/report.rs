@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 
 use bgp::IpNet;
+use rib::RouteSource;
 use serde::{Deserialize, Serialize};
+
+use crate::intent::PeerKind;
 
 /// One peering as one instance sees it (az §6, 1: all that Azure does not tell).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,8 +17,11 @@ pub struct PeerReport {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Route server id.
+    /// Id of the route server or gateway whose peer it is.
     pub route_server: String,
+    /// What the peer is.
+    #[serde(default)]
+    pub kind: PeerKind,
     /// Which instance reports: 0 or 1.
     pub instance: usize,
     /// Our address.
@@ -82,10 +88,16 @@ pub struct RouteReport {
     pub network: IpNet,
     /// NEXT_HOP.
     pub next_hop: IpAddr,
-    /// bgpConnection id of the sender.
+    /// Id of the peering that it came through; empty for a static route, which came through none.
     pub peer: String,
-    /// The sender's address.
+    /// The sender's address; of a static route the far end of the tunnel.
     pub source_peer: IpAddr,
+    /// What the sender is.
+    #[serde(default = "nva")]
+    pub source: RouteSource,
+    /// The sender is of the speaker's own AS (iBGP).
+    #[serde(default)]
+    pub internal: bool,
     /// AS numbers joined by "-", as ARM shows them.
     pub as_path: String,
     /// igp, egp or incomplete.
@@ -101,6 +113,11 @@ pub struct RouteReport {
     pub becomes: Option<BecameReport>,
     /// Which instance reports.
     pub instance: usize,
+}
+
+/// What told routes before reports said who did.
+fn nva() -> RouteSource {
+    RouteSource::Nva
 }
 
 /// A received route after the inbound route map.

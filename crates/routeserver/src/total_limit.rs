@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use bgp::IpNet;
 use bgp::wire::PathAttributes;
-use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule};
+use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule, Sender};
 
 use crate::keyed::{KeyedSet, shrink_set};
 use crate::policy::ImportRules;
-use crate::route_server::{Inbound, Made};
+use crate::speaker::{Inbound, Made};
 
 /// What is in. Not used at all while there is no limit.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl TotalLimit {
     }
 }
 
-/// A route server's own rules, then the peer's route map, then the limit.
+/// A speaker's own rules, then the peer's route map, then the limit.
 pub(crate) struct Import<'a> {
     pub(crate) rules: &'a ImportRules,
     pub(crate) total: &'a TotalLimit,
@@ -124,16 +124,16 @@ impl Import<'_> {
 }
 
 impl ImportPolicy for Import<'_> {
-    fn refuse_attributes(&self, peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
-        match self.rules.refuse_attributes(peer, attributes) {
+    fn refuse_attributes(&self, peer: PeerIndex, from: Sender, attributes: &PathAttributes) -> Option<RejectRule> {
+        match self.rules.refuse_attributes(peer, from, attributes) {
             // A route map may clear the path.
             Some(RejectRule::EmptyAsPath) if self.is_voice(peer) => self.rules.refuse_next_hop(attributes),
             refused => refused,
         }
     }
 
-    fn refuse_prefix(&self, peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
-        self.rules.refuse_prefix(peer, prefix)
+    fn refuse_prefix(&self, from: Sender, prefix: &IpNet) -> Option<RejectRule> {
+        self.rules.refuse_prefix(from, prefix)
     }
 
     fn refuse_route(&self, peer: PeerIndex, prefix: &IpNet, attributes: &PathAttributes) -> Option<RejectRule> {

@@ -8,14 +8,14 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
 use super::as_path::{self, AsnWidth};
 use super::attribute_type as code;
 use super::builder::PathAttributesBuilder;
-use super::types::Asn;
+use super::types::{Asn, BgpIdentifier};
 
 /// Canonical bytes: most sets fit without another allocation (ORIGIN 4, AS_PATH of five 25, three communities 15).
 pub(super) type CanonicalBytes = SmallVec<[u8; 64]>;
@@ -215,6 +215,19 @@ impl PathAttributes {
         self.value(code::LOCAL_PREF).map(be_u32)
     }
 
+    /// ORIGINATOR_ID (RFC 4456 §8): who brought the route into the AS, where it was reflected.
+    pub fn originator_id(&self) -> Option<BgpIdentifier> {
+        self.value(code::ORIGINATOR_ID).map(identifier)
+    }
+
+    /// CLUSTER_LIST (RFC 4456 §8): through whom it was reflected, the last one first.
+    pub fn cluster_list(&self) -> impl Iterator<Item = BgpIdentifier> + '_ {
+        self.value(code::CLUSTER_LIST)
+            .unwrap_or_default()
+            .chunks_exact(4)
+            .map(identifier)
+    }
+
     /// Standard communities, in the order received.
     pub fn communities(&self) -> impl Iterator<Item = Community> + '_ {
         communities(self.value(code::COMMUNITIES).unwrap_or_default())
@@ -284,6 +297,10 @@ impl Hash for PathAttributes {
 
 pub(super) fn communities(value: &[u8]) -> impl Iterator<Item = Community> + '_ {
     value.chunks_exact(4).map(|octets| Community(be_u32(octets)))
+}
+
+fn identifier(octets: &[u8]) -> BgpIdentifier {
+    BgpIdentifier(Ipv4Addr::from(be_u32(octets)))
 }
 
 /// The first four octets; a value that was checked has them.

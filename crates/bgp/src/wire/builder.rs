@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::as_path::{self, AsnWidth};
 use super::attribute_type::{self as code, OPTIONAL, TRANSITIVE};
 use super::attributes::{CanonicalBytes, Community, Origin, PathAttributes, communities};
-use super::types::Asn;
+use super::types::{Asn, BgpIdentifier};
 
 /// An attribute's value has at most this many octets here, so that it always fits an extended message (RFC 8654) beside
 /// other attributes; what would grow beyond it is left as it was.
@@ -96,6 +96,13 @@ impl PathAttributesBuilder {
         self.set(TRANSITIVE, code::AS_PATH, &value)
     }
 
+    /// Removes AS numbers from the AS_PATH wherever they stand, but those that `keep` says yes to.
+    pub fn retain_as_numbers(self, mut keep: impl FnMut(Asn) -> bool) -> Self {
+        let path = as_path::numbers(self.value(code::AS_PATH), AsnWidth::Four);
+        let kept: SmallVec<[Asn; 16]> = path.filter(|asn| keep(*asn)).collect();
+        self.as_sequence(&kept)
+    }
+
     /// Sets or removes MULTI_EXIT_DISC.
     pub fn med(self, med: Option<u32>) -> Self {
         self.set_or_remove(
@@ -112,6 +119,23 @@ impl PathAttributesBuilder {
             code::LOCAL_PREF,
             local_pref.map(u32::to_be_bytes).as_ref().map(<[u8; 4]>::as_slice),
         )
+    }
+
+    /// Sets ORIGINATOR_ID unless it is there already.
+    pub fn originator_id(self, originator: BgpIdentifier) -> Self {
+        //= https://www.rfc-editor.org/rfc/rfc4456#section-8
+        //# A BGP speaker SHOULD NOT create an ORIGINATOR_ID attribute if one already exists.
+        if !self.value(code::ORIGINATOR_ID).is_empty() {
+            return self;
+        }
+        self.set(OPTIONAL, code::ORIGINATOR_ID, &originator.0.octets())
+    }
+
+    /// Puts a cluster in front of the CLUSTER_LIST.
+    pub fn prepend_cluster(self, cluster: BgpIdentifier) -> Self {
+        let mut value = CanonicalBytes::from_slice(&cluster.0.octets());
+        value.extend_from_slice(self.value(code::CLUSTER_LIST));
+        self.set(OPTIONAL, code::CLUSTER_LIST, &value)
     }
 
     /// Adds a standard community unless it is there already.

@@ -169,8 +169,7 @@ async fn routes(State(control): State<Arc<Control>>, Query(query): Query<RoutesQ
         }
         (None, Some(route_server)) => {
             let (id, prefix) = (route_server.clone(), query.prefix);
-            let question =
-                move |instance: &routeserver::Instance, _| instance.routes_of_route_server(&id, prefix.as_ref());
+            let question = move |instance: &routeserver::Instance, _| instance.routes_of_speaker(&id, prefix.as_ref());
             found(control.owner.ask(question).await?, "route server", &route_server)
         }
         _ => Err(Refusal(

@@ -103,22 +103,22 @@ impl Peers {
                 let connection = self.adopt(stream, Some(permit));
                 Input::Accepted {
                     connection,
-                    route_server: name.to_string(),
+                    speaker: name.to_string(),
                     local,
                     remote,
                 }
             }
             ListenEvent::Problem { name, problem } => {
                 match &problem {
-                    Some(problem) => tracing::warn!(route_server = %name, problem, "not listening"),
-                    None => tracing::info!(route_server = %name, "listening"),
+                    Some(problem) => tracing::warn!(speaker = %name, problem, "not listening"),
+                    None => tracing::info!(speaker = %name, "listening"),
                 }
                 let listening = self.listeners.iter_mut().find(|((owner, ..), _)| **owner == *name);
                 if let Some((_, listening)) = listening {
                     listening.problem.clone_from(&problem);
                 }
                 Input::AddressPresent {
-                    route_server: name.to_string(),
+                    speaker: name.to_string(),
                     problem,
                 }
             }
@@ -145,11 +145,7 @@ impl Peers {
         let mut kept = HashMap::new();
         let mut problems = Vec::new();
         for listener in wanted {
-            let key = (
-                listener.route_server.clone(),
-                listener.local,
-                listener.namespace.clone(),
-            );
+            let key = (listener.speaker.clone(), listener.local, listener.namespace.clone());
             let peers: Vec<_> = listener.peers.iter().map(security).collect();
             let listening = match self.listeners.remove(&key) {
                 Some(listening) => {
@@ -160,7 +156,7 @@ impl Peers {
             };
             if let Some(problem) = listening.problem.clone() {
                 problems.push(Input::AddressPresent {
-                    route_server: listener.route_server,
+                    speaker: listener.speaker,
                     problem: Some(problem),
                 });
             }
@@ -173,7 +169,7 @@ impl Peers {
 
     fn open(&self, listener: &routeserver::instance::Listener, peers: Vec<PeerSecurity>) -> Listening {
         let options = ListenOptions {
-            name: listener.route_server.as_str().into(),
+            name: listener.speaker.as_str().into(),
             local: SocketAddr::new(listener.local, BGP_PORT),
             namespace: listener.namespace.as_ref().map(PathBuf::from),
             peers,

@@ -110,7 +110,7 @@ impl RouteLog {
                 self.with_prefixes("announced", &facts, &announcement.prefixes);
             }
             Event::Withdrawn { peer, prefixes } => self.with_prefixes("withdrawn", &json!({ "peer": peer }), prefixes),
-            Event::BestChanged { route_server, changes } => self.best(route_server, changes),
+            Event::BestChanged { speaker, changes } => self.best(speaker, changes),
             Event::PeerUp { peer, direction } => {
                 self.line(
                     "peerUp",
@@ -133,7 +133,7 @@ impl RouteLog {
     }
 
     /// One line (or more) per choice: prefixes that have the same share it.
-    fn best(&mut self, route_server: &str, changes: &[Change]) {
+    fn best(&mut self, speaker: &str, changes: &[Change]) {
         // Equal choices are one allocation.
         let mut by_choice: FxHashMap<_, (_, Vec<IpNet>)> = FxHashMap::default();
         for Change { prefix, choice } in changes {
@@ -143,9 +143,9 @@ impl RouteLog {
         for (choice, prefixes) in by_choice.into_values() {
             let facts = match choice {
                 Some(choice) => json!({
-                    "routeServer": route_server, "nextHops": choice.next_hops, "fallback": choice.fallback, "rank": choice.rank.0,
+                    "routeServer": speaker, "nextHops": choice.next_hops, "fallback": choice.fallback, "rank": choice.rank.0,
                 }),
-                None => json!({ "routeServer": route_server, "nextHops": [] }),
+                None => json!({ "routeServer": speaker, "nextHops": [] }),
             };
             self.with_prefixes("best", &facts, &prefixes);
         }
@@ -475,7 +475,7 @@ mod tests {
             rank: rib::Rank(3),
         };
         log.event(&Event::BestChanged {
-            route_server: "rs".to_owned(),
+            speaker: "rs".to_owned(),
             changes: vec![rib::Change {
                 prefix,
                 choice: Some(Arc::new(choice)),

@@ -276,7 +276,16 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         &[
             ("id", "string", "bgpConnection id."),
             ("name", "string", "Its name."),
-            ("routeServer", "string", "ARM id of the route server."),
+            (
+                "routeServer",
+                "string",
+                "ARM id of the route server or gateway whose peer it is.",
+            ),
+            (
+                "kind",
+                "string",
+                "What the peer is: Nva, VpnGateway, ExpressRouteGateway, RouteServer, Site or ProviderEdge.",
+            ),
             ("instance", "integer", "Which instance reports: 0 or 1."),
             ("localAddress", "address", "Ours."),
             ("peerAddress", "address", "The peer's."),
@@ -346,8 +355,18 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         &[
             ("network", "prefix", "The prefix."),
             ("nextHop", "address", "NEXT_HOP."),
-            ("peer", "string", "bgpConnection id of the sender."),
-            ("sourcePeer", "address", "The sender's address."),
+            ("peer", "string", "Id of the peering; empty for a static route."),
+            (
+                "sourcePeer",
+                "address",
+                "The sender's address; of a static route the far end of the tunnel.",
+            ),
+            (
+                "source",
+                "string",
+                "What the sender is: Nva, VpnGateway, ExpressRoute, RouteServer, Site, ProviderEdge or Static.",
+            ),
+            ("internal", "boolean", "The sender is of the speaker's own AS (iBGP)."),
             ("asPath", "string", "AS numbers joined by -."),
             ("origin", "string", "igp, egp or incomplete."),
             ("communities", "string[]", "high:low each."),

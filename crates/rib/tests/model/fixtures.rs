@@ -1,11 +1,11 @@
 //! Peers, prefixes, attribute sets and policies that tests name by number.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bgp::wire::{Community, EncodeContext, Origin, PathAttributes};
 use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
-use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, RejectRule, Reshaped, RouteSource};
+use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, RejectRule, Reshaped, RouteSource, Sender};
 
 /// Refuses prefixes by mask, and one attribute set.
 pub(crate) struct Import {
@@ -13,12 +13,12 @@ pub(crate) struct Import {
 }
 
 impl ImportPolicy for Import {
-    fn refuse_attributes(&self, _: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
+    fn refuse_attributes(&self, _: PeerIndex, _: Sender, attributes: &PathAttributes) -> Option<RejectRule> {
         let zero = attributes.as_numbers().any(|asn| asn == Asn(0));
         zero.then_some(RejectRule::AsZero)
     }
 
-    fn refuse_prefix(&self, _: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
+    fn refuse_prefix(&self, _: Sender, prefix: &IpNet) -> Option<RejectRule> {
         let number = (0..16).find(|n| prefix_of(*n) == *prefix)?;
         (self.refused & 1 << number != 0).then_some(RejectRule::OwnSubnet)
     }
@@ -30,7 +30,15 @@ pub(crate) struct Export {
 }
 
 impl ExportPolicy for Export {
-    fn export(&self, _: &GroupKey, source: RouteSource, attributes: &Arc<PathAttributes>) -> Option<PathAttributes> {
+    fn export(&self, group: &GroupKey, from: Sender, attributes: &Arc<PathAttributes>) -> Option<PathAttributes> {
+        let source = from.source;
+        // As a route reflector.
+        if group.asn.is_some()
+            && let Some(originator) = from.internal
+        {
+            let reflected = attributes.to_builder().local_pref(Some(100)).originator_id(originator);
+            return Some(reflected.build());
+        }
         let local = source == RouteSource::VirtualNetwork;
         if !local && (!self.branch_to_branch || attributes.has_community(Community::NO_ADVERTISE)) {
             return None;
@@ -48,15 +56,21 @@ impl ExportPolicy for Export {
         Some(out.strip_for_external_peer().build())
     }
 
+    /// The default route, to the internal group.
+    fn withheld(&self, group: &GroupKey) -> &[IpNet] {
+        static DEFAULT: LazyLock<[IpNet; 1]> = LazyLock::new(|| [prefix_of(0)]);
+        if group.asn.is_some() { &*DEFAULT } else { &[] }
+    }
+
     /// Drops one prefix; makes some into one that nobody announces, and others into one that is announced too.
     fn reshape(
         &self,
         group: &GroupKey,
         prefix: &IpNet,
-        source: RouteSource,
+        from: Sender,
         attributes: &Arc<PathAttributes>,
     ) -> Option<Reshaped> {
-        let told = self.export(group, source, attributes)?;
+        let told = self.export(group, from, attributes)?;
         let whole = match (0..16).find(|number| prefix_of(*number) == *prefix)? {
             3 => return None,
             4..=6 => "172.16.4.0/22".parse().unwrap(),
@@ -146,6 +160,9 @@ pub(crate) fn info_of(peer: usize, variant: u32) -> PeerInfo {
     }
 }
 
+/// The group that is told all of it unchanged, but the default route.
+pub(crate) const INTERNAL: usize = 4;
+
 /// The group whose policy reshapes; otherwise it is like the first.
 pub(crate) const SHAPED: usize = 3;
 
@@ -157,7 +174,7 @@ pub(crate) fn group_of(number: usize) -> GroupKey {
         },
         families: if number == 2 { FamilySet::IPV4 } else { FamilySet::BOTH },
         source: RouteSource::Nva,
-        asn: None,
+        asn: (number == INTERNAL).then_some(Asn(65515)),
         shape: (number == SHAPED).then_some(0),
     }
 }

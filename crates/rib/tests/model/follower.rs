@@ -28,7 +28,7 @@ impl Follower {
             four_octet_as: group.encode.four_octet_as,
             extended_message: group.encode.extended_message,
             families: group.families,
-            external: true,
+            external: group.asn.is_none(),
         });
         Follower {
             decoder,

@@ -9,7 +9,7 @@ use bgp::wire::PathAttributes;
 use bgp::{Family, IpNet};
 use rib::{
     Choice, ExportPolicy, GroupKey, ImportPolicy, PeerIndex, PeerInfo, Preference, Rank, RejectRule, Reshaped,
-    RouteSource,
+    RouteSource, Sender,
 };
 
 use crate::world::Route;
@@ -30,7 +30,7 @@ pub(crate) struct Plain {
 }
 
 /// Who is told about, and what.
-type Best = (Option<PeerIndex>, RouteSource, Arc<PathAttributes>);
+type Best = (Option<PeerIndex>, Sender, Arc<PathAttributes>);
 
 /// The comparable part of the decision up to equal cost.
 type Cost = (Reverse<u32>, u16, u16);
@@ -78,7 +78,7 @@ impl Plain {
             .iter()
             .filter_map(|(index, peer)| {
                 let attributes = peer.paths.get(prefix)?;
-                let accepted = verdict(policy, *index, prefix, attributes).is_none();
+                let accepted = verdict(policy, *index, peer.info.sender(), prefix, attributes).is_none();
                 accepted.then(|| (self.cost(peer, attributes), *index, Arc::clone(attributes)))
             })
             .collect();
@@ -125,10 +125,10 @@ impl Plain {
 
     fn best(&self, prefix: &IpNet, policy: &impl ImportPolicy) -> Option<Best> {
         if let Some((source, attributes)) = self.local.get(prefix) {
-            return Some((None, *source, Arc::clone(attributes)));
+            return Some((None, Sender::external(*source), Arc::clone(attributes)));
         }
         let (_, index, attributes) = self.sorted(prefix, policy).into_iter().next()?;
-        Some((Some(index), self.peers[&index].info.source, attributes))
+        Some((Some(index), self.peers[&index].info.sender(), attributes))
     }
 
     /// What a peer must hold.
@@ -143,22 +143,23 @@ impl Plain {
         };
         let mut parts: BTreeMap<IpNet, Vec<Part>> = BTreeMap::new();
         for prefix in self.prefixes() {
-            let Some((originator, source, attributes)) = self.best(&prefix, import) else {
+            let Some((originator, from, attributes)) = self.best(&prefix, import) else {
                 continue;
             };
             if !group.families.contains(Plain::family_of(&prefix)) {
                 continue;
             }
             let reshaped = match group.shape {
-                Some(_) => export.reshape(&group, &prefix, source, &attributes),
-                None => export.export(&group, source, &attributes).map(|attributes| Reshaped {
+                Some(_) => export.reshape(&group, &prefix, from, &attributes),
+                None => export.export(&group, from, &attributes).map(|attributes| Reshaped {
                     prefix,
                     attributes,
                     is_summary: false,
                 }),
             };
+            let told_at_all = |told: &Reshaped| !export.withheld(&group).contains(&told.prefix);
             let fits = |told: &Reshaped| told.attributes.next_hop().is_ipv4() == matches!(told.prefix, IpNet::V4(_));
-            if let Some(told) = reshaped.filter(fits) {
+            if let Some(told) = reshaped.filter(told_at_all).filter(fits) {
                 let part = (!told.is_summary, prefix, originator, told.attributes);
                 parts.entry(told.prefix).or_default().push(part);
             }
@@ -185,10 +186,11 @@ fn told_to(peer: PeerIndex, mut parts: Vec<Part>) -> Option<PathAttributes> {
 pub(crate) fn verdict(
     policy: &impl ImportPolicy,
     peer: PeerIndex,
+    from: Sender,
     prefix: &IpNet,
     attributes: &PathAttributes,
 ) -> Option<RejectRule> {
     policy
-        .refuse_attributes(peer, attributes)
-        .or_else(|| policy.refuse_prefix(peer, prefix))
+        .refuse_attributes(peer, from, attributes)
+        .or_else(|| policy.refuse_prefix(from, prefix))
 }

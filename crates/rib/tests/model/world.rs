@@ -95,7 +95,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         1 => peer.clone().prop_map(|peer| Op::Clear { peer }),
         1 => (peer.clone(), 0..4u32).prop_map(|(peer, variant)| Op::Update { peer, variant }),
         1 => peer.clone().prop_map(|peer| Op::Replace { peer }),
-        4 => (peer.clone(), 0..4usize).prop_map(|(peer, group)| Op::Attach { peer, group }),
+        4 => (peer.clone(), 0..5usize).prop_map(|(peer, group)| Op::Attach { peer, group }),
         2 => peer.clone().prop_map(|peer| Op::Regroup { peer }),
         1 => peer.clone().prop_map(|peer| Op::Detach { peer }),
         4 => (peer.clone(), any::<bool>()).prop_map(|(peer, writable)| Op::Writable { peer, writable }),
@@ -422,7 +422,7 @@ impl World {
     fn check_peer(&self, index: PeerIndex) {
         let plain = &self.plain.peers[&index];
         let accepted = |(prefix, attributes): &(&IpNet, &Arc<PathAttributes>)| {
-            verdict(&self.import, index, prefix, attributes).is_none()
+            verdict(&self.import, index, plain.info.sender(), prefix, attributes).is_none()
         };
         let counts = self.rib.counts(index);
         assert_eq!(counts.received, plain.paths.len());
@@ -454,7 +454,13 @@ impl World {
         assert_eq!(received.len(), plain.paths.len());
         for report in received {
             assert_eq!(report.attributes, plain.paths[&report.prefix]);
-            let rule = verdict(&self.import, index, &report.prefix, &report.attributes);
+            let rule = verdict(
+                &self.import,
+                index,
+                plain.info.sender(),
+                &report.prefix,
+                &report.attributes,
+            );
             match report.standing {
                 Standing::Rejected(said) => assert_eq!(Some(said), rule),
                 Standing::Best | Standing::EqualCost => {

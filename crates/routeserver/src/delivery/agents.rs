@@ -76,12 +76,12 @@ pub(crate) struct Installed {
 
 /// Where tables take their routes from.
 pub(crate) trait Routes {
-    /// The Loc-RIB of a route server (id).
-    fn loc_rib(&self, route_server: &str) -> Option<&LocRib>;
+    /// The Loc-RIB of a speaker (id).
+    fn loc_rib(&self, speaker: &str) -> Option<&LocRib>;
     /// What changed in it since the last call.
-    fn changed(&self, route_server: &str) -> Option<&Changed>;
+    fn changed(&self, speaker: &str) -> Option<&Changed>;
     /// Whether everything may be different.
-    fn started_over(&self, route_server: &str) -> bool;
+    fn started_over(&self, speaker: &str) -> bool;
 }
 
 impl Delivery {
@@ -171,7 +171,7 @@ impl Delivery {
         self.dirty.extend(self.agents.keys());
     }
 
-    /// Routes of a route server changed.
+    /// Routes of a speaker changed.
     pub(crate) fn routes_changed(&mut self, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
         let deltas: Vec<_> = self
             .tables
@@ -404,7 +404,7 @@ impl Delivery {
 impl Followed {
     /// Computes every route again; the difference to what was.
     fn rebuild(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
-        let loc_rib = self.view.route_server.as_deref().and_then(|id| routes.loc_rib(id));
+        let loc_rib = self.view.speaker.as_deref().and_then(|id| routes.loc_rib(id));
         let known = self.table.prefixes().copied();
         let mut all: Vec<IpNet> = prefixes(&self.view, loc_rib).chain(known).collect();
         all.sort_unstable();
@@ -413,14 +413,14 @@ impl Followed {
     }
 
     fn follow_changes(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
-        let route_server = self.view.route_server.as_deref()?;
-        if routes.started_over(route_server) {
+        let speaker = self.view.speaker.as_deref()?;
+        if routes.started_over(speaker) {
             return self.rebuild(routes);
         }
         if self.view.propagation_disabled {
             return None;
         }
-        let changed = routes.changed(route_server)?;
+        let changed = routes.changed(speaker)?;
         // A NIC that is a next hop itself has routes come and go where others only see other next hops.
         let (replaced, prefixes) = match self.key.own.is_empty() {
             true => (changed.replaced.as_slice(), &changed.rest),
@@ -433,7 +433,7 @@ impl Followed {
             }
         }
         let all = prefixes.iter().copied().chain(only_dependants);
-        self.apply(replaced, all, routes.loc_rib(route_server))
+        self.apply(replaced, all, routes.loc_rib(speaker))
     }
 
     fn apply(

@@ -120,7 +120,7 @@ impl World {
                 continue;
             };
             let view = self.topology.view(&facts.subnet).unwrap();
-            let loc_rib = view.route_server.is_some().then_some(&self.loc_rib);
+            let loc_rib = view.speaker.is_some().then_some(&self.loc_rib);
             let own = &facts.addresses;
             let rows = rows(Scope {
                 view: &view,

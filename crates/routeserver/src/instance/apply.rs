@@ -8,9 +8,9 @@ use bgp::session;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::instance::{Instance, Listener, Output, PeerKey};
-use crate::intent::{Intent, PeerIntent, RouteServerIntent};
+use crate::intent::{Intent, PeerIntent};
 use crate::peer::{Peer, PeerHistory, endpoint, needs_reset, peer_info};
-use crate::route_server::RouteServer;
+use crate::speaker::{Speaker, SpeakerIntent};
 use crate::vnet::Topology;
 use bgp::wire::CeaseSubcode;
 
@@ -27,10 +27,11 @@ impl Instance {
         self.topology = Topology::new(intent.clone());
         self.topology_changed = true;
         let mut histories = Histories::default();
-        self.remove_route_servers(now, &intent, &mut histories);
+        let speakers = SpeakerIntent::all(&intent, self.index);
+        self.remove_speakers(now, &speakers, &mut histories);
         let mut fresh = Vec::new();
-        for route_server in &intent.route_servers {
-            self.apply_route_server(now, route_server, &mut histories, &mut fresh);
+        for speaker in &speakers {
+            self.apply_speaker(now, speaker, &mut histories, &mut fresh);
         }
         self.listen();
         for key in fresh {
@@ -38,48 +39,41 @@ impl Instance {
         }
     }
 
-    /// Removes route servers that are no more, and those that change so much that no session survives it.
-    fn remove_route_servers(&mut self, now: Instant, intent: &Intent, histories: &mut Histories) {
-        let wanted: FxHashMap<&String, &RouteServerIntent> = intent
-            .route_servers
-            .iter()
-            .map(|route_server| (&route_server.id, route_server))
-            .collect();
+    /// Removes speakers that are no more, and those that change so much that no session survives it.
+    fn remove_speakers(&mut self, now: Instant, wanted: &[SpeakerIntent], histories: &mut Histories) {
+        let wanted: FxHashMap<&String, &SpeakerIntent> = wanted.iter().map(|speaker| (&speaker.id, speaker)).collect();
         let mut going = Vec::new();
-        for (id, route_server) in &self.route_servers {
+        for (id, speaker) in &self.speakers {
             match wanted.get(id) {
-                Some(intent) if route_server.keeps_sessions(intent) => {}
+                Some(intent) if speaker.intent.keeps_sessions(intent) => {}
                 Some(_) => going.push((id.clone(), CeaseSubcode::OtherConfigurationChange)),
                 None => going.push((id.clone(), CeaseSubcode::PeerDeconfigured)),
             }
         }
         for (id, subcode) in going {
-            let keys = self
-                .route_servers
-                .get(&id)
-                .map(|route_server| route_server.peers.clone());
+            let keys = self.speakers.get(&id).map(|speaker| speaker.peers.clone());
             for key in keys.into_iter().flatten() {
                 histories.extend(self.remove_peer(now, key, subcode));
             }
-            self.route_servers.remove(&id);
+            self.speakers.remove(&id);
         }
     }
 
-    fn apply_route_server(
+    fn apply_speaker(
         &mut self,
         now: Instant,
-        intent: &RouteServerIntent,
+        intent: &SpeakerIntent,
         histories: &mut Histories,
         fresh: &mut Vec<PeerKey>,
     ) {
-        match self.route_servers.get_mut(&intent.id) {
-            Some(route_server) => {
+        match self.speakers.get_mut(&intent.id) {
+            Some(speaker) => {
                 self.topology_changed = true;
-                route_server.update(now, intent.clone(), &self.topology);
+                speaker.update(now, intent.clone(), &self.topology);
             }
             None => {
-                let route_server = RouteServer::new(intent.clone(), self.index, self.key, now, &self.topology);
-                self.route_servers.insert(intent.id.clone(), route_server);
+                let speaker = Speaker::new(intent.clone(), self.key, now, &self.topology);
+                self.speakers.insert(intent.id.clone(), speaker);
             }
         }
         self.remove_peers(now, intent, histories);
@@ -87,10 +81,12 @@ impl Instance {
         let mut seen = FxHashSet::default();
         for peer in intent.peers.iter().filter(|peer| seen.insert(&peer.id)) {
             match self.peer_ids.get(&peer.id).copied() {
-                Some(key) => {
+                Some(key) if self.peers.get(&key).is_some_and(|peer| peer.speaker == intent.id) => {
                     self.update_peer(now, key, peer);
                     keys.push(key);
                 }
+                // Another speaker's: ids are unique among all peerings of an intent.
+                Some(_) => {}
                 None => {
                     let history = histories.remove(&peer.id).unwrap_or_default();
                     let Some(key) = self.add_peer(&intent.id, peer, history) else {
@@ -101,26 +97,23 @@ impl Instance {
                 }
             }
         }
-        if let Some(route_server) = self.route_servers.get_mut(&intent.id) {
-            route_server.reconsider_if_due();
+        if let Some(speaker) = self.speakers.get_mut(&intent.id) {
+            speaker.reconsider_if_due();
             // Another outbound route map has another number.
             for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
                 if let Some(up) = &peer.up {
-                    let group = route_server.group(&peer.intent, &up.negotiated);
-                    route_server.rib.regroup(peer.index, group);
+                    let group = speaker.group(&peer.intent, &up.negotiated);
+                    speaker.rib.regroup(peer.index, group);
                 }
             }
-            route_server.peers = keys;
+            speaker.peers = keys;
         }
     }
 
     /// Removes peers that are no more, and those that need another session; these come back as others.
-    fn remove_peers(&mut self, now: Instant, intent: &RouteServerIntent, histories: &mut Histories) {
+    fn remove_peers(&mut self, now: Instant, intent: &SpeakerIntent, histories: &mut Histories) {
         let wanted: FxHashMap<&String, &PeerIntent> = intent.peers.iter().map(|peer| (&peer.id, peer)).collect();
-        let keys = self
-            .route_servers
-            .get(&intent.id)
-            .map(|route_server| route_server.peers.clone());
+        let keys = self.speakers.get(&intent.id).map(|speaker| speaker.peers.clone());
         for key in keys.into_iter().flatten() {
             let Some(peer) = self.peers.get(&key) else {
                 continue;
@@ -145,10 +138,10 @@ impl Instance {
         if let Some(at) = peer.deadline {
             self.timers.remove(&(at, key));
         }
-        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
-            route_server.connections.remove(&peer.index);
-            route_server.remove_peer(peer.index);
-            route_server.unsettled = true;
+        if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+            speaker.connections.remove(&peer.index);
+            speaker.remove_peer(peer.index);
+            speaker.unsettled = true;
         }
         let outputs = &mut self.outputs;
         self.connections.retain(|connection, owner| {
@@ -162,12 +155,13 @@ impl Instance {
         Some((peer.intent.id.clone(), peer.into_history()))
     }
 
-    fn add_peer(&mut self, route_server: &str, intent: &PeerIntent, history: PeerHistory) -> Option<PeerKey> {
-        let route_server = self.route_servers.get_mut(route_server)?;
+    fn add_peer(&mut self, speaker: &str, intent: &PeerIntent, history: PeerHistory) -> Option<PeerKey> {
+        let speaker = self.speakers.get_mut(speaker)?;
+        let external = intent.asn != speaker.intent.asn;
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
-        let index = route_server.add_peer(peer_info(intent, None), intent.inbound_route_map.as_ref());
-        let peer = Peer::new(key, intent.clone(), route_server, index, self.seed, history);
+        let index = speaker.add_peer(peer_info(intent, external, None), intent.inbound_route_map.as_ref());
+        let peer = Peer::new(key, intent.clone(), speaker, index, self.seed, history);
         self.peer_ids.insert(intent.id.clone(), key);
         self.peers.insert(key, peer);
         Some(key)
@@ -183,15 +177,15 @@ impl Instance {
         }
         let before = std::mem::replace(&mut peer.intent, intent.clone());
         if before.import_preference != intent.import_preference
-            && let Some(route_server) = self.route_servers.get_mut(&peer.route_server)
+            && let Some(speaker) = self.speakers.get_mut(&peer.speaker)
         {
-            route_server.update_peer(peer.index, peer.info());
-            route_server.unsettled = true;
+            speaker.update_peer(peer.index, peer.info());
+            speaker.unsettled = true;
         }
         if before.inbound_route_map != intent.inbound_route_map
-            && let Some(route_server) = self.route_servers.get_mut(&peer.route_server)
+            && let Some(speaker) = self.speakers.get_mut(&peer.speaker)
         {
-            route_server.set_inbound_map(peer.index, peer.info(), intent.inbound_route_map.as_ref());
+            speaker.set_inbound_map(peer.index, peer.info(), intent.inbound_route_map.as_ref());
         }
         if (before.route_limit, before.route_limit_warning_percent)
             != (intent.route_limit, intent.route_limit_warning_percent)
@@ -219,17 +213,17 @@ impl Instance {
     /// Says where to listen, and for whom, if that changed.
     fn listen(&mut self) {
         let listeners: Vec<Listener> = self
-            .route_servers
+            .speakers
             .values()
-            .map(|route_server| Listener {
-                route_server: route_server.intent.id.clone(),
-                local: route_server.address,
-                namespace: route_server.intent.namespace.clone(),
-                peers: route_server
+            .map(|speaker| Listener {
+                speaker: speaker.intent.id.clone(),
+                local: speaker.intent.address,
+                namespace: speaker.intent.namespace.clone(),
+                peers: speaker
                     .peers
                     .iter()
                     .filter_map(|key| self.peers.get(key))
-                    .map(|peer| endpoint(&peer.intent, route_server))
+                    .map(|peer| endpoint(&peer.intent, speaker))
                     .collect(),
             })
             .collect();

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::delivery::{Delivery, Installed};
 use crate::instance::{Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
-use crate::route_server::RouteServer;
+use crate::speaker::Speaker;
 use crate::vnet::Topology;
 
 /// One instance process's state machine.
@@ -31,7 +31,7 @@ pub struct Instance {
     pub(super) intent_version: u64,
     pub(super) topology: Topology,
     pub(super) topology_changed: bool,
-    pub(super) route_servers: BTreeMap<String, RouteServer>,
+    pub(super) speakers: BTreeMap<String, Speaker>,
     pub(super) peers: BTreeMap<PeerKey, Peer>,
     pub(super) peer_ids: FxHashMap<String, PeerKey>,
     pub(super) next_peer: u32,
@@ -51,7 +51,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// `index` is 0 or 1: which of each route server's two addresses is ours. `epoch` tells this life from the one before (any
+    /// `index` is 0 or 1: which of each speaker's two addresses is ours. `epoch` tells this life from the one before (any
     /// number that differs); `seed` feeds jitter; `key` is that of the tables whose keys peers choose, and nothing else's: jitter can be
     /// watched.
     pub fn new(index: usize, epoch: u64, seed: u64, key: HashKey, now: Instant) -> Instance {
@@ -63,7 +63,7 @@ impl Instance {
             intent_version: 0,
             topology: Topology::default(),
             topology_changed: false,
-            route_servers: BTreeMap::new(),
+            speakers: BTreeMap::new(),
             peers: BTreeMap::new(),
             peer_ids: FxHashMap::default(),
             next_peer: 0,
@@ -86,10 +86,10 @@ impl Instance {
             Input::Intent(intent) => self.apply_intent(now, intent),
             Input::Accepted {
                 connection,
-                route_server,
+                speaker,
                 local: _,
                 remote,
-            } => self.accepted(now, connection, &route_server, remote),
+            } => self.accepted(now, connection, &speaker, remote),
             Input::Connected { peer, connection } => self.connected(now, peer, connection, Direction::Dialled),
             Input::DialFailed { peer, reason } => self.drive(now, peer, session::Input::DialFailed { reason }),
             Input::Received { connection, messages } => self.received(now, connection, messages),
@@ -122,9 +122,9 @@ impl Instance {
             }
             Input::AgentBackpressure { agent, full } => self.delivery.backpressure(agent, full),
             Input::AgentGone { agent } => self.delivery.gone(agent),
-            Input::AddressPresent { route_server, problem } => {
-                if let Some(route_server) = self.route_servers.get_mut(&route_server) {
-                    route_server.address_problem = problem;
+            Input::AddressPresent { speaker, problem } => {
+                if let Some(speaker) = self.speakers.get_mut(&speaker) {
+                    speaker.address_problem = problem;
                 }
             }
             Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),

@@ -1,11 +1,12 @@
 //! Answers to questions: an instance's state as people ask for it.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bgp::IpNet;
 use bgp::session::{Direction, SessionStatus};
 use bgp::wire::{CapabilitySet, Origin, PathAttributes};
-use rib::{DecisionStep, PathReport, RejectRule, Standing};
+use rib::{DecisionStep, PathReport, RejectRule, RouteSource, Standing};
 
 use crate::instance::Instance;
 use crate::peer::Peer;
@@ -13,15 +14,15 @@ use crate::report::{
     AdvertisedReport, AgentReport, BecameReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport,
     RouteReport,
 };
-use crate::route_server::RouteServer;
+use crate::speaker::{Speaker, source_of};
 use crate::vnet::{LocRib, Scope, rows};
 
 impl Instance {
     /// How the instance is.
     pub fn health(&self) -> InstanceReport {
-        let problem = |route_server: &RouteServer| {
-            let problem = route_server.address_problem.clone()?;
-            Some((route_server.intent.id.clone(), problem))
+        let problem = |speaker: &Speaker| {
+            let problem = speaker.address_problem.clone()?;
+            Some((speaker.intent.id.clone(), problem))
         };
         InstanceReport {
             instance: self.index,
@@ -37,61 +38,65 @@ impl Instance {
                 .map(|peer| peer.intent.id.clone())
                 .collect(),
             agents: self.delivery.agent_count(),
-            address_problems: self.route_servers.values().filter_map(problem).collect(),
+            address_problems: self.speakers.values().filter_map(problem).collect(),
             agent_port_problem: None,
         }
     }
 
-    /// Every peering, or those of one route server.
-    pub fn peers(&self, now: Instant, route_server: Option<&str>) -> Vec<PeerReport> {
-        self.route_servers
+    /// Every peering, or those of one speaker.
+    pub fn peers(&self, now: Instant, speaker: Option<&str>) -> Vec<PeerReport> {
+        self.speakers
             .values()
-            .filter(|each| route_server.is_none_or(|id| each.intent.id == id))
-            .flat_map(|route_server| {
-                let peers = route_server.peers.iter().filter_map(|key| self.peers.get(key));
-                peers.map(move |peer| self.peer_report(now, route_server, peer))
+            .filter(|each| speaker.is_none_or(|id| each.intent.id == id))
+            .flat_map(|speaker| {
+                let peers = speaker.peers.iter().filter_map(|key| self.peers.get(key));
+                peers.map(move |peer| self.peer_report(now, speaker, peer))
             })
             .collect()
     }
 
-    /// Everything received from a peer (bgpConnection id); `None`: no such peer here.
+    /// Everything received through a peering (id); `None`: no such peering here.
     pub fn routes_of_peer(&self, peer: &str) -> Option<Vec<RouteReport>> {
-        let (peer, route_server) = self.peer(peer)?;
-        let received = route_server.rib.received(peer.index);
-        let reports = received.iter().map(|path| self.route_report(path, route_server, peer));
+        let (peer, speaker) = self.peer(peer)?;
+        let received = speaker.rib.received(peer.index);
+        let reports = received.iter().map(|path| self.route_report(path, speaker, peer));
         Some(reports.collect())
     }
 
-    /// Everything received by a route server, of one prefix or of all; `None`: no such route server here.
-    pub fn routes_of_route_server(&self, route_server: &str, prefix: Option<&IpNet>) -> Option<Vec<RouteReport>> {
-        let route_server = self.route_servers.get(route_server)?;
-        let peers = || route_server.peers.iter().filter_map(|key| self.peers.get(key));
+    /// Everything received by a speaker, and its static routes, of one prefix or of all; `None`: no such speaker here.
+    pub fn routes_of_speaker(&self, speaker: &str, prefix: Option<&IpNet>) -> Option<Vec<RouteReport>> {
+        let speaker = self.speakers.get(speaker)?;
+        let peers = || speaker.peers.iter().filter_map(|key| self.peers.get(key));
         let mut routes = Vec::new();
         match prefix {
             Some(prefix) => {
-                for path in route_server.explain(prefix) {
+                for path in speaker.explain(prefix) {
                     let sender = peers().find(|peer| peer.index == path.peer);
-                    routes.extend(sender.map(|peer| self.route_report(&path, route_server, peer)));
+                    routes.extend(sender.map(|peer| self.route_report(&path, speaker, peer)));
+                    let tunnel = speaker.tunnel_of(path.peer);
+                    routes.extend(tunnel.map(|far_end| self.static_route_report(&path, speaker, far_end)));
                 }
             }
             None => {
                 for peer in peers() {
-                    let received = route_server.rib.received(peer.index);
-                    routes.extend(received.iter().map(|path| self.route_report(path, route_server, peer)));
+                    let received = speaker.rib.received(peer.index);
+                    routes.extend(received.iter().map(|path| self.route_report(path, speaker, peer)));
                 }
+                let static_routes = speaker.static_routes();
+                routes.extend(static_routes.map(|(far_end, path)| self.static_route_report(&path, speaker, far_end)));
                 routes.sort_by_key(|route| route.network);
             }
         }
         Some(routes)
     }
 
-    /// What a peer (bgpConnection id) has been told; `None`: no such peer here.
+    /// What has been told through a peering (id); `None`: no such peering here.
     pub fn advertised(&self, peer: &str) -> Option<Vec<AdvertisedReport>> {
-        let (peer, route_server) = self.peer(peer)?;
+        let (peer, speaker) = self.peer(peer)?;
         if peer.up.is_none() {
             return Some(Vec::new());
         }
-        let advertised = route_server.rib.advertised(peer.index);
+        let advertised = speaker.rib.advertised(peer.index);
         let told = advertised.iter().map(|(prefix, attributes)| AdvertisedReport {
             network: *prefix,
             next_hop: attributes.next_hop(),
@@ -105,15 +110,15 @@ impl Instance {
     pub fn effective_routes(&self, nic: &str) -> Option<Vec<EffectiveRoute>> {
         let facts = self.topology.nic(nic)?;
         let view = self.topology.view(&facts.subnet)?;
-        let route_server = view.route_server.as_ref().and_then(|id| self.route_servers.get(id));
+        let speaker = view.speaker.as_ref().and_then(|id| self.speakers.get(id));
         // Kept at hand only while agents are there.
         let made: LocRib;
-        let loc_rib = match route_server {
+        let loc_rib = match speaker {
             None => None,
-            Some(route_server) => Some(match route_server.loc_rib() {
+            Some(speaker) => Some(match speaker.loc_rib() {
                 Some(kept) => kept,
                 None => {
-                    made = LocRib::of(&route_server.rib, self.key);
+                    made = LocRib::of(&speaker.rib, self.key);
                     &made
                 }
             }),
@@ -130,22 +135,23 @@ impl Instance {
         self.delivery.reports(self.index, self.epoch)
     }
 
-    fn peer(&self, id: &str) -> Option<(&Peer, &RouteServer)> {
+    fn peer(&self, id: &str) -> Option<(&Peer, &Speaker)> {
         let peer = self.peers.get(self.peer_ids.get(id)?)?;
-        Some((peer, self.route_servers.get(&peer.route_server)?))
+        Some((peer, self.speakers.get(&peer.speaker)?))
     }
 
-    fn peer_report(&self, now: Instant, route_server: &RouteServer, peer: &Peer) -> PeerReport {
+    fn peer_report(&self, now: Instant, speaker: &Speaker, peer: &Peer) -> PeerReport {
         let SessionStatus { state, history, .. } = peer.session.status();
         let ago_secs = |at: Instant| now.saturating_duration_since(at).as_secs();
         let negotiated = peer.up.as_ref().map(|up| &up.negotiated);
-        let counts = route_server.rib.counts(peer.index);
+        let counts = speaker.rib.counts(peer.index);
         PeerReport {
             id: peer.intent.id.clone(),
             name: peer.intent.name.clone(),
-            route_server: peer.route_server.clone(),
+            route_server: peer.speaker.clone(),
+            kind: peer.intent.kind,
             instance: self.index,
-            local_address: route_server.address,
+            local_address: speaker.intent.address,
             peer_address: peer.intent.address,
             peer_asn: peer.intent.asn.0,
             state: format!("{state:?}"),
@@ -162,7 +168,7 @@ impl Instance {
             capabilities: negotiated.map_or(Vec::new(), |negotiated| capability_names(negotiated.capabilities)),
             direction: negotiated.map(|negotiated| direction_name(negotiated.direction).to_owned()),
             routes_received: counts.received,
-            routes_accepted: route_server.accepted(peer.index),
+            routes_accepted: speaker.accepted(peer.index),
             routes_advertised: counts.advertised,
             route_limit: peer.intent.route_limit,
             updates_received: peer.updates_received,
@@ -172,19 +178,32 @@ impl Instance {
         }
     }
 
-    fn route_report(&self, path: &PathReport, route_server: &RouteServer, peer: &Peer) -> RouteReport {
-        let (verdict, reason) = verdict(route_server.standing(path));
+    fn route_report(&self, path: &PathReport, speaker: &Speaker, peer: &Peer) -> RouteReport {
+        RouteReport {
+            peer: peer.intent.id.clone(),
+            source_peer: peer.intent.address,
+            source: source_of(peer.intent.kind),
+            internal: !peer.external,
+            ..self.static_route_report(path, speaker, peer.intent.address)
+        }
+    }
+
+    /// A path that came through no peering.
+    fn static_route_report(&self, path: &PathReport, speaker: &Speaker, far_end: IpAddr) -> RouteReport {
+        let (verdict, reason) = verdict(speaker.standing(path));
         RouteReport {
             network: path.prefix,
             next_hop: path.attributes.next_hop(),
-            peer: peer.intent.id.clone(),
-            source_peer: peer.intent.address,
+            peer: String::new(),
+            source_peer: far_end,
+            source: RouteSource::Static,
+            internal: false,
             as_path: as_path(&path.attributes),
             origin: origin_name(path.attributes.origin()).to_owned(),
             communities: communities(&path.attributes),
             verdict: verdict.to_owned(),
             reason: reason.map(str::to_owned),
-            becomes: route_server.became(path).map(|(network, attributes)| BecameReport {
+            becomes: speaker.became(path).map(|(network, attributes)| BecameReport {
                 network,
                 next_hop: attributes.next_hop(),
                 as_path: as_path(&attributes),
@@ -276,5 +295,7 @@ fn rule_name(rule: RejectRule) -> &'static str {
         RejectRule::OutOfPrefixes => "out-of-prefixes",
         RejectRule::DroppedByRouteMap => "dropped-by-route-map",
         RejectRule::ChangedByRouteMap => "changed-by-route-map",
+        RejectRule::OwnOriginatorId => "own-originator-id",
+        RejectRule::OwnClusterId => "own-cluster-id",
     }
 }

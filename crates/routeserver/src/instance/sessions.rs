@@ -14,12 +14,9 @@ use crate::peer::{Up, endpoint};
 use bgp::wire::{CeaseSubcode, Notification};
 
 impl Instance {
-    pub(super) fn accepted(&mut self, now: Instant, connection: ConnectionId, route_server: &str, remote: SocketAddr) {
+    pub(super) fn accepted(&mut self, now: Instant, connection: ConnectionId, speaker: &str, remote: SocketAddr) {
         let address = remote.ip().to_canonical();
-        let peers = self
-            .route_servers
-            .get(route_server)
-            .map(|route_server| &route_server.peers);
+        let peers = self.speakers.get(speaker).map(|speaker| &speaker.peers);
         let caller = peers.into_iter().flatten().find(|key| {
             let peer = self.peers.get(key);
             peer.is_some_and(|peer| peer.intent.address == address)
@@ -80,10 +77,10 @@ impl Instance {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
-            route_server.rib.put_off(puts_off);
+        if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+            speaker.rib.put_off(puts_off);
             if puts_off {
-                route_server.arrival.goes_on(now, peer.is_first_table(now));
+                speaker.arrival.goes_on(now, peer.is_first_table(now));
             }
         }
     }
@@ -100,9 +97,9 @@ impl Instance {
         };
         let blocked = full && stalled;
         let was_blocked = std::mem::replace(&mut up.write_blocked, blocked);
-        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
-            route_server.rib.set_writable(peer.index, !full);
-            route_server.unsettled = true;
+        if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+            speaker.rib.set_writable(peer.index, !full);
+            speaker.unsettled = true;
         }
         match (was_blocked, blocked) {
             (false, true) => self.drive(now, key, session::Input::WriteBlocked { connection }),
@@ -180,8 +177,8 @@ impl Instance {
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
-        if let Some(route_server) = self.route_servers.get(&peer.route_server) {
-            let endpoint = endpoint(&peer.intent, route_server);
+        if let Some(speaker) = self.speakers.get(&peer.speaker) {
+            let endpoint = endpoint(&peer.intent, speaker);
             self.outputs.push_back(Output::Dial { peer: key, endpoint });
         }
     }
@@ -190,12 +187,12 @@ impl Instance {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let Some(route_server) = self.route_servers.get_mut(&peer.route_server) else {
+        let Some(speaker) = self.speakers.get_mut(&peer.speaker) else {
             return;
         };
-        let group = route_server.group(&peer.intent, &negotiated);
+        let group = speaker.group(&peer.intent, &negotiated);
         let direction = negotiated.direction;
-        route_server.connections.insert(peer.index, negotiated.connection);
+        speaker.connections.insert(peer.index, negotiated.connection);
         peer.up = Some(Up {
             connection: negotiated.connection,
             negotiated,
@@ -206,10 +203,10 @@ impl Instance {
         });
         peer.warned = false;
         peer.last_failure = None;
-        route_server.update_peer(peer.index, peer.info());
-        route_server.rib.attach(peer.index, group);
-        route_server.rib.set_writable(peer.index, true);
-        route_server.unsettled = true;
+        speaker.update_peer(peer.index, peer.info());
+        speaker.rib.attach(peer.index, group);
+        speaker.rib.set_writable(peer.index, true);
+        speaker.unsettled = true;
         let peer = peer.intent.id.clone();
         self.event(Event::PeerUp { peer, direction });
     }
@@ -219,15 +216,15 @@ impl Instance {
             return;
         };
         peer.up = None;
-        if let Some(route_server) = self.route_servers.get_mut(&peer.route_server) {
-            route_server.connections.remove(&peer.index);
-            route_server.rib.detach(peer.index);
+        if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+            speaker.connections.remove(&peer.index);
+            speaker.rib.detach(peer.index);
             // Piece by piece, but from now on.
-            route_server.rib.put_off(true);
-            route_server.clear_peer(peer.index);
-            route_server.rib.put_off(false);
-            route_server.rib.call_due();
-            route_server.unsettled = true;
+            speaker.rib.put_off(true);
+            speaker.clear_peer(peer.index);
+            speaker.rib.put_off(false);
+            speaker.rib.call_due();
+            speaker.unsettled = true;
         }
         let peer = peer.intent.id.clone();
         self.event(Event::PeerDown { peer, reason });
@@ -248,26 +245,26 @@ impl Instance {
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
-        let Some((route_server, up)) = self.route_servers.get_mut(&peer.route_server).zip(peer.up.as_ref()) else {
+        let Some((speaker, up)) = self.speakers.get_mut(&peer.speaker).zip(peer.up.as_ref()) else {
             return;
         };
-        let rib = &mut route_server.rib;
+        let rib = &mut speaker.rib;
         let enhanced = up.negotiated.capabilities.enhanced_route_refresh;
         match refresh.kind {
             RefreshKind::Request => rib.refresh(peer.index, refresh.family, enhanced),
             // RFC 7313 §4: BoRR and EoRR are for sessions on which both sides have the capability.
             RefreshKind::Begin | RefreshKind::End if !enhanced => return,
             RefreshKind::Begin => rib.begin_refresh(peer.index, refresh.family),
-            RefreshKind::End => route_server.end_refresh(peer.index, refresh.family),
+            RefreshKind::End => speaker.end_refresh(peer.index, refresh.family),
         }
-        route_server.unsettled = true;
+        speaker.unsettled = true;
     }
 
     fn update(&mut self, now: Instant, key: PeerKey, update: Update) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let Some((route_server, up)) = self.route_servers.get_mut(&peer.route_server).zip(peer.up.as_mut()) else {
+        let Some((speaker, up)) = self.speakers.get_mut(&peer.speaker).zip(peer.up.as_mut()) else {
             return;
         };
         up.last_update = now;
@@ -284,12 +281,12 @@ impl Instance {
             self.outputs.extend(events.map(Output::Event));
         }
         if !update.withdrawn.is_empty() {
-            route_server.withdraw(peer.index, &update.withdrawn);
+            speaker.withdraw(peer.index, &update.withdrawn);
         }
         for announcement in &update.announced {
-            route_server.announce(peer.index, announcement);
+            speaker.announce(peer.index, announcement);
         }
-        route_server.unsettled = true;
+        speaker.unsettled = true;
         if let Some(first) = update.mended.first() {
             // One count per message, whatever its number of faults; one event per doubling, whatever the number of messages: a peer
             // must not be able to fill our log.
@@ -312,10 +309,10 @@ impl Instance {
         if limit == 0 {
             return;
         }
-        let Some(route_server) = self.route_servers.get(&peer.route_server) else {
+        let Some(speaker) = self.speakers.get(&peer.speaker) else {
             return;
         };
-        let held = route_server.rib.counts(peer.index).received;
+        let held = speaker.rib.counts(peer.index).received;
         let near = held * 100 >= limit as usize * usize::from(peer.intent.route_limit_warning_percent);
         let warned = std::mem::replace(&mut peer.warned, near);
         if held > limit as usize {

@@ -7,7 +7,7 @@ use bgp::session;
 
 use crate::delivery::Routes;
 use crate::instance::{Event, Instance, Output, PeerKey};
-use crate::route_server::RouteServer;
+use crate::speaker::Speaker;
 use crate::vnet::{Changed, LocRib};
 
 impl Instance {
@@ -25,19 +25,19 @@ impl Instance {
 
     /// A large table is decided and goes out in bounded pieces, so that inputs get their turn in between.
     pub(super) fn has_work_left(&self) -> bool {
-        self.route_servers.values().any(|route_server| route_server.unsettled)
+        self.speakers.values().any(|speaker| speaker.unsettled)
     }
 
     fn decide(&mut self, now: Instant) {
         let with_agents = !self.delivery.is_idle();
-        for route_server in self.route_servers.values_mut() {
-            let is_due = route_server.arrival.due_at().is_some_and(|at| at <= now);
-            route_server.unsettled |= is_due;
-            if route_server.unsettled || with_agents != route_server.loc_rib().is_some() {
-                let changes = route_server.decide(now, with_agents, self.logs_routes);
+        for speaker in self.speakers.values_mut() {
+            let is_due = speaker.arrival.due_at().is_some_and(|at| at <= now);
+            speaker.unsettled |= is_due;
+            if speaker.unsettled || with_agents != speaker.loc_rib().is_some() {
+                let changes = speaker.decide(now, with_agents, self.logs_routes);
                 if !changes.is_empty() {
-                    let route_server = route_server.intent.id.clone();
-                    let event = Event::BestChanged { route_server, changes };
+                    let speaker = speaker.intent.id.clone();
+                    let event = Event::BestChanged { speaker, changes };
                     self.outputs.push_back(Output::Event(event));
                 }
             }
@@ -45,31 +45,31 @@ impl Instance {
     }
 
     fn tell_agents(&mut self, now: Instant) {
-        let routes = LocRibs(&self.route_servers);
+        let routes = LocRibs(&self.speakers);
         let (delivery, outputs) = (&mut self.delivery, &mut self.outputs);
         delivery.routes_changed(&routes, outputs);
         if std::mem::take(&mut self.topology_changed) {
             delivery.topology_changed(&self.topology, &routes, outputs);
         }
         self.check_converged(now);
-        let routes = LocRibs(&self.route_servers);
+        let routes = LocRibs(&self.speakers);
         self.delivery
             .sync(&self.topology, &routes, self.converged, &mut self.outputs);
-        for route_server in self.route_servers.values_mut() {
-            route_server.forget_changed();
+        for speaker in self.speakers.values_mut() {
+            speaker.forget_changed();
         }
     }
 
     fn tell_peers(&mut self) {
-        for route_server in self.route_servers.values_mut().filter(|each| each.unsettled) {
-            let (connections, outputs) = (&route_server.connections, &mut self.outputs);
+        for speaker in self.speakers.values_mut().filter(|each| each.unsettled) {
+            let (connections, outputs) = (&speaker.connections, &mut self.outputs);
             let mut write = |index, bytes| {
                 if let Some(connection) = connections.get(&index).copied() {
                     outputs.push_back(Output::Write { connection, bytes });
                 }
             };
-            let more = route_server.rib.flush(&route_server.export, &mut write);
-            route_server.unsettled = more || route_server.rib.has_due();
+            let more = speaker.rib.flush(&speaker.export, &mut write);
+            speaker.unsettled = more || speaker.rib.has_due();
         }
     }
 
@@ -77,7 +77,7 @@ impl Instance {
     /// they are left alone.
     fn ask_for_routes(&mut self, now: Instant) {
         let due = self
-            .route_servers
+            .speakers
             .values_mut()
             .filter(|each| each.refresh.due_at().is_some());
         let asked = due.filter_map(|each| each.refresh.take_due(now).then(|| each.peers.clone()));
@@ -89,17 +89,17 @@ impl Instance {
 
     /// When peers are to be asked for their routes again.
     pub(super) fn refresh_due_at(&self) -> Option<Instant> {
-        let due = |route_server: &RouteServer| route_server.refresh.due_at();
-        self.route_servers.values().filter_map(due).min()
+        let due = |speaker: &Speaker| speaker.refresh.due_at();
+        self.speakers.values().filter_map(due).min()
     }
 
     /// When what tables have brought so far is to be decided.
     pub(super) fn arrival_due_at(&self) -> Option<Instant> {
-        let due = |route_server: &RouteServer| route_server.arrival.due_at();
-        self.route_servers.values().filter_map(due).min()
+        let due = |speaker: &Speaker| speaker.arrival.due_at();
+        self.speakers.values().filter_map(due).min()
     }
 
-    /// After a start: has every configured peer been heard out and all been decided, or its route server waited long enough? From then on
+    /// After a start: has every configured peer been heard out and all been decided, or its speaker waited long enough? From then on
     /// agents remove what we do not name.
     fn check_converged(&mut self, now: Instant) {
         if self.converged || self.intent_version == 0 {
@@ -108,12 +108,12 @@ impl Instance {
         for peer in self.peers.values_mut() {
             peer.heard_out |= peer.is_quiet(now);
         }
-        let waits = |route_server: &RouteServer| {
-            let mut peers = route_server.peers.iter().filter_map(|key| self.peers.get(key));
+        let waits = |speaker: &Speaker| {
+            let mut peers = speaker.peers.iter().filter_map(|key| self.peers.get(key));
             let hears = peers.any(|peer| !peer.heard_out && !peer.intent.admin_down);
-            now < route_server.converge_by && (hears || !route_server.rib.is_decided())
+            now < speaker.converge_by && (hears || !speaker.rib.is_decided())
         };
-        if !self.route_servers.values().any(waits) {
+        if !self.speakers.values().any(waits) {
             self.converged = true;
             self.event(Event::Converged);
         }
@@ -124,7 +124,7 @@ impl Instance {
         if self.converged || self.intent_version == 0 || self.leaving {
             return None;
         }
-        let limits = self.route_servers.values().map(|route_server| route_server.converge_by);
+        let limits = self.speakers.values().map(|speaker| speaker.converge_by);
         let quiet = self
             .peers
             .values()
@@ -135,18 +135,18 @@ impl Instance {
 }
 
 /// The Loc-RIBs as the tables of agents read them.
-struct LocRibs<'a>(&'a BTreeMap<String, RouteServer>);
+struct LocRibs<'a>(&'a BTreeMap<String, Speaker>);
 
 impl Routes for LocRibs<'_> {
-    fn loc_rib(&self, route_server: &str) -> Option<&LocRib> {
-        self.0.get(route_server)?.loc_rib()
+    fn loc_rib(&self, speaker: &str) -> Option<&LocRib> {
+        self.0.get(speaker)?.loc_rib()
     }
 
-    fn changed(&self, route_server: &str) -> Option<&Changed> {
-        self.0.get(route_server).map(RouteServer::changed)
+    fn changed(&self, speaker: &str) -> Option<&Changed> {
+        self.0.get(speaker).map(Speaker::changed)
     }
 
-    fn started_over(&self, route_server: &str) -> bool {
-        self.0.get(route_server).is_some_and(RouteServer::started_over)
+    fn started_over(&self, speaker: &str) -> bool {
+        self.0.get(speaker).is_some_and(Speaker::started_over)
     }
 }

@@ -29,7 +29,7 @@ impl World {
         let facts = topology.nic(nic).unwrap();
         let view = topology.view(&facts.subnet).unwrap();
         question(Scope {
-            loc_rib: view.route_server.is_some().then_some(&self.loc_rib),
+            loc_rib: view.speaker.is_some().then_some(&self.loc_rib),
             view: &view,
             own: &facts.addresses,
         })

@@ -57,19 +57,19 @@ impl Topology {
         topology
     }
 
-    /// The prefixes that a route server originates: its virtual network's, and those of its spokes.
-    pub(crate) fn space(&self, route_server: &RouteServerIntent) -> (Vec<IpNet>, Vec<IpNet>) {
-        let Some(network) = self.virtual_network(&route_server.virtual_network) else {
+    /// The prefixes that a speaker in a virtual network originates: those of the network, and those of its spokes.
+    pub(crate) fn space(&self, network: &str) -> (Vec<IpNet>, Vec<IpNet>) {
+        let Some(network) = self.virtual_network(network) else {
             return (Vec::new(), Vec::new());
         };
-        let spokes = self.spokes(route_server);
+        let spokes = self.spokes(&network.id);
         let transit = spokes.flat_map(|spoke| spoke.address_space.iter().copied()).collect();
         (network.address_space.clone(), transit)
     }
 
-    /// The peered virtual networks that use the route server: both sides say so (az §2.8).
-    pub(crate) fn spokes(&self, route_server: &RouteServerIntent) -> impl Iterator<Item = &VirtualNetworkIntent> {
-        let network = self.virtual_network(&route_server.virtual_network);
+    /// The peered virtual networks that use the gateways and the route server of this one: both sides say so (az §2.8).
+    pub(crate) fn spokes(&self, network: &str) -> impl Iterator<Item = &VirtualNetworkIntent> {
+        let network = self.virtual_network(network);
         network.into_iter().flat_map(move |network| {
             network
                 .peerings
@@ -111,7 +111,7 @@ impl Topology {
         }
         Some(SubnetView {
             prefixes: subnet.prefixes.clone(),
-            route_server: self.serving(network).map(|route_server| route_server.id.clone()),
+            speaker: self.serving(network).map(|route_server| route_server.id.clone()),
             propagation_disabled: table.is_some_and(|table| table.disable_bgp_route_propagation),
             system: system_routes(network, &peered),
             user,

@@ -37,8 +37,8 @@ pub(crate) struct UserRoute {
 pub(crate) struct SubnetView {
     /// The subnet's prefixes: on-link.
     pub(crate) prefixes: Vec<IpNet>,
-    /// The route server (id) whose routes come here: that of this virtual network, or of the peered one whose gateways it uses.
-    pub(crate) route_server: Option<String>,
+    /// The speaker (id) whose routes come here: the route server of this virtual network, or of the peered one whose gateways it uses.
+    pub(crate) speaker: Option<String>,
     /// disableBgpRoutePropagation.
     pub(crate) propagation_disabled: bool,
     pub(crate) system: BTreeMap<IpNet, SystemHop>,

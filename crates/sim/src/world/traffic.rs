@@ -32,7 +32,7 @@ impl World {
                     Some(peer) => Input::Connected { peer, connection },
                     None => Input::Accepted {
                         connection,
-                        route_server: scenario::ROUTE_SERVER.to_owned(),
+                        speaker: scenario::ROUTE_SERVER.to_owned(),
                         local: (super::instances()[instance], 179).into(),
                         remote: (self.nvas[link.nva].address, 40_000).into(),
                     },

@@ -12,7 +12,9 @@ use axum::extract::State;
 use axum::response::Response;
 use futures::FutureExt;
 use http::{HeaderMap, StatusCode};
+use rib::RouteSource;
 use routeserver::Intent;
+use routeserver::intent::PeerKind;
 use routeserver::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -352,6 +354,7 @@ pub(crate) fn peer_report(id: &str, instance: usize) -> PeerReport {
         id: id.to_owned(),
         name: "sdwan".to_owned(),
         route_server: String::new(),
+        kind: PeerKind::Nva,
         instance,
         local_address: "10.1.255.4".parse().unwrap(),
         peer_address: "10.1.1.4".parse().unwrap(),
@@ -383,6 +386,8 @@ pub(crate) fn route(network: &str, verdict: &str, instance: usize) -> RouteRepor
         next_hop: "10.1.1.4".parse().unwrap(),
         peer: hub("/bgpconnections/sdwan").to_ascii_lowercase(),
         source_peer: "10.1.1.4".parse().unwrap(),
+        source: RouteSource::Nva,
+        internal: false,
         as_path: "65001".to_owned(),
         origin: "igp".to_owned(),
         communities: Vec::new(),

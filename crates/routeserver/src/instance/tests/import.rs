@@ -154,9 +154,9 @@ fn routes_are_reported_as_received() {
     assert_eq!(route.communities, ["65001:7"]);
     let routes = world
         .instance
-        .routes_of_route_server("rs1", Some(&net("10.250.0.0/16")))
+        .routes_of_speaker("rs1", Some(&net("10.250.0.0/16")))
         .unwrap();
-    assert_eq!(routes, world.instance.routes_of_route_server("rs1", None).unwrap());
+    assert_eq!(routes, world.instance.routes_of_speaker("rs1", None).unwrap());
     assert_eq!(routes, [route]);
     assert!(world.instance.routes_of_peer("nobody").is_none());
     assert_eq!(Asn::AZURE_ROUTE_SERVER, Asn(65515));

@@ -184,7 +184,7 @@ fn shutdown_says_farewell_and_finishes() {
 fn address_problems_are_in_the_health() {
     let mut world = world();
     let present = |problem: Option<&str>| Input::AddressPresent {
-        route_server: "rs1".into(),
+        speaker: "rs1".into(),
         problem: problem.map(str::to_owned),
     };
     world.input(present(Some("address not present")));

@@ -10,12 +10,12 @@ fn logged(world: &mut World) -> Vec<String> {
     let words = |event: Event| match event {
         Event::Announced { peer, announcement } => Some(format!("{peer} announced {}", list(&announcement.prefixes))),
         Event::Withdrawn { peer, prefixes } => Some(format!("{peer} withdrew {}", list(&prefixes))),
-        Event::BestChanged { route_server, changes } => {
+        Event::BestChanged { speaker, changes } => {
             let each = changes.iter().map(|change| match &change.choice {
                 Some(choice) => format!("{} via {:?}", change.prefix, choice.next_hops),
                 None => format!("{} gone", change.prefix),
             });
-            Some(format!("{route_server}: {}", each.collect::<Vec<_>>().join(",")))
+            Some(format!("{speaker}: {}", each.collect::<Vec<_>>().join(",")))
         }
         _ => None,
     };

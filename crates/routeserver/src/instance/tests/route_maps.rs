@@ -303,7 +303,7 @@ fn the_parts_of_an_inbound_summary_are_shown_as_what_they_became_and_counted() {
     assert_eq!((report.routes_received, report.routes_accepted), (2, 2));
     let route_server = world.intent.route_servers[0].id.clone();
     let of = |prefix: &str| -> Vec<String> {
-        let routes = world.instance.routes_of_route_server(&route_server, Some(&net(prefix)));
+        let routes = world.instance.routes_of_speaker(&route_server, Some(&net(prefix)));
         let networks = routes.unwrap().into_iter().map(|route| route.network.to_string());
         networks.collect()
     };
@@ -324,7 +324,7 @@ fn what_the_rules_refuse_of_what_a_map_made_is_not_counted_as_accepted() {
 #[test]
 fn all_routes_are_judged_once_however_many_connections_have_a_map() {
     let mut world = world();
-    let judged = |world: &World| world.instance.route_servers.values().next().unwrap().reconsidered;
+    let judged = |world: &World| world.instance.speakers.values().next().unwrap().reconsidered;
     world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
     world.announce("nva2", path("10.1.4.5", &[65002]), &["10.250.0.0/16"]);
     for number in [64600, 64601] {

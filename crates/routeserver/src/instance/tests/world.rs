@@ -261,7 +261,7 @@ impl World {
             .handle(self.now, session::Input::Connected { connection, direction });
         self.input(Input::Accepted {
             connection,
-            route_server: "rs1".into(),
+            speaker: "rs1".into(),
             local: SocketAddr::from((Ipv4Addr::new(10, 1, 1, 4), 179)),
             remote: SocketAddr::from((remote, 40000)),
         });

@@ -1,56 +1,50 @@
-//! Azure's import and export rules (az §2.3, §2.4, §2.10) as policies of the RIB.
-//!
-//! Knows one route server's own facts: its AS number, its instances' addresses, its virtual network's prefixes. Knows nothing of
-//! single peers: every NVA is treated alike.
+//! Import rules (az §2.3, §2.10): what a speaker refuses, and why.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use bgp::wire::{Community, PathAttributes};
-use bgp::{Asn, IpNet};
-use rib::{ExportPolicy, GroupKey, ImportPolicy, PeerIndex, RejectRule, Reshaped, RouteSource};
+use bgp::wire::PathAttributes;
+use bgp::{Asn, BgpIdentifier, IpNet};
+use rib::{ImportPolicy, PeerIndex, RejectRule, RouteSource, Sender};
 
+use crate::peer::bgp_identifier;
 use crate::prefix_set::PrefixSet;
-use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
+use crate::speaker::SpeakerIntent;
 
-/// Marks routes learned from NVAs and gateways (az §2.4).
-pub(crate) const LEARNED: Community = Community::new(65517, 65517);
-/// Marks prefixes of peered virtual networks (az §2.4).
-pub(crate) const PEERED_VIRTUAL_NETWORK: Community = Community::new(65518, 65518);
-
-/// What one instance of a route server refuses from NVAs.
+/// What one instance of a speaker refuses from its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImportRules {
-    /// The route server's AS number.
-    pub(crate) asn: Asn,
-    /// The addresses of both instances: neither forwards packets.
-    pub(crate) instances: [IpAddr; 2],
+    /// The speaker's AS number.
+    asn: Asn,
+    /// Our own, which is also our CLUSTER_ID (RFC 4456 §7).
+    identifier: BgpIdentifier,
+    /// The addresses of all instances: none is a next hop of another's routes.
+    instances: Vec<IpAddr>,
     /// RouteServerSubnet.
-    pub(crate) subnet: IpNet,
+    subnet: Option<IpNet>,
     /// The virtual network's address space, and that of peered ones that use its gateways.
     inside: PrefixSet,
     /// IPv6 routes are exchanged.
-    pub(crate) ipv6: bool,
+    ipv6: bool,
     /// Everything that some rule on prefixes refuses: asked first, since most routes lie in none of it.
     refused: PrefixSet,
 }
 
 impl ImportRules {
     /// `inside` is the address space of the virtual network, and of peered ones that use its gateways.
-    pub(crate) fn new(asn: Asn, instances: [IpAddr; 2], subnet: IpNet, inside: Vec<IpNet>, ipv6: bool) -> ImportRules {
-        let refused = inside.iter().copied().chain(special_purpose()).chain([subnet]);
+    pub(crate) fn new(intent: &SpeakerIntent, inside: Vec<IpNet>) -> ImportRules {
+        let refused = inside.iter().copied().chain(special_purpose()).chain(intent.subnet);
         ImportRules {
-            asn,
-            instances,
-            subnet,
+            asn: intent.asn,
+            identifier: bgp_identifier(intent.address),
+            instances: intent.instances.clone(),
+            subnet: intent.subnet,
             refused: refused.collect(),
             inside: inside.into_iter().collect(),
-            ipv6,
+            ipv6: intent.ipv6,
         }
     }
-}
 
-impl ImportRules {
     /// The last rule on attributes.
     pub(crate) fn refuse_next_hop(&self, attributes: &PathAttributes) -> Option<RejectRule> {
         let next_hop = attributes.next_hop();
@@ -59,10 +53,26 @@ impl ImportRules {
         }
         (!is_usable(next_hop)).then_some(RejectRule::UnusableNextHop)
     }
+
+    /// Loops inside an AS.
+    fn refuse_reflected(&self, attributes: &PathAttributes) -> Option<RejectRule> {
+        //= https://www.rfc-editor.org/rfc/rfc4456#section-8
+        //# A router that recognizes the ORIGINATOR_ID attribute SHOULD ignore a
+        //# route received with its BGP Identifier as the ORIGINATOR_ID.
+        if attributes.originator_id() == Some(self.identifier) {
+            return Some(RejectRule::OwnOriginatorId);
+        }
+        //# If the local CLUSTER_ID is found in the CLUSTER_LIST, the
+        //# advertisement received SHOULD be ignored.
+        let mut clusters = attributes.cluster_list();
+        clusters
+            .any(|cluster| cluster == self.identifier)
+            .then_some(RejectRule::OwnClusterId)
+    }
 }
 
 impl ImportPolicy for ImportRules {
-    fn refuse_attributes(&self, _peer: PeerIndex, attributes: &PathAttributes) -> Option<RejectRule> {
+    fn refuse_attributes(&self, _peer: PeerIndex, from: Sender, attributes: &PathAttributes) -> Option<RejectRule> {
         for asn in attributes.as_numbers() {
             if asn == self.asn {
                 return Some(RejectRule::OwnAsn);
@@ -72,27 +82,34 @@ impl ImportPolicy for ImportRules {
                 return Some(RejectRule::AsZero);
             }
         }
+        if from.internal.is_some() {
+            return self
+                .refuse_reflected(attributes)
+                .or_else(|| self.refuse_next_hop(attributes));
+        }
         // RFC 4271 §5.1.2: a speaker puts its own AS number into the path that it tells an external peer.
-        if attributes.as_numbers().next().is_none() {
+        if attributes.as_numbers().next().is_none() && from.source != RouteSource::Static {
             return Some(RejectRule::EmptyAsPath);
         }
         self.refuse_next_hop(attributes)
     }
 
-    fn refuse_prefix(&self, _peer: PeerIndex, prefix: &IpNet) -> Option<RejectRule> {
+    fn refuse_prefix(&self, from: Sender, prefix: &IpNet) -> Option<RejectRule> {
         if matches!(prefix, IpNet::V6(_)) && !self.ipv6 {
             return Some(RejectRule::FamilyDisabled);
         }
         if !self.refused.covers(prefix) {
             return None;
         }
-        if *prefix == self.subnet {
+        if Some(*prefix) == self.subnet {
             return Some(RejectRule::OwnSubnet);
         }
         if SPECIAL_PURPOSE.covers(prefix) {
             return Some(RejectRule::SpecialPurposePrefix);
         }
-        self.inside.covers(prefix).then_some(RejectRule::InsideVirtualNetwork)
+        // A gateway hears the prefixes of its own network from the route server, too: what it originates itself wins.
+        let may_be_inside = from.source == RouteSource::RouteServer;
+        (!may_be_inside && self.inside.covers(prefix)).then_some(RejectRule::InsideVirtualNetwork)
     }
 }
 
@@ -146,129 +163,28 @@ fn block_v6(first: u16, length: u8) -> IpNet {
     IpNet::V6(ipnet::Ipv6Net::new_assert(address, length))
 }
 
-/// What one instance of a route server tells NVAs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExportRules {
-    /// The route server's AS number.
-    pub(crate) asn: Asn,
-    /// This instance's address.
-    pub(crate) address: IpAddr,
-    /// NVAs hear of other NVAs' routes.
-    pub(crate) branch_to_branch: bool,
-    /// What groups with a shape are told by, at the shape's number; `None`: no group has it.
-    pub(crate) route_maps: Vec<Option<RouteMap>>,
-}
-
-impl ExportPolicy for ExportRules {
-    fn export(
-        &self,
-        _group: &GroupKey,
-        source: RouteSource,
-        attributes: &Arc<PathAttributes>,
-    ) -> Option<PathAttributes> {
-        match self.goes_out(source, attributes) {
-            true => self.as_told(source, attributes),
-            false => None,
-        }
-    }
-
-    /// What may not go out does not come before the map; the map sees the route as the decision left it (az §3). What it adds is for the
-    /// peer: a NO_EXPORT of the map's is told.
-    fn reshape(
-        &self,
-        group: &GroupKey,
-        prefix: &IpNet,
-        source: RouteSource,
-        attributes: &Arc<PathAttributes>,
-    ) -> Option<Reshaped> {
-        if !self.goes_out(source, attributes) {
-            return None;
-        }
-        let route = Route {
-            prefix: *prefix,
-            attributes: PathAttributes::clone(attributes),
-            source,
-            is_summary: false,
-        };
-        let map = self.route_maps.get(group.shape? as usize)?.as_ref()?;
-        let Outcome::Pass(route) = map.apply(route) else {
-            return None;
-        };
-        Some(Reshaped {
-            prefix: route.prefix,
-            attributes: self.as_told(source, &route.attributes)?,
-            is_summary: route.is_summary,
-        })
-    }
-}
-
-impl ExportRules {
-    /// What leaves, as peers see it.
-    fn as_told(&self, source: RouteSource, attributes: &PathAttributes) -> Option<PathAttributes> {
-        // The family is that of the route's own next hop; the instance answers for both with one address.
-        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6());
-        let told = attributes
-            .to_builder()
-            .strip_for_external_peer()
-            .next_hop(next_hop?)
-            .prepend(self.asn, 1);
-        let told = match source {
-            RouteSource::VirtualNetwork => told,
-            RouteSource::PeeredVirtualNetwork => told.add_community(PEERED_VIRTUAL_NETWORK),
-            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => told.add_community(LEARNED),
-        };
-        Some(told.build())
-    }
-
-    fn goes_out(&self, source: RouteSource, attributes: &PathAttributes) -> bool {
-        match source {
-            RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork => true,
-            RouteSource::Nva | RouteSource::VpnGateway | RouteSource::ExpressRoute => {
-                self.branch_to_branch && !stays_here(attributes)
-            }
-        }
-    }
-}
-
-/// Well-known communities; every NVA is an external peer.
-fn stays_here(attributes: &PathAttributes) -> bool {
-    //= https://www.rfc-editor.org/rfc/rfc1997
-    //# All routes received carrying a communities attribute
-    //# containing this value MUST NOT be advertised to other BGP peers.
-    KEPT_BACK.iter().any(|each| attributes.has_community(*each))
-}
-
-/// The instance's address as next hop of a family. IPv6 routes over IPv4 sessions carry it IPv4-mapped, as routers without an
-/// IPv6 address on the session do; IPv4 routes cannot be told over IPv6 sessions (RFC 8950 is not spoken).
-pub(crate) fn next_hop_self(address: IpAddr, ipv6: bool) -> Option<IpAddr> {
-    match (address, ipv6) {
-        (IpAddr::V4(v4), true) => Some(IpAddr::V6(v4.to_ipv6_mapped())),
-        (IpAddr::V6(_), false) => None,
-        (address, _) => Some(address),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing::{ip, net};
+    use crate::testing::{hub_and_spoke, ip, net};
+
+    const NVA: Sender = Sender::external(RouteSource::Nva);
+    const GATEWAY: Sender = Sender {
+        source: RouteSource::VpnGateway,
+        internal: Some(BgpIdentifier(Ipv4Addr::new(10, 1, 5, 4))),
+    };
 
     fn rules() -> ImportRules {
-        let instances = [ip("10.1.1.4"), ip("10.1.1.5")];
-        ImportRules::new(
-            Asn::AZURE_ROUTE_SERVER,
-            instances,
-            net("10.1.1.0/26"),
-            vec![net("10.1.0.0/16")],
-            true,
-        )
+        let mut route_server = SpeakerIntent::all(&hub_and_spoke(), 0).remove(0);
+        route_server.ipv6 = true;
+        ImportRules::new(&route_server, vec![net("10.1.0.0/16")])
     }
 
     fn check(next_hop: &str, as_path: &[u32], expected: Option<RejectRule>) {
         let as_path: Vec<Asn> = as_path.iter().copied().map(Asn).collect();
         let attributes = PathAttributes::builder(ip(next_hop)).as_sequence(&as_path).build();
-        let verdict = rules().refuse_attributes(PeerIndex(0), &attributes);
+        let verdict = rules().refuse_attributes(PeerIndex(0), NVA, &attributes);
         assert_eq!(verdict, expected, "{next_hop} {as_path:?}");
     }
 
@@ -314,7 +230,7 @@ mod tests {
 
     #[test]
     fn prefixes_that_nobody_routes_by_are_refused_and_what_covers_them_is_not() {
-        let verdict = |prefix: &str| rules().refuse_prefix(PeerIndex(0), &net(prefix));
+        let verdict = |prefix: &str| rules().refuse_prefix(NVA, &net(prefix));
         for prefix in [
             "0.0.0.0/32",
             "127.0.0.0/8",
@@ -343,18 +259,37 @@ mod tests {
 
     #[test]
     fn each_rule_on_prefixes_gives_its_own_name() {
-        let verdict = |prefix: &str| rules().refuse_prefix(PeerIndex(0), &net(prefix));
+        let verdict = |prefix: &str| rules().refuse_prefix(NVA, &net(prefix));
         assert_eq!(verdict("10.1.1.0/26"), Some(RejectRule::OwnSubnet));
         assert_eq!(verdict("10.1.1.0/27"), Some(RejectRule::InsideVirtualNetwork));
         assert_eq!(verdict("10.1.0.0/16"), Some(RejectRule::InsideVirtualNetwork));
         assert_eq!(verdict("10.0.0.0/15"), None);
     }
 
+    fn check_internal(attributes: &PathAttributes, expected: Option<RejectRule>) {
+        let verdict = rules().refuse_attributes(PeerIndex(0), GATEWAY, attributes);
+        assert_eq!(verdict, expected, "{attributes}");
+    }
+
     #[test]
-    fn next_hop_self_is_of_the_routes_family() {
-        assert_eq!(next_hop_self(ip("10.1.1.4"), false), Some(ip("10.1.1.4")));
-        assert_eq!(next_hop_self(ip("10.1.1.4"), true), Some(ip("::ffff:10.1.1.4")));
-        assert_eq!(next_hop_self(ip("fd00::4"), true), Some(ip("fd00::4")));
-        assert_eq!(next_hop_self(ip("fd00::4"), false), None);
+    fn an_internal_peer_may_have_an_empty_path_and_not_our_own_number_in_it() {
+        let path = |path: &[Asn]| PathAttributes::builder(ip("10.1.5.4")).as_sequence(path).build();
+        check_internal(&path(&[]), None);
+        check_internal(&path(&[Asn(64_700), Asn(65_515)]), Some(RejectRule::OwnAsn));
+    }
+
+    #[test]
+    fn what_has_been_reflected_by_us_or_was_ours_before_is_refused() {
+        let identifier = |last| BgpIdentifier(Ipv4Addr::new(10, 1, 1, last));
+        let reflected = |originator, cluster| {
+            let reflected = PathAttributes::builder(ip("10.1.5.4")).originator_id(identifier(originator));
+            reflected
+                .prepend_cluster(identifier(9))
+                .prepend_cluster(identifier(cluster))
+                .build()
+        };
+        check_internal(&reflected(4, 8), Some(RejectRule::OwnOriginatorId));
+        check_internal(&reflected(7, 4), Some(RejectRule::OwnClusterId));
+        check_internal(&reflected(7, 8), None);
     }
 }

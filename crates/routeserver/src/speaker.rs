@@ -1,7 +1,8 @@
-//! One route server's half that is ours: its RIB, its rules, and what the virtual network makes of them.
+//! One speaker of this instance (RFC 4271 §1.1), a route server or a gateway: its RIB, its rules, and what virtual networks make of them.
+//!
+//! Speakers are one kind of thing. What distinguishes them is their role, and of that only [`crate::policy`] knows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arrival::Arrival;
 use crate::instance::PeerKey;
-use crate::intent::{PeerIntent, RouteServerIntent};
+use crate::intent::{PeerIntent, PeerKind};
+use crate::peer::bgp_identifier;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
 use crate::route_map::RouteMap;
@@ -21,18 +23,20 @@ use crate::total_limit::TotalLimit;
 use crate::vnet::{Changed, LocRib, Topology};
 
 mod inbound;
+mod intent;
+mod static_routes;
 
 pub(crate) use inbound::{Inbound, Made};
+pub(crate) use intent::{Role, SpeakerIntent, source_of};
+use static_routes::StaticRoutes;
 
 /// An instance that only adds routes for longer than a day has not converged late, it has a wrong setting.
 const MAX_CONVERGE_SECS: u64 = 24 * 3600;
 
-/// One route server on this instance.
+/// One speaker.
 #[derive(Debug)]
-pub(crate) struct RouteServer {
-    pub(crate) intent: RouteServerIntent,
-    /// This instance's address.
-    pub(crate) address: IpAddr,
+pub(crate) struct Speaker {
+    pub(crate) intent: SpeakerIntent,
     pub(crate) rib: Rib,
     /// For tables of ours whose keys peers choose.
     key: HashKey,
@@ -67,25 +71,18 @@ pub(crate) struct RouteServer {
     /// The Loc-RIB was not at hand before: whatever was made of an earlier one is void.
     started_over: bool,
     local: Vec<(IpNet, RouteSource)>,
+    static_routes: StaticRoutes,
 }
 
-impl RouteServer {
-    pub(crate) fn new(
-        intent: RouteServerIntent,
-        instance: usize,
-        key: HashKey,
-        now: Instant,
-        topology: &Topology,
-    ) -> RouteServer {
-        let address = intent.instance_addresses[instance];
-        let mut route_server = RouteServer {
-            address,
+impl Speaker {
+    pub(crate) fn new(intent: SpeakerIntent, key: HashKey, now: Instant, topology: &Topology) -> Speaker {
+        let mut speaker = Speaker {
             rib: Rib::new(intent.preference, key),
             key,
             import: import_rules(&intent, topology),
             total: TotalLimit::new(key),
             inbound: BTreeMap::new(),
-            export: export_rules(&intent, address, &[]),
+            export: export_rules(&intent, &[]),
             peers: Vec::new(),
             connections: FxHashMap::default(),
             address_problem: None,
@@ -100,29 +97,22 @@ impl RouteServer {
             changed: Changed::default(),
             started_over: false,
             local: Vec::new(),
+            static_routes: StaticRoutes::default(),
             intent,
         };
-        route_server.set_local(topology);
-        route_server
-            .total
-            .set(route_server.intent.total_routes, route_server.local.len());
-        route_server
-    }
-
-    /// Whether this intent can be taken over without touching any session. Peers are looked at one by one.
-    pub(crate) fn keeps_sessions(&self, intent: &RouteServerIntent) -> bool {
-        self.intent.asn == intent.asn
-            && self.intent.instance_addresses == intent.instance_addresses
-            && self.intent.namespace == intent.namespace
+        speaker.set_local(topology);
+        speaker.set_static_routes(&speaker.intent.static_routes.clone());
+        speaker.total.set(speaker.intent.total_routes, speaker.local.len());
+        speaker
     }
 
     /// Takes over settings and topology: every view gets its content anew, and every route its verdict, where the rules changed, with
-    /// [`RouteServer::reconsider_if_due`].
-    pub(crate) fn update(&mut self, now: Instant, intent: RouteServerIntent, topology: &Topology) {
+    /// [`Speaker::reconsider_if_due`].
+    pub(crate) fn update(&mut self, now: Instant, intent: SpeakerIntent, topology: &Topology) {
         if self.intent.preference != intent.preference {
             self.rib.set_preference(intent.preference);
         }
-        let export = export_rules(&intent, self.address, &self.export.route_maps);
+        let export = export_rules(&intent, &self.export.route_maps);
         if self.export != export {
             self.export = export;
             self.rib.export_policy_changed();
@@ -133,6 +123,7 @@ impl RouteServer {
         self.refresh.set_spokes(now, spokes(&intent, topology));
         self.intent = intent;
         self.set_local(topology);
+        self.set_static_routes(&self.intent.static_routes.clone());
         let other_limit = self.total.set(self.intent.total_routes, self.local.len());
         self.reconsider_due |= other_rules || other_limit;
         self.unsettled = true;
@@ -150,15 +141,15 @@ impl RouteServer {
         GroupKey {
             encode: negotiated.encode,
             families: negotiated.capabilities.families,
-            source: RouteSource::Nva,
-            asn: None,
+            source: source_of(intent.kind),
+            asn: (intent.kind != PeerKind::Nva).then_some(intent.asn),
             shape: shape.map(|number| number as u32),
         }
     }
 
     /// Originates the prefixes of the virtual network and of peered ones that use its gateways (az §2.4).
     fn set_local(&mut self, topology: &Topology) {
-        let (own, transit) = topology.space(&self.intent);
+        let (own, transit) = space(&self.intent, topology);
         let own = own.into_iter().map(|prefix| (prefix, RouteSource::VirtualNetwork));
         let transit = transit
             .into_iter()
@@ -174,7 +165,7 @@ impl RouteServer {
             return;
         }
         let attributes = |ipv6| {
-            let next_hop = next_hop_self(self.address, ipv6)?;
+            let next_hop = next_hop_self(self.intent.address, ipv6)?;
             Some(Arc::new(PathAttributes::builder(next_hop).build()))
         };
         let (v4, v6) = (attributes(false), attributes(true));
@@ -249,26 +240,34 @@ impl RouteServer {
     }
 }
 
-fn spokes(intent: &RouteServerIntent, topology: &Topology) -> BTreeSet<String> {
-    topology.spokes(intent).map(|network| network.id.clone()).collect()
+/// Those that matter to a route server: NVAs are asked for their routes when one comes, gateways ask nobody.
+fn spokes(intent: &SpeakerIntent, topology: &Topology) -> BTreeSet<String> {
+    let network = intent
+        .virtual_network
+        .as_ref()
+        .filter(|_| intent.role == Role::RouteServer);
+    let spokes = network.into_iter().flat_map(|network| topology.spokes(network));
+    spokes.map(|network| network.id.clone()).collect()
 }
 
-fn import_rules(intent: &RouteServerIntent, topology: &Topology) -> ImportRules {
-    let (own, transit) = topology.space(intent);
+/// The prefixes of a speaker's virtual network, and of the spokes that use its gateways.
+fn space(intent: &SpeakerIntent, topology: &Topology) -> (Vec<IpNet>, Vec<IpNet>) {
+    let network = intent.virtual_network.as_ref();
+    network.map_or_else(Default::default, |network| topology.space(network))
+}
+
+fn import_rules(intent: &SpeakerIntent, topology: &Topology) -> ImportRules {
+    let (own, transit) = space(intent, topology);
     let inside = own.into_iter().chain(transit).collect();
-    ImportRules::new(
-        intent.asn,
-        intent.instance_addresses,
-        intent.subnet.trunc(),
-        inside,
-        intent.ipv6,
-    )
+    ImportRules::new(intent, inside)
 }
 
-fn export_rules(intent: &RouteServerIntent, address: IpAddr, maps_before: &[Option<RouteMap>]) -> ExportRules {
+fn export_rules(intent: &SpeakerIntent, maps_before: &[Option<RouteMap>]) -> ExportRules {
     ExportRules {
+        role: intent.role,
         asn: intent.asn,
-        address,
+        address: intent.address,
+        identifier: bgp_identifier(intent.address),
         branch_to_branch: intent.branch_to_branch,
         route_maps: outbound_route_maps(intent, maps_before),
     }
@@ -276,7 +275,7 @@ fn export_rules(intent: &RouteServerIntent, address: IpAddr, maps_before: &[Opti
 
 /// Each outbound route map once: where it stands is its shape's number. One that was there keeps its place, and one that comes takes that
 /// of one that goes: so the peers of a map that is edited stay a group, and are told the difference.
-fn outbound_route_maps(intent: &RouteServerIntent, before: &[Option<RouteMap>]) -> Vec<Option<RouteMap>> {
+fn outbound_route_maps(intent: &SpeakerIntent, before: &[Option<RouteMap>]) -> Vec<Option<RouteMap>> {
     let wanted = || intent.peers.iter().filter_map(|peer| peer.outbound_route_map.as_ref());
     let keep = |map: &Option<RouteMap>| map.clone().filter(|map| wanted().any(|each| each == map));
     let mut maps: Vec<Option<RouteMap>> = before.iter().map(keep).collect();

@@ -16,7 +16,7 @@ use bgp::wire::{Announcement, Community, PathAttributes, PathAttributesBuilder};
 use rib::report::PathReport;
 use rib::{PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
 
-use super::RouteServer;
+use super::Speaker;
 use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
 use crate::total_limit::Import;
 
@@ -132,7 +132,7 @@ impl Part {
     }
 }
 
-impl RouteServer {
+impl Speaker {
     /// A peer without routes.
     pub(crate) fn add_peer(&mut self, info: PeerInfo, map: Option<&RouteMap>) -> PeerIndex {
         let peer = self.rib.add_peer(info.clone());
@@ -156,7 +156,7 @@ impl RouteServer {
         self.rib.remove_peer(peer);
     }
 
-    /// Attaches, changes or detaches a map. What is held is judged and said anew with [`RouteServer::reconsider_if_due`].
+    /// Attaches, changes or detaches a map. What is held is judged and said anew with [`Speaker::reconsider_if_due`].
     pub(crate) fn set_inbound_map(&mut self, peer: PeerIndex, info: PeerInfo, map: Option<&RouteMap>) {
         if self.inbound.get(&peer).map(|inbound| &inbound.map) != map {
             self.attach_inbound(peer, info, map);

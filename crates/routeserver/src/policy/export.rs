@@ -1,0 +1,151 @@
+//! Export: what leaves a speaker. The role says what goes to whom; what is changed follows from whether the peer is of our AS.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp::wire::{Community, PathAttributes, PathAttributesBuilder};
+use bgp::{Asn, BgpIdentifier, IpNet};
+use rib::{ExportPolicy, GroupKey, Reshaped, RouteSource, Sender};
+
+use super::{express_route_gateway, next_hop_self, provider_edge, route_server, vpn_gateway};
+use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
+use crate::speaker::Role;
+
+/// The usual one (Azure shows none of its own).
+const LOCAL_PREF: u32 = 100;
+
+/// What one instance of a speaker tells its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExportRules {
+    pub(crate) role: Role,
+    /// The speaker's AS number.
+    pub(crate) asn: Asn,
+    /// This instance's address.
+    pub(crate) address: IpAddr,
+    /// Our own, which is also our CLUSTER_ID (RFC 4456 §7).
+    pub(crate) identifier: BgpIdentifier,
+    /// What is learned is passed on.
+    pub(crate) branch_to_branch: bool,
+    /// What groups with a shape are told by, at the shape's number; `None`: no group has it.
+    pub(crate) route_maps: Vec<Option<RouteMap>>,
+}
+
+impl ExportPolicy for ExportRules {
+    fn export(&self, group: &GroupKey, from: Sender, attributes: &Arc<PathAttributes>) -> Option<PathAttributes> {
+        match self.goes_out(group, from, attributes) {
+            true => self.as_told(group, from, attributes),
+            false => None,
+        }
+    }
+
+    fn withheld(&self, group: &GroupKey) -> &[IpNet] {
+        match self.role {
+            Role::VpnGateway => vpn_gateway::withheld(group.source),
+            Role::RouteServer | Role::ExpressRouteGateway | Role::ProviderEdge => &[],
+        }
+    }
+
+    /// What may not go out does not come before the map; the map sees the route as the decision left it (az §3). What it adds is for the
+    /// peer: a NO_EXPORT of the map's is told.
+    fn reshape(
+        &self,
+        group: &GroupKey,
+        prefix: &IpNet,
+        from: Sender,
+        attributes: &Arc<PathAttributes>,
+    ) -> Option<Reshaped> {
+        if !self.goes_out(group, from, attributes) {
+            return None;
+        }
+        let route = Route {
+            prefix: *prefix,
+            attributes: PathAttributes::clone(attributes),
+            source: from.source,
+            is_summary: false,
+        };
+        let map = self.route_maps.get(group.shape? as usize)?.as_ref()?;
+        let Outcome::Pass(route) = map.apply(route) else {
+            return None;
+        };
+        Some(Reshaped {
+            prefix: route.prefix,
+            attributes: self.as_told(group, from, &route.attributes)?,
+            is_summary: route.is_summary,
+        })
+    }
+}
+
+impl ExportRules {
+    fn goes_out(&self, group: &GroupKey, from: Sender, attributes: &PathAttributes) -> bool {
+        let (to, source) = (group.source, from.source);
+        let tells = match self.role {
+            Role::RouteServer => route_server::tells(to, source, self.branch_to_branch),
+            Role::VpnGateway => vpn_gateway::tells(to, source),
+            Role::ExpressRouteGateway => express_route_gateway::tells(to, source),
+            Role::ProviderEdge => provider_edge::tells(to, source),
+        };
+        tells && (is_of_virtual_networks(source) || !self.stays_here(group, attributes))
+    }
+
+    /// Well-known communities.
+    fn stays_here(&self, group: &GroupKey, attributes: &PathAttributes) -> bool {
+        if self.is_internal(group) {
+            //= https://www.rfc-editor.org/rfc/rfc1997
+            //# All routes received carrying a communities attribute containing this value
+            //# MUST NOT be advertised to other BGP peers.
+            return attributes.has_community(Community::NO_ADVERTISE);
+        }
+        //# ... containing this value MUST NOT be advertised outside a BGP confederation boundary
+        KEPT_BACK.iter().any(|each| attributes.has_community(*each))
+    }
+
+    /// Peers of the group are of our own AS (iBGP).
+    fn is_internal(&self, group: &GroupKey) -> bool {
+        group.asn == Some(self.asn)
+    }
+
+    /// What leaves, as peers see it.
+    fn as_told(&self, group: &GroupKey, from: Sender, attributes: &PathAttributes) -> Option<PathAttributes> {
+        let told = match self.is_internal(group) {
+            true => self.told_inside(from, attributes)?,
+            false => self.told_outside(group, attributes)?,
+        };
+        let told = match self.role {
+            Role::RouteServer => route_server::mark(told, group.source, from.source),
+            Role::VpnGateway | Role::ExpressRouteGateway | Role::ProviderEdge => told,
+        };
+        Some(told.build())
+    }
+
+    /// To another AS: ours in front, and ourselves as the next hop.
+    fn told_outside(&self, group: &GroupKey, attributes: &PathAttributes) -> Option<PathAttributesBuilder> {
+        // The family is that of the route's own next hop; the instance answers for both with one address.
+        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6())?;
+        let told = attributes.to_builder().strip_for_external_peer().next_hop(next_hop);
+        let told = match self.role {
+            Role::ProviderEdge => provider_edge::hide_private_asns(told, group.source),
+            Role::RouteServer | Role::VpnGateway | Role::ExpressRouteGateway => told,
+        };
+        Some(told.prepend(self.asn, 1))
+    }
+
+    /// To a peer of our own AS: the path stays as it is, and the next hop, too, unless we are one that forwards packets.
+    fn told_inside(&self, from: Sender, attributes: &PathAttributes) -> Option<PathAttributesBuilder> {
+        let told = attributes.to_builder().local_pref(Some(LOCAL_PREF));
+        let told = match self.role {
+            Role::RouteServer => told,
+            _ => told.next_hop(next_hop_self(self.address, attributes.next_hop().is_ipv6())?),
+        };
+        Some(match from.internal {
+            //= https://www.rfc-editor.org/rfc/rfc4456#section-8
+            //# When an RR reflects a route, it MUST prepend the local CLUSTER_ID to the CLUSTER_LIST.
+            Some(originator) => told.originator_id(originator).prepend_cluster(self.identifier),
+            None => told,
+        })
+    }
+}
+
+/// What we originate for virtual networks, rather than what anybody told us.
+pub(super) fn is_of_virtual_networks(source: RouteSource) -> bool {
+    matches!(source, RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork)
+}

@@ -1,0 +1,128 @@
+//! What an intent says of one speaker, whatever it is: a route server or a gateway, as this instance has it.
+
+use std::net::IpAddr;
+
+use bgp::{Asn, IpNet};
+use rib::{Preference, RouteSource};
+
+use crate::intent::{GatewayIntent, GatewayKind, Intent, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent};
+
+/// Gateways have no setting for it: as long as route servers by default.
+const GATEWAY_CONVERGE_SECS: u64 = 120;
+
+/// What a speaker is: what it takes and tells depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    RouteServer,
+    VpnGateway,
+    ExpressRouteGateway,
+    ProviderEdge,
+}
+
+/// One speaker's part of an intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpeakerIntent {
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    pub(crate) asn: Asn,
+    /// This instance's address.
+    pub(crate) address: IpAddr,
+    /// The addresses of all its instances.
+    pub(crate) instances: Vec<IpAddr>,
+    pub(crate) namespace: Option<String>,
+    /// A provider edge is in none.
+    pub(crate) virtual_network: Option<String>,
+    /// RouteServerSubnet.
+    pub(crate) subnet: Option<IpNet>,
+    pub(crate) branch_to_branch: bool,
+    pub(crate) preference: Preference,
+    pub(crate) converge_secs: u64,
+    pub(crate) peers: Vec<PeerIntent>,
+    pub(crate) static_routes: Vec<StaticRouteIntent>,
+    pub(crate) ipv6: bool,
+    /// 0: no limit.
+    pub(crate) total_routes: u32,
+    /// 0: no limit.
+    pub(crate) routes_to_circuit: u32,
+}
+
+impl SpeakerIntent {
+    /// Every speaker that this instance is.
+    pub(crate) fn all(intent: &Intent, instance: usize) -> Vec<SpeakerIntent> {
+        let route_servers = intent.route_servers.iter();
+        let route_servers = route_servers.map(|each| SpeakerIntent::of_route_server(each, instance));
+        let gateways = intent.gateways.iter();
+        let gateways = gateways.filter_map(|each| SpeakerIntent::of_gateway(each, instance));
+        route_servers.chain(gateways).collect()
+    }
+
+    fn of_route_server(intent: &RouteServerIntent, instance: usize) -> SpeakerIntent {
+        SpeakerIntent {
+            id: intent.id.clone(),
+            role: Role::RouteServer,
+            asn: intent.asn,
+            address: intent.instance_addresses[instance],
+            instances: intent.instance_addresses.to_vec(),
+            namespace: intent.namespace.clone(),
+            virtual_network: Some(intent.virtual_network.clone()),
+            subnet: Some(intent.subnet.trunc()),
+            branch_to_branch: intent.branch_to_branch,
+            preference: intent.preference,
+            converge_secs: intent.converge_secs,
+            peers: intent.peers.clone(),
+            static_routes: Vec::new(),
+            ipv6: intent.ipv6,
+            total_routes: intent.total_routes,
+            routes_to_circuit: 0,
+        }
+    }
+
+    /// `None`: others speak for it, or it has no such instance.
+    fn of_gateway(intent: &GatewayIntent, instance: usize) -> Option<SpeakerIntent> {
+        let address = intent.instance_addresses[instance].filter(|_| !intent.is_external)?;
+        Some(SpeakerIntent {
+            id: intent.id.clone(),
+            role: match intent.kind {
+                GatewayKind::Vpn => Role::VpnGateway,
+                GatewayKind::ExpressRoute => Role::ExpressRouteGateway,
+                GatewayKind::ProviderEdge => Role::ProviderEdge,
+            },
+            asn: intent.asn,
+            address,
+            instances: intent.instance_addresses.iter().flatten().copied().collect(),
+            namespace: intent.namespaces[instance].clone(),
+            virtual_network: intent.virtual_network.clone(),
+            subnet: None,
+            // Gateways always pass on what they hear; that a route server tells them little is its own matter.
+            branch_to_branch: true,
+            // Between a site and what the route server says, the shorter path.
+            preference: Preference::ASPath,
+            converge_secs: GATEWAY_CONVERGE_SECS,
+            peers: intent.peers.clone(),
+            static_routes: intent.static_routes.clone(),
+            ipv6: intent.ipv6,
+            total_routes: 0,
+            routes_to_circuit: intent.routes_to_circuit,
+        })
+    }
+
+    /// Whether sessions survive the change. Peers are looked at one by one.
+    pub(crate) fn keeps_sessions(&self, after: &SpeakerIntent) -> bool {
+        self.role == after.role
+            && self.asn == after.asn
+            && self.address == after.address
+            && self.namespace == after.namespace
+    }
+}
+
+/// A kind of peer as policy sees what comes from it.
+pub(crate) fn source_of(kind: PeerKind) -> RouteSource {
+    match kind {
+        PeerKind::Nva => RouteSource::Nva,
+        PeerKind::VpnGateway => RouteSource::VpnGateway,
+        PeerKind::ExpressRouteGateway => RouteSource::ExpressRoute,
+        PeerKind::RouteServer => RouteSource::RouteServer,
+        PeerKind::Site => RouteSource::Site,
+        PeerKind::ProviderEdge => RouteSource::ProviderEdge,
+    }
+}
