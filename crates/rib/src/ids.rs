@@ -1,8 +1,7 @@
 //! Dense numbers for things: [`IdAllocator`] hands out the lowest free one, [`IdSet`] is a set of them in order of insertion.
 
-use std::hash::Hash;
-
-use rustc_hash::FxHashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash};
 
 /// Hands out small numbers, always the lowest free one, so that tables stay short and a table that is announced again gets its
 /// numbers in the order of arrival again.
@@ -87,11 +86,22 @@ pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
     }
 }
 
-/// The same for a map.
-pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut FxHashMap<K, V>) {
-    const KEPT: usize = 64;
-    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
-        map.shrink_to((map.len() * 2).max(KEPT));
+/// A hash table this large is worth giving back,
+const KEPT_ENTRIES: usize = 64;
+/// when it could hold so many times what it does.
+const UNUSED_FACTOR: usize = 8;
+
+/// Gives a map's memory back when most of it is unused; the slack keeps a table that breathes from reallocating.
+pub fn shrink_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+    if map.capacity() > KEPT_ENTRIES && map.len() < map.capacity() / UNUSED_FACTOR {
+        map.shrink_to((map.len() * 2).max(KEPT_ENTRIES));
+    }
+}
+
+/// The same for a set.
+pub fn shrink_set<K: Eq + Hash, S: BuildHasher>(set: &mut HashSet<K, S>) {
+    if set.capacity() > KEPT_ENTRIES && set.len() < set.capacity() / UNUSED_FACTOR {
+        set.shrink_to((set.len() * 2).max(KEPT_ENTRIES));
     }
 }
 
@@ -210,5 +220,21 @@ mod tests {
         assert_eq!(set.take_some(4), [4, 5, 6, 7]);
         assert_eq!(set.take_some(4), [8, 9, 1]);
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_table_that_empties_gives_its_memory_back_and_one_that_breathes_keeps_it() {
+        let mut map: HashMap<u32, ()> = (0..10_000).map(|key| (key, ())).collect();
+        map.retain(|key, ()| key % 2 == 0);
+        shrink_map(&mut map);
+        assert!(map.capacity() > 10_000);
+        map.retain(|key, ()| *key == 0);
+        shrink_map(&mut map);
+        assert!(map.capacity() < 256 && map.contains_key(&0));
+
+        let mut set: HashSet<u32> = (0..10_000).collect();
+        set.clear();
+        shrink_set(&mut set);
+        assert!(set.capacity() < 256);
     }
 }

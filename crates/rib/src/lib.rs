@@ -28,6 +28,7 @@ mod view;
 pub use decision::{Choice, DecisionStep, Preference, Rank};
 pub use export::{ExportPolicy, GroupKey, Reshaped};
 pub use hash::HashKey;
+pub use ids::{shrink_map, shrink_set};
 pub use peers::{PeerIndex, PeerInfo, RouteSource, Sender};
 pub use policy::{ImportPolicy, RejectRule};
 pub use report::{PathReport, Standing};

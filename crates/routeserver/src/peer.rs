@@ -15,6 +15,9 @@ use crate::speaker::{Speaker, source_of};
 /// A peer that has said nothing of routes for so long after Established, or after its last UPDATE, has said all that it has.
 /// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
+/// The table that a session begins with takes no longer, whether or not its end is ever told: one who never stops talking must not be
+/// waited for as one who has just come.
+pub(crate) const LONGEST_FIRST_TABLE: Duration = Duration::from_secs(60);
 
 /// A peer that is dialled more seldom might as well be held down.
 const MAX_CONNECT_RETRY_SECS: u64 = 3600;
@@ -59,8 +62,8 @@ pub(crate) struct Up {
     /// Established, or the last UPDATE, whichever is later.
     pub(crate) last_update: Instant,
     pub(crate) end_of_rib: FamilySet,
-    /// What comes in bulk is still the table that a session begins with.
-    pub(crate) first_table: bool,
+    /// What comes in bulk before is still of the table that the session began with.
+    pub(crate) first_table_until: Instant,
     /// The session was told that nothing moves.
     pub(crate) write_blocked: bool,
 }
@@ -110,8 +113,10 @@ impl Peer {
     pub(crate) fn is_first_table(&mut self, now: Instant) -> bool {
         let quiet = self.is_quiet(now);
         self.up.as_mut().is_some_and(|up| {
-            up.first_table &= !quiet && !up.said_end_of_rib();
-            up.first_table
+            if quiet || up.said_end_of_rib() {
+                up.first_table_until = up.first_table_until.min(now);
+            }
+            now < up.first_table_until
         })
     }
 

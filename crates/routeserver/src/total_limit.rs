@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use bgp::IpNet;
 use bgp::wire::PathAttributes;
-use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule, Sender};
+use rib::{Change, HashKey, ImportPolicy, PeerIndex, RejectRule, Sender, shrink_set};
 
-use crate::keyed::{KeyedSet, shrink_set};
+use crate::keyed::KeyedSet;
 use crate::policy::ImportRules;
 use crate::speaker::{Inbound, Made};
 

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Choice, HashKey};
+use rib::{Choice, HashKey, shrink_map};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::{Group, GroupId, TableId, TableRoute, TableUpdate, Way};
-use crate::keyed::{KeyedMap, shrink_map};
+use crate::keyed::KeyedMap;
 use crate::vnet::{Resolved, Target};
 
 /// A table with its groups.

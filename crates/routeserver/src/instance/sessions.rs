@@ -10,7 +10,7 @@ use bytes::BytesMut;
 
 use crate::arrival::are_part_of_a_table;
 use crate::instance::{Event, Instance, Output, PeerKey};
-use crate::peer::{Up, endpoint};
+use crate::peer::{LONGEST_FIRST_TABLE, Up, endpoint};
 use bgp::wire::{CeaseSubcode, Notification};
 
 impl Instance {
@@ -198,7 +198,7 @@ impl Instance {
             negotiated,
             last_update: now,
             end_of_rib: FamilySet::default(),
-            first_table: true,
+            first_table_until: now + LONGEST_FIRST_TABLE,
             write_blocked: false,
         });
         peer.warned = false;

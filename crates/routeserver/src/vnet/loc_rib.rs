@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Change, Choice, HashKey, Rank, Rib};
+use rib::{Change, Choice, HashKey, Rank, Rib, shrink_map};
 
-use crate::keyed::{KeyedMap, shrink_map};
+use crate::keyed::KeyedMap;
 
 /// Prefix to next hops.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use bgp::IpNet;
 
 use super::world::*;
 use crate::instance::Event;
+use crate::peer::{LONGEST_FIRST_TABLE, QUIET};
 use crate::testing::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -70,6 +71,18 @@ fn a_peer_that_has_told_its_table_before_is_waited_for_less_long() {
 
     let mut world = world_with_a_listener();
     world.advance(Duration::from_secs(10));
+    assert!(waits_for_a_stream(&mut world) < Duration::from_secs(1));
+}
+
+#[test]
+fn a_peer_that_never_pauses_nor_ends_its_table_is_not_waited_for_as_if_it_had_just_come() {
+    let mut world = world_with_a_listener();
+    let mut talked = Duration::ZERO;
+    while talked < LONGEST_FIRST_TABLE {
+        world.announce("nva1", path("10.1.4.4", &[65001]), &["30.0.0.0/24"]);
+        world.advance(QUIET - MILLISECOND);
+        talked += QUIET - MILLISECOND;
+    }
     assert!(waits_for_a_stream(&mut world) < Duration::from_secs(1));
 }
 
