@@ -4,8 +4,10 @@
 //! As an ordinary user this runs in a user namespace; what cannot be tried there is reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "common/serve.rs"]
+mod serve;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Far more than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Far more than anything here takes, also on a machine ten times slower.
+const DEADLINE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const NOBODY: u32 = 65534;
 const NIC: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/networkInterfaces/n";
@@ -364,25 +366,8 @@ impl Serve {
         let place = TempDir::new().unwrap();
         let data = place.path().join("data");
         let mut command = routewright(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
-        let mut process = command
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line
-            .trim()
-            .strip_prefix("routewright API ")
-            .unwrap_or_else(|| panic!("{line:?}"));
-        let serve = Serve {
-            url: url.to_owned(),
-            process,
-            place,
-        };
+        let (process, url) = serve::start(command.args(more).stderr(Stdio::null()));
+        let serve = Serve { process, url, place };
         wait("the instances are up", || {
             serve.health().matches("\"up\"").count() == serve.wanted_instances(more)
         });

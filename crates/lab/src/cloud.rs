@@ -17,9 +17,9 @@ pub const RESOURCE_GROUP: &str = "lab";
 const LOCATION: &str = "westeurope";
 const API_VERSION: &str = "2024-05-01";
 /// How long a resource may take to be `Succeeded`.
-const PROVISIONING: Duration = Duration::from_secs(20);
+const PROVISIONING: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// An instance that says nothing for so long does not answer, as the manager sees it.
 const INSTANCE_PATIENCE: Duration = Duration::from_secs(3);
 

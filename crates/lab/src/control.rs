@@ -13,8 +13,8 @@ use crate::topology::{Nva, Path};
 
 /// How long a process gets to end properly before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// A killed process is gone at once.
-const KILL_GRACE: Duration = Duration::from_secs(5);
+/// A killed process is gone at once, if the machine has time for it.
+const KILL_GRACE: Duration = Duration::from_secs(60);
 
 impl Lab {
     /// Kills a node's processes, as a crash would; returns how many there were.

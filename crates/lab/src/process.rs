@@ -196,7 +196,7 @@ pub(crate) fn command_line(pid: i32) -> Vec<String> {
 /// Ends processes: first gently, after `grace` by force. Returns those that are still there.
 pub(crate) fn end_all(processes: &[ProcessId], grace: Duration) -> Vec<ProcessId> {
     /// A killed process is gone at once, unless the kernel is busy tearing down what it held.
-    const FORCE: Duration = Duration::from_secs(5);
+    const FORCE: Duration = Duration::from_secs(60);
     let signal_and_wait = |signal, patience: Duration| {
         let deadline = Instant::now() + patience;
         for process in processes {

@@ -15,7 +15,7 @@ use crate::layout::NodeKind;
 use crate::probe;
 use crate::state::{INSTANCE, MANAGER, Phase};
 
-/// How long a probe waits for each hop.
+/// How long a look waits for each hop.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// A lab's state.
@@ -111,7 +111,7 @@ impl Lab {
             peers,
             peers_unknown,
             routes: routes.collect(),
-            probes: self.probe_all(),
+            probes: self.probe_all(PROBE),
         })
     }
 
@@ -179,8 +179,8 @@ impl Lab {
         running.collect()
     }
 
-    /// Probes the way from every VM to every host, all at once.
-    pub fn probe_all(&self) -> Vec<Probe> {
+    /// Probes the way from every VM to every host, all at once, waiting `patience` for each hop.
+    pub fn probe_all(&self, patience: Duration) -> Vec<Probe> {
         if self.state.phase != Phase::Up {
             return Vec::new();
         }
@@ -191,15 +191,15 @@ impl Lab {
             .flat_map(|vm| topology.hosts().map(move |(_, host)| (vm, host)));
         std::thread::scope(|scope| {
             let threads: Vec<_> = pairs
-                .map(|(vm, host)| scope.spawn(move || self.probe(&vm.name, &host.name, host.address.addr())))
+                .map(|(vm, host)| scope.spawn(move || self.probe(&vm.name, &host.name, host.address.addr(), patience)))
                 .collect();
             threads.into_iter().filter_map(|t| t.join().ok()).collect()
         })
     }
 
-    /// Probes the way from one node to an address of another.
-    pub fn probe(&self, from: &str, to: &str, address: Ipv4Addr) -> Probe {
-        let path = self.trace(from, address, PROBE).unwrap_or(probe::Path {
+    /// Probes the way from one node to an address of another, waiting `patience` for each hop.
+    pub fn probe(&self, from: &str, to: &str, address: Ipv4Addr, patience: Duration) -> Probe {
+        let path = self.trace(from, address, patience).unwrap_or(probe::Path {
             hops: Vec::new(),
             reached: false,
             round_trip_us: None,

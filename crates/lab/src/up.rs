@@ -24,11 +24,11 @@ const PORTS: u16 = 3;
 /// How many ports the manager may find taken.
 const PORT_ATTEMPTS: usize = 5;
 /// How long the manager may take until it answers.
-const MANAGER_START: Duration = Duration::from_secs(15);
+const MANAGER_START: Duration = Duration::from_secs(60);
 /// How long the instances may take until agents can reach them.
-const INSTANCE_START: Duration = Duration::from_secs(15);
+const INSTANCE_START: Duration = Duration::from_secs(60);
 /// How long routes may take from the NVAs to the kernels of all VMs.
-pub const CONVERGENCE: Duration = Duration::from_secs(45);
+pub const CONVERGENCE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Told of each step as it begins.

@@ -69,7 +69,7 @@ pub(super) fn hold_timer(world: &mut World) -> Result<()> {
     world.lab.set_link(LEFT, false)?;
     world.lab.wait_for_peer(LEFT, false, PATIENCE)?;
     let after = silent_since.elapsed();
-    ensure!(after < Duration::from_secs(10), "the sessions stayed for {after:?}");
+    ensure!(after < DEFAULT_HOLD_TIME, "the sessions stayed for {after:?}");
     world.expect_peer("names the hold timer", LEFT, |report| says(report, "hold"))?;
     world.expect_kernel(prefix, &[])?;
 
@@ -165,6 +165,9 @@ fn stays_down(world: &World, while_watching: Duration) -> Result<()> {
     }
     Ok(())
 }
+
+/// What a session's hold time would be without the setting.
+const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(180);
 
 fn says(report: &Value, words: &str) -> bool {
     report["lastError"]

@@ -39,13 +39,13 @@ fn meddling_is_repaired() {
             .iter()
             .all(|prefix| world.gateways(prefix) == ["10.1.1.4"])
     };
-    world.ip("route del 10.250.0.0/16 proto 157");
+    world.meddle("route del 10.250.0.0/16 proto 157");
     world.wait_until("a removed route is back", || is_whole(&world));
-    world.ip("route replace 10.250.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
+    world.meddle("route replace 10.250.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
     world.wait_until("a changed route is back", || is_whole(&world));
-    world.ip("nexthop flush proto 157");
+    world.meddle("nexthop flush proto 157");
     world.wait_until("removed next hops are back", || is_whole(&world));
-    world.ip("route add 10.77.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
+    world.meddle("route add 10.77.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
     world.wait_until("an added route is gone", || world.routes().len() == 2);
 }
 
@@ -104,16 +104,20 @@ fn killed_while_it_installs() {
     let instance = world.instance(world.greeting(0, 1, update(1, groups, routes)));
     let count = || world.ip("route show proto 157").lines().count();
     let mut interrupted = 0;
-    for stop_at in [0, 1, 5_000, 15_000, 30_000] {
-        let mut agent = world.start_agent_process(&instance);
-        world.wait_until("the agent is at it", || count() >= stop_at);
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-        if count() < ROUTES as usize {
-            interrupted += 1;
+    // Whether it is caught in the middle is up to the scheduler.
+    world.wait_until("an agent is killed in the middle", || {
+        for stop_at in [0, 1, 5_000, 15_000, 30_000] {
+            let mut agent = world.start_agent_process(&instance);
+            world.wait_until("the agent is at it", || count() >= stop_at);
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+            interrupted += usize::from(count() < ROUTES as usize);
         }
-    }
-    assert!(interrupted > 0, "the agent was always faster than the kill");
+        if interrupted == 0 {
+            world.ip("route flush proto 157");
+        }
+        interrupted > 0
+    });
     let mut agent = world.start_agent_process(&instance);
     assert_eq!(instance.confirmed(1), Vec::<String>::new());
     assert_eq!(count(), ROUTES as usize);
@@ -185,7 +189,7 @@ fn a_next_hop_that_answers_no_arp_is_reported_until_it_does() {
     );
     // It stays installed: the appliance may be starting.
     assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4", "10.1.1.99"]);
-    world.ip("neighbour replace 10.1.1.99 lladdr 02:00:00:00:00:02 dev eth0 nud reachable");
+    world.ip("neighbour replace 10.1.1.99 lladdr 02:00:00:00:00:02 dev eth0 nud permanent");
     instance.confirmation(|installed| installed.problems.is_empty());
 }
 
@@ -196,7 +200,6 @@ fn a_namespace_that_is_made_anew_gets_the_table() {
     world.start_agent(&[&instance]);
     assert_eq!(instance.confirmed(1), Vec::<String>::new());
     world.make_namespace_anew();
-    assert_eq!(world.gateways("10.250.0.0/16"), Vec::<String>::new());
     world.wait_until("the new namespace has the route", || {
         world.gateways("10.250.0.0/16") == ["10.1.1.4"]
     });

@@ -15,6 +15,10 @@ use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 pub const TABLE: u64 = 7;
+/// Between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// So many heartbeats that one who stands still for a moment does not count as silent.
+const SILENCE_SECS: u32 = 10;
 
 #[derive(Default)]
 struct Shared {
@@ -102,7 +106,7 @@ impl FakeInstance {
         let heart = service.clone();
         own.spawn(async move {
             loop {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(HEARTBEAT).await;
                 send(&heart, Body::Heartbeat(Heartbeat {}));
             }
         });
@@ -170,7 +174,7 @@ pub fn welcome(instance: u32, epoch: u64) -> Body {
     Body::Welcome(Welcome {
         instance,
         epoch,
-        silence_secs: 2,
+        silence_secs: SILENCE_SECS,
     })
 }
 

@@ -63,6 +63,7 @@ impl World {
     /// Another namespace under the old path, as when a container is made anew.
     pub fn make_namespace_anew(&self) {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        assert_eq!(self.routes(), Vec::<String>::new(), "it is another one");
         self.make_links();
     }
 
@@ -132,6 +133,11 @@ impl World {
     pub fn ip(&self, arguments: &str) -> String {
         self.try_ip(arguments)
             .unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
+    }
+
+    /// Changes what the agent may be changing at the same moment, so perhaps not at the first attempt.
+    pub fn meddle(&self, arguments: &str) {
+        self.wait_until(arguments, || self.try_ip(arguments).is_ok());
     }
 
     fn try_ip(&self, arguments: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! A real server for tests of the command line.
 
-use std::io::{BufRead, BufReader};
+mod serve;
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -23,17 +24,8 @@ impl Server {
 
     /// Over a data directory; `place` is for what else a test needs.
     pub(crate) fn over(data: &Path, place: TempDir) -> Server {
-        let mut process = command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line.trim().strip_prefix("routewright API ").unwrap().to_owned();
+        let mut serve = command(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]);
+        let (process, url) = serve::start(serve.arg(data).stderr(Stdio::null()));
         Server { process, url, place }
     }
 

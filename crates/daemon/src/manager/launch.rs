@@ -236,7 +236,6 @@ impl Launch {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -244,8 +243,17 @@ mod tests {
     /// A launcher of a process that lives and never answers.
     fn launcher(directory: &Path) -> Launcher {
         let executable = directory.join("mute");
-        std::fs::write(&executable, "#!/bin/sh\nexec sleep 600\n").unwrap();
-        std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Written by another process: while this one has it open for writing, a test beside us may fork with it, and then the kernel
+        // would not let it be executed (ETXTBSY).
+        let mut install = std::process::Command::new("install");
+        install
+            .args(["-m", "700", "/dev/stdin"])
+            .arg(&executable)
+            .stdin(Stdio::piped());
+        let mut install = install.spawn().unwrap();
+        let script = b"#!/bin/sh\nexec sleep 600\n";
+        std::io::Write::write_all(&mut install.stdin.take().unwrap(), script).unwrap();
+        assert!(install.wait().unwrap().success());
         Launcher::new(Launch {
             index: 0,
             executable,

@@ -149,12 +149,16 @@ fn a_peer_that_takes_nothing_is_told_and_does_not_disturb_another() {
             }
         };
         soon("the lazy one reads", read_all).await;
-        let (first, second) = (next(&mut events).await, next(&mut events).await);
+        let first = next(&mut events).await;
         assert!(matches!(first, ConnectionEvent::Moving { connection: ID }), "{first:?}");
-        assert!(
-            matches!(second, ConnectionEvent::Drained { connection: ID }),
-            "{second:?}"
-        );
+        loop {
+            match next(&mut events).await {
+                ConnectionEvent::Drained { connection: ID } => break,
+                // Where everything stands still for a second.
+                ConnectionEvent::Stalled { .. } | ConnectionEvent::Moving { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
         assert!(!stuck.is_full());
     });
 }

@@ -319,8 +319,7 @@ fn sigterm_says_farewell_to_peers() {
         let nva = Nva::start(NVA1, 65001, OURS, None);
         world.established(1).await;
         world.process.terminate();
-        let status = tokio::time::timeout(std::time::Duration::from_secs(5), world.process.ended()).await;
-        assert!(status.expect("it takes more than 5 s").success());
+        assert!(world.process.ended().await.success());
         // Cease / Administrative Shutdown (RFC 4486 §4).
         nva.sees("the farewell", |seen| seen.notification == Some((6, 2))).await;
         assert!(!socket_path(world.directory.path(), 0).exists());

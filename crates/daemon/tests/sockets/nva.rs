@@ -104,11 +104,18 @@ impl Nva {
     }
 
     pub(crate) async fn announce(&self, prefixes: impl IntoIterator<Item = IpNet>) {
+        self.is_up().await;
         let _ = self.events.send(Event::Announce(prefixes.into_iter().collect())).await;
     }
 
     pub(crate) async fn withdraw(&self, prefixes: impl IntoIterator<Item = IpNet>) {
+        self.is_up().await;
         let _ = self.events.send(Event::Withdraw(prefixes.into_iter().collect())).await;
+    }
+
+    /// The session is Established for us too: the other side may say so a moment earlier.
+    async fn is_up(&self) {
+        self.sees("our side of the session", |seen| seen.established).await;
     }
 
     pub(crate) async fn sees(&self, what: &str, condition: impl FnMut(&Seen) -> bool) -> Seen {

@@ -27,6 +27,8 @@ crate::tests![
 
 const OURS: &str = "10.1.1.4";
 const PEER: &str = "10.1.2.4";
+/// A call that the kernel drops is tried again by the caller's kernel after a second; so is this.
+const ONE_CALL: Duration = Duration::from_secs(2);
 
 type Events = mpsc::Receiver<ListenEvent>;
 
@@ -213,7 +215,7 @@ fn md5_passwords_change_while_listening() {
             listener.set_peers(peers);
             // The listener takes the change when it comes to it.
             until("the change is there", || async {
-                let call = tokio::time::timeout(Duration::from_millis(100), dial(with(right)));
+                let call = tokio::time::timeout(ONE_CALL, dial(with(right)));
                 matches!(call.await, Ok(Ok(_)))
             })
             .await;

@@ -11,7 +11,7 @@ use crate::nva::NvaConfig;
 use crate::process::ProcessSpec;
 
 /// How long the speaker may take until it answers.
-const START: Duration = Duration::from_secs(5);
+const START: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {

@@ -53,7 +53,7 @@ pub(crate) struct Appliance<'a> {
 }
 
 /// How long a daemon may take until it does what its tool asks.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Azure Route Server's AS number (az §2.1).
 const ROUTE_SERVER_ASN: u32 = bgp::Asn::AZURE_ROUTE_SERVER.0;

@@ -17,6 +17,8 @@ use crate::{DEADLINE, labs};
 /// The newest version that has all that is changed here.
 const API_VERSION: &str = "2024-10-01";
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a look waits for each hop: packets may be meant to vanish.
+const HOP: Duration = Duration::from_secs(2);
 
 /// A lab from a file of `topologies/`.
 pub struct Design {
@@ -75,7 +77,7 @@ impl Design {
     fn until(&self, from: &str, to: &str, holds: impl Fn(Option<&[String]>) -> bool) -> Option<Vec<String>> {
         let end = Instant::now() + DEADLINE;
         loop {
-            let probe = self.lab.probe(from, to, self.address(to));
+            let probe = self.lab.probe(from, to, self.address(to), HOP);
             let way = probe.reached.then_some(probe.through);
             if holds(way.as_deref()) {
                 return way;

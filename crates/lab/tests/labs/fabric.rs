@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lab::harness::{TestLab, executable};
 use lab::{Lab, Topology};
 
-use crate::{DEADLINE, labs};
+use crate::{DEADLINE, PATIENCE, labs};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("the_fabric_carries_packets", the_fabric_carries_packets),
@@ -26,8 +26,6 @@ pub const TESTS: &[(&str, fn())] = &[
         a_second_lab_of_the_same_name_is_refused,
     ),
 ];
-
-const PATIENCE: Duration = Duration::from_secs(2);
 
 fn fabric(labs: &Path, name: &str) -> TestLab {
     TestLab::up(&Topology::reference(), labs, name, true).unwrap()

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::{DEADLINE, labs};
+use crate::{DEADLINE, PATIENCE, labs};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("the_reference_scenario", the_reference_scenario),
@@ -72,7 +72,9 @@ fn the_reference_scenario() {
     assert_eq!(node(&lab, "instance0").state, "silent");
     every_path_goes_through_its_nva(&lab);
     signal(Signal::SIGCONT).unwrap();
-    assert_eq!(node(&lab, "instance0").state, "up");
+    wait(&lab, "instance 0 to answer again", |lab| {
+        node(lab, "instance0").state == "up"
+    });
 
     // Each process alone may die, and traffic goes on.
     for node in ["instance0", "manager", "vm1"] {
@@ -114,12 +116,14 @@ fn labs_of_two_directories_may_come_up_at_the_same_moment() {
 }
 
 fn both_nvas_learn_the_virtual_network_from_both_instances(lab: &Lab) {
-    let peers = lab.api().unwrap().peers().unwrap();
     for nva in NVAS {
-        let advertised = peers
-            .iter()
-            .filter(|p| p.name == nva && p.state == "Established" && p.routes_advertised > 0);
-        assert_eq!(advertised.count(), 2, "{nva}: {peers:#?}");
+        wait(lab, &format!("both instances to tell {nva}"), |lab| {
+            let peers = lab.api().unwrap().peers().unwrap();
+            let advertised = peers
+                .iter()
+                .filter(|p| p.name == nva && p.state == "Established" && p.routes_advertised > 0);
+            advertised.count() == 2
+        });
         let routes = lab.kernel_routes(nva).unwrap();
         assert!(
             leads(&routes, prefix("10.1.0.0/16"), Ipv4Addr::new(10, 1, 1, 1)),
@@ -143,7 +147,7 @@ fn no_vm_has(lab: &Lab, to: Ipv4Net) {
 }
 
 fn every_path_goes_through_its_nva(lab: &Lab) {
-    let probes = lab.probe_all();
+    let probes = lab.probe_all(PATIENCE);
     assert_eq!(probes.len(), 4);
     for probe in probes {
         let nva = if probe.to == "site" { "sdwan" } else { "firewall" };
@@ -168,6 +172,11 @@ fn leads(routes: &[KernelRoute], to: Ipv4Net, via: Ipv4Addr) -> bool {
 
 fn prefix(text: &str) -> Ipv4Net {
     text.parse().unwrap()
+}
+
+fn wait(lab: &Lab, what: &str, holds: impl Fn(&Lab) -> bool) {
+    let missing = |lab: &Lab| Ok(if holds(lab) { vec![] } else { vec![what.to_owned()] });
+    lab.wait_until(what, DEADLINE, missing).unwrap();
 }
 
 fn node(lab: &Lab, name: &str) -> NodeStatus {

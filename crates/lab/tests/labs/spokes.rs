@@ -7,14 +7,13 @@
 //! ```
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use lab::harness::TestLab;
 use lab::{KernelRoute, Lab, Topology, network_id};
 use serde_json::json;
 
-use crate::{DEADLINE, labs};
+use crate::{DEADLINE, PATIENCE, labs};
 
 pub const TESTS: &[(&str, fn())] = &[(
     "two_spokes_reach_each_other_through_the_firewall_only",
@@ -26,7 +25,6 @@ const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 4);
 const FIREWALL: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 5);
 const SHARED: Ipv4Addr = Ipv4Addr::new(10, 0, 10, 4);
 const VM2: Ipv4Addr = Ipv4Addr::new(10, 2, 10, 4);
-const PATIENCE: Duration = Duration::from_secs(2);
 
 fn two_spokes_reach_each_other_through_the_firewall_only() {
     let topology = Topology::parse("hub-and-two-spokes.yaml", TOPOLOGY).unwrap();
@@ -40,11 +38,18 @@ fn two_spokes_reach_each_other_through_the_firewall_only() {
 
     // Peering is not transitive.
     lab.kill("firewall").unwrap();
-    wait(&lab, "vm1", |routes| !leads(routes, "10.0.0.0/8", FIREWALL));
+    wait(&lab, "vm1", |routes| {
+        ["10.0.0.0/8", "0.0.0.0/0"]
+            .iter()
+            .all(|to| !leads(routes, to, FIREWALL))
+    });
     assert_eq!(way(&lab, "vm1", VM2), None);
     assert!(way(&lab, "vm1", SHARED).is_some());
     lab.start("firewall").unwrap();
     wait(&lab, "vm1", |routes| leads(routes, "10.0.0.0/8", FIREWALL));
+    wait(&lab, "firewall", |routes| {
+        has(routes, "10.1.0.0/16") && has(routes, "10.2.0.0/16")
+    });
     assert_eq!(way(&lab, "vm1", VM2).unwrap()[0], Some(FIREWALL));
 
     // Every NVA hears of a spoke that leaves and of one that comes back, and so do the spoke's own VMs.
@@ -64,7 +69,7 @@ fn two_spokes_reach_each_other_through_the_firewall_only() {
 }
 
 fn every_spoke_reaches_what_is_behind_the_nvas(lab: &Lab) {
-    let probes = lab.probe_all();
+    let probes = lab.probe_all(PATIENCE);
     assert_eq!(probes.len(), 6);
     for probe in probes {
         let nva = if probe.to == "site" { "sdwan" } else { "firewall" };

@@ -26,6 +26,8 @@ async fn health_says_which_instance_does_not_follow_what_was_written_and_why() {
     let followed = world.version();
     world.fakes[1].keeps_nothing.store(true, Ordering::Relaxed);
     assert_eq!(world.delete(&peer).await.status, 202);
+    let is_told = || world.manager.instances[1].status.borrow().intent_problem.is_some();
+    world.until(|| is_told() && follow(&world, 0) == world.version()).await;
     let health = world.get("/routewright/v1/health").await.body;
     assert_eq!(health["status"], "degraded", "{health}");
     let problem = health["problems"][0].as_str().unwrap();

@@ -104,16 +104,22 @@ async fn a_client_that_never_finishes_its_headers_is_sent_away() {
 async fn a_client_that_never_finishes_its_body_is_told_so() {
     let world = World::new().await;
     let door = Door::open_plain(&world).await;
-    let mut stream = TcpStream::connect(door.address).await.unwrap();
     let begun =
         format!("PUT {GROUP}?api-version=2022-01-01 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{{");
-    stream.write_all(begun.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4096];
-    let read = stream.read(&mut answer).await.unwrap();
-    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    let mut answer = String::new();
+    // The clock may run before the kernel has delivered the headers: then it is those that came too late.
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        let mut bytes = vec![0; 4096];
+        let read = stream.read(&mut bytes).await.unwrap_or_default();
+        answer = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        if !answer.is_empty() {
+            break;
+        }
+    }
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(answer.contains("\"code\":\"RequestTimeout\""), "{answer}");
-    drop(stream);
     door.close().await;
 }
 

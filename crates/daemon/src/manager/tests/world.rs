@@ -31,8 +31,8 @@ use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, acce
 use crate::store::SqliteStore;
 
 pub(crate) const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg";
-/// No test waits longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// No test waits longer, also on a machine ten times slower.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn hub(below: &str) -> String {
     format!("{GROUP}/providers/Microsoft.Network/virtualHubs/rs{below}")
@@ -116,7 +116,10 @@ impl World {
         }
     }
 
+    /// With both instances up: what is written then is in force when it is answered.
     pub(crate) async fn make_route_server(&self) {
+        self.until(|| self.manager.statuses().iter().all(|status| status.borrow().is_up()))
+            .await;
         let network = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/hub");
         let subnet = |name: &str, prefix: &str| json!({"name": name, "properties": {"addressPrefix": prefix}});
         let address = format!("{GROUP}/providers/Microsoft.Network/publicIPAddresses/pip");
