@@ -44,7 +44,7 @@ pub fn handle(
             };
             match inside {
                 InSubscription::InGroup(group, InGroup::Action(kind, names, action)) => {
-                    return ask(&world, subscription, group, kind, &names, action, request.body.as_ref());
+                    return ask(&world, subscription, group, kind, &names, action, request);
                 }
                 InSubscription::InGroup(group, InGroup::Insights(kind, names, what)) => {
                     return insights(&world, subscription, group, kind, &names, what, request);
@@ -307,10 +307,10 @@ fn ask(
     kind: &'static dyn ResourceType,
     names: &[&str],
     action: &str,
-    body: Option<&Value>,
+    request: &Request,
 ) -> Result<Outcome, ArmError> {
     let key = key_of(subscription, group, kind, names);
-    let Some(question) = kind.action(action, key.clone(), body)? else {
+    let Some(question) = kind.action(action, key.clone(), request)? else {
         return Err(ArmError::new(
             404,
             "InvalidAction",

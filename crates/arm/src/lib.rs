@@ -16,6 +16,7 @@
 
 pub mod activity;
 pub mod authorization;
+pub mod diagnostics;
 pub mod error;
 pub mod handle;
 pub mod id;
@@ -27,6 +28,7 @@ pub mod resource;
 pub mod settings;
 
 mod address;
+mod advice;
 mod deployments;
 mod group;
 mod index;
@@ -40,6 +42,7 @@ mod template;
 mod types;
 mod world;
 
+pub use advice::advice;
 pub use authorization::Access;
 pub use error::ArmError;
 pub use handle::handle;

@@ -18,11 +18,27 @@ const GROWING: [&str; 4] = [
     types::HUB_IP_CONFIGURATION,
 ];
 
+/// The routing infrastructure units that a route server always has.
+pub(crate) const DEFAULT_UNITS: f64 = 2.0;
+
+/// The VMs that Azure's route server can serve: 4000 with the units that it always has, 1000 more with each further one (az §1.4).
+pub(crate) fn capacity(units: f64) -> f64 {
+    4000.0 + 1000.0 * (units - DEFAULT_UNITS).max(0.0)
+}
+
+/// The routing infrastructure units that a route server has.
+pub(crate) fn units(hub: &Resource) -> f64 {
+    let wanted = &hub.property("virtualRouterAutoScaleConfiguration")["minCapacity"];
+    wanted.as_f64().unwrap_or_default().max(DEFAULT_UNITS)
+}
+
 /// One limit: what is counted, how it is called, what to do about it.
 struct Limit {
     max: u32,
     kind: &'static str,
     count: fn(&World<'_>, &str) -> usize,
+    /// What a route server may serve beyond `max`.
+    further: fn(&Resource) -> usize,
     code: &'static str,
     what: &'static str,
     remedy: &'static str,
@@ -39,6 +55,7 @@ pub(crate) fn check(world: &World<'_>, kind: &str) -> Result<(), ArmError> {
             max: limits.vnets,
             kind: types::VIRTUAL_NETWORK,
             count: networks,
+            further: |_| 0,
             code: "VnetCountLimitReached",
             what: "virtual networks",
             remedy: "Remove the peering of one of them, or raise [limits] vnets in the configuration.",
@@ -47,6 +64,7 @@ pub(crate) fn check(world: &World<'_>, kind: &str) -> Result<(), ArmError> {
             max: limits.vms,
             kind: types::NETWORK_INTERFACE,
             count: virtual_machines,
+            further: |hub| (capacity(units(hub)) - capacity(DEFAULT_UNITS)) as usize,
             code: "NetworkInterfaceCountLimitReached",
             what: "VMs (network interfaces)",
             remedy: "Delete one of them, or raise [limits] vms in the configuration.",
@@ -64,6 +82,7 @@ fn check_one(world: &World<'_>, limit: &Limit) -> Result<(), ArmError> {
     let before = world.before();
     for hub in world.of_kind(types::VIRTUAL_HUB, "") {
         let key = hub.key();
+        let max = max.saturating_add((limit.further)(hub));
         let now = (limit.count)(world, &key);
         if now <= max {
             continue;
@@ -104,18 +123,26 @@ pub(crate) fn served_networks<'w>(world: &'w World<'_>, hub: &str) -> Vec<&'w Re
     let Some(own) = subnet.as_deref().and_then(parent_key) else {
         return Vec::new();
     };
+    world.get(own).into_iter().chain(spokes_of(world, own)).collect()
+}
+
+/// The networks that use a network (key) as their gateway.
+pub(crate) fn spokes_of<'w>(world: &'w World<'_>, own: &str) -> impl Iterator<Item = &'w Resource> {
     let peering_to = |from: &str, to: &str| {
         let mut peerings = world.children(from, "virtualNetworkPeerings").into_iter();
         peerings.find(|peering| peering.reference_key("remoteVirtualNetwork").as_deref() == Some(to))
     };
+    let is_true = |peering: &Resource, flag: &str| peering.property(flag) == &serde_json::json!(true);
     let peerings = world.children(own, "virtualNetworkPeerings").into_iter();
-    let spokes = peerings.filter_map(|peering| {
-        let remote = peering.reference_key("remoteVirtualNetwork")?;
-        let back = peering_to(&remote, own)?;
-        let uses = peering.property("allowGatewayTransit") == &serde_json::json!(true)
-            && back.property("useRemoteGateways") == &serde_json::json!(true)
-            && types::is_connected(peering, || Some(back));
-        if uses { world.get(&remote) } else { None }
-    });
-    world.get(own).into_iter().chain(spokes).collect()
+    let spokes: Vec<&Resource> = peerings
+        .filter_map(|peering| {
+            let remote = peering.reference_key("remoteVirtualNetwork")?;
+            let back = peering_to(&remote, own)?;
+            let uses = is_true(peering, "allowGatewayTransit")
+                && is_true(back, "useRemoteGateways")
+                && types::is_connected(peering, || Some(back));
+            if uses { world.get(&remote) } else { None }
+        })
+        .collect();
+    spokes.into_iter()
 }

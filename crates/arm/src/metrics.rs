@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use routeserver::intent::PeerKind;
 use routeserver::report::PeerReport;
 use serde_json::{Value, json};
 
@@ -18,12 +19,6 @@ use crate::world::World;
 
 /// The namespace of these paths.
 pub(crate) const NAMESPACE: &str = "Microsoft.Insights";
-
-/// The VMs that a route server can serve: 4000 with the two routing infrastructure units that it always has, 1000 more with each
-/// further one (az §1.4).
-fn capacity(units: f64) -> f64 {
-    4000.0 + 1000.0 * (units - 2.0).max(0.0)
-}
 
 /// A metric that a route server has.
 struct Metric {
@@ -275,8 +270,7 @@ fn is_over(timespan: &str, now: &str) -> bool {
 }
 
 fn samples(resources: &Resources, name: &str, hub: Option<&Resource>, peers: &[PeerReport]) -> Vec<Sample> {
-    let units = hub.map(|hub| hub.property("virtualRouterAutoScaleConfiguration")["minCapacity"].as_f64());
-    let units = units.flatten().unwrap_or_default();
+    let units = hub.map_or(limits::DEFAULT_UNITS, limits::units);
     let one = |value| {
         vec![Sample {
             dimensions: Vec::new(),
@@ -288,7 +282,7 @@ fn samples(resources: &Resources, name: &str, hub: Option<&Resource>, peers: &[P
             dimensions: vec![
                 format!("RouteServiceRole_IN_{}", peer.instance),
                 peer.peer_address.to_string(),
-                "NVA".to_owned(),
+                peer_type(peer.kind).to_owned(),
             ],
             value: value(peer),
         });
@@ -303,8 +297,17 @@ fn samples(resources: &Resources, name: &str, hub: Option<&Resource>, peers: &[P
             let settings = Settings::default();
             let world = World::new(resources, &settings);
             let nics = hub.map_or(0, |hub| limits::virtual_machines(&world, &hub.key()));
-            one(100.0 * nics as f64 / capacity(units))
+            one(100.0 * nics as f64 / limits::capacity(units))
         }
+    }
+}
+
+/// The dimension bgppeertype. Azure's words for gateways are not public.
+fn peer_type(kind: PeerKind) -> &'static str {
+    match kind {
+        PeerKind::VpnGateway => "VPN",
+        PeerKind::ExpressRouteGateway => "ExpressRoute",
+        _ => "NVA",
     }
 }
 

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rib::RouteSource;
 use routeserver::best_next_hops;
 use routeserver::report::{AdvertisedReport, EffectiveRoute, RouteReport};
 use serde_json::{Map, Value, json};
 
 use crate::id::parent_key;
+use crate::intent;
 use crate::limits::served_networks;
 use crate::resource::Resources;
 use crate::settings::Settings;
@@ -19,7 +21,7 @@ use crate::types;
 use crate::world::World;
 
 /// The weight that Azure shows on learned routes.
-const LEARNED_WEIGHT: u32 = 32768;
+pub(crate) const LEARNED_WEIGHT: u32 = 32768;
 
 /// Both keys exist always: PowerShell wants exactly these two.
 const INSTANCE_KEYS: [&str; 2] = ["RouteServiceRole_IN_0", "RouteServiceRole_IN_1"];
@@ -208,62 +210,75 @@ pub fn hub_effective_routes(resources: &Resources, hub: &str, routes: &[RouteRep
             })
         })
         .collect();
-    let mut best: BTreeMap<String, (Vec<IpAddr>, &RouteReport)> = BTreeMap::new();
     let own_peers = format!("{hub}/");
-    for route in routes {
-        let chosen = matches!(route.verdict.as_str(), "best" | "equal-cost");
-        if !chosen || !route.peer.to_ascii_lowercase().starts_with(&own_peers) {
-            continue;
-        }
+    let is_chosen = |route: &&RouteReport| {
+        matches!(route.verdict.as_str(), "best" | "equal-cost") && route.peer.starts_with(&own_peers)
+    };
+    // One row for all next hops that differ in nothing else.
+    let mut rows: BTreeMap<(IpNet, &str, &str), (Vec<IpAddr>, &RouteReport)> = BTreeMap::new();
+    for route in routes.iter().filter(is_chosen) {
         let became = route.becomes.as_ref();
         let network = became.map_or(route.network, |became| became.network);
-        let (hops, first) = best.entry(network.to_string()).or_insert((Vec::new(), route));
         let next_hop = became.map_or(route.next_hop, |became| became.next_hop);
+        let as_path = became.map_or(&route.as_path, |became| &became.as_path);
+        let row = rows.entry((network, hub_next_hop_type(route.source), as_path));
+        let (hops, _) = row.or_insert((Vec::new(), route));
         if !hops.contains(&next_hop) {
             hops.push(next_hop);
         }
-        if first.verdict != "best" && route.verdict == "best" {
-            *first = route;
-        }
     }
-    shown.extend(best.into_iter().map(|(network, (hops, route))| {
-        let origin = resources
-            .get(&route.peer)
-            .map_or(route.peer.as_str(), |peer| peer.id.as_str());
-        json!({
-            "addressPrefixes": [network],
-            "nextHops": hops,
-            "nextHopType": "HubBgpConnection",
-            "routeOrigin": origin,
-            "asPath": route.becomes.as_ref().map_or(&route.as_path, |became| &became.as_path),
-        })
-    }));
+    shown.extend(
+        rows.into_iter()
+            .map(|((network, next_hop_type, as_path), (hops, route))| {
+                json!({
+                    "addressPrefixes": [network],
+                    "nextHops": hops,
+                    "nextHopType": next_hop_type,
+                    "routeOrigin": hub_route_origin(resources, &hub, route),
+                    "asPath": as_path,
+                })
+            }),
+    );
     json!({ "value": shown })
 }
 
-/// BGP diagnostics of a virtual network gateway: it has no sessions here, so there is nothing to tell.
-pub fn gateway_diagnostics() -> Value {
-    json!({ "value": [] })
+/// Whom a route server learned a route from, in Azure's words (az §4.10).
+fn hub_next_hop_type(source: RouteSource) -> &'static str {
+    match source {
+        RouteSource::VpnGateway => "VPN",
+        RouteSource::ExpressRoute => "ExpressRoute",
+        _ => "HubBgpConnection",
+    }
+}
+
+/// The bgpConnection, or the gateway, that a route came from.
+fn hub_route_origin(resources: &Resources, hub: &str, route: &RouteReport) -> String {
+    if let Some(connection) = resources.get(&route.peer) {
+        return connection.id.clone();
+    }
+    let gateway = intent::gateway_behind(resources, hub, &route.peer);
+    gateway.map_or_else(|| route.peer.clone(), |gateway| gateway.id.clone())
 }
 
 /// Fills `connectionState` of bgpConnections in an answer's body, be it one resource or a list. `state` is asked by key and says
 /// Connected, Connecting, NotConnected or Unknown.
 pub fn fill_connection_states(body: &mut Value, state: impl Fn(&str) -> &'static str) {
-    fill(body, &state);
+    fill(body, types::BGP_CONNECTION, "connectionState", &state);
 }
 
-fn fill(body: &mut Value, state: &dyn Fn(&str) -> &'static str) {
+/// Fills a property of resources of one type, in one or in a list, with what `value` says for the key.
+pub(crate) fn fill(body: &mut Value, kind: &str, name: &str, value: &dyn Fn(&str) -> &'static str) {
     if let Some(list) = body.get_mut("value").and_then(Value::as_array_mut) {
         for resource in list {
-            fill(resource, state);
+            fill(resource, kind, name, value);
         }
         return;
     }
-    if body["type"] != types::BGP_CONNECTION {
+    if body["type"] != kind {
         return;
     }
     let key = body["id"].as_str().unwrap_or_default().to_ascii_lowercase();
     if let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.insert("connectionState".to_owned(), json!(state(&key)));
+        properties.insert(name.to_owned(), json!(value(&key)));
     }
 }

@@ -1,5 +1,7 @@
 //! What goes into [`handle`](crate::handle()) and what comes out of it: a request, what is to be stored, what is to be answered.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::error::ArmError;
@@ -121,8 +123,12 @@ pub enum Ask {
     InboundRoutes(String),
     /// outboundRoutes of a route server, of one of its bgpConnections (key).
     OutboundRoutes(String),
-    /// BGP diagnostics of a virtual network gateway (key): getBgpPeerStatus and such.
-    GatewayDiagnostics(String),
+    /// getBgpPeerStatus of a virtual network gateway (key): of all its peers, or of the one with this address.
+    GatewayPeers(String, Option<IpAddr>),
+    /// getLearnedRoutes of a virtual network gateway (key).
+    GatewayLearnedRoutes(String),
+    /// getAdvertisedRoutes of a virtual network gateway (key) to the peer with this address.
+    GatewayAdvertisedRoutes(String, IpAddr),
     /// Metrics of a route server. A plain answer, no operation.
     Metrics(MetricsQuery),
 }

@@ -45,7 +45,7 @@ impl Default for Limits {
 pub struct Settings {
     /// From the configuration file.
     pub limits: Limits,
-    /// `[bind]`: subnet id (lower case) or prefix → network namespace path or interface.
+    /// `[bind]`: an address (as /32 or /128), a subnet's id (lower case) or its prefix → network namespace path or interface.
     pub bind: BTreeMap<String, String>,
     /// Settings objects by ARM id (lower case).
     pub by_key: BTreeMap<String, Value>,
@@ -98,7 +98,8 @@ const fn member(name: &'static str, kind: Kind) -> Member {
     Member { name, kind }
 }
 
-/// Settings of a bgpConnection.
+/// Settings of a bgpConnection, and of what a gateway peers with: a connection, a local network gateway
+/// (for all its connections), a circuit's private peering.
 const PEER: [Member; 11] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
@@ -124,6 +125,21 @@ const HUB: [Member; 5] = [
     member("totalRoutes", Kind::Whole(0, u32::MAX as u64)),
 ];
 
+/// Settings of a virtual network gateway; those of sessions are for the sessions with the route server, at both ends.
+const GATEWAY: [Member; 4] = [
+    // Real routers speak at its addresses.
+    member("external", Kind::Flag),
+    member("ipv6", Kind::Flag),
+    member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
+    member("connectRetrySecs", Kind::Whole(1, 3600)),
+];
+
+/// Settings of a circuit.
+const CIRCUIT: [Member; 1] = [
+    // Real routers speak at the provider's addresses.
+    member("external", Kind::Flag),
+];
+
 /// Checks a settings object for the resource with this id before it is stored: all mistakes at once, in `details`. `null`
 /// members go, so that the answer is what to store.
 pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Result<Value, ArmError> {
@@ -135,7 +151,11 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
         ));
     };
     let members: &[Member] = match resource.kind.as_str() {
-        types::BGP_CONNECTION => &PEER,
+        types::BGP_CONNECTION | types::CONNECTION | types::LOCAL_NETWORK_GATEWAY | types::EXPRESS_ROUTE_PEERING => {
+            &PEER
+        }
+        types::VIRTUAL_NETWORK_GATEWAY => &GATEWAY,
+        types::EXPRESS_ROUTE_CIRCUIT => &CIRCUIT,
         types::VIRTUAL_HUB => &HUB,
         other => return Err(ArmError::bad("NoSettings", format!("{other} has no settings."))),
     };

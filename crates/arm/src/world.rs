@@ -60,6 +60,14 @@ impl<'a> World<'a> {
         }
     }
 
+    /// How an error calls a resource that the request does not name itself.
+    pub(crate) fn called<'i>(&self, id: &'i str) -> &'i str {
+        match self.check_readable(id) {
+            Ok(()) => id,
+            Err(_) => "(one that you may not read)",
+        }
+    }
+
     /// Refuses what whoever asks could not write by hand.
     pub(crate) fn check_writable(&self, id: &str, body: &Value) -> Result<(), ArmError> {
         (self.may.write)(id, body)

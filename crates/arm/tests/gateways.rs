@@ -4,50 +4,9 @@
 mod common;
 
 use arm::{Ask, Method, Outcome};
+use common::hybrid::{connection, gateway, lab, site};
 use common::*;
 use serde_json::{Value, json};
-
-fn lab() -> Lab {
-    let mut lab = Lab::with_route_server();
-    lab.put_net(
-        "virtualNetworks/hub/subnets/GatewaySubnet",
-        json!({ "properties": { "addressPrefix": "10.1.255.0/27" } }),
-    );
-    lab.put_net("publicIPAddresses/gw-pip0", public_ip());
-    lab.put_net("publicIPAddresses/gw-pip1", public_ip());
-    lab
-}
-
-fn gateway(pips: &[&str]) -> Value {
-    let configurations: Vec<Value> = pips
-        .iter()
-        .map(|pip| {
-            json!({ "name": format!("cfg-{pip}"), "properties": {
-                "subnet": { "id": subnet_id("hub", "GatewaySubnet") },
-                "publicIPAddress": { "id": format!("{NET}/publicIPAddresses/{pip}") },
-            } })
-        })
-        .collect();
-    json!({ "location": "westeurope", "properties": {
-        "gatewayType": "Vpn", "activeActive": pips.len() > 1, "enableBgp": true, "ipConfigurations": configurations,
-    } })
-}
-
-fn site() -> Value {
-    json!({ "location": "westeurope", "properties": {
-        "gatewayIpAddress": "198.51.100.7",
-        "localNetworkAddressSpace": { "addressPrefixes": ["192.168.0.0/16"] },
-        "bgpSettings": { "asn": 65010, "bgpPeeringAddress": "192.168.255.1" },
-    } })
-}
-
-fn connection() -> Value {
-    json!({ "location": "westeurope", "properties": {
-        "connectionType": "IPsec", "sharedKey": "s3cret",
-        "virtualNetworkGateway1": { "id": format!("{NET}/virtualNetworkGateways/gw") },
-        "localNetworkGateway2": { "id": format!("{NET}/localNetworkGateways/site") },
-    } })
-}
 
 #[test]
 fn an_active_active_gateway_has_two_addresses_in_its_subnet() {
@@ -201,13 +160,33 @@ fn a_gateway_is_something_that_a_peered_network_can_use() {
 fn bgp_diagnostics_of_a_gateway_are_questions() {
     let mut lab = lab();
     lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
-    for action in ["getBgpPeerStatus", "getLearnedRoutes", "getadvertisedroutes"] {
-        let path = format!("{NET}/virtualNetworkGateways/GW/{action}");
-        let asked = lab.request(request(Method::Post, &path, None)).unwrap();
-        let key = format!("{NET}/virtualNetworkGateways/gw").to_lowercase();
-        assert_eq!(
-            asked,
-            Outcome::Ask(Ask::GatewayDiagnostics(key), "westeurope".to_owned())
-        );
+    let key = format!("{NET}/virtualNetworkGateways/gw").to_lowercase();
+    let peer: std::net::IpAddr = "10.1.0.4".parse().unwrap();
+    let mut ask = |action: &str, peer: Option<&str>| {
+        let mut asked = request(Method::Post, &format!("{NET}/virtualNetworkGateways/GW/{action}"), None);
+        asked
+            .query
+            .extend(peer.map(|peer| ("peer".to_owned(), peer.to_owned())));
+        lab.request(asked)
+    };
+    for (action, with, expected) in [
+        ("getBgpPeerStatus", None, Ask::GatewayPeers(key.clone(), None)),
+        (
+            "getBgpPeerStatus",
+            Some("10.1.0.4"),
+            Ask::GatewayPeers(key.clone(), Some(peer)),
+        ),
+        ("getLearnedRoutes", None, Ask::GatewayLearnedRoutes(key.clone())),
+        (
+            "getadvertisedroutes",
+            Some("10.1.0.4"),
+            Ask::GatewayAdvertisedRoutes(key.clone(), peer),
+        ),
+    ] {
+        let expected = Outcome::Ask(expected, "westeurope".to_owned());
+        assert_eq!(ask(action, with).unwrap(), expected, "{action}");
+    }
+    for with in [None, Some(""), Some("rs")] {
+        assert_eq!(ask("getAdvertisedRoutes", with).unwrap_err().code, "InvalidPeer");
     }
 }

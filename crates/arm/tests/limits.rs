@@ -64,3 +64,21 @@ fn a_vm_too_many_is_refused_in_the_route_servers_network_and_in_spokes_but_not_e
     lab.delete_net("networkInterfaces/b").unwrap();
     lab.put_net("networkInterfaces/d", nic("hub", "workload", None));
 }
+
+#[test]
+fn each_further_unit_of_capacity_is_a_thousand_vms_more() {
+    let mut lab = Lab::with_route_server();
+    lab.settings.limits.vms = 1;
+    lab.put_net("networkInterfaces/a", nic("hub", "workload", None));
+    let code = "NetworkInterfaceCountLimitReached";
+    assert_eq!(lab.refusal("networkInterfaces/b", nic("hub", "workload", None)), code);
+    let units = |count: u32| {
+        serde_json::json!({ "location": "westeurope", "properties": {
+            "sku": "Standard", "virtualRouterAutoScaleConfiguration": { "minCapacity": count },
+        } })
+    };
+    lab.put_net("virtualHubs/rs", units(0));
+    assert_eq!(lab.refusal("networkInterfaces/b", nic("hub", "workload", None)), code);
+    lab.put_net("virtualHubs/rs", units(3));
+    lab.put_net("networkInterfaces/b", nic("hub", "workload", None));
+}

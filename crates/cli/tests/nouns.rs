@@ -13,8 +13,12 @@ fn the_common_verbs_are_the_same_for_every_noun() {
     let server = Server::with_network();
     server.does("vnet create -g g -n spoke --address-prefixes 10.78.0.0/16");
     server.does("routeserver create -g g -n rs --vnet-name hub --public-ip-address ip");
-    server.does("public-ip create -g g -n gateway-ip");
+    for ip in ["gateway-ip", "er-ip"] {
+        server.does(&format!("public-ip create -g g -n {ip}"));
+    }
     server.does("vnet-gateway create -g g -n gw --vnet hub --public-ip-addresses gateway-ip --asn 65010");
+    server.does("vnet-gateway create -g g -n er --vnet hub --public-ip-addresses er-ip --gateway-type ExpressRoute");
+    server.does("express-route create -g g -n circuit --provider Contoso --peering-location Here --bandwidth 50");
     server.does(
         "local-gateway create -g g -n site --gateway-ip-address 198.51.100.7 --local-address-prefixes 192.168.0.0/16",
     );
@@ -24,6 +28,18 @@ fn the_common_verbs_are_the_same_for_every_noun() {
             "-g g",
             "tunnel",
             "--vnet-gateway1 gw --local-gateway2 site --shared-key s3cret",
+        ),
+        (
+            "express-route peering",
+            "-g g --circuit-name circuit",
+            "AzurePrivatePeering",
+            "--peer-asn 65020 --vlan-id 7 --primary-peer-subnet 172.16.0.0/30 --secondary-peer-subnet 172.16.0.4/30",
+        ),
+        (
+            "vpn-connection",
+            "-g g",
+            "circuit-link",
+            "--vnet-gateway1 er --express-route-circuit2 circuit",
         ),
         ("nsg", "-g g", "nsg", ""),
         ("route-table", "-g g", "rt", "--disable-bgp-route-propagation"),
@@ -77,7 +93,14 @@ fn the_common_verbs_are_the_same_for_every_noun() {
         assert_eq!(code, 3, "{noun}: {told}");
         server.does(&format!("{noun} wait {place} -n {name} --deleted"));
     }
-    for (noun, name) in [("local-gateway", "site"), ("vnet-gateway", "gw"), ("routeserver", "rs")] {
+    server.does("vnet-gateway delete -g g -n er --yes");
+    let ends = [
+        ("local-gateway", "site"),
+        ("vnet-gateway", "gw"),
+        ("express-route", "circuit"),
+        ("routeserver", "rs"),
+    ];
+    for (noun, name) in ends {
         server.does(&format!("{noun} delete -g g -n {name} --yes"));
         assert_eq!(
             server.does(&format!("{noun} list -g g")),

@@ -10,7 +10,8 @@
 //! vnets = 500
 //! vms = 4000
 //! routes_to_expressroute = 1000
-//! [bind]                       # subnet id or prefix = network namespace path or interface
+//! [bind]                       # address, subnet id or prefix = network namespace path or interface; that order counts
+//! "10.1.255.4/32" = "/run/netns/gw0"
 //! "10.1.255.0/27" = "/run/netns/fabric"
 //! [agents]
 //! listen = "127.0.0.1:8081"    # instance 0; instance 1 takes the next port
@@ -68,7 +69,7 @@ const SECTIONS: [&str; 9] = [
 pub struct Config {
     /// `[limits]`.
     pub limits: Limits,
-    /// `[bind]`: subnet id (lower case) or prefix → network namespace path or interface.
+    /// `[bind]`: address, subnet id (lower case) or prefix → network namespace path or interface.
     pub bind: BTreeMap<String, String>,
     /// `[agents] listen`: where instance 0 takes agents; instance 1 takes the next port.
     pub agents_listen: Option<SocketAddr>,
@@ -398,7 +399,7 @@ fn bind_key(text: &str) -> Result<String, String> {
             Ok(key)
         }
         _ if text.parse::<IpAddr>().is_ok() => {
-            Err("is an address; a prefix needs its length, for example \"10.1.255.0/27\"".to_owned())
+            Err("is an address; a prefix needs its length, for example \"10.1.255.0/27\", or \"10.1.255.4/32\" for one address".to_owned())
         }
         _ => Err("the key must be a subnet's resource id or a prefix".to_owned()),
     }

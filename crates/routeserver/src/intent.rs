@@ -139,11 +139,15 @@ pub enum PeerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerIntent {
     /// ARM id, lower case; unique among all peerings of an intent. Those between a route server and a gateway are no resources; theirs is
-    /// made of the two ids, of the speaker's own first, and of the other's instance.
+    /// the speaker's own id with the other's kind, name and instance behind it: `…/virtualhubs/rs/gateways/vpn-gw-in_0`. A circuit has
+    /// `/primary` and `/secondary`.
     pub id: String,
     /// Whom it is with.
     #[serde(default)]
     pub kind: PeerKind,
+    /// The instance that alone has it: a circuit's primary and secondary subnets have one provider edge each. `None`: both.
+    #[serde(default)]
+    pub instance: Option<usize>,
     /// Its name.
     pub name: String,
     /// peerIp.

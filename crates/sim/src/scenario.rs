@@ -131,6 +131,7 @@ fn peer(number: usize) -> PeerIntent {
     PeerIntent {
         id: format!("/peers/nva{number}"),
         kind: PeerKind::Nva,
+        instance: None,
         name: format!("nva{number}"),
         address: nva_address(number).into(),
         asn: Asn(65_001 + number as u32),

@@ -10,12 +10,14 @@ use crate::id::ResourceId;
 
 /// Properties that make use of another resource, and the action that this needs of it. Lists of what uses a resource itself
 /// (a route table's `subnets`) are read-only and ask for nothing.
-const LINKS: [(&str, &str); 5] = [
+const LINKS: [(&str, &str); 6] = [
     ("subnet", "join/action"),
     ("publicIPAddress", "join/action"),
     ("routeTable", "join/action"),
     ("networkSecurityGroup", "join/action"),
     ("remoteVirtualNetwork", "peer/action"),
+    // The circuit of a connection.
+    ("peer", "join/action"),
 ];
 
 /// What the body of a write to `own` (id) needs of other resources, each once.

@@ -3,15 +3,15 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    Draft, ResourceType, hub_ip_configurations, route_maps, subnets, virtual_hubs, virtual_network_peerings,
+    Draft, ResourceType, asn, hub_ip_configurations, route_maps, subnets, virtual_hubs, virtual_network_peerings,
     virtual_networks,
 };
 use crate::error::ArmError;
 use crate::id::{last_segment, parent_key};
-use crate::request::{Ask, Mint};
+use crate::request::{Ask, Mint, Request};
 use crate::resource::{Resource, reference_key};
 use crate::world::World;
 
@@ -51,18 +51,18 @@ impl ResourceType for BgpConnections {
         let Some(asn) = reader.whole("peerAsn", 0..=u64::from(u32::MAX))? else {
             return Err(reader.missing("peerAsn", "the AS number of the network virtual appliance"));
         };
-        let asn = asn as u32;
-        check_asn(asn, world.settings.asn_of(&hub).0)?;
+        let peer_asn = asn as u32;
+        asn::check_peer(peer_asn, world.settings.asn_of(&hub).0, "properties.peerAsn")?;
         let text = reader.required_text("peerIp", "the IPv4 address of the network virtual appliance")?;
         let address = check_address(text)?;
         check_place(world, &hub, address, instances)?;
         check_others(world, draft, &hub, address)?;
         draft.set("peerIp", address.to_string());
-        draft.set("peerAsn", asn);
+        draft.set("peerAsn", peer_asn);
         read_route_maps(world, draft, &hub)
     }
 
-    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+    fn action(&self, name: &str, key: String, _request: &Request) -> Result<Option<Ask>, ArmError> {
         Ok(match name.to_ascii_lowercase().as_str() {
             "learnedroutes" => Some(Ask::LearnedRoutes(key)),
             "advertisedroutes" => Some(Ask::AdvertisedRoutes(key)),
@@ -97,28 +97,6 @@ fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str) -> Result<()
         draft.properties["routingConfiguration"][direction] = json!({ "id": id });
     }
     Ok(())
-}
-
-/// Reserved numbers, and why (az §2.2). 32-bit numbers are fine.
-fn check_asn(asn: u32, ours: u32) -> Result<(), ArmError> {
-    let why = match asn {
-        0 => "0 is reserved (RFC 7607)".to_owned(),
-        asn if asn == ours => format!("{ours} is the route server's own; a peer must be in another autonomous system"),
-        8074 | 8075 | 12076 => "it is one of Azure's public AS numbers (8074, 8075, 12076)".to_owned(),
-        65515 | 65517..=65520 => "it is one of Azure's private AS numbers (65515, 65517 to 65520)".to_owned(),
-        23456 => "23456 is AS_TRANS (RFC 6793)".to_owned(),
-        64496..=64511 => "64496 to 64511 are for documentation (RFC 5398)".to_owned(),
-        65535..=65551 => "65535 to 65551 are reserved by IANA".to_owned(),
-        u32::MAX => "4294967295 is reserved (RFC 7300)".to_owned(),
-        _ => return Ok(()),
-    };
-    Err(ArmError::bad(
-        "InvalidPeerAsn",
-        format!(
-            "The peer ASN {asn} can't be used: {why}. Choose another, for example a private one from 64512 to 65514."
-        ),
-    )
-    .at("properties.peerAsn"))
 }
 
 fn invalid_address(address: &str, why: &str) -> ArmError {

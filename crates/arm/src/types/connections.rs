@@ -1,9 +1,13 @@
-//! `connections`: what joins a virtual network gateway with a site, another gateway or a circuit. Kept and checked; nothing flows.
+//! `connections`: what joins a virtual network gateway with a site, another gateway or a circuit.
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, check_region, local_network_gateways, resolve, virtual_network_gateways};
+use super::{
+    Draft, ResourceType, check_region, express_route_circuits, hybrid, local_network_gateways, resolve,
+    virtual_network_gateways,
+};
 use crate::error::ArmError;
+use crate::id::ResourceId;
 use crate::index::{Reference, Relation};
 use crate::request::Mint;
 use crate::resource::Resource;
@@ -11,11 +15,12 @@ use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/connections";
 
-/// References to gateways, and what they refer to.
-const GATEWAYS: [(&str, &str); 3] = [
+/// References to what is at the ends, and what they refer to.
+const GATEWAYS: [(&str, &str); 4] = [
     ("virtualNetworkGateway1", virtual_network_gateways::KIND),
     ("virtualNetworkGateway2", virtual_network_gateways::KIND),
     ("localNetworkGateway2", local_network_gateways::KIND),
+    ("peer", express_route_circuits::KIND),
 ];
 
 pub(super) struct Connections;
@@ -61,14 +66,12 @@ impl ResourceType for Connections {
         let other = match kind {
             "IPsec" => Some("localNetworkGateway2"),
             "Vnet2Vnet" => Some("virtualNetworkGateway2"),
+            "ExpressRoute" => Some("peer"),
             _ => None,
         };
         for needed in ["virtualNetworkGateway1"].into_iter().chain(other) {
             if !has(needed) {
-                return Err(reader.missing(
-                    needed,
-                    &format!("the gateway that a connection of type {kind} needs there"),
-                ));
+                return Err(reader.missing(needed, &format!("what a connection of type {kind} joins there")));
             }
         }
         draft.set("connectionType", kind);
@@ -87,6 +90,13 @@ impl ResourceType for Connections {
         Ok(())
     }
 
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        match world.get(&id.key()) {
+            Some(connection) => hybrid::check_connection(world, connection),
+            None => Ok(()),
+        }
+    }
+
     fn show(&self, _world: &World<'_>, _resource: &Resource, properties: &mut Map<String, Value>) {
         properties.remove("sharedKey");
         properties.insert("connectionStatus".to_owned(), json!("NotConnected"));
@@ -100,4 +110,15 @@ impl ResourceType for Connections {
             .map(|gateway| Reference::new(Relation::ConnectionOf, gateway, &resource.id))
             .collect()
     }
+}
+
+/// The key of what is at the far end.
+pub(super) fn far_end(connection: &Resource) -> Option<String> {
+    let (_, far) = GATEWAYS.split_first()?;
+    far.iter().find_map(|(name, _)| connection.reference_key(name))
+}
+
+/// `enableBgp`, of a connection or a gateway.
+pub(crate) fn speaks_bgp(resource: &Resource) -> bool {
+    resource.property("enableBgp") == &json!(true)
 }

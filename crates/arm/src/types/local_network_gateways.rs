@@ -2,12 +2,17 @@
 
 use std::net::IpAddr;
 
-use serde_json::json;
+use bgp::Asn;
+use ipnet::IpNet;
+use serde_json::{Value, json};
 
-use super::{Draft, ResourceType};
+use super::subnets::texts_to_prefixes;
+use super::{Draft, ResourceType, asn, hybrid};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
+use crate::id::ResourceId;
 use crate::index::Relation;
+use crate::read::Reader;
 use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
@@ -45,12 +50,20 @@ impl ResourceType for LocalNetworkGateways {
             .into_iter()
             .map(|text| parse_prefix(text, path).map(|prefix| prefix.to_string()));
         let prefixes: Vec<String> = prefixes.collect::<Result<_, _>>()?;
-        if let Some(bgp) = reader.object("bgpSettings")? {
-            check_bgp(&bgp)?;
-        }
+        let bgp = match reader.object("bgpSettings")? {
+            Some(bgp) => Some(read_bgp(&bgp)?),
+            None => None,
+        };
         draft.set("localNetworkAddressSpace", json!({ "addressPrefixes": prefixes }));
+        if let Some(bgp) = bgp {
+            draft.set("bgpSettings", bgp);
+        }
         draft.keep_or("resourceGuid", || json!(mint.guid()));
         Ok(())
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        hybrid::check_connections_of(world, &id.key())
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
@@ -66,11 +79,42 @@ impl ResourceType for LocalNetworkGateways {
     }
 }
 
-fn check_bgp(settings: &crate::read::Reader<'_>) -> Result<(), ArmError> {
-    settings.whole("asn", 1..=u64::from(u32::MAX))?;
-    settings.whole("peerWeight", 0..=100)?;
-    match settings.text("bgpPeeringAddress")?.filter(|text| !text.is_empty()) {
-        Some(text) if text.parse::<IpAddr>().is_err() => Err(settings.wrong("bgpPeeringAddress", "an IP address")),
-        _ => Ok(()),
+/// What a connection needs to know of a site.
+pub(crate) struct Site {
+    /// `gatewayIpAddress`: the far end of the tunnel. One that has a name (`fqdn`) has none.
+    pub(crate) address: Option<IpAddr>,
+    /// `localNetworkAddressSpace`.
+    pub(crate) prefixes: Vec<IpNet>,
+    /// `bgpSettings`: where its router speaks, and its AS number.
+    pub(crate) speaker: Option<(IpAddr, Asn)>,
+}
+
+/// A stored local network gateway as a site.
+pub(crate) fn site_of(local: &Resource) -> Site {
+    let settings = local.property("bgpSettings");
+    let address = settings["bgpPeeringAddress"]
+        .as_str()
+        .and_then(|text| text.parse().ok());
+    let asn = settings["asn"].as_u64().and_then(|asn| u32::try_from(asn).ok());
+    Site {
+        address: local
+            .property("gatewayIpAddress")
+            .as_str()
+            .and_then(|text| text.parse().ok()),
+        prefixes: texts_to_prefixes(&local.property("localNetworkAddressSpace")["addressPrefixes"]),
+        speaker: address.zip(asn.map(Asn)),
     }
+}
+
+fn read_bgp(settings: &Reader<'_>) -> Result<Value, ArmError> {
+    let asn = settings.whole("asn", 1..=u64::from(u32::MAX))?;
+    if let Some(asn) = asn {
+        asn::check_peer(asn as u32, bgp::Asn::AZURE_ROUTE_SERVER.0, &settings.path_of("asn"))?;
+    }
+    let weight = settings.whole("peerWeight", 0..=100)?.unwrap_or(0);
+    let address = settings.text("bgpPeeringAddress")?.filter(|text| !text.is_empty());
+    if address.is_some_and(|text| text.parse::<IpAddr>().is_err()) {
+        return Err(settings.wrong("bgpPeeringAddress", "an IP address"));
+    }
+    Ok(json!({ "asn": asn, "bgpPeeringAddress": address.unwrap_or_default(), "peerWeight": weight }))
 }

@@ -3,9 +3,13 @@
 //! What all have in common (groups, parents, names, etags, locations, tags, lists) is done once, in `handle`. A type reads its
 //! `properties`, says what it refers to, adds what is computed when it is shown, and refuses to go while it is in use.
 
+mod asn;
 mod bgp_connections;
 mod connections;
+mod express_route_circuits;
+mod express_route_peerings;
 mod hub_ip_configurations;
+mod hybrid;
 mod ip_configurations;
 mod local_network_gateways;
 mod network_interfaces;
@@ -27,25 +31,35 @@ use crate::id::ResourceId;
 use crate::index::Reference;
 use crate::names;
 use crate::read::{Reader, without_nulls};
-use crate::request::{Ask, Mint};
+use crate::request::{Ask, Mint, Request};
 use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) use bgp_connections::{INBOUND, KIND as BGP_CONNECTION, OUTBOUND, route_map_of};
+pub(crate) use connections::{KIND as CONNECTION, speaks_bgp};
+pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
+pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of};
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
+pub(crate) use local_network_gateways::{KIND as LOCAL_NETWORK_GATEWAY, site_of};
 pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
 pub(crate) use route_maps::rules_of;
 pub(crate) use subnets::prefixes as subnet_prefixes;
 pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
+pub(crate) use virtual_network_gateways::{
+    KIND as VIRTUAL_NETWORK_GATEWAY, addresses as gateway_addresses, asn as gateway_asn, kind as gateway_kind,
+    subnet as gateway_subnet,
+};
 pub(crate) use virtual_network_peerings::{KIND as VIRTUAL_NETWORK_PEERING, is_connected};
 pub(crate) use virtual_networks::{KIND as VIRTUAL_NETWORK, address_space};
 
 /// Every type that is served.
-static TYPES: [&dyn ResourceType; 15] = [
+static TYPES: [&dyn ResourceType; 17] = [
     &bgp_connections::BgpConnections,
     &connections::Connections,
+    &express_route_circuits::ExpressRouteCircuits,
+    &express_route_peerings::ExpressRoutePeerings,
     &hub_ip_configurations::HubIpConfigurations,
     &local_network_gateways::LocalNetworkGateways,
     &network_interfaces::NetworkInterfaces,
@@ -108,7 +122,7 @@ pub(crate) trait ResourceType: Sync {
     }
 
     /// The question behind a POST.
-    fn action(&self, _name: &str, _key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+    fn action(&self, _name: &str, _key: String, _request: &Request) -> Result<Option<Ask>, ArmError> {
         Ok(None)
     }
 }

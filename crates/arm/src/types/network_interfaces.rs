@@ -13,7 +13,7 @@ use crate::error::ArmError;
 use crate::id::last_segment;
 use crate::index::{Reference, Relation};
 use crate::read::Reader;
-use crate::request::{Ask, Mint};
+use crate::request::{Ask, Mint, Request};
 use crate::resource::{Resource, reference_key};
 use crate::world::World;
 
@@ -109,7 +109,7 @@ impl ResourceType for NetworkInterfaces {
         references
     }
 
-    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+    fn action(&self, name: &str, key: String, _request: &Request) -> Result<Option<Ask>, ArmError> {
         let is_known = name.eq_ignore_ascii_case("effectiveRouteTable");
         Ok(is_known.then_some(Ask::NicEffectiveRoutes(key)))
     }

@@ -10,7 +10,7 @@ use crate::address::instance_addresses;
 use crate::error::ArmError;
 use crate::id::{ResourceId, parent_key};
 use crate::read::Reader;
-use crate::request::{Ask, Mint};
+use crate::request::{Ask, Mint, Request};
 use crate::resource::Resource;
 use crate::settings::Settings;
 use crate::world::World;
@@ -101,11 +101,11 @@ impl ResourceType for VirtualHubs {
         &[("kind", "RouteServer")]
     }
 
-    fn action(&self, name: &str, key: String, body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
+    fn action(&self, name: &str, key: String, request: &Request) -> Result<Option<Ask>, ArmError> {
         Ok(match name.to_ascii_lowercase().as_str() {
             "effectiveroutes" => Some(Ask::HubEffectiveRoutes(key)),
-            "inboundroutes" => Some(Ask::InboundRoutes(connection_meant(&key, body)?)),
-            "outboundroutes" => Some(Ask::OutboundRoutes(connection_meant(&key, body)?)),
+            "inboundroutes" => Some(Ask::InboundRoutes(connection_meant(&key, request.body.as_ref())?)),
+            "outboundroutes" => Some(Ask::OutboundRoutes(connection_meant(&key, request.body.as_ref())?)),
             _ => None,
         })
     }

@@ -1,17 +1,18 @@
-//! `virtualNetworkGateways`: VPN and ExpressRoute gateways as resources. Their addresses, AS number and place are kept and checked;
-//! tunnels and circuits carry nothing here.
+//! `virtualNetworkGateways`: VPN and ExpressRoute gateways as resources: their addresses, AS number and place. Each instance has an
+//! address in GatewaySubnet and speaks BGP there; the instances' intent is made of this in `intent::gateways`.
 
 use std::net::IpAddr;
 
+use routeserver::intent::GatewayKind;
 use serde_json::{Map, Value, json};
 
 use super::subnets::GATEWAY_SUBNET;
-use super::{Draft, ResourceType, check_region, ip_configurations, resolve, subnets, virtual_network_peerings};
+use super::{Draft, ResourceType, check_region, hybrid, ip_configurations, resolve, subnets, virtual_network_peerings};
 use crate::error::ArmError;
-use crate::id::last_segment;
+use crate::id::{ResourceId, last_segment};
 use crate::index::{Reference, Relation};
 use crate::read::Reader;
-use crate::request::{Ask, Mint};
+use crate::request::{Ask, Mint, Request};
 use crate::resource::{Resource, reference_key};
 use crate::world::World;
 
@@ -19,6 +20,9 @@ pub(crate) const KIND: &str = "Microsoft.Network/virtualNetworkGateways";
 
 /// A gateway has two instances and, for point-to-site, one address more.
 const MAX_CONFIGURATIONS: usize = 3;
+
+/// Where the store keeps what ARM bodies don't show: an ExpressRoute gateway has one ip configuration and two instances all the same.
+const SECOND_ADDRESS: &str = "secondInstanceAddress";
 
 pub(super) struct VirtualNetworkGateways;
 
@@ -28,7 +32,7 @@ impl ResourceType for VirtualNetworkGateways {
     }
 
     fn read_only(&self) -> &'static [&'static str] {
-        &["inboundDnsForwardingEndpoint"]
+        &["inboundDnsForwardingEndpoint", SECOND_ADDRESS]
     }
 
     fn long_running(&self) -> bool {
@@ -54,9 +58,16 @@ impl ResourceType for VirtualNetworkGateways {
         draft.set("activeActive", active_active);
         draft.set("enableBgp", bgp);
         draft.set("sku", sku);
+        if let Some(address) = second_address(world, draft, kind, &configurations)? {
+            draft.set(SECOND_ADDRESS, address);
+        }
         draft.set("ipConfigurations", configurations);
         draft.keep_or("resourceGuid", || json!(mint.guid()));
         Ok(())
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        hybrid::check_connections_of(world, &id.key())
     }
 
     fn show(&self, _world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
@@ -67,6 +78,7 @@ impl ResourceType for VirtualNetworkGateways {
             shown
         });
         properties.insert("ipConfigurations".to_owned(), shown.collect());
+        properties.remove(SECOND_ADDRESS);
         let Some(settings) = properties.get_mut("bgpSettings") else {
             return;
         };
@@ -95,10 +107,13 @@ impl ResourceType for VirtualNetworkGateways {
                 references.push(Reference::address(subnet, id, address));
             }
         }
-        // All its ip configurations are in one subnet.
-        let subnet =
-            ip_configurations::stored(resource).find_map(|stored| reference_key(&stored["properties"]["subnet"]));
-        if let Some(subnet) = subnet {
+        if let Some(subnet) = subnet(resource) {
+            if let Some(second) = ip_configurations::stored(resource).next()
+                && let Some(address) = resource.property(SECOND_ADDRESS).as_str()
+            {
+                let id = ip_configurations::id(resource, second);
+                references.push(Reference::address(subnet.clone(), id, address.parse().ok()));
+            }
             let network = subnets::network_key(&subnet).to_owned();
             references.push(Reference::new(Relation::GatewayIn, network, &resource.id));
         }
@@ -117,11 +132,76 @@ impl ResourceType for VirtualNetworkGateways {
         }
     }
 
-    fn action(&self, name: &str, key: String, _body: Option<&Value>) -> Result<Option<Ask>, ArmError> {
-        let known = ["getBgpPeerStatus", "getLearnedRoutes", "getAdvertisedRoutes"];
-        let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
-        Ok(is_known.then_some(Ask::GatewayDiagnostics(key)))
+    fn action(&self, name: &str, key: String, request: &Request) -> Result<Option<Ask>, ArmError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "getbgppeerstatus" => Some(Ask::GatewayPeers(key, peer_meant(request)?)),
+            "getlearnedroutes" => Some(Ask::GatewayLearnedRoutes(key)),
+            "getadvertisedroutes" => match peer_meant(request)? {
+                Some(peer) => Some(Ask::GatewayAdvertisedRoutes(key, peer)),
+                None => return Err(wrong_peer("is required")),
+            },
+            _ => None,
+        })
     }
+}
+
+/// The peer that the query names by its address.
+fn peer_meant(request: &Request) -> Result<Option<IpAddr>, ArmError> {
+    match request.parameter("peer").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(address) => Ok(Some(address)),
+            Err(_) => Err(wrong_peer(&format!("is '{text}'"))),
+        },
+    }
+}
+
+fn wrong_peer(what: &str) -> ArmError {
+    ArmError::bad(
+        "InvalidPeer",
+        format!("The parameter peer {what}. Give the IP address of a peer, for example ?peer=10.0.1.4."),
+    )
+    .at("peer")
+}
+
+/// What kind of gateway it is.
+pub(crate) fn kind(gateway: &Resource) -> GatewayKind {
+    match gateway.property("gatewayType").as_str() {
+        Some("ExpressRoute") => GatewayKind::ExpressRoute,
+        _ => GatewayKind::Vpn,
+    }
+}
+
+/// Its AS number: 65515, unless it is a VPN gateway with one of its own.
+pub(crate) fn asn(gateway: &Resource) -> bgp::Asn {
+    let own = gateway.property("bgpSettings")["asn"].as_u64();
+    let own = own.and_then(|asn| u32::try_from(asn).ok());
+    own.map_or(bgp::Asn::AZURE_ROUTE_SERVER, bgp::Asn)
+}
+
+/// GatewaySubnet (key): all its ip configurations are in one.
+pub(crate) fn subnet(gateway: &Resource) -> Option<String> {
+    ip_configurations::stored(gateway).find_map(|stored| reference_key(&stored["properties"]["subnet"]))
+}
+
+/// The addresses of IN_0 and IN_1. A VPN gateway that is not active-active has a standby, which speaks to nobody.
+pub(crate) fn addresses(gateway: &Resource) -> [Option<IpAddr>; 2] {
+    let parse = |text: &str| text.parse().ok();
+    let mut configured = ip_configurations::stored(gateway).map(|stored| address_of(stored).and_then(parse));
+    let first = configured.next().flatten();
+    let second = configured.next().flatten();
+    match kind(gateway) {
+        GatewayKind::Vpn => [first, second.filter(|_| is_active_active(gateway))],
+        _ => {
+            let hidden = gateway.property(SECOND_ADDRESS).as_str().and_then(parse);
+            [first, second.or(hidden)]
+        }
+    }
+}
+
+/// Whether both its instances carry traffic.
+pub(crate) fn is_active_active(gateway: &Resource) -> bool {
+    gateway.property("activeActive") == &json!(true)
 }
 
 fn address_of(stored: &Value) -> Option<&str> {
@@ -238,6 +318,27 @@ fn allocate(world: &World<'_>, subnet: &Resource, before: &[Value]) -> Result<St
             ),
         )
         .at(&subnet.id)),
+    }
+}
+
+/// The address of IN_1 of an ExpressRoute gateway with one ip configuration: as it was, else the first that is free.
+fn second_address(
+    world: &World<'_>,
+    draft: &Draft,
+    kind: &str,
+    configurations: &[Value],
+) -> Result<Option<Value>, ArmError> {
+    if kind != "ExpressRoute" || configurations.len() > 1 {
+        return Ok(None);
+    }
+    if let Some(kept) = draft.kept(SECOND_ADDRESS) {
+        return Ok(Some(kept));
+    }
+    let first = configurations.first();
+    let subnet = first.and_then(|stored| world.get(&reference_key(&stored["properties"]["subnet"])?));
+    match subnet {
+        Some(subnet) => allocate(world, subnet, configurations).map(|address| Some(json!(address))),
+        None => Ok(None),
     }
 }
 

@@ -5,10 +5,10 @@
 use serde_json::{Map, Value, json};
 
 use super::virtual_networks::{self, pairs};
-use super::{Draft, ResourceType, resolve};
+use super::{Draft, ResourceType, hybrid, resolve};
 use crate::address::overlap;
 use crate::error::ArmError;
-use crate::id::{last_segment, parent_key};
+use crate::id::{ResourceId, last_segment, parent_key};
 use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
@@ -73,6 +73,15 @@ impl ResourceType for VirtualNetworkPeerings {
         }
         draft.keep_or("resourceGuid", || json!(mint.guid()));
         Ok(())
+    }
+
+    fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
+        let local = id.parent().map(|id| id.key());
+        let remote = world
+            .get(&id.key())
+            .and_then(|peering| peering.reference_key("remoteVirtualNetwork"));
+        let mut both = local.into_iter().chain(remote);
+        both.try_for_each(|network| hybrid::check_network(world, &network))
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {

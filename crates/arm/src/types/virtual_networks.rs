@@ -6,7 +6,7 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, put_children, subnets, virtual_network_peerings};
+use super::{Draft, ResourceType, hybrid, put_children, subnets, virtual_network_peerings};
 use crate::address::{check_address_space, first_overlap, overlap, parse_prefix};
 use crate::error::ArmError;
 use crate::id::ResourceId;
@@ -66,7 +66,12 @@ impl ResourceType for VirtualNetworks {
     }
 
     fn settled(&self, world: &World<'_>, id: &ResourceId) -> Result<(), ArmError> {
-        subnets::check_all(world, &id.key())
+        subnets::check_all(world, &id.key())?;
+        hybrid::check_network(world, &id.key())?;
+        for remote in peered(world, &id.key()) {
+            hybrid::check_network(world, &remote.key())?;
+        }
+        Ok(())
     }
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {

@@ -1,6 +1,8 @@
 //! A little world for tests: resources in memory, GUIDs that count, requests in one line.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod hybrid;
+
 use arm::{Answer, ArmError, Change, May, Method, Mint, Outcome, Request, Resources, Settings, handle};
 use serde_json::{Value, json};
 

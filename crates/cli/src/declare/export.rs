@@ -14,7 +14,7 @@ use crate::target::Target;
 
 /// Types with members that the server computes, or that are children: these are resources of their own in the file. Top-level types
 /// come with their children's types.
-const TYPES: [Kind; 9] = [
+const TYPES: [Kind; 10] = [
     kind(
         "virtualNetworks",
         &["subnets", "virtualNetworkPeerings"],
@@ -41,6 +41,17 @@ const TYPES: [Kind; 9] = [
     kind("virtualNetworkGateways", &[], &[]),
     kind("localNetworkGateways", &[], &[]),
     kind(
+        "expressRouteCircuits",
+        &[
+            "serviceKey",
+            "peerings",
+            "authorizations",
+            "circuitProvisioningState",
+            "serviceProviderProvisioningState",
+        ],
+        &["peerings"],
+    ),
+    kind(
         "connections",
         &["connectionStatus", "egressBytesTransferred", "ingressBytesTransferred"],
         &[],
@@ -48,7 +59,7 @@ const TYPES: [Kind; 9] = [
 ];
 
 /// Members of children that the server computes.
-const OF_CHILDREN: [&str; 9] = [
+const OF_CHILDREN: [&str; 14] = [
     "associatedInboundConnections",
     "associatedOutboundConnections",
     "ipConfigurations",
@@ -58,10 +69,23 @@ const OF_CHILDREN: [&str; 9] = [
     "remoteVirtualNetworkAddressSpace",
     "connectionState",
     "privateIPAllocationMethod",
+    "azureASN",
+    "connections",
+    "lastModifiedBy",
+    "primaryAzurePort",
+    "secondaryAzurePort",
 ];
 
 /// Types with settings of ours.
-const WITH_SETTINGS: [&str; 2] = ["virtualHubs", "bgpConnections"];
+const WITH_SETTINGS: [&str; 7] = [
+    "virtualHubs",
+    "bgpConnections",
+    "virtualNetworkGateways",
+    "localNetworkGateways",
+    "connections",
+    "expressRouteCircuits",
+    "peerings",
+];
 
 /// Settings that say of another only that it is set.
 const SECRET_FLAGS: [(&str, &str); 1] = [("md5PasswordSet", "md5Password")];

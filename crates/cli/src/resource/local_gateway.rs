@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::Session;
-use super::common::{Common, Kind, ToCreate, ToUpdate, given};
+use super::common::{Common, Kind, Named, ToCreate, ToUpdate, given};
+use super::settings::{self, SettingsVerb};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -76,6 +77,13 @@ enum Verb {
         #[command(flatten)]
         options: Options,
     },
+    /// What goes beyond Azure, for the sessions with the site's router.
+    Settings {
+        #[command(flatten)]
+        named: Named,
+        #[command(subcommand)]
+        verb: SettingsVerb,
+    },
     #[command(flatten)]
     Common(Common),
 }
@@ -92,6 +100,7 @@ pub(crate) async fn run(args: LocalGatewayArgs) -> Result<(), ClientError> {
             to.carry_out(&session, &KIND, |properties| options.apply(properties))
                 .await
         }
+        Verb::Settings { named, verb } => settings::run(&session, &named.id(&session, &KIND)?, verb).await,
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }

@@ -2,6 +2,7 @@
 
 mod common;
 mod deployment;
+mod express_route;
 mod group;
 mod local_gateway;
 mod monitor;
@@ -48,6 +49,8 @@ pub(crate) enum Noun {
     VnetGateway(vnet_gateway::VnetGatewayArgs),
     /// The far ends of VPN connections.
     LocalGateway(local_gateway::LocalGatewayArgs),
+    /// Circuits of ExpressRoute and their peerings.
+    ExpressRoute(express_route::ExpressRouteArgs),
     /// Connections of gateways.
     VpnConnection(vpn_connection::VpnConnectionArgs),
     /// ARM templates.
@@ -70,6 +73,7 @@ pub(crate) async fn run(noun: Noun) -> Result<(), ClientError> {
         Noun::Nsg(args) => nsg::run(args).await,
         Noun::VnetGateway(args) => vnet_gateway::run(args).await,
         Noun::LocalGateway(args) => local_gateway::run(args).await,
+        Noun::ExpressRoute(args) => express_route::run(args).await,
         Noun::VpnConnection(args) => vpn_connection::run(args).await,
         Noun::Deployment(args) => deployment::run(args).await,
         Noun::Role(args) => role::run(args).await,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::common::{Common, Kind, Named, ToCreate, ToUpdate, given};
 use super::local_gateway::BgpSettings;
+use super::settings::{self, SettingsVerb};
 use super::{Group, Session, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
 use crate::output::Column;
@@ -112,6 +113,13 @@ enum Verb {
         #[arg(long)]
         peer: String,
     },
+    /// What goes beyond Azure, for the gateway: whether real routers are at its addresses, its timers.
+    Settings {
+        #[command(flatten)]
+        named: Named,
+        #[command(subcommand)]
+        verb: SettingsVerb,
+    },
     #[command(flatten)]
     Common(Common),
 }
@@ -170,6 +178,7 @@ pub(crate) async fn run(args: VnetGatewayArgs) -> Result<(), ClientError> {
         Verb::ListAdvertisedRoutes { named, peer } => {
             ask(session, &named, ROUTE_COLUMNS, "getAdvertisedRoutes", Some(&peer)).await
         }
+        Verb::Settings { named, verb } => settings::run(session, &named.id(session, &KIND)?, verb).await,
         Verb::Common(verb) => verb.run(session, &KIND).await,
     }
 }

@@ -3,8 +3,9 @@
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Common, Kind, ToCreate, ToUpdate, given};
-use super::{Session, local_gateway, parse_bool, reference, vnet_gateway};
+use super::common::{Common, Kind, Named, ToCreate, ToUpdate, given};
+use super::settings::{self, SettingsVerb};
+use super::{Session, express_route, local_gateway, parse_bool, reference, vnet_gateway};
 use crate::client::ClientError;
 use crate::output::Column;
 use crate::target::Target;
@@ -63,8 +64,8 @@ enum Verb {
         /// To another virtual network: name or id of its gateway.
         #[arg(long, group = "far_end")]
         vnet_gateway2: Option<String>,
-        /// To a circuit: its id.
-        #[arg(long, group = "far_end", value_name = "ID")]
+        /// To a circuit: its name or id.
+        #[arg(long, group = "far_end")]
         express_route_circuit2: Option<String>,
         #[command(flatten)]
         options: Options,
@@ -75,6 +76,13 @@ enum Verb {
         to: ToUpdate,
         #[command(flatten)]
         options: Options,
+    },
+    /// What goes beyond Azure, for the sessions over the connection.
+    Settings {
+        #[command(flatten)]
+        named: Named,
+        #[command(subcommand)]
+        verb: SettingsVerb,
     },
     #[command(flatten)]
     Common(Common),
@@ -91,21 +99,21 @@ pub(crate) async fn run(args: VpnConnectionArgs) -> Result<(), ClientError> {
             express_route_circuit2,
             options,
         } => {
-            let gateway = |kind: &Kind, name: &str| Ok(reference(&session.id(&to.named.group, kind.path, name)?));
+            let end = |kind: &Kind, name: &str| Ok(reference(&session.id(&to.named.group, kind.path, name)?));
             let (connection_type, member, far_end) = match (local_gateway2, vnet_gateway2, express_route_circuit2) {
-                (Some(name), ..) => ("IPsec", "localNetworkGateway2", gateway(&local_gateway::KIND, &name)?),
-                (_, Some(name), _) => (
-                    "Vnet2Vnet",
-                    "virtualNetworkGateway2",
-                    gateway(&vnet_gateway::KIND, &name)?,
+                (Some(name), ..) => ("IPsec", "localNetworkGateway2", end(&local_gateway::KIND, &name)?),
+                (_, Some(name), _) => ("Vnet2Vnet", "virtualNetworkGateway2", end(&vnet_gateway::KIND, &name)?),
+                (.., circuit) => (
+                    "ExpressRoute",
+                    "peer",
+                    end(&express_route::KIND, &circuit.unwrap_or_default())?,
                 ),
-                (.., circuit) => ("ExpressRoute", "peer", reference(&circuit.unwrap_or_default())),
             };
             let mut properties = given([
                 ("connectionType", Some(json!(connection_type))),
                 (
                     "virtualNetworkGateway1",
-                    Some(gateway(&vnet_gateway::KIND, &vnet_gateway1)?),
+                    Some(end(&vnet_gateway::KIND, &vnet_gateway1)?),
                 ),
                 (member, Some(far_end)),
             ]);
@@ -116,6 +124,7 @@ pub(crate) async fn run(args: VpnConnectionArgs) -> Result<(), ClientError> {
             to.carry_out(&session, &KIND, |properties| properties.extend(options.members()))
                 .await
         }
+        Verb::Settings { named, verb } => settings::run(&session, &named.id(&session, &KIND)?, verb).await,
         Verb::Common(verb) => verb.run(&session, &KIND).await,
     }
 }

@@ -1,9 +1,11 @@
 //! Questions that only the instances can answer, in ARM's shapes. An instance that doesn't answer has an empty list, and a
 //! header says so.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::control::ControlError;
+use arm::diagnostics::{self, Lifeline};
 use arm::{ArmError, Ask, reports};
 use futures::future::join_all;
 use routeserver::report::{EffectiveRoute, PeerReport};
@@ -12,7 +14,7 @@ use tokio::time::timeout;
 
 use super::control::{Asked, Control, RoutesOf};
 use super::core::State;
-use super::{Manager, keeper};
+use super::{InstanceHandle, Manager, keeper};
 
 /// An instance that takes longer counts as one that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +63,21 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
             let (routes, unanswered) = each(manager, |control| control.advertised(peer)).await.all()?;
             (reports::outbound_routes(&routes), unanswered)
         }
-        Ask::GatewayDiagnostics(_) => (reports::gateway_diagnostics(), Vec::new()),
+        Ask::GatewayPeers(gateway, only) => {
+            let (peers, unanswered) = each(manager, |control| control.peers(Some(gateway))).await.all()?;
+            let show = |state: &State| diagnostics::bgp_peer_status(&state.resources, gateway, &peers, *only);
+            (manager.core.read(show), unanswered)
+        }
+        Ask::GatewayLearnedRoutes(gateway) => {
+            let of = RoutesOf::RouteServer(gateway.clone(), None);
+            let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.by_index()?;
+            let [first, second] = &routes;
+            let show = |state: &State| {
+                diagnostics::learned_routes(&state.resources, &state.settings, gateway, [first, second])
+            };
+            (manager.core.read(show), unanswered)
+        }
+        Ask::GatewayAdvertisedRoutes(gateway, peer) => gateway_advertised_routes(manager, gateway, *peer).await?,
         Ask::Metrics(query) => {
             // Numbers of an instance that is away are those of nobody: Azure's metrics have gaps, too.
             let answers = each(manager, |control| control.peers(Some(&query.route_server))).await;
@@ -73,6 +89,23 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
         }
     };
     Ok(Reply { body, unanswered })
+}
+
+/// What a gateway tells the peer with this address. A circuit's edges have an address each; else a peer is one peering.
+async fn gateway_advertised_routes(
+    manager: &Manager,
+    gateway: &str,
+    peer: IpAddr,
+) -> Result<(Value, Vec<usize>), ArmError> {
+    let find = |state: &State| diagnostics::peerings_with(&state.resources, &state.settings, gateway, peer);
+    let Some(peering) = manager.core.read(find).into_iter().next() else {
+        let show = |state: &State| diagnostics::advertised_routes(&state.resources, gateway, [&[], &[]]);
+        return Ok((manager.core.read(show), Vec::new()));
+    };
+    let (routes, unanswered) = each(manager, |control| control.advertised(&peering)).await.by_index()?;
+    let [first, second] = &routes;
+    let show = |state: &State| diagnostics::advertised_routes(&state.resources, gateway, [first, second]);
+    Ok((manager.core.read(show), unanswered))
 }
 
 /// The table that agents make of what the instances say. One that does not answer is left out, as agents do.
@@ -188,7 +221,7 @@ async fn effective_routes(manager: &Manager, nic: &str) -> Result<Vec<Vec<Effect
     Ok(answers.into_iter().map(|(_, table)| table).collect())
 }
 
-/// Writes `connectionState` into bgpConnections on their way out. Azure leaves it out, to everybody's regret.
+/// Writes how things are into bgpConnections and connections on their way out. Azure leaves the former out, to everybody's regret.
 pub(crate) async fn fill_connection_states(manager: &Manager, body: &mut Value) {
     let first = match body.get("value").and_then(Value::as_array) {
         Some(list) => list.first(),
@@ -196,14 +229,37 @@ pub(crate) async fn fill_connection_states(manager: &Manager, body: &mut Value) 
     };
     let id = first.and_then(|resource| resource["id"].as_str());
     let id = id.unwrap_or_default().to_ascii_lowercase();
-    let Some((route_server, _)) = id.split_once("/bgpconnections/") else {
-        return;
-    };
-    let answers = both(manager, |control| control.peers(Some(route_server))).await;
-    arm::fill_connection_states(body, |key| {
-        let reports = answers.iter().flat_map(|(_, reports)| reports);
-        connection_state(reports.filter(|report| report.id == key))
-    });
+    if let Some((route_server, _)) = id.split_once("/bgpconnections/") {
+        let answers = both(manager, |control| control.peers(Some(route_server))).await;
+        arm::fill_connection_states(body, |key| {
+            let reports = answers.iter().flat_map(|(_, reports)| reports);
+            connection_state(reports.filter(|report| report.id == key))
+        });
+    } else if id.contains("/microsoft.network/connections/") {
+        let answers = both(manager, |control| control.peers(None)).await;
+        let reports: Vec<PeerReport> = answers.into_iter().flat_map(|(_, reports)| reports).collect();
+        diagnostics::fill_connection_statuses(body, &|key| connection_status(manager, key, &reports));
+    }
+}
+
+/// How a connection of a gateway is: as its sessions are; one without sessions as the gateway is.
+fn connection_status(manager: &Manager, connection: &str, reports: &[PeerReport]) -> &'static str {
+    let find = |state: &State| diagnostics::lifeline(&state.resources, &state.settings, connection);
+    match manager.core.read(find) {
+        Lifeline::Sessions(ids) => connection_state(reports.iter().filter(|report| ids.contains(&report.id))),
+        Lifeline::Gateway(gateway) => match manager.instances.iter().any(|instance| speaks(instance, &gateway)) {
+            true => "Connected",
+            false => "NotConnected",
+        },
+        Lifeline::Nothing => "NotConnected",
+    }
+}
+
+/// Whether an instance process is up and has the gateway's (key) address.
+fn speaks(instance: &InstanceHandle, gateway: &str) -> bool {
+    let status = instance.status.borrow();
+    let problems = status.report.as_ref().map(|report| &report.address_problems);
+    status.is_up() && problems.is_some_and(|problems| problems.iter().all(|(speaker, _)| speaker != gateway))
 }
 
 /// One session with either instance is a connection.

@@ -32,6 +32,8 @@ struct Health {
     /// `ok`, or `degraded` with the reasons in `problems`.
     status: &'static str,
     problems: Vec<String>,
+    /// What works, but not as Azure's documents promise; it makes nothing degraded.
+    advice: Vec<String>,
     version: &'static str,
     dev: bool,
     /// The manager's process id.
@@ -68,7 +70,7 @@ struct InstanceHealth {
     intent_problem: Option<String>,
 }
 
-/// Why a route server's address of this instance cannot be used.
+/// Why this instance's address of a route server or gateway cannot be used.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AddressProblem {
@@ -95,6 +97,7 @@ fn report(manager: &Manager) -> Value {
     json!(Health {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
+        advice: manager.core.read(|state| arm::advice(&state.resources)),
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         dev: manager.dev,

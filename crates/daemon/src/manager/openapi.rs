@@ -218,6 +218,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         &[
             ("status", "string", "ok, or degraded for the reasons in problems."),
             ("problems", "string[]?", "For people."),
+            (
+                "advice",
+                "string[]?",
+                "What works, but not as Azure's documents promise; it makes nothing degraded.",
+            ),
             ("version", "string", "Release of the manager."),
             ("dev", "boolean?", "Started with --dev."),
             ("subscription", "string?", "The subscription that --dev offers."),
@@ -252,7 +257,7 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             (
                 "addressProblems",
                 "AddressProblem[]?",
-                "Route server addresses that cannot be used.",
+                "Addresses of route servers and gateways that cannot be used.",
             ),
             ("agentPortProblem", "string?", "Why agents cannot connect, if so."),
             (

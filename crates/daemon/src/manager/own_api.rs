@@ -403,7 +403,11 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         "AgentReport[]",
     ),
     Endpoint {
-        query: &[("routeServer", false, "Only this route server's peers (ARM id).")],
+        query: &[(
+            "routeServer",
+            false,
+            "Only the peers of this route server, gateway or circuit (ARM id).",
+        )],
         ..endpoint(
             "get",
             "/routewright/v1/peers",

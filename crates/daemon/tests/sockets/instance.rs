@@ -48,6 +48,7 @@ fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         id: id.into(),
         kind: PeerKind::Nva,
+        instance: None,
         name: id.into(),
         address: address.parse().unwrap(),
         asn: Asn(asn),

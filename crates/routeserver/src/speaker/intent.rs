@@ -53,7 +53,13 @@ impl SpeakerIntent {
         let route_servers = route_servers.map(|each| SpeakerIntent::of_route_server(each, instance));
         let gateways = intent.gateways.iter();
         let gateways = gateways.filter_map(|each| SpeakerIntent::of_gateway(each, instance));
-        route_servers.chain(gateways).collect()
+        let mut all: Vec<SpeakerIntent> = route_servers.chain(gateways).collect();
+        for speaker in &mut all {
+            speaker
+                .peers
+                .retain(|peer| peer.instance.is_none_or(|its| its == instance));
+        }
+        all
     }
 
     fn of_route_server(intent: &RouteServerIntent, instance: usize) -> SpeakerIntent {

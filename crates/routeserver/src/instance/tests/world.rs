@@ -63,6 +63,7 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         id: id.into(),
         kind: PeerKind::Nva,
+        instance: None,
         name: id.into(),
         address: ip(address),
         asn: Asn(asn),

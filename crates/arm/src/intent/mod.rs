@@ -1,47 +1,54 @@
 //! From resources to what an instance is to do.
 
+mod circuits;
+mod gateways;
+mod peers;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bgp::{Asn, IpNet, Password};
+use bgp::IpNet;
 use rib::Preference;
 use routeserver::Intent;
 use routeserver::intent::{
-    NicIntent, PeerIntent, PeerKind, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    GatewayIntent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
     UserRouteIntent, VirtualNetworkIntent,
 };
-use routeserver::route_map::RouteMap;
 use serde_json::Value;
+
+pub(crate) use self::gateways::behind as gateway_behind;
+use self::peers::SettingsOf;
 
 use crate::id::parent_key;
 use crate::resource::{Resource, Resources, reference_key};
 use crate::settings::Settings;
 use crate::types;
 
-/// Azure's hold time (az §2.1).
-const HOLD_TIME_SECS: u16 = 180;
-/// How soon the route server dials again (az §2.10, 9).
-const CONNECT_RETRY_SECS: u64 = 4;
 /// How long an instance waits for End-of-RIB after a start.
 const CONVERGE_SECS: u64 = 120;
-/// When a peer's routes are close to its limit.
-const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
-
 /// The whole intent; its version is that of the resources, which therefore must grow also when only settings change.
 pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
     let nics = nics_by_network(resources);
     let of_kind = |kind: &'static str| resources.iter().filter(move |resource| resource.kind == kind);
+    let route_servers: Vec<RouteServerIntent> = of_kind(types::VIRTUAL_HUB)
+        .filter_map(|hub| route_server(resources, settings, hub))
+        .collect();
+    let mut gateways = gateways::all(resources, settings, &route_servers);
+    gateways.extend(circuits::all(resources, settings));
     Intent {
-        gateways: Vec::new(),
         version: resources.version,
-        route_servers: of_kind(types::VIRTUAL_HUB)
-            .filter_map(|hub| route_server(resources, settings, hub))
-            .collect(),
+        gateways,
+        route_servers,
         virtual_networks: of_kind(types::VIRTUAL_NETWORK)
             .map(|network| virtual_network(resources, network, &nics))
             .collect(),
         logs_routes: settings.logs_routes,
     }
+}
+
+/// What one gateway (key) is to do.
+pub(crate) fn of_gateway(resources: &Resources, settings: &Settings, gateway: &str) -> Option<GatewayIntent> {
+    gateways::one(resources, settings, resources.get(gateway)?)
 }
 
 fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> Option<RouteServerIntent> {
@@ -54,95 +61,32 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
     let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key(key))?;
     let own = SettingsOf::new(settings, &id);
-    let mut maps = RouteMaps::new();
+    let network = parent_key(&subnet_id)?;
+    let mut peers = peers::of_route_server(resources, settings, &id);
+    peers.extend(gateways::peers_of_route_server(resources, settings, &id, network));
     Some(RouteServerIntent {
         name: hub.name().to_owned(),
         asn: settings.asn_of(&id),
-        virtual_network: parent_key(&subnet_id)?.to_owned(),
+        virtual_network: network.to_owned(),
         subnet,
         instance_addresses: addresses.map(IpAddr::V4),
         branch_to_branch: is_true(hub.property("allowBranchToBranchTraffic")),
         preference: preference(hub.property("hubRoutingPreference")),
-        namespace: bound(settings, &subnet_id, &subnet),
+        namespace: bound(settings, None, Some(&subnet_id), Some(&subnet)),
         converge_secs: own.whole("convergeSecs").unwrap_or(CONVERGE_SECS),
-        peers: resources
-            .children(&id, "bgpConnections")
-            .filter_map(|connection| peer(resources, settings, &own, &mut maps, connection))
-            .collect(),
+        peers,
         ipv6: own.flag("ipv6").unwrap_or(false),
         total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
         id,
     })
 }
 
-/// Those of a route server that were read, each once however many connections name it.
-type RouteMaps = BTreeMap<String, Option<RouteMap>>;
-
-fn peer(
-    resources: &Resources,
-    settings: &Settings,
-    hub: &SettingsOf<'_>,
-    maps: &mut RouteMaps,
-    connection: &Resource,
-) -> Option<PeerIntent> {
-    let id = connection.key();
-    let own = SettingsOf::new(settings, &id);
-    let route_limit = own.whole("routeLimit").or_else(|| hub.whole("routesPerPeer"));
-    Some(PeerIntent {
-        kind: PeerKind::Nva,
-        name: connection.name().to_owned(),
-        address: connection.property("peerIp").as_str()?.parse().ok()?,
-        asn: Asn(connection.property("peerAsn").as_u64()?.try_into().ok()?),
-        hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
-        dial: own.flag("dial").unwrap_or(true),
-        connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
-        md5_password: own.get("md5Password").and_then(Value::as_str).map(Password::from),
-        ttl_security_hops: own.whole("ttlSecurityHops"),
-        route_limit: route_limit.unwrap_or(settings.limits.routes_per_peer),
-        route_limit_warning_percent: own
-            .whole("routeLimitWarningPercent")
-            .unwrap_or(ROUTE_LIMIT_WARNING_PERCENT),
-        enhanced_route_refresh: own.flag("enhancedRouteRefresh").unwrap_or(false),
-        extended_messages: own.flag("extendedMessages").unwrap_or(false),
-        import_preference: own.whole("importPreference").unwrap_or(0),
-        admin_down: own.flag("adminDown").unwrap_or(false),
-        inbound_route_map: route_map(resources, maps, connection, types::INBOUND),
-        outbound_route_map: route_map(resources, maps, connection, types::OUTBOUND),
-        id,
-    })
-}
-
-fn route_map(resources: &Resources, maps: &mut RouteMaps, connection: &Resource, direction: &str) -> Option<RouteMap> {
-    let key = types::route_map_of(connection, direction)?;
-    let map = resources.by_key(&key);
-    maps.entry(key).or_insert_with(|| map.and_then(types::rules_of)).clone()
-}
-
-/// The settings object of one resource.
-struct SettingsOf<'s>(Option<&'s Value>);
-
-impl<'s> SettingsOf<'s> {
-    fn new(settings: &'s Settings, key: &str) -> SettingsOf<'s> {
-        SettingsOf(settings.by_key.get(key))
-    }
-
-    fn get(&self, name: &str) -> Option<&'s Value> {
-        self.0?.get(name)
-    }
-
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name)?.as_bool()
-    }
-
-    fn whole<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
-        self.get(name)?.as_u64()?.try_into().ok()
-    }
-}
-
-/// `[bind]`: by the subnet's id, else by its prefix.
-fn bound(settings: &Settings, subnet: &str, prefix: &IpNet) -> Option<String> {
-    let by_id = settings.bind.get(subnet);
-    by_id.or_else(|| settings.bind.get(&prefix.to_string())).cloned()
+/// `[bind]`: by the address itself, else by its subnet's id, else by that one's prefix.
+fn bound(settings: &Settings, address: Option<IpAddr>, subnet: Option<&str>, prefix: Option<&IpNet>) -> Option<String> {
+    let by_address = address.and_then(|address| settings.bind.get(&IpNet::from(address).to_string()));
+    let by_id = || settings.bind.get(subnet?);
+    let by_prefix = || settings.bind.get(&prefix?.to_string());
+    by_address.or_else(by_id).or_else(by_prefix).cloned()
 }
 
 fn preference(value: &Value) -> Preference {

@@ -1,0 +1,127 @@
+//! Peerings: those that are resources (bgpConnections), and what all of them take from the settings.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bgp::{Asn, Password};
+use routeserver::intent::{PeerIntent, PeerKind};
+use routeserver::route_map::RouteMap;
+use serde_json::Value;
+
+use crate::resource::{Resource, Resources};
+use crate::settings::Settings;
+use crate::types;
+
+/// Azure's hold time (az §2.1).
+const HOLD_TIME_SECS: u16 = 180;
+/// How soon the route server dials again (az §2.10, 9).
+const CONNECT_RETRY_SECS: u64 = 4;
+/// When a peer's routes are close to its limit.
+const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
+
+/// The route maps of a route server that were read, each once however many connections name it.
+type RouteMaps = BTreeMap<String, Option<RouteMap>>;
+
+/// The bgpConnections of a route server (key).
+pub(super) fn of_route_server(resources: &Resources, settings: &Settings, hub: &str) -> Vec<PeerIntent> {
+    let limit = SettingsOf::new(settings, hub).whole("routesPerPeer");
+    let limit = limit.unwrap_or(settings.limits.routes_per_peer);
+    let mut maps = RouteMaps::new();
+    resources
+        .children(hub, "bgpConnections")
+        .filter_map(|connection| nva(resources, settings, limit, &mut maps, connection))
+        .collect()
+}
+
+fn nva(
+    resources: &Resources,
+    settings: &Settings,
+    limit: u32,
+    maps: &mut RouteMaps,
+    connection: &Resource,
+) -> Option<PeerIntent> {
+    let own = SettingsOf::new(settings, &connection.key());
+    let address = connection.property("peerIp").as_str()?.parse().ok()?;
+    let asn = Asn(connection.property("peerAsn").as_u64()?.try_into().ok()?);
+    let with = With {
+        id: connection.key(),
+        name: connection.name().to_owned(),
+        kind: PeerKind::Nva,
+        address,
+        asn,
+    };
+    Some(PeerIntent {
+        inbound_route_map: route_map(resources, maps, connection, types::INBOUND),
+        outbound_route_map: route_map(resources, maps, connection, types::OUTBOUND),
+        ..with.peer(&own, limit)
+    })
+}
+
+fn route_map(resources: &Resources, maps: &mut RouteMaps, connection: &Resource, direction: &str) -> Option<RouteMap> {
+    let key = types::route_map_of(connection, direction)?;
+    let map = resources.by_key(&key);
+    maps.entry(key).or_insert_with(|| map.and_then(types::rules_of)).clone()
+}
+
+/// Whom a peering is with.
+pub(super) struct With {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) kind: PeerKind,
+    pub(super) address: IpAddr,
+    pub(super) asn: Asn,
+}
+
+impl With {
+    /// The peering as the settings want it; the rest as Azure has it. `limit` is that of its prefixes where no setting says otherwise.
+    pub(super) fn peer(self, own: &SettingsOf<'_>, limit: u32) -> PeerIntent {
+        PeerIntent {
+            id: self.id,
+            kind: self.kind,
+            instance: None,
+            name: self.name,
+            address: self.address,
+            asn: self.asn,
+            hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
+            dial: own.flag("dial").unwrap_or(true),
+            connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
+            md5_password: own.get("md5Password").and_then(Value::as_str).map(Password::from),
+            ttl_security_hops: own.whole("ttlSecurityHops"),
+            route_limit: own.whole("routeLimit").unwrap_or(limit),
+            route_limit_warning_percent: own
+                .whole("routeLimitWarningPercent")
+                .unwrap_or(ROUTE_LIMIT_WARNING_PERCENT),
+            enhanced_route_refresh: own.flag("enhancedRouteRefresh").unwrap_or(false),
+            extended_messages: own.flag("extendedMessages").unwrap_or(false),
+            import_preference: own.whole("importPreference").unwrap_or(0),
+            admin_down: own.flag("adminDown").unwrap_or(false),
+            inbound_route_map: None,
+            outbound_route_map: None,
+        }
+    }
+}
+
+/// The settings of one resource; where it says nothing, those of another may.
+pub(super) struct SettingsOf<'s>([Option<&'s Value>; 2]);
+
+impl<'s> SettingsOf<'s> {
+    pub(super) fn new(settings: &'s Settings, key: &str) -> SettingsOf<'s> {
+        SettingsOf([settings.by_key.get(key), None])
+    }
+
+    pub(super) fn or(self, settings: &'s Settings, key: &str) -> SettingsOf<'s> {
+        SettingsOf([self.0[0], settings.by_key.get(key)])
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().flatten().find_map(|settings| settings.get(name))
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name)?.as_bool()
+    }
+
+    pub(super) fn whole<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.get(name)?.as_u64()?.try_into().ok()
+    }
+}
