@@ -8,6 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use api::agent::Installed as Confirmation;
@@ -264,25 +265,19 @@ impl NicTask {
 
     fn heard(&mut self, news: News) {
         let look = match &news {
-            News::Link(link)
-                if self
-                    .link
-                    .as_ref()
-                    .is_some_and(|ours| ours.index != link.index || ours == link) =>
-            {
-                Look::No
-            }
+            News::Link(link) if self.link.as_ref() == Some(link) => Look::No,
+            News::Link(link) if self.is_another(link.index) => self.look_over(link.index),
             News::Link(_) | News::Lost => Look::AtLink,
-            News::LinkGone(index) if self.link.as_ref().is_some_and(|ours| ours.index != *index) => Look::No,
+            News::LinkGone(index) if self.is_another(*index) => self.look_over(*index),
             News::LinkGone(_) => Look::AtLink,
             News::Addresses => Look::AtLink,
             News::OurRoute => Look::AtTable,
             News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => Look::AtTable,
+            News::ForeignRoute(prefix) if self.may_lead_to_next_hops(prefix) => Look::AtTable,
             News::ForeignRoute(_) => Look::No,
             News::Nexthop(_) => Look::AtTable,
             News::Neighbour(neighbour) => {
-                let here = self.link.as_ref().is_some_and(|ours| ours.index == neighbour.link);
-                if here {
+                if self.link_to(neighbour.address) == Some(neighbour.link) {
                     self.neighbours
                         .heard(neighbour.address, neighbour.answers, Instant::now());
                 }
@@ -291,6 +286,40 @@ impl NicTask {
         };
         tracing::trace!(?news, ?look, "heard from the kernel");
         self.look = self.look.max(look);
+    }
+
+    /// Whether a link is not the NIC's, as far as that is known.
+    fn is_another(&self, index: u32) -> bool {
+        self.link.as_ref().is_some_and(|ours| ours.index != index)
+    }
+
+    /// News of another link matter if next hops are reached over it.
+    fn look_over(&mut self, index: u32) -> Look {
+        let Some((kernel, _)) = &mut self.sockets else {
+            return Look::AtLink;
+        };
+        kernel.note_other_link();
+        if kernel.leads_over(index) {
+            Look::AtTable
+        } else {
+            Look::No
+        }
+    }
+
+    /// A route that came or went may lead to next hops over another link, or did.
+    fn may_lead_to_next_hops(&self, prefix: &IpNet) -> bool {
+        let others = self
+            .sockets
+            .as_ref()
+            .is_some_and(|(kernel, _)| kernel.has_other_links());
+        let mut next_hops = self.table.iter().flat_map(|state| state.installed.nexthops().values());
+        others && prefix.prefix_len() > 0 && next_hops.any(|gateway| gateway.is_some_and(|hop| prefix.contains(&hop)))
+    }
+
+    /// The link that a next hop is on.
+    fn link_to(&self, next_hop: IpAddr) -> Option<u32> {
+        let (link, (kernel, _)) = self.link.as_ref().zip(self.sockets.as_ref())?;
+        Some(kernel.link_of(next_hop, link.index))
     }
 
     /// Makes the kernel's table the wanted one, and confirms it.
@@ -335,6 +364,8 @@ impl NicTask {
                 tracing::info!(link = %link.name, "found the NIC's link");
                 self.table = None;
             }
+            let looked = kernel.look_for_other_links(link.index);
+            looked.map_err(|error| format!("netlink: {error}"))?;
             self.link = Some(link);
         }
         Ok(())

@@ -102,7 +102,7 @@ enum LinkState {
 
 /// Arguments of `routewright nva`.
 #[derive(Debug, Args)]
-pub(crate) struct NvaArgs {
+pub(crate) struct NodeArgs {
     /// What to be: a JSON file that the lab writes.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -114,8 +114,15 @@ pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the builtin NVA. Called with one thread and no runtime.
-pub(crate) fn run_nva(args: NvaArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_nva(args: NodeArgs) -> anyhow::Result<ExitCode> {
     crate::runtime::start_logging();
     crate::runtime::block_on(lab::nva::run(&args.config))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a load balancer's frontend.
+pub(crate) fn run_balancer(args: NodeArgs) -> anyhow::Result<ExitCode> {
+    crate::runtime::start_logging();
+    crate::runtime::block_on(lab::balancer::run(&args.config))??;
     Ok(ExitCode::SUCCESS)
 }

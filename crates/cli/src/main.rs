@@ -84,7 +84,10 @@ enum Command {
     },
     /// Our own small NVA, as the lab runs it.
     #[command(hide = true)]
-    Nva(lab::NvaArgs),
+    Nva(lab::NodeArgs),
+    /// The frontend of a load balancer, as the lab runs it.
+    #[command(hide = true)]
+    Balancer(lab::NodeArgs),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
+        Command::Balancer(args) => lab::run_balancer(args),
         Command::Resource(noun) => ask(resource::run(noun)),
         Command::Apply(args) => ask(declare::apply(args)),
         Command::Export(args) => ask(declare::export(args)),

@@ -8,7 +8,7 @@ use routeserver::report::PeerReport;
 use serde_json::{Value, json};
 
 use crate::error::LabError;
-use crate::topology::{Nva, ROUTE_SERVER_SUBNET, Topology, Vnet};
+use crate::topology::{Nva, ROUTE_SERVER_SUBNET, RouteMap, Topology, Vnet};
 
 /// The development subscription (`routewright serve --dev`).
 const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000001";
@@ -58,7 +58,9 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
         .nvas
         .iter()
         .map(|n| nic(&n.name, &n.vnet, &n.subnet, n.address, true));
-    all.extend(vms.chain(nvas));
+    let balancers = topology.load_balancers.iter();
+    let balancers = balancers.map(|b| nic(&b.name, &b.vnet, &b.subnet, b.address, true));
+    all.extend(vms.chain(nvas).chain(balancers));
     for rs in &topology.route_servers {
         let hub = format!("virtualHubs/{}", rs.name);
         all.push(public_ip(&rs.name));
@@ -81,6 +83,7 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
     // Who wants to use another's route server can only say so when that is there and has been offered.
     let (remote, local): (Vec<_>, Vec<_>) = topology.vnets.iter().flat_map(peerings).partition(uses_remote_gateways);
     all.extend(local.into_iter().chain(remote));
+    all.extend(topology.route_maps.iter().map(route_map));
     all.extend(topology.nvas.iter().filter_map(peering_of));
     all
 }
@@ -187,12 +190,27 @@ fn public_ip(route_server: &str) -> Resource {
     }
 }
 
+fn route_map(map: &RouteMap) -> Resource {
+    child(
+        &format!("virtualHubs/{}/routeMaps/{}", map.route_server, map.name),
+        json!({ "rules": map.rules }),
+    )
+}
+
 fn peering_of(nva: &Nva) -> Option<Resource> {
-    let route_server = nva.route_server.as_ref()?;
-    Some(child(
-        &format!("virtualHubs/{route_server}/bgpConnections/{}", nva.name),
-        json!({ "peerIp": nva.address, "peerAsn": nva.asn }),
-    ))
+    let hub = format!("virtualHubs/{}", nva.route_server.as_ref()?);
+    let mut properties = json!({ "peerIp": nva.address, "peerAsn": nva.asn });
+    let maps = [
+        ("inboundRouteMap", &nva.inbound_route_map),
+        ("outboundRouteMap", &nva.outbound_route_map),
+    ];
+    for (direction, map) in maps {
+        if let Some(map) = map {
+            let id = network_id(&format!("{hub}/routeMaps/{map}"));
+            properties["routingConfiguration"][direction] = json!({ "id": id });
+        }
+    }
+    Some(child(&format!("{hub}/bgpConnections/{}", nva.name), properties))
 }
 
 /// A route server's API.
@@ -270,8 +288,15 @@ impl Api {
     /// A NIC's effective routes, as ARM shows them.
     pub fn effective_routes(&self, node: &str) -> Result<Vec<Value>, LabError> {
         let path = format!("{}/effectiveRouteTable?api-version={API_VERSION}", nic_id(node));
+        let answer = self.ask(&path, None)?;
+        let rows = answer.get("value").and_then(Value::as_array);
+        Ok(rows.cloned().unwrap_or_default())
+    }
+
+    /// POST of an action whose answer, a list, comes later.
+    pub fn ask(&self, path: &str, body: Option<&Value>) -> Result<Value, LabError> {
         let deadline = Instant::now() + PROVISIONING;
-        let (mut location, mut answer) = self.request("POST", &path, None)?;
+        let (mut location, mut answer) = self.request("POST", path, body)?;
         while let Some(next) = location.filter(|_| answer.get("value").is_none() && Instant::now() < deadline) {
             let next = next.strip_prefix(&self.base).unwrap_or(&next).to_owned();
             std::thread::sleep(POLL);
@@ -279,11 +304,7 @@ impl Api {
             location = following.or(Some(next));
             answer = body;
         }
-        Ok(answer
-            .get("value")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default())
+        Ok(answer)
     }
 
     /// Whether an instance says how it is, asked over its own socket: the manager need not be there.
@@ -319,7 +340,8 @@ impl Api {
         let mut request = match method {
             "PUT" => self.client.put(url),
             // Azure's front door wants a length with every POST.
-            "POST" => self.client.post(url).header("content-length", "0"),
+            "POST" if body.is_none() => self.client.post(url).header("content-length", "0"),
+            "POST" => self.client.post(url),
             _ => self.client.get(url),
         };
         if let Some(body) = body {

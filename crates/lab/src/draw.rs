@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::kernel::KernelRoute;
 use crate::state::{INSTANCE, MANAGER};
 use crate::status::{NodeStatus, Probe, Status};
-use crate::topology::{Nva, ROUTE_SERVER_SUBNET, Subnet, Topology, Vm, Vnet};
+use crate::topology::{Link, LoadBalancer, Nva, ROUTE_SERVER_SUBNET, RouteServer, Subnet, Topology, Vm, Vnet};
 
 /// Draws with or without colours.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,9 @@ impl Pen {
         for vnet in &topology.vnets {
             text += &self.vnet(topology, vnet, status);
         }
+        for link in &topology.links {
+            text += &self.link(link, status);
+        }
         text
     }
 
@@ -86,26 +89,49 @@ impl Pen {
         text
     }
 
+    fn link(self, link: &Link, status: &Status) -> String {
+        let up = status.links.get(&link.name).copied().unwrap_or_default();
+        let [one, other] = &link.ends;
+        format!(
+            "{} {} {} {} ─── {} {}\n",
+            self.sign(if up { "up" } else { "down" }),
+            self.paint(BOLD, &format!("Link {}", link.name)),
+            one.nva,
+            one.address,
+            other.address,
+            other.nva,
+        )
+    }
+
     /// What lives in a subnet, each as some lines.
     fn members(self, topology: &Topology, vnet: &Vnet, subnet: &Subnet, status: &Status) -> Vec<Vec<String>> {
         let here = |v: &str, s: &str| v == vnet.name && s == subnet.name;
         let mut members = Vec::new();
-        if subnet.name == ROUTE_SERVER_SUBNET {
-            members.extend(self.instances(topology, subnet, status));
+        let route_servers = topology.route_servers.iter();
+        for rs in route_servers.filter(|rs| rs.vnet == vnet.name && subnet.name == ROUTE_SERVER_SUBNET) {
+            members.extend(self.instances(topology, rs, subnet, status));
         }
         let nvas = topology.nvas.iter().filter(|n| here(&n.vnet, &n.subnet));
         members.extend(nvas.map(|n| self.nva(n, status)));
+        let balancers = topology.load_balancers.iter().filter(|b| here(&b.vnet, &b.subnet));
+        members.extend(balancers.map(|b| vec![self.load_balancer(b, status)]));
         let vms = topology.vms.iter().filter(|v| here(&v.vnet, &v.subnet));
         members.extend(vms.map(|v| vec![self.vm(v, status)]));
         members
     }
 
-    fn instances(self, topology: &Topology, subnet: &Subnet, status: &Status) -> Vec<Vec<String>> {
+    fn instances(self, topology: &Topology, rs: &RouteServer, subnet: &Subnet, status: &Status) -> Vec<Vec<String>> {
         let numbers = 0..usize::from(topology.instances);
         let line = |i: usize| {
             let name = format!("{INSTANCE}{i}");
             let state = node(status, &name).map_or("down", |n| n.state.as_str());
-            let sessions = status.peers.iter().filter(|p| p.instance == i);
+            let here = |id: &str| {
+                id.rsplit('/')
+                    .next()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(&rs.name))
+            };
+            let peers = status.peers.iter().filter(|p| here(&p.route_server));
+            let sessions = peers.filter(|p| p.instance == i);
             let up = sessions.clone().filter(|p| p.state == "Established").count();
             let address = subnet.instance_addresses()[i];
             let bgp = if status.peers.is_empty() {
@@ -174,6 +200,18 @@ impl Pen {
             "{sign} {:<12} {:<14} {agent}{}",
             vm.name,
             vm.address,
+            self.unplugged(found)
+        )
+    }
+
+    fn load_balancer(self, balancer: &LoadBalancer, status: &Status) -> String {
+        let found = node(status, &balancer.name);
+        let sign = self.sign(found.map_or("gone", |n| n.state.as_str()));
+        format!(
+            "{sign} {:<12} {:<14} load balancer for {}{}",
+            balancer.name,
+            balancer.address,
+            balancer.backends.join(", "),
             self.unplugged(found)
         )
     }

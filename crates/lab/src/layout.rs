@@ -8,6 +8,8 @@
 //!                     site       internet                    eth0 each
 //! ```
 //!
+//! A link between two NVAs is a pair of interfaces with the link's own name.
+//!
 //! One bridge per set of connected virtual networks: with a bridge per subnet and proxy ARP a packet for an NVA in another subnet
 //! would die at the gateway, which cannot know that the NVA was meant.
 
@@ -16,7 +18,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::topology::{Nva, Software, Subnet, Topology};
+use crate::topology::{self, LoadBalancer, Nva, Software, Subnet, Topology};
 
 /// The namespace with the bridges.
 pub const FABRIC: &str = "fabric";
@@ -34,6 +36,8 @@ pub enum NodeKind {
     Nva,
     /// A host behind an NVA.
     Host,
+    /// A load balancer's frontend.
+    LoadBalancer,
 }
 
 /// A namespace to make.
@@ -74,6 +78,8 @@ pub struct StaticRoute {
 /// A pair of connected interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
+    /// What it is called: as the node that it joins to the rest, or by a name of its own.
+    pub name: String,
     /// The end that `lab link down` switches off, so that the other one loses its carrier.
     pub near: LinkEnd,
     /// The end in the node that the link is named by.
@@ -131,12 +137,19 @@ impl Layout {
                 &bridges[&vm.vnet],
             );
         }
+        for balancer in &topology.load_balancers {
+            layout.add_load_balancer(topology, balancer, &bridges[&balancer.vnet]);
+        }
+        for link in &topology.links {
+            layout.add_link(link);
+        }
         layout
     }
 
     /// A node joined to a bridge by its `eth0`.
     fn add(&mut self, name: &str, kind: NodeKind, addresses: Vec<Ipv4Net>, routes: Vec<StaticRoute>, bridge: &str) {
         self.links.push(Link {
+            name: name.to_owned(),
             near: end(FABRIC, name),
             far: end(name, "eth0"),
             bridge: Some(bridge.to_owned()),
@@ -150,8 +163,47 @@ impl Layout {
                 prefix_routes: kind != NodeKind::Vm,
             }],
             routes,
-            forwards: kind == NodeKind::Nva,
+            forwards: matches!(kind, NodeKind::Nva | NodeKind::LoadBalancer),
         });
+    }
+
+    /// A frontend knows the way back by itself; which NVAs it sends to, it finds out.
+    fn add_load_balancer(&mut self, topology: &Topology, balancer: &LoadBalancer, bridge: &str) {
+        let Some(subnet) = topology.subnet(&balancer.vnet, &balancer.subnet) else {
+            return;
+        };
+        let routes = reachable(topology, &balancer.vnet).map(|prefix| through_gateway(*prefix, subnet));
+        self.add(
+            &balancer.name,
+            NodeKind::LoadBalancer,
+            vec![within(balancer.address, subnet)],
+            routes.collect(),
+            bridge,
+        );
+    }
+
+    /// A link between two NVAs: an interface of the link's name at each.
+    fn add_link(&mut self, link: &topology::Link) {
+        let [near, far] = link.ends.each_ref().map(|at| end(&at.nva, &link.name));
+        self.links.push(Link {
+            name: link.name.clone(),
+            near,
+            far,
+            bridge: None,
+        });
+        for at in &link.ends {
+            self.add_interface(&at.nva, &link.name, at.address);
+        }
+    }
+
+    fn add_interface(&mut self, node: &str, name: &str, address: Ipv4Net) {
+        if let Some(node) = self.nodes.iter_mut().find(|n| n.name == node) {
+            node.interfaces.push(Interface {
+                name: name.to_owned(),
+                addresses: vec![address],
+                prefix_routes: true,
+            });
+        }
     }
 
     fn add_nva(&mut self, topology: &Topology, nva: &Nva, bridge: &str) {
@@ -186,17 +238,12 @@ impl Layout {
             let interface = format!("eth{}", i + 1);
             let gateway = host.gateway();
             self.links.push(Link {
+                name: host.name.clone(),
                 near: end(&nva.name, &interface),
                 far: end(&host.name, "eth0"),
                 bridge: None,
             });
-            if let Some(node) = self.nodes.iter_mut().find(|n| n.name == nva.name) {
-                node.interfaces.push(Interface {
-                    name: interface,
-                    addresses: vec![with_length(gateway, host.address)],
-                    prefix_routes: true,
-                });
-            }
+            self.add_interface(&nva.name, &interface, with_length(gateway, host.address));
             self.nodes.push(Node {
                 name: host.name.clone(),
                 kind: NodeKind::Host,
@@ -219,9 +266,9 @@ impl Layout {
         self.nodes.iter().find(|n| n.name == name)
     }
 
-    /// The link that joins a node to the rest.
-    pub fn link_of(&self, node: &str) -> Option<&Link> {
-        self.links.iter().find(|l| l.far.node == node)
+    /// The link that joins a node to the rest, or the one of that name.
+    pub fn link_of(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Lab::up`] makes one and returns a handle; a later process finds it again with [`Lab::open`]. The command
 //! `routewright lab` is a thin layer on this.
 
+pub mod balancer;
 mod cloud;
 mod control;
 mod converge;

@@ -36,6 +36,8 @@ pub struct Status {
     pub peers: Vec<PeerReport>,
     /// Why `peers` is not known, if so.
     pub peers_unknown: Option<String>,
+    /// Whether each link between NVAs is plugged in.
+    pub links: BTreeMap<String, bool>,
     /// The kernel route table of each VM and NVA.
     pub routes: BTreeMap<String, Vec<KernelRoute>>,
     /// The ways packets take from VMs to hosts.
@@ -48,7 +50,7 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// routeServer, vm, nva, host, fabric, manager or instance.
+    /// routeServer, vm, nva, loadBalancer, host, fabric, manager or instance.
     pub kind: String,
     /// up, or what is wrong with it: down, degraded (some processes), silent (it runs and does not answer), gone (no namespace).
     pub state: String,
@@ -110,6 +112,7 @@ impl Lab {
             nodes: self.node_states(),
             peers,
             peers_unknown,
+            links: self.link_states(),
             routes: routes.collect(),
             probes: self.probe_all(PROBE),
         })
@@ -169,6 +172,12 @@ impl Lab {
         }
     }
 
+    fn link_states(&self) -> BTreeMap<String, bool> {
+        let links = self.state.topology.links.iter();
+        let state = |name: &String| (name.clone(), self.link_is_up(name).unwrap_or_default());
+        links.map(|link| state(&link.name)).collect()
+    }
+
     fn instance_socket(&self, number: u8) -> std::path::PathBuf {
         api::control::socket_path(&self.directory.file("data").join("run"), usize::from(number))
     }
@@ -179,19 +188,26 @@ impl Lab {
         running.collect()
     }
 
-    /// Probes the way from every VM to every host, all at once, waiting `patience` for each hop.
+    /// Probes the way from every VM to every host (without any: to every other VM), all at once, waiting `patience` for each hop.
     pub fn probe_all(&self, patience: Duration) -> Vec<Probe> {
         if self.state.phase != Phase::Up {
             return Vec::new();
         }
         let topology = &self.state.topology;
+        let hosts = topology.hosts().map(|(_, host)| (&host.name, host.address.addr()));
+        let mut targets: Vec<_> = hosts.collect();
+        // Without hosts it is VMs that want to reach each other.
+        if targets.is_empty() {
+            targets.extend(topology.vms.iter().map(|vm| (&vm.name, vm.address)));
+        }
         let pairs = topology
             .vms
             .iter()
-            .flat_map(|vm| topology.hosts().map(move |(_, host)| (vm, host)));
+            .flat_map(|vm| targets.iter().map(move |(name, address)| (&vm.name, *name, *address)));
         std::thread::scope(|scope| {
             let threads: Vec<_> = pairs
-                .map(|(vm, host)| scope.spawn(move || self.probe(&vm.name, &host.name, host.address.addr(), patience)))
+                .filter(|(vm, name, _)| vm != name)
+                .map(|(vm, name, address)| scope.spawn(move || self.probe(vm, name, address, patience)))
                 .collect();
             threads.into_iter().filter_map(|t| t.join().ok()).collect()
         })
@@ -255,5 +271,6 @@ fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Vm => "vm",
         NodeKind::Nva => "nva",
         NodeKind::Host => "host",
+        NodeKind::LoadBalancer => "loadBalancer",
     }
 }

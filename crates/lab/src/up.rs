@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::balancer::BalancerConfig;
 use crate::cloud::{self, Api};
 use crate::error::LabError;
 use crate::handle::{Lab, UpOptions};
@@ -76,6 +77,7 @@ impl Lab {
         }
         progress("NVAs");
         self.start_nvas()?;
+        self.start_load_balancers()?;
         progress("agents");
         self.start_agents(&api)?;
         self.finish(Phase::Up)
@@ -195,6 +197,31 @@ impl Lab {
         Ok(())
     }
 
+    fn start_load_balancers(&mut self) -> Result<(), LabError> {
+        for balancer in self.state.topology.load_balancers.clone() {
+            let nvas = balancer
+                .backends
+                .iter()
+                .filter_map(|name| self.state.topology.nva(name));
+            let config = BalancerConfig {
+                backends: nvas.map(|nva| nva.address).collect(),
+            };
+            let text = serde_json::to_vec(&config).expect("the configuration holds only what JSON can say");
+            let file = format!("{}.json", balancer.name);
+            self.directory.write(&file, &text)?;
+            let executable = self.state.executable.display().to_string();
+            let file = self.directory.file(&file).display().to_string();
+            let spec = ProcessSpec {
+                argv: [&executable, "balancer", "--config", &file].map(str::to_owned).to_vec(),
+                namespace: Some(self.namespace(&balancer.name)?.path().to_owned()),
+                log: self.directory.log(&balancer.name),
+                ..ProcessSpec::default()
+            };
+            self.start_process(&balancer.name, &balancer.name, spec)?;
+        }
+        Ok(())
+    }
+
     /// Makes a directory outside the lab's own, recorded first.
     fn make_directory(&mut self, directory: Option<PathBuf>) -> Result<(), LabError> {
         let Some(directory) = directory.filter(|d| !d.exists()) else {
@@ -219,7 +246,7 @@ impl Lab {
                 .get(&nva.name)
                 .map(Vec::as_slice)
                 .unwrap_or_default(),
-            peers: topology.peers_of(nva),
+            neighbours: topology.neighbours_of(nva),
             way_to_peers: peers_subnet
                 .zip(own_subnet)
                 .map(|(peers, own)| (peers.prefix, own.gateway())),

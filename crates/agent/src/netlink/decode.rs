@@ -147,6 +147,13 @@ pub(super) fn route(payload: &[u8]) -> Option<Route> {
 }
 
 impl Route {
+    /// The link that it goes out by without a gateway.
+    pub(super) fn direct_link(&self) -> Option<u32> {
+        let direct =
+            self.kind == libc::RTN_UNICAST && self.gateway.is_none() && self.nexthop.is_none() && !self.multipath;
+        self.link.filter(|_| direct)
+    }
+
     /// Its way as we would write it for a NIC on this link.
     pub(super) fn way(&self, link: u32) -> KernelWay {
         let here = self.link == Some(link);
@@ -170,6 +177,8 @@ pub struct Link {
     pub name: String,
     /// Up, and with a carrier: next hops on it can be installed.
     pub running: bool,
+    /// Leads nowhere but to this machine.
+    pub loopback: bool,
 }
 
 // struct ifinfomsg: family, pad: u8; type: u16; index: i32; flags, change: u32.
@@ -184,6 +193,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
         index,
         name: name.unwrap_or_default(),
         running,
+        loopback: flags & libc::IFF_LOOPBACK != 0,
     })
 }
 

@@ -98,7 +98,7 @@ impl Buffer {
         self.bytes.extend_from_slice(&[0; 3][..padding]);
     }
 
-    fn address(&mut self, kind: u16, address: IpAddr) {
+    pub(super) fn address(&mut self, kind: u16, address: IpAddr) {
         match address {
             IpAddr::V4(address) => self.attribute(kind, &address.octets()),
             IpAddr::V6(address) => self.attribute(kind, &address.octets()),

@@ -6,7 +6,9 @@ mod decode;
 mod encode;
 mod monitor;
 mod socket;
+mod ways;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -60,6 +62,7 @@ fn explain(error: io::Error, feature: &str) -> io::Error {
 pub struct Kernel {
     requests: Requests,
     buffer: Buffer,
+    ways: ways::Ways,
 }
 
 impl Kernel {
@@ -68,6 +71,7 @@ impl Kernel {
         Ok(Kernel {
             requests: Requests::open()?,
             buffer: Buffer::default(),
+            ways: ways::Ways::default(),
         })
     }
 
@@ -79,6 +83,7 @@ impl Kernel {
     /// Carries out operations in their order; the others are carried out when one fails. An error of the socket itself
     /// leaves open what was carried out: read again.
     pub fn apply(&mut self, target: Target, ops: &[Op]) -> io::Result<Vec<Failure>> {
+        self.ask_ways_of(ops, target.link);
         let mut failures = Vec::new();
         let mut begin = 0;
         while begin < ops.len() {
@@ -86,6 +91,7 @@ impl Kernel {
             let first = self.requests.next_seq();
             let mut end = begin;
             while end < ops.len() && self.buffer.bytes().len() < BATCH_BYTES {
+                let target = self.target_of(&ops[end], target);
                 self.buffer
                     .op(&ops[end], target, first.wrapping_add((end - begin) as u32));
                 end += 1;
@@ -103,11 +109,23 @@ impl Kernel {
         Ok(failures)
     }
 
-    /// Has the kernel find out which neighbours answer on a link; [`News::Neighbour`] tells what it finds.
+    /// A next hop may be on another link than the NIC's.
+    fn target_of(&self, op: &Op, target: Target) -> Target {
+        match op {
+            Op::AddNexthop { gateway, .. } => Target {
+                link: self.link_of(*gateway, target.link),
+                ..target
+            },
+            _ => target,
+        }
+    }
+
+    /// Has the kernel find out which neighbours answer on the NIC's link, or on the one that leads to them; [`News::Neighbour`] tells what it finds.
     ///
     /// Only those that it knows nothing of: the request would take the permanence from an entry that an operator has made.
     pub fn resolve(&mut self, link: u32, neighbours: &[IpAddr]) -> io::Result<()> {
         for address in neighbours {
+            let link = self.link_of(*address, link);
             if self.is_known_neighbour(link, *address)? {
                 continue;
             }
@@ -166,23 +184,11 @@ impl Kernel {
     /// What is installed for a NIC, and what is in its way.
     pub fn read(&mut self, target: Target) -> io::Result<Installed> {
         let nexthops = self.nexthops()?;
-        let mut installed = Installed::default();
-        let ours = |nexthop: &&decode::Nexthop| nexthop.protocol == PROTOCOL && NEXTHOP_IDS.contains(&nexthop.id);
-        for nexthop in nexthops.iter().filter(|nexthop| NEXTHOP_IDS.contains(&nexthop.id)) {
-            if ours(&nexthop) && nexthop.members.is_none() && nexthop.link == Some(target.link) {
-                installed.add_nexthop(nexthop.id, nexthop.gateway.filter(|_| nexthop.on_link));
-            } else if nexthop.members.is_none() || !ours(&nexthop) {
-                installed.add_taken(nexthop.id);
-            }
-        }
-        for nexthop in nexthops.iter().filter(ours) {
-            if let Some(members) = &nexthop.members {
-                installed.add_group(nexthop.id, members.clone());
-            }
-        }
         let routes = self.routes(target.table)?;
+        let mut installed = Installed::default();
+        self.read_nexthops(&nexthops, &routes, target, &mut installed);
         for route in routes.iter().filter(|route| route.tos == 0) {
-            if route.protocol == PROTOCOL && route.priority == PRIORITY {
+            if is_our_route(route) {
                 installed.add_route(route.prefix, route.way(target.link));
             } else {
                 let foreign = ForeignRoute {
@@ -195,20 +201,51 @@ impl Kernel {
         Ok(installed)
     }
 
+    /// Next hops and groups: those of this NIC, and the ids that are taken.
+    ///
+    /// Another link's next hop is this NIC's if it leads there now, or if a route of the NIC's table goes through it (it led there once).
+    fn read_nexthops(
+        &mut self,
+        nexthops: &[decode::Nexthop],
+        routes: &[decode::Route],
+        target: Target,
+        installed: &mut Installed,
+    ) {
+        let ours = |nexthop: &&decode::Nexthop| nexthop.protocol == PROTOCOL && NEXTHOP_IDS.contains(&nexthop.id);
+        let gateways = nexthops.iter().filter(ours).filter_map(|nexthop| nexthop.gateway);
+        self.ways.forget();
+        self.ask_ways(gateways, target.link);
+        let used = members_in_use(nexthops, routes);
+        for nexthop in nexthops.iter().filter(|nexthop| NEXTHOP_IDS.contains(&nexthop.id)) {
+            let wanted = nexthop.gateway.map(|gateway| self.link_of(gateway, target.link));
+            let leads_there = wanted.is_some() && nexthop.link == wanted;
+            let here = leads_there || nexthop.link == Some(target.link) || used.contains(&nexthop.id);
+            if ours(&nexthop) && nexthop.members.is_none() && here {
+                installed.add_nexthop(nexthop.id, nexthop.gateway.filter(|_| nexthop.on_link && leads_there));
+            } else if nexthop.members.is_none() || !ours(&nexthop) {
+                installed.add_taken(nexthop.id);
+            }
+        }
+        for nexthop in nexthops.iter().filter(ours) {
+            if let Some(members) = &nexthop.members {
+                installed.add_group(nexthop.id, members.clone());
+            }
+        }
+    }
+
     /// Removes everything that is ours from a table, and the nexthop objects that nothing uses then. Returns how many
     /// routes there were.
     pub fn flush(&mut self, table: u32) -> io::Result<usize> {
-        let ours = |route: &&decode::Route| route.protocol == PROTOCOL && route.priority == PRIORITY;
         let routes: Vec<Op> = self
             .routes(table)?
             .iter()
-            .filter(ours)
+            .filter(|route| is_our_route(route))
             .map(|route| Op::DeleteRoute { prefix: route.prefix })
             .collect();
         let target = Target { link: 0, table };
         self.apply(target, &routes)?;
         // Other NICs of this namespace have other tables, but the same range of ids.
-        let used: std::collections::HashSet<u32> = self
+        let used: HashSet<u32> = self
             .routes(libc::RT_TABLE_UNSPEC.into())?
             .iter()
             .filter_map(|route| route.nexthop)
@@ -219,7 +256,7 @@ impl Kernel {
             .into_iter()
             .partition(|nexthop| nexthop.members.is_none() || used.contains(&nexthop.id));
         let mut ops: Vec<Op> = free.iter().map(|group| Op::DeleteGroup { id: group.id }).collect();
-        let members: std::collections::HashSet<u32> = kept
+        let members: HashSet<u32> = kept
             .iter()
             .filter_map(|nexthop| nexthop.members.as_ref())
             .flatten()
@@ -296,6 +333,21 @@ impl Kernel {
         }
         Err(last)
     }
+}
+
+fn is_our_route(route: &decode::Route) -> bool {
+    route.protocol == PROTOCOL && route.priority == PRIORITY
+}
+
+/// The next hops that routes of ours go through.
+fn members_in_use(nexthops: &[decode::Nexthop], routes: &[decode::Route]) -> HashSet<u32> {
+    let ours = routes.iter().filter(|route| is_our_route(route));
+    let groups: HashSet<u32> = ours.filter_map(|route| route.nexthop).collect();
+    let used = nexthops.iter().filter(|nexthop| groups.contains(&nexthop.id));
+    used.filter_map(|group| group.members.as_ref())
+        .flatten()
+        .copied()
+        .collect()
 }
 
 #[cfg(test)]

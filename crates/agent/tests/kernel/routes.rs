@@ -21,6 +21,10 @@ pub const TESTS: &[(&str, fn())] = &[
         ipv6_routes_are_installed_and_removed,
     ),
     ("a_table_of_its_own_is_used", a_table_of_its_own_is_used),
+    (
+        "a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so",
+        a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so,
+    ),
 ];
 
 fn routes_are_installed_replaced_and_removed() {
@@ -57,6 +61,66 @@ fn routes_are_installed_replaced_and_removed() {
     assert_eq!(instance.confirmed(3), Vec::<String>::new());
     assert_eq!(world.routes().len(), 2);
     assert_eq!(world.ip("nexthop show"), "");
+}
+
+/// As at a gateway, whose sites are behind tunnels.
+fn a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so() {
+    const SITE: &str = "10.1.1.4";
+    let mut world = World::new();
+    let tunnel_up = |world: &World| {
+        world.ip("link set tun0 up");
+        world.ip("neighbour replace 10.1.1.4 lladdr 02:00:00:00:00:02 dev tun0 nud permanent");
+        world.ip("route add 10.1.1.4/32 dev tun0 scope link");
+    };
+    world.ip("link add tun0 type veth peer name far0");
+    world.ip("link set far0 up");
+    tunnel_up(&world);
+    let table = update(
+        1,
+        vec![group(1, &[SITE, "10.1.1.5"])],
+        vec![via_group("10.250.0.0/16", 1)],
+    );
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    let on = |world: &World, link: &str| {
+        world.devices("10.250.0.0/16")
+            == [
+                (SITE.to_owned(), link.to_owned()),
+                ("10.1.1.5".to_owned(), "eth0".to_owned()),
+            ]
+    };
+    assert!(on(&world, "tun0"), "{:?}", world.devices("10.250.0.0/16"));
+
+    // One that starts anew finds its own, and leaves nothing behind when the way changes.
+    world.stop_agent();
+    let written = world.ip("nexthop show");
+    let table = update(
+        2,
+        vec![group(1, &[SITE, "10.1.1.5"])],
+        vec![via_group("10.250.0.0/16", 1), via_group("10.251.0.0/16", 1)],
+    );
+    let instance = world.instance(world.greeting(0, 2, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(2), Vec::<String>::new());
+    assert_eq!(world.ip("nexthop show"), written);
+
+    world.ip("route del 10.1.1.4/32 dev tun0");
+    world.wait_until("over the NIC's link without that route", || on(&world, "eth0"));
+    world.ip("route add 10.1.1.4/32 dev tun0 scope link");
+    world.wait_until("over the tunnel with it", || on(&world, "tun0"));
+    world.ip("link set tun0 down");
+    world.wait_until("over the NIC's link without the tunnel", || on(&world, "eth0"));
+    tunnel_up(&world);
+    world.wait_until("over the tunnel again", || on(&world, "tun0"));
+
+    let mut removal = update(3, vec![], vec![]);
+    removal.removed = vec![prefix("10.250.0.0/16"), prefix("10.251.0.0/16")];
+    removal.removed_groups = vec![1];
+    instance.say(Body::Delta(removal));
+    world.wait_until("nothing is left", || {
+        world.routes().is_empty() && world.ip("nexthop show").is_empty()
+    });
 }
 
 fn two_members_of_a_group_share_the_packets() {

@@ -170,6 +170,14 @@ impl World {
 
     /// The gateways that a route to `destination` may take, sorted.
     pub fn gateways(&self, destination: &str) -> Vec<String> {
+        self.devices(destination)
+            .into_iter()
+            .map(|(gateway, _)| gateway)
+            .collect()
+    }
+
+    /// The same with the links that they are on.
+    pub fn devices(&self, destination: &str) -> Vec<(String, String)> {
         let shown = self.ip(&format!("route show exact {destination}"));
         let Some(id) = shown.split_whitespace().skip_while(|word| *word != "nhid").nth(1) else {
             return Vec::new();
@@ -184,14 +192,13 @@ impl World {
             .to_owned();
         let gateway = |id: &str| {
             let nexthop = self.try_ip(&format!("nexthop get id {id}")).unwrap_or_default();
-            nexthop
-                .split_whitespace()
-                .skip_while(|word| *word != "via")
-                .nth(1)
-                .unwrap_or_default()
-                .to_owned()
+            let after = |name: &str| {
+                let mut words = nexthop.split_whitespace().skip_while(|word| *word != name);
+                words.nth(1).unwrap_or_default().to_owned()
+            };
+            (after("via"), after("dev"))
         };
-        let mut gateways: Vec<String> = members.split('/').filter(|id| !id.is_empty()).map(gateway).collect();
+        let mut gateways: Vec<_> = members.split('/').filter(|id| !id.is_empty()).map(gateway).collect();
         gateways.sort();
         gateways
     }

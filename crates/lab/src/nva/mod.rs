@@ -8,7 +8,8 @@
 //!   timers, signals ─┘            └─► kernel (routes with protocol 158)
 //! ```
 //!
-//! It is a test peer too: it has no policy of its own but the loop check, and it says on its control socket what it knows.
+//! It is a test peer too: it has no policy of its own but the loop check and what it passes on from one side to the other (`transit`),
+//! and it says on its control socket what it knows.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -17,12 +18,13 @@ use std::path::{Path as FilePath, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path};
 
 mod control;
 mod kernel;
 mod peer;
 mod speaker;
+mod transit;
 
 /// What the builtin NVA is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,14 +33,14 @@ pub struct NvaConfig {
     pub name: String,
     /// Its AS number.
     pub asn: u32,
-    /// Its address, which is also its BGP Identifier and where it listens.
+    /// Its address, which is also its BGP Identifier.
     pub address: Ipv4Addr,
-    /// Whom it dials.
-    pub peers: Vec<Ipv4Addr>,
-    /// Their AS number.
-    pub peer_asn: u32,
+    /// Whom it dials. What it learns on one side it passes on to the other.
+    pub neighbours: Vec<Neighbour>,
     /// What it announces.
     pub announce: Vec<Path>,
+    /// Whether it puts its own AS number in place of the route server's in what it passes on to a route server.
+    pub as_override: bool,
     /// Whether it installs what it learns into its kernel.
     pub install: bool,
     /// Where it listens for commands.

@@ -1,7 +1,7 @@
 //! One peer of the builtin NVA: its session, its connections, and what was learned from it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp::session::{ConnectionId, Input, Negotiated, Output, Session, SessionConfig};
@@ -16,22 +16,22 @@ use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 
 use super::NvaConfig;
-use crate::topology::Path;
+use super::transit::Learned;
+use crate::topology::{Neighbour, Path};
 
 /// Dialled again soon: in a lab somebody is watching.
 const CONNECT_RETRY: Duration = Duration::from_secs(1);
 const MAX_IDLE_HOLD: Duration = Duration::from_secs(4);
-/// The hold time most NVAs propose.
-const HOLD_TIME_SECS: u16 = 180;
 
 /// One peer.
 pub(super) struct Peer {
-    pub(super) address: Ipv4Addr,
+    pub(super) neighbour: Neighbour,
     session: Session,
     connections: HashMap<ConnectionId, Connection>,
     established: Option<Negotiated>,
-    /// Prefix → BGP next hop.
-    learned: BTreeMap<Ipv4Net, Ipv4Addr>,
+    learned: BTreeMap<Ipv4Net, Learned>,
+    /// What it has been told in this session.
+    told: BTreeMap<Ipv4Net, Path>,
 }
 
 /// What a peer wants of its owner.
@@ -43,13 +43,16 @@ pub(super) struct Wishes {
     pub(super) learned: bool,
     /// It is Established since now.
     pub(super) established: bool,
+    /// It is to be told everything.
+    pub(super) everything: bool,
 }
 
 impl Peer {
-    pub(super) fn new(config: &NvaConfig, address: Ipv4Addr) -> Peer {
-        let mut session = SessionConfig::azure(BgpIdentifier(config.address), address.into(), Asn(config.peer_asn));
+    pub(super) fn new(config: &NvaConfig, neighbour: Neighbour) -> Peer {
+        let Neighbour { address, asn, .. } = neighbour;
+        let mut session = SessionConfig::azure(BgpIdentifier(config.address), address.into(), Asn(asn));
         session.local_asn = Asn(config.asn);
-        session.hold_time_secs = HOLD_TIME_SECS;
+        session.hold_time_secs = neighbour.hold_time_secs();
         session.capabilities.families = FamilySet::IPV4;
         session.capabilities.enhanced_route_refresh = true;
         session.capabilities.extended_message = true;
@@ -57,11 +60,12 @@ impl Peer {
         session.max_idle_hold = MAX_IDLE_HOLD;
         session.jitter_seed = u64::from(u32::from(config.address) ^ u32::from(address));
         Peer {
-            address,
+            neighbour,
             session: Session::new(session),
             connections: HashMap::new(),
             established: None,
             learned: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -77,7 +81,7 @@ impl Peer {
         self.session.poll_timeout()
     }
 
-    pub(super) fn learned(&self) -> &BTreeMap<Ipv4Net, Ipv4Addr> {
+    pub(super) fn learned(&self) -> &BTreeMap<Ipv4Net, Learned> {
         &self.learned
     }
 
@@ -122,23 +126,23 @@ impl Peer {
             }
             Output::Close { connection } => drop(self.connections.remove(&connection)),
             Output::Established(negotiated) => {
-                tracing::info!(peer = %self.address, "established");
+                tracing::info!(peer = %self.neighbour.address, "established");
                 self.established = Some(negotiated);
                 wishes.established = true;
-                self.send_all(config);
+                wishes.everything = true;
             }
             Output::Down(reason) => {
-                tracing::info!(peer = %self.address, ?reason, "down");
+                tracing::info!(peer = %self.neighbour.address, ?reason, "down");
                 self.established = None;
-                wishes.learned = !self.learned.is_empty();
+                wishes.learned |= !self.learned.is_empty();
                 self.learned.clear();
             }
-            Output::AttemptFailed(reason) => tracing::debug!(peer = %self.address, ?reason, "not established"),
+            Output::AttemptFailed(reason) => {
+                tracing::debug!(peer = %self.neighbour.address, ?reason, "not established")
+            }
             Output::Update(update) => wishes.learned |= self.learn(config, &update),
             Output::Refresh(refresh) => {
-                if refresh.kind == RefreshKind::Request && refresh.family == Family::Ipv4Unicast {
-                    self.send_all(config);
-                }
+                wishes.everything |= refresh.kind == RefreshKind::Request && refresh.family == Family::Ipv4Unicast;
             }
         }
     }
@@ -156,20 +160,22 @@ impl Peer {
             //= https://www.rfc-editor.org/rfc/rfc4271#section-9.1.2
             //# If the AS_PATH attribute of a BGP route contains an AS loop, the BGP
             //# route should be excluded from the Phase 2 decision function.
-            let is_loop = announcement.attributes.as_numbers().any(|asn| asn == Asn(config.asn));
+            let as_path: Vec<u32> = announcement.attributes.as_numbers().map(|asn| asn.0).collect();
+            let learned = (!as_path.contains(&config.asn)).then_some(Learned { next_hop, as_path });
             for prefix in announcement.prefixes.iter().filter_map(ipv4) {
-                changed |= if is_loop {
-                    self.learned.remove(&prefix).is_some()
-                } else {
-                    self.learned.insert(prefix, next_hop) != Some(next_hop)
+                changed |= match &learned {
+                    None => self.learned.remove(&prefix).is_some(),
+                    Some(path) => self.learned.insert(prefix, path.clone()).as_ref() != Some(path),
                 };
             }
         }
         changed
     }
 
-    fn send_all(&mut self, config: &NvaConfig) {
-        self.send(config, &config.announce, &[]);
+    /// Tells the peer everything, with End-of-RIB.
+    pub(super) fn tell_everything(&mut self, config: &NvaConfig, wanted: BTreeMap<Ipv4Net, Path>) {
+        self.told.clear();
+        self.tell(config, wanted);
         let mut bytes = BytesMut::new();
         pack_end_of_rib(&mut bytes, Family::Ipv4Unicast);
         if let Some(connection) = self.established.as_ref().map(|n| n.connection) {
@@ -177,23 +183,30 @@ impl Peer {
         }
     }
 
-    /// Tells the peer, if it is Established, of paths and prefixes that are gone.
-    pub(super) fn send(&self, config: &NvaConfig, paths: &[Path], gone: &[Ipv4Net]) {
+    /// Tells the peer, if it is Established, how what it is to know differs from what it has been told.
+    pub(super) fn tell(&mut self, config: &NvaConfig, wanted: BTreeMap<Ipv4Net, Path>) {
+        if self.established.is_none() {
+            return;
+        }
+        let more = wanted
+            .iter()
+            .filter(|(prefix, path)| self.told.get(prefix) != Some(path));
+        let gone = self.told.keys().filter(|prefix| !wanted.contains_key(prefix));
+        self.send(config, more.map(|(_, path)| path), gone.copied());
+        self.told = wanted;
+    }
+
+    fn send<'a>(&self, config: &NvaConfig, paths: impl Iterator<Item = &'a Path>, gone: impl Iterator<Item = Ipv4Net>) {
         let Some(negotiated) = &self.established else { return };
         let mut bytes = BytesMut::new();
         let context: EncodeContext = negotiated.encode;
-        pack_withdrawal(
-            &mut bytes,
-            context,
-            Family::Ipv4Unicast,
-            gone.iter().map(|p| IpNet::V4(*p)),
-        );
+        pack_withdrawal(&mut bytes, context, Family::Ipv4Unicast, gone.map(IpNet::V4));
         for path in paths {
             let prefix = [IpNet::V4(path.prefix)];
             pack_announcement(
                 &mut bytes,
                 context,
-                &attributes(config, path),
+                &self.attributes(config, path),
                 Family::Ipv4Unicast,
                 prefix,
             );
@@ -207,21 +220,21 @@ impl Peer {
             connection.write(bytes.freeze());
         }
     }
-}
 
-fn attributes(config: &NvaConfig, path: &Path) -> PathAttributes {
-    let own = std::iter::repeat_n(config.asn, usize::from(path.as_path_prepend) + 1);
-    let as_path: Vec<Asn> = own.chain(path.as_path.iter().copied()).map(Asn).collect();
-    let communities: Vec<Community> = path
-        .communities
-        .iter()
-        .map(|(high, low)| Community::new(*high, *low))
-        .collect();
-    PathAttributes::builder(path.next_hop.unwrap_or(config.address).into())
-        .as_sequence(&as_path)
-        .med(path.med)
-        .communities(&communities)
-        .build()
+    fn attributes(&self, config: &NvaConfig, path: &Path) -> PathAttributes {
+        let own = std::iter::repeat_n(config.asn, usize::from(path.as_path_prepend) + 1);
+        let as_path: Vec<Asn> = own.chain(path.as_path.iter().copied()).map(Asn).collect();
+        let communities: Vec<Community> = path
+            .communities
+            .iter()
+            .map(|(high, low)| Community::new(*high, *low))
+            .collect();
+        PathAttributes::builder(path.next_hop.unwrap_or(self.neighbour.local).into())
+            .as_sequence(&as_path)
+            .med(path.med)
+            .communities(&communities)
+            .build()
+    }
 }
 
 fn ipv4(prefix: &IpNet) -> Option<Ipv4Net> {

@@ -21,7 +21,8 @@ use super::NvaConfig;
 use super::control::{self, Request};
 use super::kernel::Kernel;
 use super::peer::{Peer, Wishes};
-use crate::topology::Path;
+use super::transit::{self, Learned};
+use crate::topology::{Neighbour, Side};
 
 /// Events that wait for the speaker; a full channel slows connections down through TCP.
 const MAX_EVENTS: usize = 256;
@@ -61,15 +62,19 @@ struct Speaker {
 pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
     let (events, mut incoming) = mpsc::channel(MAX_EVENTS);
     let (requests, mut asked) = mpsc::channel(1);
-    let _listener = Listener::spawn(listen_options(&config), events.clone());
+    let locals: BTreeSet<Ipv4Addr> = config.neighbours.iter().map(|neighbour| neighbour.local).collect();
+    let _listeners: Vec<Listener> = locals
+        .into_iter()
+        .map(|local| Listener::spawn(listen_options(&config, local), events.clone()))
+        .collect();
     control::listen(&config.control, requests)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut speaker = Speaker {
         file: file.to_owned(),
         peers: config
-            .peers
+            .neighbours
             .iter()
-            .map(|address| Peer::new(&config, *address))
+            .map(|neighbour| Peer::new(&config, *neighbour))
             .collect(),
         kernel: if config.install {
             Some(Kernel::open().await?)
@@ -94,10 +99,10 @@ pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
     }
 }
 
-fn listen_options(config: &NvaConfig) -> ListenOptions {
+fn listen_options(config: &NvaConfig, local: Ipv4Addr) -> ListenOptions {
     ListenOptions {
         name: config.name.as_str().into(),
-        local: SocketAddr::new(config.address.into(), BGP_PORT),
+        local: SocketAddr::new(local.into(), BGP_PORT),
         namespace: None,
         peers: Vec::new(),
     }
@@ -143,6 +148,7 @@ impl Speaker {
             all.dial |= wishes.dial;
             all.learned |= wishes.learned;
             all.established |= wishes.established;
+            all.everything |= wishes.everything;
         }
         self.grant(index, all).await
     }
@@ -158,7 +164,7 @@ impl Speaker {
     async fn dialled(&mut self, address: Ipv4Addr, result: Result<TcpStream, String>) -> io::Result<()> {
         match result {
             Ok(stream) => self.connected(address, stream, None, Direction::Dialled).await,
-            Err(reason) => match self.peers.iter().position(|p| p.address == address) {
+            Err(reason) => match self.peers.iter().position(|p| p.neighbour.address == address) {
                 Some(index) => self.handle(index, Some(Input::DialFailed { reason })).await,
                 None => Ok(()),
             },
@@ -173,7 +179,7 @@ impl Speaker {
         direction: Direction,
     ) -> io::Result<()> {
         // A stranger's connection is closed by being dropped.
-        let Some(index) = self.peers.iter().position(|p| p.address == address) else {
+        let Some(index) = self.peers.iter().position(|p| p.neighbour.address == address) else {
             return Ok(());
         };
         self.last_connection += 1;
@@ -197,21 +203,42 @@ impl Speaker {
 
     async fn grant(&mut self, index: usize, wishes: Wishes) -> io::Result<()> {
         if wishes.dial {
-            self.dial(self.peers[index].address);
+            self.dial(self.peers[index].neighbour);
+        }
+        if wishes.everything {
+            let wanted = transit::wanted(&self.config, &told(&self.peers), &self.peers[index].neighbour);
+            self.peers[index].tell_everything(&self.config, wanted);
+        }
+        if wishes.learned && self.has_links() {
+            self.tell_all();
         }
         if let Some(kernel) = self.kernel.as_mut().filter(|_| wishes.learned || wishes.established) {
             if wishes.established {
                 kernel.look_again();
             }
-            let learned = learned(&self.peers);
-            kernel.sync(&learned).await?;
+            let next_hops = transit::next_hops(&told(&self.peers));
+            kernel.sync(&next_hops).await?;
         }
         Ok(())
     }
 
-    fn dial(&self, address: Ipv4Addr) {
+    /// Tells each peer what is different for it now.
+    fn tell_all(&mut self) {
+        for index in 0..self.peers.len() {
+            let wanted = transit::wanted(&self.config, &told(&self.peers), &self.peers[index].neighbour);
+            self.peers[index].tell(&self.config, wanted);
+        }
+    }
+
+    /// Without links there is nobody to pass anything on to.
+    fn has_links(&self) -> bool {
+        self.peers.iter().any(|peer| peer.neighbour.side == Side::Link)
+    }
+
+    fn dial(&self, neighbour: Neighbour) {
+        let Neighbour { address, local, .. } = neighbour;
         let options = DialOptions {
-            local: self.config.address.into(),
+            local: local.into(),
             remote: SocketAddr::new(address.into(), BGP_PORT),
             namespace: None,
             md5_password: None,
@@ -249,22 +276,22 @@ impl Speaker {
 
     /// Takes over what is announced; all else takes a restart.
     fn reload(&mut self, config: NvaConfig) -> String {
-        let old = std::mem::replace(&mut self.config.announce, config.announce);
-        let is_new = |path: &&Path| !old.contains(path);
-        let more: Vec<Path> = self.config.announce.iter().filter(is_new).cloned().collect();
-        let stays = |prefix: Ipv4Net| self.config.announce.iter().any(|p| p.prefix == prefix);
-        let gone: Vec<Ipv4Net> = old.iter().map(|p| p.prefix).filter(|p| !stays(*p)).collect();
-        for peer in &self.peers {
-            peer.send(&self.config, &more, &gone);
-        }
+        self.config.announce = config.announce;
+        self.tell_all();
         "ok".to_owned()
     }
 
     fn status(&self) -> String {
+        let learned = |p: &Peer| -> BTreeMap<Ipv4Net, Ipv4Addr> {
+            p.learned()
+                .iter()
+                .map(|(prefix, path)| (*prefix, path.next_hop))
+                .collect()
+        };
         let peers = self
             .peers
             .iter()
-            .map(|p| json!({ "address": p.address, "state": p.state(), "learned": p.learned() }));
+            .map(|p| json!({ "address": p.neighbour.address, "state": p.state(), "learned": learned(p) }));
         json!({ "name": self.config.name, "peers": peers.collect::<Vec<_>>() }).to_string()
     }
 
@@ -288,11 +315,6 @@ impl Speaker {
     }
 }
 
-/// Prefix → all next hops that any peer gives for it.
-fn learned(peers: &[Peer]) -> BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>> {
-    let mut all: BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for (prefix, next_hop) in peers.iter().flat_map(|p| p.learned()) {
-        all.entry(*prefix).or_default().insert(*next_hop);
-    }
-    all
+fn told(peers: &[Peer]) -> Vec<(Neighbour, &BTreeMap<Ipv4Net, Learned>)> {
+    peers.iter().map(|peer| (peer.neighbour, peer.learned())).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path, Side};
 
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
@@ -33,17 +33,44 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             changes(appliance, path)
         ));
     }
-    line(format_args!("  reject;\n}}"));
-    for (i, peer) in appliance.peers.iter().enumerate() {
-        line(format_args!("protocol bgp instance{i} {{"));
+    // What instances tell us begins with their number, and is not for the other instance.
+    if appliance.is_transit() {
+        let replaced = match nva.as_override {
+            true => format!("bgp_path.delete({ROUTE_SERVER_ASN}); bgp_path.prepend({}); ", nva.asn),
+            false => String::new(),
+        };
         line(format_args!(
-            "  local {} as {};\n  neighbor {peer} as {ROUTE_SERVER_ASN};",
-            nva.address, nva.asn
+            "  if source = RTS_BGP && bgp_path.first != {ROUTE_SERVER_ASN} then {{ {replaced}accept; }}"
+        ));
+    }
+    line(format_args!("  reject;\n}}"));
+    for (i, neighbour) in appliance.neighbours.iter().enumerate() {
+        let Neighbour {
+            address,
+            asn,
+            local,
+            side,
+        } = neighbour;
+        let hold = neighbour.hold_time_secs();
+        let name = match side {
+            Side::Azure => "instance",
+            Side::Link => "link",
+        };
+        line(format_args!("protocol bgp {name}{i} {{"));
+        line(format_args!(
+            "  local {local} as {};\n  neighbor {address} as {asn};\n  hold time {hold};",
+            nva.asn
         ));
         line(format_args!(
             "  multihop;\n  connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;"
         ));
-        line(format_args!("  ipv4 {{ import all; export filter announce; }};\n}}"));
+        // What is passed on leads through us; without links a path's own next hop must stay.
+        let next_hop = if appliance.is_transit() { "next hop self; " } else { "" };
+        let export = match side {
+            Side::Azure => "filter announce",
+            Side::Link => "where source = RTS_BGP || proto = \"announced\"",
+        };
+        line(format_args!("  ipv4 {{ import all; {next_hop}export {export}; }};\n}}"));
     }
     text
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path as FilePath;
 use std::time::{Duration, Instant};
 
-use super::{Appliance, ROUTE_SERVER_ASN};
+use super::Appliance;
 use crate::error::LabError;
 use crate::nva::NvaConfig;
 use crate::process::ProcessSpec;
@@ -19,9 +19,9 @@ pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
         name: appliance.nva.name.clone(),
         asn: appliance.nva.asn,
         address: appliance.nva.address,
-        peers: appliance.peers.clone(),
-        peer_asn: ROUTE_SERVER_ASN,
+        neighbours: appliance.neighbours.clone(),
         announce: appliance.paths.to_vec(),
+        as_override: appliance.nva.as_override,
         install: true,
         control: appliance.directory.join("control.sock"),
     };

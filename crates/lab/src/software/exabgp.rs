@@ -2,42 +2,42 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 
 use nix::sys::signal::Signal;
 
-use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
+use super::{Appliance, extra_as_path, program, words};
 use crate::error::LabError;
 use crate::process::{ProcessId, ProcessSpec};
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path};
 
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = String::new();
-    for peer in &appliance.peers {
+    for neighbour in &appliance.neighbours {
+        let Neighbour {
+            address, asn, local, ..
+        } = neighbour;
         let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
         line(format_args!(
-            "neighbor {peer} {{\n  router-id {};\n  local-address {};",
-            nva.address, nva.address
+            "neighbor {address} {{\n  router-id {};\n  local-address {local};",
+            nva.address
         ));
         line(format_args!(
-            "  local-as {};\n  peer-as {ROUTE_SERVER_ASN};\n  outgoing-ttl 8;",
+            "  local-as {};\n  peer-as {asn};\n  outgoing-ttl 8;",
             nva.asn
         ));
         line(format_args!("  family {{ ipv4 unicast; }}\n  static {{"));
         for path in appliance.paths {
-            line(format_args!("    {}", route(appliance, path)));
+            line(format_args!("    {}", route(appliance, path, *local)));
         }
         line(format_args!("  }}\n}}"));
     }
     text
 }
 
-fn route(appliance: &Appliance<'_>, path: &Path) -> String {
-    let mut text = format!(
-        "route {} next-hop {}",
-        path.prefix,
-        path.next_hop.unwrap_or(appliance.nva.address)
-    );
+fn route(appliance: &Appliance<'_>, path: &Path, local: Ipv4Addr) -> String {
+    let mut text = format!("route {} next-hop {}", path.prefix, path.next_hop.unwrap_or(local));
     let extra = extra_as_path(appliance.nva, path);
     if !extra.is_empty() {
         // A path that is given is sent as it is, our own number included.
@@ -62,7 +62,7 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
         ("exabgp.daemon.pid", appliance.file("exabgp.pid")),
         ("exabgp.log.destination", "stdout".to_owned()),
         ("exabgp.api.cli", "false".to_owned()),
-        ("exabgp.tcp.bind", appliance.nva.address.to_string()),
+        ("exabgp.tcp.bind", appliance.own_addresses().join(" ")),
         ("exabgp.tcp.port", "179".to_owned()),
     ];
     process.environment = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path, Side};
 
 /// How long FRR waits for more peers of the same kind before it sends its table, in milliseconds.
 const COALESCE_MS: u32 = 1;
@@ -35,8 +35,10 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     // FRR waits a second before it tells a new peer its table, and forgets to withdraw what a changed route map made it tell
     // within that second (8.4.4).
     line(format_args!(" coalesce-time {COALESCE_MS}"));
-    for peer in &appliance.peers {
-        line(format_args!(" neighbor {peer} remote-as {ROUTE_SERVER_ASN}"));
+    for neighbour in &appliance.neighbours {
+        let (peer, asn, hold) = (neighbour.address, neighbour.asn, neighbour.hold_time_secs());
+        line(format_args!(" neighbor {peer} remote-as {asn}"));
+        line(format_args!(" neighbor {peer} timers {} {hold}", hold / 3));
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
         line(format_args!(" neighbor {peer} timers connect 2"));
     }
@@ -44,9 +46,15 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     for path in appliance.paths {
         line(format_args!("  network {}", path.prefix));
     }
-    for peer in &appliance.peers {
+    for Neighbour {
+        address: peer, side, ..
+    } in &appliance.neighbours
+    {
         line(format_args!("  neighbor {peer} soft-reconfiguration inbound"));
-        line(format_args!("  neighbor {peer} route-map ANNOUNCE out"));
+        line(format_args!("  neighbor {peer} route-map {} out", policy_of(*side)));
+        if appliance.nva.as_override && *side == Side::Azure {
+            line(format_args!("  neighbor {peer} as-override"));
+        }
     }
     line(format_args!(" exit-address-family\nexit"));
     for path in appliance.paths {
@@ -54,12 +62,26 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
             line(format_args!("{command}"));
         }
     }
-    // Our own networks have an empty AS path here. What instances tell us is not for the other instance.
-    line(format_args!("bgp as-path access-list OWN permit ^$"));
+    // Our own networks have an empty AS path here. What instances tell us begins with their number, and is not for the other instance.
+    let (own, azure) = ("^$", format!("^{ROUTE_SERVER_ASN}(_|$)"));
+    let (to_azure, to_links) = match appliance.is_transit() {
+        true => (format!("deny {azure}\nbgp as-path access-list AZURE permit .*"), ".*"),
+        false => (format!("permit {own}"), own),
+    };
+    line(format_args!("bgp as-path access-list AZURE {to_azure}"));
+    line(format_args!("bgp as-path access-list LINK permit {to_links}"));
     line(format_args!(
-        "route-map ANNOUNCE permit {LAST_ENTRY}\n match as-path OWN\nexit"
+        "route-map ANNOUNCE permit {LAST_ENTRY}\n match as-path AZURE\nexit\nroute-map PASS permit {LAST_ENTRY}\n match as-path LINK\nexit"
     ));
     text
+}
+
+/// The route map towards a side: path options of prefixes are for route servers.
+fn policy_of(side: Side) -> &'static str {
+    match side {
+        Side::Azure => "ANNOUNCE",
+        Side::Link => "PASS",
+    }
 }
 
 /// A route map entry of its own for each prefix with options.
@@ -113,8 +135,10 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
         argv.extend(more);
         (name, appliance.process(name, &argv))
     };
-    let own = appliance.nva.address.to_string();
-    vec![daemon("zebra", &[]), daemon("bgpd", &["-S", "-p", "179", "-l", &own])]
+    let mut listen = vec!["-S", "-p", "179"];
+    let own = appliance.own_addresses();
+    listen.extend(own.iter().flat_map(|address| ["-l", address.as_str()]));
+    vec![daemon("zebra", &[]), daemon("bgpd", &listen)]
 }
 
 pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {

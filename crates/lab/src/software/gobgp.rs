@@ -4,21 +4,23 @@ use std::fmt::Write;
 
 use ipnet::Ipv4Net;
 
-use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
+use super::{Appliance, extra_as_path, program, words};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path};
 
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = format!(
         "[global.config]\nas = {}\nrouter-id = \"{}\"\nlocal-address-list = [\"{}\"]\n",
-        nva.asn, nva.address, nva.address
+        nva.asn,
+        nva.address,
+        appliance.own_addresses().join("\", \"")
     );
-    for peer in &appliance.peers {
+    for Neighbour { address, asn, .. } in &appliance.neighbours {
         write!(
             text,
-            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{peer}\"\npeer-as = {ROUTE_SERVER_ASN}\n\
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{address}\"\npeer-as = {asn}\n\
              [neighbors.timers.config]\nconnect-retry = 2\nidle-hold-time-after-reset = 2\n\
              [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 8\n"
         )

@@ -11,6 +11,7 @@
 //! | exabgp | no, likewise | configuration, SIGUSR1 |
 //! | external | that is yours | that is yours |
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,7 @@ use ipnet::Ipv4Net;
 use crate::error::LabError;
 use crate::namespace::Namespace;
 use crate::process::ProcessSpec;
-use crate::topology::{Nva, Path, Software, Topology};
+use crate::topology::{Neighbour, Nva, Path, Side, Software, Topology};
 
 mod bird;
 mod builtin;
@@ -38,8 +39,8 @@ pub(crate) struct Appliance<'a> {
     pub(crate) nva: &'a Nva,
     /// What it announces now.
     pub(crate) paths: &'a [Path],
-    /// The instances.
-    pub(crate) peers: Vec<Ipv4Addr>,
+    /// Whom it speaks with.
+    pub(crate) neighbours: Vec<Neighbour>,
     /// RouteServerSubnet and its own subnet's first address: the static route that finds the instances.
     pub(crate) way_to_peers: Option<(Ipv4Net, Ipv4Addr)>,
     /// Its own directory: configuration, sockets.
@@ -132,6 +133,17 @@ impl Appliance<'_> {
                 reason: "its software is external: announce with your own tools in its namespace".to_owned(),
             }),
         }
+    }
+
+    /// Its addresses towards its neighbours.
+    fn own_addresses(&self) -> Vec<String> {
+        let all: BTreeSet<Ipv4Addr> = self.neighbours.iter().map(|neighbour| neighbour.local).collect();
+        all.into_iter().map(|address| address.to_string()).collect()
+    }
+
+    /// Whether it passes on what one side says to the other.
+    fn is_transit(&self) -> bool {
+        self.neighbours.iter().any(|neighbour| neighbour.side == Side::Link)
     }
 
     fn file(&self, name: &str) -> String {

@@ -3,31 +3,35 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::{Appliance, ROUTE_SERVER_ASN, program};
+use super::{Appliance, program};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
-use crate::topology::Path;
+use crate::topology::{Neighbour, Path};
 
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = format!(
-        "AS {}\nrouter-id {}\nlisten on {}\nsocket \"{}\"\n",
+        "AS {}\nrouter-id {}\nsocket \"{}\"\n",
         nva.asn,
-        nva.address,
         nva.address,
         appliance.file("bgpd.sock"),
     );
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
+    for own in appliance.own_addresses() {
+        line(format_args!("listen on {own}"));
+    }
     // A set is searched as a tree; ten thousand rules would be gone through for each of ten thousand prefixes.
     line(format_args!("prefix-set announced {{"));
     for path in appliance.paths {
         line(format_args!("  {}", path.prefix));
     }
     line(format_args!("}}\nnetwork prefix-set announced"));
-    for peer in &appliance.peers {
+    for Neighbour {
+        address, asn, local, ..
+    } in &appliance.neighbours
+    {
         line(format_args!(
-            "neighbor {peer} {{\n  remote-as {ROUTE_SERVER_ASN}\n  local-address {}",
-            nva.address
+            "neighbor {address} {{\n  remote-as {asn}\n  local-address {local}"
         ));
         line(format_args!("  multihop 8\n  announce IPv4 unicast\n}}"));
     }

@@ -114,11 +114,18 @@ impl Checker {
             route_servers: Vec::new(),
             vms: Vec::new(),
             nvas: Vec::new(),
+            load_balancers: Vec::new(),
+            links: Vec::new(),
+            route_maps: Vec::new(),
         };
         topology.route_servers = self.route_servers(file, &topology);
+        topology.route_maps = self.route_maps(file, &topology);
         self.fixed_addresses(file, &topology);
         topology.nvas = file.nvas.iter().filter_map(|n| self.nva(n, &topology)).collect();
         topology.vms = file.vms.iter().filter_map(|v| self.vm(v, &topology)).collect();
+        let balancers = file.load_balancers.iter();
+        topology.load_balancers = balancers.filter_map(|b| self.load_balancer(b, &topology)).collect();
+        topology.links = file.links.iter().filter_map(|l| self.link(l, &topology)).collect();
         topology
     }
 
@@ -308,7 +315,8 @@ impl Checker {
     fn fixed_addresses(&mut self, file: &TopologyFile, topology: &Topology) {
         let nvas = file.nvas.iter().map(|n| (&n.name, &n.subnet, &n.address));
         let vms = file.vms.iter().map(|v| (&v.name, &v.subnet, &v.address));
-        for (name, subnet, address) in nvas.chain(vms) {
+        let balancers = file.load_balancers.iter().map(|b| (&b.name, &b.subnet, &b.address));
+        for (name, subnet, address) in nvas.chain(vms).chain(balancers) {
             let Some(text) = address else { continue };
             let Some(address) = self.address(text) else { continue };
             let Some((_, subnet)) = find_subnet(topology, &subnet.value) else {
@@ -429,6 +437,9 @@ impl Checker {
             route_server,
             announce,
             behind,
+            inbound_route_map: self.known_map(&file.inbound_route_map, topology),
+            outbound_route_map: self.known_map(&file.outbound_route_map, topology),
+            as_override: file.as_override,
         })
     }
 
@@ -553,5 +564,7 @@ fn parse_community(text: &str) -> Option<(u16, u16)> {
     Some((high.parse().ok()?, low.parse().ok()?))
 }
 
+mod joins;
+mod maps;
 #[cfg(test)]
 mod tests;

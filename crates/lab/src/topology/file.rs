@@ -32,6 +32,15 @@ pub struct TopologyFile {
     /// Network virtual appliances, each peering with both instances.
     #[serde(default)]
     pub(super) nvas: Vec<NvaFile>,
+    /// Internal load balancers: an address that stands for several NVAs.
+    #[serde(default)]
+    pub(super) load_balancers: Vec<LoadBalancerFile>,
+    /// Links between NVAs beside the virtual networks: tunnels, overlays, lines between regions.
+    #[serde(default)]
+    pub(super) links: Vec<LinkFile>,
+    /// Route maps of route servers, which NVAs refer to.
+    #[serde(default)]
+    pub(super) route_maps: Vec<RouteMapFile>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -176,6 +185,124 @@ pub(super) struct NvaFile {
     /// Hosts behind it, each on a link of its own.
     #[serde(default)]
     pub(super) behind: Vec<HostFile>,
+    /// Route map for what it announces.
+    #[schemars(with = "Option<String>")]
+    pub(super) inbound_route_map: Option<Text>,
+    /// Route map for what it is told.
+    #[schemars(with = "Option<String>")]
+    pub(super) outbound_route_map: Option<Text>,
+    /// Put its own AS number in place of 65515 in what it passes on to the route server (default false). Needs links, and builtin,
+    /// frr or bird.
+    #[serde(default)]
+    pub(super) as_override: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "LoadBalancer")]
+pub(super) struct LoadBalancerFile {
+    /// Name of the node: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Where it lives: VNET/SUBNET.
+    #[schemars(with = "String")]
+    pub(super) subnet: Text,
+    /// The frontend's address; by default the next free one of the subnet.
+    #[schemars(with = "Option<String>")]
+    pub(super) address: Option<Text>,
+    /// The NVAs of the same subnet that it spreads flows over, as long as they answer its probe (TCP 179).
+    #[schemars(with = "Vec<String>")]
+    pub(super) backends: Vec<Text>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Link")]
+pub(super) struct LinkFile {
+    /// Its name, for `lab link down`: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// Its two ends.
+    #[schemars(with = "[LinkEndFile; 2]")]
+    pub(super) ends: Spanned<Vec<LinkEndFile>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "LinkEnd")]
+pub(super) struct LinkEndFile {
+    /// The NVA.
+    #[schemars(with = "String")]
+    pub(super) nva: Text,
+    /// Its address there with the prefix length, for example 172.31.0.1/30. The ends speak BGP with each other; builtin, frr and bird
+    /// pass on to the other end what the route server says, and the other way round.
+    #[schemars(with = "String")]
+    pub(super) address: Text,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RouteMap")]
+pub(super) struct RouteMapFile {
+    /// Name of the Azure resource.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// The route server that it belongs to.
+    #[schemars(with = "String")]
+    pub(super) route_server: Text,
+    /// Its rules, in order.
+    pub(super) rules: Vec<RuleFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
+pub(super) struct RuleFile {
+    /// Its name.
+    pub(super) name: String,
+    /// All of these must hold; none: every route.
+    #[serde(default)]
+    pub(super) match_criteria: Vec<CriterionFile>,
+    /// What is done then; nothing: the route passes.
+    #[serde(default)]
+    pub(super) actions: Vec<ActionFile>,
+    /// Continue or Terminate (default).
+    pub(super) next_step_if_matched: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Criterion")]
+pub(super) struct CriterionFile {
+    /// Contains, Equals, NotContains or NotEquals.
+    pub(super) match_condition: String,
+    /// Prefixes.
+    #[serde(default)]
+    pub(super) route_prefix: Vec<String>,
+    /// Communities such as 65001:100.
+    #[serde(default)]
+    pub(super) community: Vec<String>,
+    /// AS numbers.
+    #[serde(default)]
+    pub(super) as_path: Vec<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Action")]
+pub(super) struct ActionFile {
+    /// Add, Drop, Remove or Replace.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// Prefixes.
+    #[serde(default)]
+    pub(super) route_prefix: Vec<String>,
+    /// Communities such as 65001:100.
+    #[serde(default)]
+    pub(super) community: Vec<String>,
+    /// AS numbers.
+    #[serde(default)]
+    pub(super) as_path: Vec<u32>,
 }
 
 /// A prefix, alone or with path options.

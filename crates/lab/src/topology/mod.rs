@@ -8,12 +8,15 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 mod check;
 mod file;
+mod neighbour;
 
 pub use check::{Mistake, TopologyError};
 pub use file::{TopologyFile, json_schema};
+pub use neighbour::{Neighbour, Side};
 
 /// The reference scenario: an SD-WAN NVA with a site, a firewall NVA with an internet, two VMs.
 pub const REFERENCE: &str = include_str!("../../../../topologies/reference.yaml");
@@ -38,6 +41,12 @@ pub struct Topology {
     pub vms: Vec<Vm>,
     /// Network virtual appliances.
     pub nvas: Vec<Nva>,
+    /// Internal load balancers.
+    pub load_balancers: Vec<LoadBalancer>,
+    /// Links between NVAs.
+    pub links: Vec<Link>,
+    /// Route maps.
+    pub route_maps: Vec<RouteMap>,
 }
 
 /// A virtual network.
@@ -158,6 +167,56 @@ pub struct Nva {
     pub announce: Vec<Path>,
     /// The hosts behind it, each on a link of its own.
     pub behind: Vec<Host>,
+    /// The route map of what it announces.
+    pub inbound_route_map: Option<String>,
+    /// The route map of what it is told.
+    pub outbound_route_map: Option<String>,
+    /// Whether it puts its own AS number in place of the route server's in what it passes on.
+    pub as_override: bool,
+}
+
+/// An address that stands for several NVAs (an internal load balancer with all ports, az §2.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancer {
+    /// Its node's name.
+    pub name: String,
+    /// Its virtual network.
+    pub vnet: String,
+    /// Its subnet there.
+    pub subnet: String,
+    /// The frontend's address.
+    pub address: Ipv4Addr,
+    /// The NVAs it spreads flows over.
+    pub backends: Vec<String>,
+}
+
+/// A link between two NVAs, beside the virtual networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// What `lab link down` calls it.
+    pub name: String,
+    /// Its ends.
+    pub ends: [LinkEnd; 2],
+}
+
+/// One end of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkEnd {
+    /// The NVA.
+    pub nva: String,
+    /// Its address there, with the link's prefix length.
+    pub address: Ipv4Net,
+}
+
+/// A route map of a route server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteMap {
+    /// Its name as an Azure resource.
+    pub name: String,
+    /// The route server it belongs to.
+    pub route_server: String,
+    /// Its rules, as the API has them: whether they make sense is for the API to say.
+    pub rules: Vec<Value>,
 }
 
 /// What speaks BGP in an NVA.
@@ -307,16 +366,6 @@ impl Topology {
     /// Its RouteServerSubnet.
     pub fn route_server_subnet(&self, route_server: &RouteServer) -> Option<&Subnet> {
         self.subnet(&route_server.vnet, ROUTE_SERVER_SUBNET)
-    }
-
-    /// The addresses that an NVA peers with: those of the instances that run.
-    pub fn peers_of(&self, nva: &Nva) -> Vec<Ipv4Addr> {
-        nva.route_server
-            .as_deref()
-            .and_then(|name| self.route_server(name))
-            .and_then(|rs| self.route_server_subnet(rs))
-            .map(|s| s.instance_addresses()[..usize::from(self.instances)].to_vec())
-            .unwrap_or_default()
     }
 
     /// Every host, with the NVA it is behind.

@@ -3,6 +3,7 @@
 use lab::network_id;
 use serde_json::{Value, json};
 
+use crate::DEADLINE;
 use crate::design::Design;
 
 pub const TESTS: &[(&str, fn())] = &[
@@ -21,6 +22,14 @@ pub const TESTS: &[(&str, fn())] = &[
     (
         "segments_of_a_network_are_behind_different_nvas",
         segments_of_a_network_are_behind_different_nvas,
+    ),
+    (
+        "behind_one_next_hop_nvas_come_and_go_unseen",
+        behind_one_next_hop_nvas_come_and_go_unseen,
+    ),
+    (
+        "route_maps_summarise_spokes_and_move_traffic",
+        route_maps_summarise_spokes_and_move_traffic,
     ),
 ];
 
@@ -127,4 +136,77 @@ fn segments_of_a_network_are_behind_different_nvas() {
     lab.goes("vm-red", "vm-blue", &["fabric"]);
     lab.start("fw-red").unwrap();
     lab.goes("vm-green", "internet", &["fw-red"]);
+}
+
+fn behind_one_next_hop_nvas_come_and_go_unseen() {
+    let mut lab = Design::up("next-hop-ip.yaml");
+    let site = "10.250.0.0/16";
+    let by = |way: &[String]| match way {
+        [lb, nva] if lb == "lb" => nva.clone(),
+        other => panic!("not through the balancer and one NVA: {other:?}"),
+    };
+    for vm in ["vm1", "vm2"] {
+        lab.leads(vm, site, &["lb"]);
+    }
+    let used = by(&lab.way("vm1", "site1"));
+    let other = if used == "nva1" { "nva2" } else { "nva1" };
+    let written = lab.kernel_routes("vm1").unwrap();
+    lab.kill(&used).unwrap();
+    lab.wait_for_peer(&used, false, DEADLINE).unwrap();
+    lab.goes("vm1", "site1", &["lb", other]);
+    assert_eq!(lab.kernel_routes("vm1").unwrap(), written, "the VM knows nothing of it");
+    lab.start(&used).unwrap();
+    lab.goes("vm1", "site1", &["lb", &used]);
+
+    for nva in ["nva1", "nva2"] {
+        lab.kill(nva).unwrap();
+    }
+    lab.lacks("vm1", site);
+    lab.does_not_reach("vm1", "site1");
+}
+
+fn route_maps_summarise_spokes_and_move_traffic() {
+    let lab = Design::up("route-maps.yaml");
+    let vms = ["vm1", "vm2", "vm3"];
+    let (all, spokes) = ("10.0.0.0/8", ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]);
+    lab.has("sdwan", all);
+    for spoke in spokes {
+        lab.lacks("sdwan", spoke);
+        lab.has("backup", spoke);
+    }
+    lab.lacks("backup", all);
+    let summary = json!([{ "prefix": all, "bgpCommunities": "", "asPath": "65515" }]);
+    assert_eq!(lab.ask("outboundRoutes", "sdwan"), summary);
+    for vm in vms {
+        lab.goes(vm, "site1", &["sdwan"]);
+    }
+    let heard = lab.ask("inboundRoutes", "backup");
+    assert_eq!(heard[0]["asPath"], "65002 65002 65002", "{heard:#}");
+
+    // The other one is made the second choice, and then nobody.
+    attach(&lab, "backup", json!({}));
+    for vm in vms {
+        lab.leads(vm, "10.250.0.0/16", &["sdwan", "backup"]);
+    }
+    let longer = json!({ "inboundRouteMap": { "id": network_id("virtualHubs/rs/routeMaps/longer") } });
+    attach(&lab, "sdwan", longer.clone());
+    for vm in vms {
+        lab.goes(vm, "site1", &["backup"]);
+    }
+    for spoke in spokes {
+        lab.has("sdwan", spoke);
+    }
+    attach(&lab, "backup", longer);
+    for vm in vms {
+        lab.leads(vm, "10.250.0.0/16", &["sdwan", "backup"]);
+    }
+    lab.no_session_ended();
+}
+
+/// A peering's route maps, all of them.
+fn attach(lab: &Design, nva: &str, maps: Value) {
+    let peering = network_id(&format!("virtualHubs/rs/bgpConnections/{nva}"));
+    lab.change(&peering, |peering| {
+        peering["properties"]["routingConfiguration"] = maps.clone();
+    });
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use lab::harness::TestLab;
-use lab::{KernelRoute, Topology};
-use serde_json::Value;
+use lab::{KernelRoute, Topology, network_id};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{DEADLINE, labs};
@@ -62,6 +62,13 @@ impl Design {
     /// Waits until packets from one node reach another through exactly these nodes.
     pub fn goes(&self, from: &str, to: &str, through: &[&str]) {
         self.until(from, to, |way| way.is_some_and(|way| way == through));
+    }
+
+    /// The same without the fabric's routers, which stand for the network itself.
+    pub fn crosses(&self, from: &str, to: &str, through: &[&str]) {
+        self.until(from, to, |way| {
+            way.is_some_and(|way| way.iter().filter(|node| *node != "fabric").eq(through))
+        });
     }
 
     /// Waits until packets from one node reach another, and says through whom.
@@ -137,6 +144,15 @@ impl Design {
         rows.iter().find(is_it).cloned()
     }
 
+    /// What an action of the route server says of an NVA's peering, as a list.
+    pub fn ask(&self, action: &str, nva: &str) -> Value {
+        let path = network_id(&format!("virtualHubs/rs/{action}?api-version={API_VERSION}"));
+        let connection = network_id(&format!("virtualHubs/rs/bgpConnections/{nva}"));
+        let body = json!({ "resourceUri": connection, "connectionType": "BgpConnection" });
+        let answer = self.lab.api().unwrap().ask(&path, Some(&body)).unwrap();
+        answer["value"].clone()
+    }
+
     /// Whether every session has been there since its beginning.
     pub fn no_session_ended(&self) {
         for peer in self.lab.api().unwrap().peers().unwrap() {
@@ -146,6 +162,15 @@ impl Design {
                 "{peer:#?}"
             );
         }
+    }
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < end, "it never came to this: {what}");
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

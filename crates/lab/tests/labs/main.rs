@@ -22,6 +22,7 @@ mod appliances;
 mod design;
 mod fabric;
 mod reference;
+mod regions;
 mod route_log;
 mod spokes;
 
@@ -34,6 +35,8 @@ use libtest_mimic::{Arguments, Trial};
 pub const DEADLINE: Duration = Duration::from_secs(300);
 /// How long a packet may be on its way.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// What tests with NVAs of others run on.
+const OTHERS: [&str; 2] = ["/usr/lib/frr/bgpd", "/usr/sbin/bird"];
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -42,15 +45,20 @@ fn main() {
     if let Err(reason) = &possible {
         eprintln!("lab tests NOT RUN: {reason}");
     }
-    let missing = route_log::NEEDS
-        .into_iter()
-        .find(|program| !Path::new(program).exists());
+    let missing = OTHERS.into_iter().find(|program| !Path::new(program).exists());
     if let Some(program) = missing {
-        eprintln!("the test of the route log NOT RUN: {program} is not installed");
+        eprintln!("tests with FRR and BIRD NOT RUN: {program} is not installed");
     }
-    let tests = [fabric::TESTS, reference::TESTS, spokes::TESTS, appliances::TESTS].concat();
+    let tests = [
+        fabric::TESTS,
+        reference::TESTS,
+        spokes::TESTS,
+        appliances::TESTS,
+        regions::TESTS,
+    ]
+    .concat();
     let trials = tests.iter().map(|(name, run)| trial(name, *run, possible.is_ok()));
-    let with_others = route_log::TESTS;
+    let with_others = [route_log::TESTS, regions::WITH_OTHERS].concat();
     let with_others = with_others
         .iter()
         .map(|(name, run)| trial(name, *run, possible.is_ok() && missing.is_none()));

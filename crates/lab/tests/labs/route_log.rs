@@ -18,9 +18,6 @@ pub const TESTS: &[(&str, fn())] = &[(
     the_route_log_says_who_what_became_best_and_which_nics_have_it,
 )];
 
-/// What the NVAs run on.
-pub const NEEDS: [&str; 2] = ["/usr/lib/frr/bgpd", "/usr/sbin/bird"];
-
 const TOPOLOGY: &str = "
 description: two NVAs of others and two VMs
 vnets:

@@ -131,7 +131,7 @@ fn the_reference_topology_is_right() {
     let nodes = ["sdwan", "firewall"].map(|n| topology.nva(n).is_some());
     assert_eq!(nodes, [true, true]);
     assert_eq!(topology.hosts().count(), 2);
-    assert_eq!(topology.peers_of(&topology.nvas[0]).len(), 2);
+    assert_eq!(topology.neighbours_of(&topology.nvas[0]).len(), 2);
 }
 
 /// `UPDATE_SCHEMA=1 cargo test -p routewright-lab` writes it.
