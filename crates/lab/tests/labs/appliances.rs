@@ -181,7 +181,7 @@ fn route_maps_summarise_spokes_and_move_traffic() {
         lab.goes(vm, "site1", &["sdwan"]);
     }
     let heard = lab.ask("inboundRoutes", "backup");
-    assert_eq!(heard[0]["asPath"], "65002 65002 65002", "{heard:#}");
+    assert_eq!(heard[0]["asPath"], "65002-65002-65002", "{heard:#}");
 
     // The other one is made the second choice, and then nobody.
     attach(&lab, "backup", json!({}));
