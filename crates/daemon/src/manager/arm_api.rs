@@ -11,11 +11,12 @@ use super::activity::Asker;
 use super::ask::Reply;
 use super::core::Written;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::keeper::Followed;
 use super::{Manager, ask, keeper, operations};
 use crate::store::Operation;
 
 /// Seconds. Without it, or with 0, Azure's Python clients wait half a minute.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Answers a request for an ARM path.
 pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Incoming) -> Result<Response, ArmError> {
@@ -40,8 +41,11 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
             version,
             operation,
         } => {
-            if operation.is_some() {
-                keeper::in_force(&manager.statuses(), version, keeper::IN_FORCE_PATIENCE).await;
+            if let Some(operation) = &operation {
+                let followed = keeper::in_force(&manager.statuses(), version, keeper::IN_FORCE_PATIENCE).await;
+                if followed != Followed::ByAll {
+                    manager.results.leave_open(&operation.id, version);
+                }
             }
             let style = answer.operation;
             let location = answer.location.clone();

@@ -16,7 +16,7 @@ use super::control::Control;
 use super::core::{Core, rest_after};
 use super::launch::Launcher;
 
-/// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long.
+/// `Succeeded` means ready: a write is answered when the instances that are up follow it, or after this long; then it is still in progress.
 pub(crate) const IN_FORCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often an instance that is up is asked how it is.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,6 +40,8 @@ pub(crate) struct Status {
     pub(crate) last_error: Option<String>,
     /// Why it did not take on the last intent, if so: it answers and does not do as it is told.
     pub(crate) intent_problem: Option<String>,
+    /// The version of that intent.
+    pub(crate) refused: Option<u64>,
     /// How often this manager has started it.
     pub(crate) starts: u64,
 }
@@ -160,6 +162,7 @@ impl Keeper {
             status.report = None;
             status.acknowledged = 0;
             status.intent_problem = None;
+            status.refused = None;
             if was_up || status.last_error.is_none() {
                 status.last_error = Some(error.to_string());
             }
@@ -181,6 +184,7 @@ impl Keeper {
                 self.status.send_modify(|status| {
                     status.acknowledged = intent.version;
                     status.intent_problem = None;
+                    status.refused = None;
                 });
                 tracing::debug!(instance = self.index, version = intent.version, "intent taken on");
             }
@@ -208,7 +212,7 @@ impl Keeper {
                 tracing::error!(instance = index, version, %error, "the intent was not taken on");
             }
             status.intent_problem = Some(problem);
-            is_other
+            status.refused.replace(version) != Some(version) || is_other
         });
     }
 
@@ -234,16 +238,52 @@ impl Keeper {
     }
 }
 
-/// Waits until every instance that is up has taken on `version`, or until `patience` is over. True: all have.
-pub(crate) async fn in_force(statuses: &[watch::Receiver<Status>], version: u64, patience: Duration) -> bool {
+/// Whether the instances that are up follow a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    ByAll,
+    NotYet,
+    /// This one says why it does not.
+    NotBy(usize, String),
+}
+
+impl Status {
+    fn follows(&self, version: u64) -> bool {
+        !self.is_up() || self.acknowledged >= version
+    }
+
+    fn refuses(&self, version: u64) -> bool {
+        self.refused.is_some_and(|refused| refused >= version)
+    }
+}
+
+/// As it is now.
+pub(crate) fn followed(statuses: &[watch::Receiver<Status>], version: u64) -> Followed {
+    let mut followed = Followed::ByAll;
+    for status in statuses {
+        let status = status.borrow();
+        if status.follows(version) {
+            continue;
+        }
+        match (&status.report, &status.intent_problem) {
+            (Some(report), Some(problem)) if status.refuses(version) => {
+                return Followed::NotBy(report.instance, problem.clone());
+            }
+            _ => followed = Followed::NotYet,
+        }
+    }
+    followed
+}
+
+/// Waits until every instance that is up has taken on `version` or has said why it does not, or until `patience` is over.
+pub(crate) async fn in_force(statuses: &[watch::Receiver<Status>], version: u64, patience: Duration) -> Followed {
     let deadline = Instant::now() + patience;
     for status in statuses {
         let mut status = status.clone();
-        let taken = status.wait_for(|status| !status.is_up() || status.acknowledged >= version);
-        match tokio::time::timeout_at(deadline, taken).await {
-            Ok(Ok(_)) => {}
-            _ => return false,
+        let told = status.wait_for(|status| status.follows(version) || status.refuses(version));
+        if tokio::time::timeout_at(deadline, told).await.is_err() {
+            break;
         }
     }
-    true
+    followed(statuses, version)
 }

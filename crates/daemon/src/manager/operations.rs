@@ -1,4 +1,5 @@
-//! Where clients ask how an operation went: everything here has succeeded when it is answered, so the first look ends the wait.
+//! Where clients ask how an operation went: nearly everything here has succeeded when it is answered, so the first look ends the wait. What
+//! an instance does not follow yet is in progress, and what it refuses has failed, until it does.
 //! Writes are remembered in the store; results of questions (learnedRoutes and such) in memory, a bounded number of them.
 
 use std::collections::VecDeque;
@@ -10,16 +11,23 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use super::Manager;
+use super::arm_api::RETRY_AFTER;
 use super::ask::Reply;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::keeper::{Followed, followed};
 
 /// Results kept; clients fetch theirs within seconds, PowerShell twice.
 const MAX_RESULTS: usize = 64;
 
-/// Results of questions.
+/// Operations that were not in force when they were answered; an older one counts as done, as all do for the next manager.
+const MAX_OPEN: usize = 1024;
+
+/// Results of questions, and operations that were answered before they were in force.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     kept: Mutex<VecDeque<Kept>>,
+    /// Operation and the version that it made.
+    open: Mutex<VecDeque<(String, u64)>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +51,20 @@ impl Results {
             reply: Arc::new(reply),
         });
         id
+    }
+
+    /// An operation will be asked about that is not in force.
+    pub(crate) fn leave_open(&self, operation: &str, version: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() == MAX_OPEN {
+            open.pop_front();
+        }
+        open.push_back((operation.to_ascii_lowercase(), version));
+    }
+
+    fn open_version(&self, operation: &str) -> Option<u64> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().find(|(id, _)| id == operation).map(|(_, version)| *version)
     }
 
     fn get(&self, subscription: &str, id: &str) -> Option<Arc<Reply>> {
@@ -91,7 +113,7 @@ pub(crate) async fn answer(
     }
     match manager.core.operation(id).await {
         Some(operation) if operation.subscription == subscription => Ok(match kind {
-            "operations" => json_response(StatusCode::OK, &json!({ "status": operation.status })),
+            "operations" => state(manager, id, &operation.status),
             _ => empty_response(StatusCode::OK),
         }),
         _ => Err(ArmError::new(
@@ -99,5 +121,24 @@ pub(crate) async fn answer(
             "OperationNotFound",
             format!("There is no operation '{id}', or it is too long ago."),
         )),
+    }
+}
+
+/// What became of a write that is stored.
+fn state(manager: &Manager, id: &str, stored: &str) -> Response {
+    let open = manager.results.open_version(id);
+    match open.map_or(Followed::ByAll, |version| followed(&manager.statuses(), version)) {
+        Followed::ByAll => json_response(StatusCode::OK, &json!({ "status": stored })),
+        Followed::NotYet => {
+            let mut response = json_response(StatusCode::OK, &json!({ "status": "InProgress" }));
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            response
+        }
+        Followed::NotBy(instance, problem) => {
+            let message =
+                format!("It is stored, but instance {instance} does not follow it: {problem}. It is tried again.");
+            let error = json!({ "code": "InstanceRefused", "message": message });
+            json_response(StatusCode::OK, &json!({ "status": "Failed", "error": error }))
+        }
     }
 }

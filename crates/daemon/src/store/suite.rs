@@ -220,7 +220,7 @@ fn whoever_reads_the_activity_log_holds_up_no_commit() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let committed = async {
         let commit = store.commit(batch(0, vec![put("/a", "1")]));
-        tokio::time::timeout(std::time::Duration::from_secs(30), commit).await
+        tokio::time::timeout(std::time::Duration::from_secs(180), commit).await
     };
     let committed = runtime.enable_time().build().unwrap().block_on(committed);
     committed.unwrap().unwrap();

@@ -55,6 +55,34 @@ async fn health_says_which_instance_does_not_follow_what_was_written_and_why() {
 }
 
 #[tokio::test]
+async fn an_operation_that_an_instance_refuses_has_failed_in_its_words_until_it_is_taken_on() {
+    let (world, peer) = world_with_a_peer().await;
+    world.until(|| follow(&world, 1) == world.version()).await;
+    world.fakes[1].keeps_nothing.store(true, Ordering::Relaxed);
+    let body = json!({"properties": {"peerIp": "10.1.1.5", "peerAsn": 65001}});
+    let put = world.put(&peer, body).await;
+    let operation = put.header("azure-asyncoperation");
+    let operation = operation.trim_start_matches("http://localhost:8080");
+    world
+        .until(|| world.manager.instances[1].status.borrow().refused == Some(world.version()))
+        .await;
+    let state = world.get(operation).await.body;
+    assert_eq!(
+        (&state["status"], &state["error"]["code"]),
+        (&json!("Failed"), &json!("InstanceRefused"))
+    );
+    let message = state["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("instance 1") && message.contains("cannot be kept"),
+        "{message}"
+    );
+
+    world.fakes[1].keeps_nothing.store(false, Ordering::Relaxed);
+    world.until(|| follow(&world, 1) == world.version()).await;
+    assert_eq!(world.get(operation).await.body, json!({"status": "Succeeded"}));
+}
+
+#[tokio::test]
 async fn a_list_in_which_an_instance_is_missing_says_so() {
     let (world, peer) = world_with_a_peer().await;
     let lists = [
