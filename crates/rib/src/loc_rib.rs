@@ -4,6 +4,8 @@
 //! touched. Marks of a table that is still arriving can be put off, so that its prefixes are not decided again with every peer
 //! that has its say. Local routes never enter a choice, they only win what peers are told.
 
+use std::sync::Arc;
+
 use bgp::wire::Origin;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -11,7 +13,7 @@ use smallvec::SmallVec;
 use crate::adj_rib_in::{AdjRibIn, Paths};
 use crate::attributes::{AttributeTable, AttributesId, NextHopId};
 use crate::choice::{ChoiceId, ChoiceTable, Draft};
-use crate::decision::{Candidate, Rank};
+use crate::decision::{Candidate, Choice, Rank};
 use crate::hash::HashKey;
 use crate::ids::{IdSet, shrink};
 use crate::peers::{PeerIndex, Peers, RouteSource, Sender};
@@ -298,6 +300,11 @@ impl LocRib {
     /// Nothing waits to be decided or told.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_decided() && self.changed.is_empty()
+    }
+
+    /// What holds for a prefix over learned routes.
+    pub(crate) fn choice(&self, prefix: PrefixId) -> Option<Arc<Choice>> {
+        self.choices.get(self.entries.get(prefix.index())?.choice)
     }
 
     /// Every choice over learned routes.

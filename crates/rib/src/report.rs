@@ -6,7 +6,7 @@ use bgp::IpNet;
 use bgp::wire::PathAttributes;
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{self, Candidate, DecisionStep};
+use crate::decision::{self, Candidate, Choice, DecisionStep};
 use crate::peers::PeerIndex;
 use crate::policy::RejectRule;
 use crate::prefix_table::PrefixId;
@@ -135,6 +135,12 @@ impl Rib {
     /// The Loc-RIB over learned routes, as of the last [`Rib::decide`].
     pub fn loc_rib(&self) -> Vec<Change> {
         self.loc_rib.choices(&self.tables.prefixes).collect()
+    }
+
+    /// What the Loc-RIB has for a prefix over learned routes, as of the last [`Rib::decide`].
+    pub fn choice(&self, prefix: &IpNet) -> Option<Arc<Choice>> {
+        let id = self.tables.prefixes.find(&prefix.trunc())?;
+        self.loc_rib.choice(id)
     }
 
     /// Every prefix that any peer sent.

@@ -13,6 +13,7 @@ use crate::delivery::{AgentId, TableId, ToAgent};
 use crate::intent::Intent;
 
 mod apply;
+mod circuits;
 mod machine;
 mod reports;
 mod sessions;
@@ -20,7 +21,9 @@ mod settle;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod through;
 
+pub(crate) use circuits::Fullness;
 pub use machine::Instance;
 
 /// A peering of this instance, dense and stable while it exists.
@@ -251,6 +254,15 @@ pub enum Event {
         peer: String,
         /// Distinct prefixes held.
         held: usize,
+        /// The limit.
+        limit: u32,
+    },
+    /// An ExpressRoute gateway has told a circuit four fifths of what it takes, or more than that.
+    CircuitRoutes {
+        /// Id of the peering with the provider's edge.
+        peer: String,
+        /// Prefixes told.
+        told: usize,
         /// The limit.
         limit: u32,
     },

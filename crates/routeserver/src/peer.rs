@@ -8,7 +8,7 @@ use bgp::wire::CapabilitySet;
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo};
 
-use crate::instance::{Endpoint, PeerKey};
+use crate::instance::{Endpoint, Fullness, PeerKey};
 use crate::intent::PeerIntent;
 use crate::speaker::{Speaker, source_of};
 
@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     pub(crate) heard_out: bool,
     /// The warning threshold was crossed and told.
     pub(crate) warned: bool,
+    /// How full the circuit was when it was last looked at, if the peer is one's edge.
+    pub(crate) circuit: Fullness,
     pub(crate) updates_received: u64,
     pub(crate) mended_updates: u64,
     /// The last failure told as an event: a peer that is away for a day makes one, not a thousand.
@@ -87,6 +89,7 @@ impl Peer {
             up: None,
             heard_out: false,
             warned: false,
+            circuit: Fullness::default(),
             updates_received: history.updates_received,
             mended_updates: history.mended_updates,
             last_failure: None,

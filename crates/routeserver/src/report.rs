@@ -218,6 +218,9 @@ pub struct InstanceReport {
     pub agents: usize,
     /// Per route server: why its address cannot be bound ("address not present"), if so.
     pub address_problems: Vec<(String, String)>,
+    /// Per peering with a circuit: that it is told nearly as much as it takes, or more.
+    #[serde(default)]
+    pub circuit_problems: Vec<(String, String)>,
     /// Why agents cannot connect, if so. The process knows; the state machine leaves it open.
     #[serde(default)]
     pub agent_port_problem: Option<String>,

@@ -180,26 +180,24 @@ impl Speaker {
         self.local = local;
     }
 
-    /// Decides what changed, but for tables that are still arriving. With agents around, the Loc-RIB is kept at hand for their tables. The
-    /// changes are handed out if they are to be logged.
-    pub(crate) fn decide(&mut self, now: Instant, with_agents: bool, logged: bool) -> Vec<Change> {
+    /// Decides what changed, but for tables that are still arriving.
+    pub(crate) fn decide(&mut self, now: Instant) -> Vec<Change> {
         if self.arrival.take_due(now) {
             self.rib.call_due();
         }
-        self.changed = Changed::default();
-        let changes = self.decide_within_limit();
-        let to_log = if logged { changes.clone() } else { Vec::new() };
-        match &mut self.loc_rib {
-            _ if !with_agents => self.loc_rib = None,
-            None => {
-                self.loc_rib = Some(LocRib::of(&self.rib, self.key));
-                self.started_over = true;
-            }
-            Some(loc_rib) => {
-                self.changed = loc_rib.apply(changes);
-            }
-        }
-        to_log
+        self.decide_within_limit()
+    }
+
+    /// Keeps the Loc-RIB at hand for the tables of agents: takes these changes over, all there is at first.
+    pub(crate) fn keep(&mut self, changes: Vec<Change>) {
+        self.started_over |= self.loc_rib.is_none();
+        let loc_rib = self.loc_rib.get_or_insert_with(|| LocRib::new(self.key));
+        self.changed = loc_rib.apply(changes);
+    }
+
+    /// Nobody has tables.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.loc_rib = None;
     }
 
     fn decide_within_limit(&mut self) -> Vec<Change> {

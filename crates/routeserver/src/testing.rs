@@ -89,7 +89,7 @@ fn virtual_network(id: &str, space: &str) -> VirtualNetworkIntent {
     }
 }
 
-fn subnet(id: &str, prefix: &str) -> SubnetIntent {
+pub(crate) fn subnet(id: &str, prefix: &str) -> SubnetIntent {
     SubnetIntent {
         id: id.into(),
         name: id.into(),

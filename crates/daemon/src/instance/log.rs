@@ -14,6 +14,9 @@ pub(super) fn event(event: &Event) {
         Event::RouteLimitNear { peer, held, limit } => {
             tracing::warn!(peer, held, limit, "peer is near its route limit")
         }
+        Event::CircuitRoutes { peer, told, limit } => {
+            tracing::warn!(peer, told, limit, "a circuit is told nearly all it takes, or more")
+        }
         Event::UnknownCaller { remote } => tracing::info!(%remote, "a caller that is no peer was turned away"),
         // The route log's.
         Event::Announced { .. } | Event::Withdrawn { .. } | Event::BestChanged { .. } => {}

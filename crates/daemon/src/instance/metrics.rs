@@ -213,6 +213,7 @@ mod tests {
             peers_down: vec![],
             agents: 0,
             address_problems: vec![],
+            circuit_problems: vec![],
             agent_port_problem: None,
         };
         let text = text(1, &health, &[], &[]);

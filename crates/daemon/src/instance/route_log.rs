@@ -125,6 +125,9 @@ impl RouteLog {
             Event::RouteLimitNear { peer, held, limit } => {
                 self.line("routeLimitNear", json!({"peer": peer, "held": held, "limit": limit}));
             }
+            Event::CircuitRoutes { peer, told, limit } => {
+                self.line("circuitRoutes", json!({"peer": peer, "told": told, "limit": limit}));
+            }
             Event::UnknownCaller { remote } => {
                 self.line("unknownCaller", json!({ "address": remote.ip().to_string() }));
             }

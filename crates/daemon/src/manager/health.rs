@@ -62,6 +62,8 @@ struct InstanceHealth {
     peers_down: Vec<String>,
     agents: usize,
     address_problems: Vec<AddressProblem>,
+    /// No reason to call anything degraded here: it is the circuit that may go.
+    circuit_problems: Vec<CircuitProblem>,
     /// Why agents cannot connect, if so.
     agent_port_problem: Option<String>,
     starts: u64,
@@ -75,6 +77,13 @@ struct InstanceHealth {
 #[serde(rename_all = "camelCase")]
 struct AddressProblem {
     route_server: String,
+    problem: String,
+}
+
+/// A circuit that is told nearly as many routes as it takes, or more.
+#[derive(Debug, Serialize)]
+struct CircuitProblem {
+    peer: String,
     problem: String,
 }
 
@@ -113,6 +122,10 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
     let status = handle.status.borrow();
     let report = status.report.as_ref();
     let problems = report.map(|report| report.address_problems.as_slice());
+    let circuits = report
+        .map(|report| report.circuit_problems.clone())
+        .into_iter()
+        .flatten();
     InstanceHealth {
         index: handle.index,
         state: if status.is_up() { "up" } else { "down" },
@@ -124,6 +137,9 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
         peers_established: report.map_or(0, |report| report.peers_established),
         peers_down: report.map_or_else(Vec::new, |report| report.peers_down.clone()),
         agents: report.map_or(0, |report| report.agents),
+        circuit_problems: circuits
+            .map(|(peer, problem)| CircuitProblem { peer, problem })
+            .collect(),
         address_problems: problems
             .unwrap_or_default()
             .iter()

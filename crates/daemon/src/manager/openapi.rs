@@ -259,6 +259,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "AddressProblem[]?",
                 "Addresses of route servers and gateways that cannot be used.",
             ),
+            (
+                "circuitProblems",
+                "CircuitProblem[]?",
+                "Circuits that are told nearly as many routes as they take, or more.",
+            ),
             ("agentPortProblem", "string?", "Why agents cannot connect, if so."),
             (
                 "intentProblem",
@@ -274,6 +279,13 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         &[
             ("routeServer", "string", "ARM id."),
             ("problem", "string", "For example: address not present."),
+        ],
+    ),
+    (
+        "CircuitProblem",
+        &[
+            ("peer", "string", "Id of the peering with the provider's edge."),
+            ("problem", "string", "How many are told, and how many it takes."),
         ],
     ),
     (

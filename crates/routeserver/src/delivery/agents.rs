@@ -36,7 +36,7 @@ pub(crate) struct Delivery {
 /// NICs of a subnet share a table, those that are next hops themselves have their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct TableKey {
-    subnet: String,
+    place: String,
     /// Addresses of the NIC whose own table this is; empty: shared.
     own: Vec<IpAddr>,
 }
@@ -158,7 +158,7 @@ impl Delivery {
     ) {
         let mut deltas = Vec::new();
         for followed in self.tables.values_mut() {
-            let Some(view) = topology.view(&followed.key.subnet) else {
+            let Some(view) = topology.view(&followed.key.place) else {
                 continue;
             };
             if view != followed.view {
@@ -348,33 +348,33 @@ impl Delivery {
         routes: &impl Routes,
     ) -> Option<TableId> {
         if !self.private.contains(nic) {
-            let followed = self.ensure(&facts.subnet, &[], topology, routes)?;
+            let followed = self.ensure(&facts.place, &[], topology, routes)?;
             if !followed.table.mentions(&facts.addresses) {
                 followed.addresses.extend(&facts.addresses);
                 return Some(followed.table.id());
             }
             self.private.insert(nic.to_owned());
         }
-        let followed = self.ensure(&facts.subnet, &facts.addresses, topology, routes)?;
+        let followed = self.ensure(&facts.place, &facts.addresses, topology, routes)?;
         Some(followed.table.id())
     }
 
     /// The table of a subnet, or of a NIC that is a next hop itself; computed if nobody followed it.
     fn ensure(
         &mut self,
-        subnet: &str,
+        place: &str,
         own: &[IpAddr],
         topology: &Topology,
         routes: &impl Routes,
     ) -> Option<&mut Followed> {
         let key = TableKey {
-            subnet: subnet.to_owned(),
+            place: place.to_owned(),
             own: own.to_vec(),
         };
         if let Some(id) = self.by_key.get(&key) {
             return self.tables.get_mut(id);
         }
-        let view = topology.view(subnet)?;
+        let view = topology.view(place)?;
         self.next_table += 1;
         let id = TableId(self.next_table);
         let mut followed = Followed {

@@ -60,7 +60,7 @@ impl World {
     fn new() -> World {
         let intent = hub_and_spoke();
         let mut world = World {
-            topology: Topology::new(Arc::new(intent.clone())),
+            topology: Topology::new(Arc::new(intent.clone()), 0),
             intent,
             loc_rib: LocRib::new(KEY),
             changed: Changed::default(),
@@ -85,7 +85,7 @@ impl World {
 
     fn intent(&mut self, edit: impl FnOnce(&mut Intent)) {
         edit(&mut self.intent);
-        self.topology = Topology::new(Arc::new(self.intent.clone()));
+        self.topology = Topology::new(Arc::new(self.intent.clone()), 0);
         self.settle(true);
     }
 
@@ -119,7 +119,7 @@ impl World {
                 assert_eq!(assignment.table, None, "{nic} is no more");
                 continue;
             };
-            let view = self.topology.view(&facts.subnet).unwrap();
+            let view = self.topology.view(&facts.place).unwrap();
             let loc_rib = view.speaker.is_some().then_some(&self.loc_rib);
             let own = &facts.addresses;
             let rows = rows(Scope {

@@ -24,7 +24,7 @@ impl Instance {
         }
         self.intent_version = intent.version;
         self.logs_routes = intent.logs_routes;
-        self.topology = Topology::new(intent.clone());
+        self.topology = Topology::new(intent.clone(), self.index);
         self.topology_changed = true;
         let mut histories = Histories::default();
         let speakers = SpeakerIntent::all(&intent, self.index);

@@ -39,6 +39,7 @@ impl Instance {
                 .collect(),
             agents: self.delivery.agent_count(),
             address_problems: self.speakers.values().filter_map(problem).collect(),
+            circuit_problems: self.circuit_problems(),
             agent_port_problem: None,
         }
     }
@@ -109,7 +110,7 @@ impl Instance {
     /// A NIC's effective routes; `None`: no such NIC here.
     pub fn effective_routes(&self, nic: &str) -> Option<Vec<EffectiveRoute>> {
         let facts = self.topology.nic(nic)?;
-        let view = self.topology.view(&facts.subnet)?;
+        let view = self.topology.view(&facts.place)?;
         let speaker = view.speaker.as_ref().and_then(|id| self.speakers.get(id));
         // Kept at hand only while agents are there.
         let made: LocRib;
@@ -118,7 +119,7 @@ impl Instance {
             Some(speaker) => Some(match speaker.loc_rib() {
                 Some(kept) => kept,
                 None => {
-                    made = LocRib::of(&speaker.rib, self.key);
+                    made = self.loc_rib_of(speaker);
                     &made
                 }
             }),

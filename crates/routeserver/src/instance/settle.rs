@@ -6,6 +6,7 @@ use std::time::Instant;
 use bgp::session;
 
 use crate::delivery::Routes;
+use crate::instance::through::Decided;
 use crate::instance::{Event, Instance, Output, PeerKey};
 use crate::speaker::Speaker;
 use crate::vnet::{Changed, LocRib};
@@ -20,6 +21,7 @@ impl Instance {
             self.tell_agents(now);
         }
         self.tell_peers();
+        self.check_circuits();
         self.ask_for_routes(now);
     }
 
@@ -30,16 +32,30 @@ impl Instance {
 
     fn decide(&mut self, now: Instant) {
         let with_agents = !self.delivery.is_idle();
-        for speaker in self.speakers.values_mut() {
+        let mut decided = Decided::new();
+        for (id, speaker) in &mut self.speakers {
             let is_due = speaker.arrival.due_at().is_some_and(|at| at <= now);
             speaker.unsettled |= is_due;
-            if speaker.unsettled || with_agents != speaker.loc_rib().is_some() {
-                let changes = speaker.decide(now, with_agents, self.logs_routes);
-                if !changes.is_empty() {
-                    let speaker = speaker.intent.id.clone();
+            let starts = with_agents && speaker.loc_rib().is_none();
+            if speaker.unsettled || starts {
+                let changes = speaker.decide(now);
+                if self.logs_routes && !changes.is_empty() {
+                    let (speaker, changes) = (id.clone(), changes.clone());
                     let event = Event::BestChanged { speaker, changes };
                     self.outputs.push_back(Output::Event(event));
                 }
+                let changes = if starts { speaker.rib.loc_rib() } else { changes };
+                decided.insert(id.clone(), changes);
+            }
+        }
+        if with_agents {
+            self.see_through(&mut decided);
+        }
+        for (id, speaker) in &mut self.speakers {
+            match decided.remove(id) {
+                _ if !with_agents => speaker.keep_nothing(),
+                Some(changes) => speaker.keep(changes),
+                None => {}
             }
         }
     }

@@ -1,7 +1,10 @@
 //! The whole instance against NVAs that are sessions of our own `bgp` crate: bytes move in memory, time is a number.
 
 mod agents;
+mod branches;
 mod export;
+mod gateways;
+mod hybrid;
 mod import;
 mod intents;
 mod limits;

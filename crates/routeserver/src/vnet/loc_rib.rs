@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Change, Choice, HashKey, Rank, Rib, shrink_map};
+use rib::{Change, Choice, HashKey, Rank, shrink_map};
 
 use crate::keyed::KeyedMap;
 
@@ -45,13 +45,6 @@ impl LocRib {
             routes: KeyedMap::with_hasher(key),
             counts: KeyedMap::with_hasher(key),
         }
-    }
-
-    /// One that holds what a RIB does.
-    pub(crate) fn of(rib: &Rib, key: HashKey) -> LocRib {
-        let mut loc_rib = LocRib::new(key);
-        loc_rib.apply(rib.loc_rib());
-        loc_rib
     }
 
     /// Takes over a batch of changes, each prefix at most once.

@@ -25,9 +25,9 @@ fn world(user_routes: &[(&str, &[&str])], bgp: &[&str]) -> World {
 
 impl World {
     fn ask<T>(&self, nic: &str, question: impl FnOnce(Scope<'_>) -> T) -> T {
-        let topology = Topology::new(Arc::new(self.intent.clone()));
+        let topology = Topology::new(Arc::new(self.intent.clone()), 0);
         let facts = topology.nic(nic).unwrap();
-        let view = topology.view(&facts.subnet).unwrap();
+        let view = topology.view(&facts.place).unwrap();
         question(Scope {
             loc_rib: view.speaker.is_some().then_some(&self.loc_rib),
             view: &view,

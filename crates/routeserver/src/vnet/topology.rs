@@ -1,4 +1,8 @@
 //! The intent's virtual networks with the relations between them: whose route server serves whom, whose prefixes go where.
+//!
+//! Which speaker's Loc-RIB a table is made of follows from its *place*. NICs of a subnet are in one place, and have the routes of the route
+//! server that serves their network. An instance of a gateway is a place of its own: it has the system and user-defined routes of
+//! GatewaySubnet, and what the gateway has learned itself. A provider's edge is in no network, and has nothing but what it has learned.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,7 +11,9 @@ use std::sync::Arc;
 use bgp::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::intent::{Intent, NicIntent, PeeringIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use crate::intent::{
+    GatewayIntent, Intent, NicIntent, PeeringIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent,
+};
 use crate::prefix_set::PrefixSet;
 use crate::vnet::view::{SubnetView, SystemHop, UserRoute};
 
@@ -23,20 +29,23 @@ pub(crate) struct Topology {
     route_servers: FxHashMap<String, usize>,
     subnets: FxHashMap<String, (usize, usize)>,
     nics: FxHashMap<String, (usize, usize)>,
+    /// NIC ids of the gateways' instances that this process is, with their addresses. No other process knows them.
+    gateways: FxHashMap<String, (usize, IpAddr)>,
 }
 
 /// What an agent must know of a NIC besides its table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NicFacts {
-    /// Subnet id.
-    pub(crate) subnet: String,
+    /// What [`Topology::view`] knows its place by: the subnet's id; of a gateway's instance its own.
+    pub(crate) place: String,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) subnet_prefixes: Vec<IpNet>,
     pub(crate) gateways: Vec<IpAddr>,
 }
 
 impl Topology {
-    pub(crate) fn new(intent: Arc<Intent>) -> Topology {
+    /// As the process of instance `instance` sees it.
+    pub(crate) fn new(intent: Arc<Intent>, instance: usize) -> Topology {
         let mut topology = Topology {
             intent: intent.clone(),
             ..Topology::default()
@@ -52,6 +61,13 @@ impl Topology {
             }
             for (nic, intent) in network.nics.iter().enumerate() {
                 topology.nics.insert(intent.id.clone(), (index, nic));
+            }
+        }
+        for (index, gateway) in intent.gateways.iter().enumerate() {
+            let address = gateway.instance_addresses[instance].filter(|_| !gateway.is_external);
+            if let Some(address) = address {
+                let nic = format!("{}/instances/{instance}", gateway.id);
+                topology.gateways.insert(nic, (index, address));
             }
         }
         topology
@@ -81,18 +97,40 @@ impl Topology {
     }
 
     pub(crate) fn nic(&self, id: &str) -> Option<NicFacts> {
+        if let Some((gateway, address)) = self.gateway(id) {
+            let (_, subnet) = gateway.subnet.as_ref().and_then(|subnet| self.subnet(subnet)).unzip();
+            let prefixes = subnet.map_or_else(Vec::new, |subnet| subnet.prefixes.clone());
+            return Some(NicFacts {
+                place: id.to_owned(),
+                addresses: vec![address],
+                gateways: gateways(&prefixes),
+                subnet_prefixes: prefixes,
+            });
+        }
         let &(network, nic) = self.nics.get(id)?;
         let nic: &NicIntent = &self.intent.virtual_networks[network].nics[nic];
         let (_, subnet) = self.subnet(&nic.subnet)?;
         Some(NicFacts {
-            subnet: nic.subnet.clone(),
+            place: nic.subnet.clone(),
             addresses: nic.addresses.clone(),
             subnet_prefixes: subnet.prefixes.clone(),
             gateways: gateways(&subnet.prefixes),
         })
     }
 
-    pub(crate) fn view(&self, subnet: &str) -> Option<SubnetView> {
+    /// What the NICs of a place share.
+    pub(crate) fn view(&self, place: &str) -> Option<SubnetView> {
+        let Some((gateway, _)) = self.gateway(place) else {
+            return self.subnet_view(place);
+        };
+        let view = gateway.subnet.as_ref().and_then(|subnet| self.subnet_view(subnet));
+        Some(SubnetView {
+            speaker: Some(gateway.id.clone()),
+            ..view.unwrap_or_default()
+        })
+    }
+
+    fn subnet_view(&self, subnet: &str) -> Option<SubnetView> {
         let (network, subnet) = self.subnet(subnet)?;
         let table = subnet.route_table.as_ref();
         let peered: Vec<_> = match table.is_some_and(|table| table.disable_peering_route) {
@@ -151,6 +189,12 @@ impl Topology {
     fn route_server_in(&self, network: &str) -> Option<&RouteServerIntent> {
         let index = self.route_servers.get(network)?;
         self.intent.route_servers.get(*index)
+    }
+
+    /// Whose instance a NIC is, and its address.
+    fn gateway(&self, nic: &str) -> Option<(&GatewayIntent, IpAddr)> {
+        let (index, address) = self.gateways.get(nic)?;
+        Some((&self.intent.gateways[*index], *address))
     }
 
     fn subnet(&self, id: &str) -> Option<(&VirtualNetworkIntent, &SubnetIntent)> {

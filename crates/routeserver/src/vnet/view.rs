@@ -33,7 +33,7 @@ pub(crate) struct UserRoute {
 }
 
 /// One subnet's facts. Two equal views with the same Loc-RIB give the same routes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubnetView {
     /// The subnet's prefixes: on-link.
     pub(crate) prefixes: Vec<IpNet>,

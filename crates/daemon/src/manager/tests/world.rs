@@ -303,6 +303,7 @@ impl Control for Fake {
             peers_down: vec!["/subscriptions/s/bgpconnections/away".to_owned()],
             agents: 0,
             address_problems: Vec::new(),
+            circuit_problems: Vec::new(),
             agent_port_problem: None,
         })
     }

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
-use crate::instance::{Event, Input, Instance, Listener, Output};
+use crate::instance::{Endpoint, Event, Input, Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent, PeerKind};
 use crate::report::RouteReport;
 use crate::testing::*;
@@ -30,7 +30,16 @@ pub(super) struct World {
     pub(super) to_agents: Vec<(Vec<AgentId>, ToAgent)>,
     pub(super) finished: bool,
     connections: BTreeMap<ConnectionId, Link>,
+    /// Both ends of connections between speakers of the instance itself.
+    within: BTreeMap<ConnectionId, Within>,
     next_connection: u64,
+}
+
+/// One end.
+struct Within {
+    other: ConnectionId,
+    /// What the other end has written.
+    unread: Decoder,
 }
 
 /// A network virtual appliance.
@@ -108,6 +117,7 @@ pub(super) fn idle_world() -> World {
         to_agents: Vec::new(),
         finished: false,
         connections: BTreeMap::new(),
+        within: BTreeMap::new(),
         next_connection: 0,
     }
 }
@@ -175,6 +185,9 @@ impl World {
             }
             for name in self.nvas.keys().copied().collect::<Vec<_>>() {
                 busy |= self.run_nva(name);
+            }
+            for connection in self.within.keys().copied().collect::<Vec<_>>() {
+                busy |= self.read_within(connection);
             }
             if !busy {
                 return;
@@ -317,7 +330,12 @@ impl World {
         match output {
             Output::Listen(listeners) => self.listeners = listeners,
             Output::Dial { peer, endpoint } => {
-                assert_eq!(endpoint.local, ip("10.1.1.4"));
+                let accepts = |listener: &&Listener| listener.local == endpoint.remote;
+                if let Some(listener) = self.listeners.iter().find(accepts) {
+                    let speaker = listener.speaker.clone();
+                    self.connect_within(peer, &endpoint, speaker);
+                    return;
+                }
                 let mut nvas = self.nvas.iter().filter(|(_, nva)| nva.alive);
                 let Some((name, _)) = nvas.find(|(_, nva)| nva.address == endpoint.remote) else {
                     let reason = "refused".to_owned();
@@ -333,11 +351,19 @@ impl World {
                 self.instance.handle(self.now, Input::Connected { peer, connection });
             }
             Output::SetDecodeContext { connection, context } => {
+                if let Some(end) = self.within.get_mut(&connection) {
+                    end.unread.set_context(context);
+                }
                 if let Some(link) = self.connections.get_mut(&connection) {
                     link.to_instance.set_context(context);
                 }
             }
             Output::Write { connection, bytes } => {
+                if let Some(other) = self.within.get(&connection).map(|end| end.other)
+                    && let Some(end) = self.within.get_mut(&other)
+                {
+                    end.unread.push(&bytes);
+                }
                 let Some(link) = self.connections.get_mut(&connection) else {
                     return;
                 };
@@ -355,6 +381,12 @@ impl World {
                 }
             }
             Output::Close { connection } => {
+                if let Some(Within { other, .. }) = self.within.remove(&connection) {
+                    self.within.remove(&other);
+                    let reason = "closed".to_owned();
+                    let connection = other;
+                    self.instance.handle(self.now, Input::Closed { connection, reason });
+                }
                 if let Some(link) = self.connections.remove(&connection) {
                     let nva = self.nvas.get_mut(link.nva).unwrap();
                     nva.connection = nva.connection.filter(|current| *current != connection);
@@ -367,6 +399,48 @@ impl World {
             Output::Event(event) => self.events.push(event),
             Output::Finished => self.finished = true,
         }
+    }
+
+    /// A speaker of the instance has dialled another.
+    fn connect_within(&mut self, peer: PeerKey, endpoint: &Endpoint, speaker: String) {
+        let [dialled, accepted] = [1, 2].map(|n| ConnectionId(self.next_connection + n));
+        self.next_connection += 2;
+        for (connection, other) in [(dialled, accepted), (accepted, dialled)] {
+            let unread = Decoder::new();
+            self.within.insert(connection, Within { other, unread });
+        }
+        let local = SocketAddr::new(endpoint.remote, 179);
+        let remote = SocketAddr::new(endpoint.local, 40_000);
+        self.instance.handle(
+            self.now,
+            Input::Connected {
+                peer,
+                connection: dialled,
+            },
+        );
+        let connection = accepted;
+        self.instance.handle(
+            self.now,
+            Input::Accepted {
+                connection,
+                speaker,
+                local,
+                remote,
+            },
+        );
+    }
+
+    /// One message: what it makes of the decoder comes before the next.
+    fn read_within(&mut self, connection: ConnectionId) -> bool {
+        let Some(end) = self.within.get_mut(&connection) else {
+            return false;
+        };
+        let Some(message) = end.unread.next_message().expect("we write what can be read") else {
+            return false;
+        };
+        let messages = vec![message];
+        self.instance.handle(self.now, Input::Received { connection, messages });
+        true
     }
 
     fn run_nva(&mut self, name: &'static str) -> bool {

@@ -1,0 +1,152 @@
+//! A route server, both kinds of gateways and a provider's edge in one process, with sessions between them: what an NVA, a site and a
+//! customer hear of each other (az §2.4, §2.6).
+
+use bgp::{Asn, FamilySet};
+
+use super::world::*;
+use crate::intent::{GatewayIntent, GatewayKind, PeerIntent, PeerKind};
+use crate::testing::*;
+
+fn of_kind(kind: PeerKind, id: &str, address: &str, asn: u32) -> PeerIntent {
+    PeerIntent {
+        kind,
+        ..peer(id, address, asn)
+    }
+}
+
+fn gateway(id: &str, kind: GatewayKind, asn: u32, address: &str, peers: Vec<PeerIntent>) -> GatewayIntent {
+    let is_edge = kind == GatewayKind::ProviderEdge;
+    GatewayIntent {
+        id: id.into(),
+        name: id.into(),
+        kind,
+        asn: Asn(asn),
+        virtual_network: (!is_edge).then(|| "hub".into()),
+        subnet: (!is_edge).then(|| "gateways".into()),
+        instance_addresses: [Some(ip(address)), None],
+        namespaces: [None, None],
+        is_external: false,
+        peers,
+        static_routes: Vec::new(),
+        routes_to_circuit: 1000,
+        ipv6: false,
+    }
+}
+
+/// `nva1` and `nva2` at the route server, `site` behind the VPN gateway, `customer` behind the circuit.
+pub(super) fn hybrid(asn_of_vpn: u32) -> World {
+    let mut world = world();
+    world.add_nva("site", "192.168.101.1", 64701, FamilySet::IPV4);
+    world.add_nva("customer", "192.168.103.1", 64900, FamilySet::IPV4);
+    world.edit(|intent| {
+        intent.virtual_networks[0]
+            .subnets
+            .push(subnet("gateways", "10.1.5.0/26"));
+        let route_server = &mut intent.route_servers[0];
+        route_server.branch_to_branch = true;
+        route_server.peers.extend([
+            of_kind(PeerKind::VpnGateway, "rs1/vpn/0", "10.1.5.4", asn_of_vpn),
+            of_kind(PeerKind::ExpressRouteGateway, "rs1/er/0", "10.1.5.6", 65515),
+        ]);
+        let to_route_server = |id: &str| of_kind(PeerKind::RouteServer, id, "10.1.1.4", 65515);
+        let vpn = vec![
+            to_route_server("vpn/rs1/0"),
+            of_kind(PeerKind::Site, "vpn/site", "192.168.101.1", 64701),
+        ];
+        let express_route = vec![
+            to_route_server("er/rs1/0"),
+            of_kind(PeerKind::ProviderEdge, "er/edge", "10.200.0.1", 12076),
+        ];
+        let edge = vec![
+            of_kind(PeerKind::ExpressRouteGateway, "edge/er", "10.1.5.6", 65515),
+            of_kind(PeerKind::Site, "edge/customer", "192.168.103.1", 64900),
+        ];
+        intent.gateways = vec![
+            gateway("vpn", GatewayKind::Vpn, asn_of_vpn, "10.1.5.4", vpn),
+            gateway("er", GatewayKind::ExpressRoute, 65515, "10.1.5.6", express_route),
+            gateway("edge", GatewayKind::ProviderEdge, 12076, "10.200.0.1", edge),
+        ];
+    });
+    // Both sides dial; collisions are settled, and who was too early dials again.
+    world.advance_secs(30);
+    let peers = world.instance.peers(world.now, None);
+    for peer in &peers {
+        assert_eq!(peer.state, "Established", "{}: {:?}", peer.id, peer.last_error);
+    }
+    assert_eq!(peers.len(), 10);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16", "0.0.0.0/0"]);
+    world.announce("site", path("192.168.101.1", &[64701]), &["10.50.0.0/16"]);
+    world.announce("customer", path("192.168.103.1", &[64900]), &["10.60.0.0/16"]);
+    world
+}
+
+fn check(world: &World, who: &str, prefix: &str, expected: &str) {
+    assert_eq!(world.told(who, prefix).as_deref(), Some(expected), "{who} {prefix}");
+}
+
+#[test]
+fn branches_hear_of_each_other_on_every_leg() {
+    let world = hybrid(65515);
+    check(&world, "nva2", "10.50.0.0/16", "65515-64701 10.1.1.4 65517:65517");
+    check(&world, "nva2", "10.60.0.0/16", "65515-12076-64900 10.1.1.4 65517:12076");
+    check(&world, "nva2", "10.250.0.0/16", "65515-65001 10.1.1.4 65517:65517");
+    check(&world, "site", "10.1.0.0/16", "65515 10.1.5.4");
+    check(&world, "site", "10.250.0.0/16", "65515-65001 10.1.5.4");
+    check(&world, "site", "10.60.0.0/16", "65515-12076-64900 10.1.5.4");
+    check(&world, "customer", "10.1.0.0/16", "12076 10.200.0.1");
+    check(&world, "customer", "10.250.0.0/16", "12076 10.200.0.1");
+    check(&world, "customer", "0.0.0.0/0", "12076 10.200.0.1");
+    check(&world, "customer", "10.50.0.0/16", "12076 10.200.0.1");
+    assert_eq!(world.told("site", "0.0.0.0/0"), None);
+    assert_eq!(world.next_hops("vm", "10.50.0.0/16"), ["10.1.5.4"]);
+    assert_eq!(world.next_hops("vm", "10.60.0.0/16"), ["10.1.5.6"]);
+}
+
+#[test]
+fn nobody_hears_a_route_of_its_own_back() {
+    let world = hybrid(65515);
+    assert_eq!(world.told("nva1", "10.250.0.0/16"), None);
+    assert_eq!(world.told("site", "10.50.0.0/16"), None);
+    assert_eq!(world.told("customer", "10.60.0.0/16"), None);
+}
+
+#[test]
+fn branch_to_branch_comes_and_goes_without_a_session_reset() {
+    let mut world = hybrid(65515);
+    let count = |world: &World| -> u64 {
+        let peers = world.instance.peers(world.now, None);
+        peers.iter().map(|peer| peer.established_count).sum()
+    };
+    let before = count(&world);
+    world.edit(|intent| intent.route_servers[0].branch_to_branch = false);
+    let strangers = [
+        ("nva2", "10.50.0.0/16"),
+        ("site", "10.250.0.0/16"),
+        ("customer", "10.250.0.0/16"),
+    ];
+    for (who, prefix) in strangers {
+        assert_eq!(world.told(who, prefix), None, "{who} {prefix}");
+    }
+    assert_eq!(world.next_hops("vm", "10.50.0.0/16"), ["10.1.5.4"]);
+    world.edit(|intent| intent.route_servers[0].branch_to_branch = true);
+    for (who, prefix) in strangers {
+        assert!(world.told(who, prefix).is_some(), "{who} {prefix}");
+    }
+    assert_eq!(count(&world), before);
+}
+
+#[test]
+fn a_gateway_with_its_own_number_speaks_ebgp_with_the_route_server() {
+    let world = hybrid(300);
+    check(&world, "nva2", "10.50.0.0/16", "65515-300-64701 10.1.1.4 65517:65517");
+    check(&world, "site", "10.250.0.0/16", "300-65515-65001 10.1.5.4");
+}
+
+#[test]
+fn an_nva_that_dies_is_gone_at_every_branch() {
+    let mut world = hybrid(65515);
+    world.kill("nva1");
+    for who in ["nva2", "site", "customer"] {
+        assert_eq!(world.told(who, "10.250.0.0/16"), None);
+    }
+}
