@@ -3,8 +3,10 @@
 mod agents;
 mod branches;
 mod export;
+mod gateway_tables;
 mod gateways;
 mod hybrid;
+mod hybrid_random;
 mod import;
 mod intents;
 mod limits;
