@@ -10,7 +10,7 @@ use rib::{PeerIndex, PeerInfo};
 
 use crate::instance::{Endpoint, Fullness, PeerKey};
 use crate::intent::PeerIntent;
-use crate::speaker::{Speaker, source_of};
+use crate::speaker::{Speaker, precedence, source_of};
 
 /// A peer that has said nothing of routes for so long after Established, or after its last UPDATE, has said all that it has.
 /// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
@@ -145,13 +145,14 @@ impl Up {
 
 /// A peer's facts; before its first session its identifier is 0.
 pub(crate) fn peer_info(intent: &PeerIntent, external: bool, identifier: Option<BgpIdentifier>) -> PeerInfo {
+    let source = source_of(intent.kind);
     PeerInfo {
         identifier: identifier.unwrap_or(BgpIdentifier(Ipv4Addr::UNSPECIFIED)),
         address: intent.address,
         asn: intent.asn,
         external,
-        source: source_of(intent.kind),
-        import_preference: intent.import_preference,
+        source,
+        import_preference: intent.import_preference.saturating_add(precedence(source)),
     }
 }
 

@@ -27,7 +27,7 @@ mod intent;
 mod static_routes;
 
 pub(crate) use inbound::{Inbound, Made};
-pub(crate) use intent::{Role, SpeakerIntent, source_of};
+pub(crate) use intent::{Role, SpeakerIntent, precedence, source_of};
 use static_routes::StaticRoutes;
 
 /// An instance that only adds routes for longer than a day has not converged late, it has a wrong setting.
@@ -101,7 +101,6 @@ impl Speaker {
             intent,
         };
         speaker.set_local(topology);
-        speaker.set_static_routes(&speaker.intent.static_routes.clone());
         speaker.total.set(speaker.intent.total_routes, speaker.local.len());
         speaker
     }
@@ -123,7 +122,6 @@ impl Speaker {
         self.refresh.set_spokes(now, spokes(&intent, topology));
         self.intent = intent;
         self.set_local(topology);
-        self.set_static_routes(&self.intent.static_routes.clone());
         let other_limit = self.total.set(self.intent.total_routes, self.local.len());
         self.reconsider_due |= other_rules || other_limit;
         self.unsettled = true;

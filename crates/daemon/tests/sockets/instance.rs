@@ -40,11 +40,11 @@ const NVA1: &str = "10.1.2.4";
 const NVA2: &str = "10.1.3.4";
 const ADDRESSES: &[&str] = &[OURS, NVA1, NVA2];
 
-fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
+pub(crate) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         id: id.into(),
         kind: PeerKind::Nva,
@@ -68,7 +68,7 @@ fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     }
 }
 
-fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
+pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
     let subnet = |id: &str, prefix: &str| SubnetIntent {
         id: id.into(),
         name: id.into(),
@@ -115,17 +115,22 @@ fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
 }
 
 /// An instance process with a client to its control socket.
-struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
     process: Process,
-    control: ControlClient,
+    pub(crate) control: ControlClient,
 }
 
 impl World {
     async fn start() -> World {
+        World::start_as(0).await
+    }
+
+    /// Instance 0 or 1.
+    pub(crate) async fn start_as(index: usize) -> World {
         let directory = tempfile::tempdir().unwrap();
-        let process = Process::start(directory.path());
-        let control = ControlClient::new(socket_path(directory.path(), 0));
+        let process = Process::start_as(index, directory.path());
+        let control = ControlClient::new(socket_path(directory.path(), index));
         let world = World {
             directory,
             process,
@@ -135,7 +140,7 @@ impl World {
         world
     }
 
-    async fn put(&self, intent: &Intent) -> Result<(), ControlError> {
+    pub(crate) async fn put(&self, intent: &Intent) -> Result<(), ControlError> {
         let route_log = None;
         self.control.put_intent(OrderRef { intent, route_log }).await
     }
@@ -163,7 +168,7 @@ impl World {
         self.answers().await;
     }
 
-    async fn established(&self, peers: usize) {
+    pub(crate) async fn established(&self, peers: usize) {
         let up = || async {
             self.control
                 .health()

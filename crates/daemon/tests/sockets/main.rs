@@ -15,6 +15,7 @@
 
 mod connections;
 mod full_disk;
+mod gateways;
 mod instance;
 mod nva;
 mod protection;
@@ -42,7 +43,14 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
-    let tests = [connections::TESTS, protection::TESTS, instance::TESTS, full_disk::TESTS].concat();
+    let tests = [
+        connections::TESTS,
+        protection::TESTS,
+        instance::TESTS,
+        gateways::TESTS,
+        full_disk::TESTS,
+    ]
+    .concat();
     libtest_mimic::run(&arguments, tests.iter().map(test).collect()).exit();
 }
 

@@ -16,6 +16,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 /// Makes this executable an instance process.
 const RUN_DIR: &str = "ROUTEWRIGHT_TEST_RUN_DIR";
 
+/// Which one, if it is not the first.
+const INDEX: &str = "ROUTEWRIGHT_TEST_INDEX";
+
 /// Root can make network namespaces; others can after they have made a user namespace.
 pub(crate) fn enter_namespaces() -> Result<(), String> {
     if Command::new("ip").arg("-V").output().is_err() {
@@ -107,7 +110,7 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
         return false;
     };
     let options = InstanceOptions {
-        index: 0,
+        index: std::env::var(INDEX).map_or(0, |index| index.parse().unwrap()),
         run_dir: PathBuf::from(run_dir),
         agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         silence_secs: 10,
@@ -131,9 +134,14 @@ pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
     pub(crate) fn start(run_dir: &Path) -> Process {
+        Process::start_as(0, run_dir)
+    }
+
+    pub(crate) fn start_as(index: usize, run_dir: &Path) -> Process {
         Process(
             Command::new(std::env::current_exe().unwrap())
                 .env(RUN_DIR, run_dir)
+                .env(INDEX, index.to_string())
                 .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap(),

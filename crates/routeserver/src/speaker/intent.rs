@@ -101,7 +101,7 @@ impl SpeakerIntent {
             subnet: None,
             // Gateways always pass on what they hear; that a route server tells them little is its own matter.
             branch_to_branch: true,
-            // Between a site and what the route server says, the shorter path.
+            // Among sites the shorter path (see `precedence`).
             preference: Preference::ASPath,
             converge_secs: GATEWAY_CONVERGE_SECS,
             peers: intent.peers.clone(),
@@ -118,6 +118,17 @@ impl SpeakerIntent {
             && self.asn == after.asn
             && self.address == after.address
             && self.namespace == after.namespace
+    }
+}
+
+/// What a gateway adds to the import preference of whom it hears from outside, so that it prefers them to route servers, and a provider's
+/// edge the customer to gateways, whatever the paths are. Else what it tells a route server would depend on what it has heard from there
+/// before: a circuit that comes back, of which an NVA has told a shorter path meanwhile, would not be used again (az §2.5: Azure does not
+/// promise that it is).
+pub(crate) fn precedence(source: RouteSource) -> u32 {
+    match source {
+        RouteSource::Site | RouteSource::ProviderEdge | RouteSource::Static => 1,
+        _ => 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prefixes of sites that speak no BGP: what a local network gateway says is behind a tunnel (az §2.6).
 //!
 //! Each far end of a tunnel is a peer of the RIB that has said its prefixes with an empty path: so they are judged, compete, and join
-//! others of equal cost as routes of peers do.
+//! others of equal cost as routes of peers do. Where a site's router speaks BGP at the far end as well, it is not told them back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,9 +11,9 @@ use bgp::wire::{Announcement, PathAttributes};
 use bgp::{BgpIdentifier, IpNet};
 use rib::report::PathReport;
 use rib::{PeerIndex, PeerInfo, RouteSource};
+use rustc_hash::FxHashMap;
 
-use super::Speaker;
-use crate::intent::StaticRouteIntent;
+use super::{Speaker, precedence};
 
 /// The far ends, and what is behind each.
 #[derive(Debug, Default)]
@@ -22,38 +22,47 @@ pub(crate) struct StaticRoutes(BTreeMap<IpAddr, Tunnel>);
 #[derive(Debug)]
 struct Tunnel {
     peer: PeerIndex,
+    /// The site's router.
+    router: Option<PeerIndex>,
     prefixes: BTreeSet<IpNet>,
 }
 
 impl Speaker {
-    /// From the static routes that are to those that are wanted.
-    pub(super) fn set_static_routes(&mut self, wanted: &[StaticRouteIntent]) {
+    /// From the static routes that are to those that the intent wants. `routers` are the peers that there are, by address.
+    pub(crate) fn set_static_routes(&mut self, routers: &FxHashMap<IpAddr, PeerIndex>) {
         let mut by_next_hop: BTreeMap<IpAddr, BTreeSet<IpNet>> = BTreeMap::new();
-        for route in wanted {
+        for route in &self.intent.static_routes {
             let prefixes = by_next_hop.entry(route.next_hop).or_default();
             prefixes.insert(route.prefix.trunc());
         }
         let going: Vec<IpAddr> = self
             .static_routes
             .0
-            .keys()
-            .filter(|next_hop| !by_next_hop.contains_key(*next_hop))
-            .copied()
+            .iter()
+            .filter(|(next_hop, tunnel)| {
+                !by_next_hop.contains_key(*next_hop) || tunnel.router != routers.get(*next_hop).copied()
+            })
+            .map(|(next_hop, _)| *next_hop)
             .collect();
         for next_hop in going {
             if let Some(tunnel) = self.static_routes.0.remove(&next_hop) {
-                self.remove_peer(tunnel.peer);
+                self.rib.remove_peer(tunnel.peer);
+                self.unsettled = true;
             }
         }
         for (next_hop, prefixes) in by_next_hop {
-            self.set_tunnel(next_hop, prefixes);
+            self.set_tunnel(next_hop, routers.get(&next_hop).copied(), prefixes);
         }
     }
 
-    fn set_tunnel(&mut self, next_hop: IpAddr, wanted: BTreeSet<IpNet>) {
+    fn set_tunnel(&mut self, next_hop: IpAddr, router: Option<PeerIndex>, wanted: BTreeSet<IpNet>) {
         let tunnel = self.static_routes.0.remove(&next_hop);
-        let Tunnel { peer, prefixes } = tunnel.unwrap_or_else(|| Tunnel {
-            peer: self.add_peer(self.tunnel_info(next_hop), None),
+        let Tunnel { peer, prefixes, .. } = tunnel.unwrap_or_else(|| Tunnel {
+            peer: match router {
+                Some(router) => self.rib.add_voice(router, self.tunnel_info(next_hop)),
+                None => self.rib.add_peer(self.tunnel_info(next_hop)),
+            },
+            router,
             prefixes: BTreeSet::new(),
         });
         let gone: Vec<IpNet> = prefixes.difference(&wanted).copied().collect();
@@ -68,8 +77,13 @@ impl Speaker {
             };
             self.announce(peer, &announcement);
         }
-        let tunnel = Tunnel { peer, prefixes: wanted };
+        let tunnel = Tunnel {
+            peer,
+            router,
+            prefixes: wanted,
+        };
         self.static_routes.0.insert(next_hop, tunnel);
+        self.unsettled = true;
     }
 
     fn tunnel_info(&self, next_hop: IpAddr) -> PeerInfo {
@@ -79,7 +93,7 @@ impl Speaker {
             asn: self.intent.asn,
             external: true,
             source: RouteSource::Static,
-            import_preference: 0,
+            import_preference: precedence(RouteSource::Static),
         }
     }
 

@@ -207,6 +207,22 @@ fn of_static_prefixes_that_change_only_the_difference_is_told() {
 }
 
 #[test]
+fn a_site_that_speaks_bgp_is_not_told_its_own_static_prefixes() {
+    let mut world = vpn_gateway(65515);
+    set_static_routes(&mut world, &[("10.70.0.0/16", "192.168.101.1")]);
+    assert_eq!(world.told("site1", "10.70.0.0/16"), None);
+    assert_eq!(world.told("site2", "10.70.0.0/16").unwrap(), "65515 10.1.5.4");
+    // Its router leaves, and comes back as another peer.
+    let router = world.intent.gateways[0].peers[1].clone();
+    edit_gateway(&mut world, |gateway| drop(gateway.peers.remove(1)));
+    edit_gateway(&mut world, |gateway| gateway.peers.push(router));
+    world.advance_secs(60);
+    assert_eq!(world.told("site1", "10.70.0.0/16"), None);
+    assert_eq!(world.told("rs", "10.70.0.0/16").unwrap(), " 10.1.5.4");
+    assert!(world.told("site1", "10.1.0.0/16").is_some());
+}
+
+#[test]
 fn a_static_prefix_inside_the_networks_is_refused() {
     let mut world = vpn_gateway(65515);
     set_static_routes(&mut world, &[("10.1.9.0/24", "192.168.109.1")]);

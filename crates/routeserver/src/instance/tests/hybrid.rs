@@ -2,6 +2,7 @@
 //! customer hear of each other (az §2.4, §2.6).
 
 use bgp::{Asn, FamilySet};
+use rib::Preference;
 
 use super::world::*;
 use crate::intent::{GatewayIntent, GatewayKind, PeerIntent, PeerKind};
@@ -140,6 +141,43 @@ fn a_gateway_with_its_own_number_speaks_ebgp_with_the_route_server() {
     let world = hybrid(300);
     check(&world, "nva2", "10.50.0.0/16", "65515-300-64701 10.1.1.4 65517:65517");
     check(&world, "site", "10.250.0.0/16", "300-65515-65001 10.1.5.4");
+}
+
+#[test]
+fn a_circuit_that_comes_back_is_used_again_though_an_nva_has_told_a_shorter_path() {
+    let mut world = hybrid(65515);
+    for (who, address, asn, gateway) in [
+        ("customer", "192.168.103.1", 64900, "10.1.5.6"),
+        ("site", "192.168.101.1", 64701, "10.1.5.4"),
+    ] {
+        let preference = match who {
+            "customer" => Preference::ExpressRoute,
+            _ => Preference::VpnGateway,
+        };
+        world.edit(|intent| intent.route_servers[0].preference = preference);
+        world.announce("nva1", path("10.1.4.4", &[65001]), &["10.99.0.0/16"]);
+        assert_eq!(world.next_hops("vm", "10.99.0.0/16"), ["10.1.4.4"]);
+        world.announce(who, path(address, &[asn]), &["10.99.0.0/16"]);
+        let next_hops = world.next_hops("vm", "10.99.0.0/16");
+        assert!(next_hops.contains(&gateway.to_owned()), "{who}: {next_hops:?}");
+        world.withdraw(who, &["10.99.0.0/16"]);
+        world.withdraw("nva1", &["10.99.0.0/16"]);
+    }
+}
+
+#[test]
+fn a_gateway_prefers_its_own_sites_to_what_the_route_server_says() {
+    let mut world = hybrid(65515);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.99.0.0/16"]);
+    world.announce("site", path("192.168.101.1", &[64701, 64701, 64701]), &["10.99.0.0/16"]);
+    let route = world
+        .instance
+        .routes_of_speaker("vpn", Some(&net("10.99.0.0/16")))
+        .unwrap();
+    let best = route.iter().find(|route| route.verdict == "best").unwrap();
+    assert_eq!(best.source_peer, ip("192.168.101.1"));
+    // Virtual networks take the shorter path all the same.
+    assert_eq!(world.next_hops("vm", "10.99.0.0/16"), ["10.1.4.4"]);
 }
 
 #[test]
