@@ -6,6 +6,8 @@ use bgp::IpNet;
 use std::collections::BTreeMap;
 
 use crate::model;
+use crate::scenario;
+use crate::scenario::branches::{CUSTOMER, SITE};
 use crate::world::World;
 
 /// After a quiet period: every kernel, and everything that NVAs were told, is what the model says.
@@ -23,8 +25,8 @@ pub fn quiet(world: &World) -> Result<(), String> {
     }
     for (number, nva) in world.nvas.iter().enumerate() {
         for instance in 0..2 {
-            let peered = world.intent.route_servers[0].peers[number].admin_down;
-            if peered == nva.is_established(instance) {
+            let held_down = number < scenario::NVAS && world.intent.route_servers[0].peers[number].admin_down;
+            if held_down == nva.is_established(instance) {
                 return Err(format!(
                     "nva{number} and instance {instance}: Established is {}",
                     nva.is_established(instance)
@@ -38,7 +40,11 @@ pub fn quiet(world: &World) -> Result<(), String> {
                 .iter()
                 .map(|(prefix, attributes)| (*prefix, attributes.as_numbers().map(|asn| asn.0).collect()))
                 .collect();
-            let wanted = model::told_table(&world.intent, &world.nvas, number);
+            let wanted = match number {
+                SITE => model::branches::told_to_site(&world.intent, &world.nvas),
+                CUSTOMER => model::branches::told_to_customer(&world.intent, &world.nvas),
+                _ => model::told_table(&world.intent, &world.nvas, number),
+            };
             compare(&format!("what instance {instance} told nva{number}"), &told, &wanted)?;
         }
     }

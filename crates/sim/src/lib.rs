@@ -22,7 +22,15 @@ const QUIET: Duration = Duration::from_secs(400);
 
 /// Random histories with a check after every quiet period. An error tells the seed's finding with the history before it.
 pub fn random_history(seed: u64, rounds: usize, events_per_round: usize) -> Result<(), String> {
-    let mut world = World::new(seed);
+    history_of(World::new(seed), seed, rounds, events_per_round)
+}
+
+/// The same with gateways, a site and a circuit beside the NVAs.
+pub fn random_history_of_branches(seed: u64, rounds: usize, events_per_round: usize) -> Result<(), String> {
+    history_of(World::with_branches(seed), seed, rounds, events_per_round)
+}
+
+fn history_of(mut world: World, seed: u64, rounds: usize, events_per_round: usize) -> Result<(), String> {
     world.run(QUIET)?;
     check::quiet(&world).map_err(|finding| format!("seed {seed}, at the start: {finding}"))?;
     for round in 0..rounds {

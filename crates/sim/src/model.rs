@@ -13,6 +13,10 @@ use routeserver::route_map::{Outcome, Route, RouteMap};
 use crate::kernel::Way;
 use crate::nva::Nva;
 
+pub mod branches;
+
+use branches::{Candidate, Who};
+
 /// Where packets go nowhere while nothing better is known (az §2.7).
 const PRIVATE_SPACE: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
 
@@ -25,9 +29,27 @@ const KEPT_BACK: [Community; 3] = [
 
 /// What a VM's kernel should hold.
 pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet, Way> {
+    if let Some(table) = branches::kernel_table(intent, nvas, nic) {
+        return table;
+    }
     let Some((network, subnet, own)) = find_nic(intent, nic) else {
         return BTreeMap::new();
     };
+    let learned = match is_served(intent, network) {
+        true => learned(intent, nvas),
+        false => BTreeMap::new(),
+    };
+    table_of(intent, network, subnet, own, learned)
+}
+
+/// The routes of a NIC of a subnet that learns these.
+fn table_of(
+    intent: &Intent,
+    network: &VirtualNetworkIntent,
+    subnet: &SubnetIntent,
+    own: &[IpAddr],
+    mut learned: BTreeMap<IpNet, BTreeSet<IpAddr>>,
+) -> BTreeMap<IpNet, Way> {
     let mut peered: Vec<&VirtualNetworkIntent> = peered(intent, network).collect();
     if subnet
         .route_table
@@ -42,10 +64,6 @@ pub fn kernel_table(intent: &Intent, nvas: &[Nva], nic: &str) -> BTreeMap<IpNet,
             .copied()
             .chain([network])
             .flat_map(|network| &network.address_space)
-    };
-    let mut learned = match is_served(intent, network) {
-        true => learned(intent, nvas),
-        false => BTreeMap::new(),
     };
     learned.retain(|prefix, _| !not_from_bgp().any(|space| space.contains(prefix)));
     let gateway = first_address(&subnet.prefixes[0]);
@@ -119,9 +137,13 @@ pub fn told_table(intent: &Intent, nvas: &[Nva], nva: usize) -> BTreeMap<IpNet, 
     }
     if route_server.branch_to_branch {
         let best = best(intent, nvas).into_iter();
-        for (prefix, (winner, attributes)) in best.filter(|(prefix, _)| !networks.contains(prefix)) {
-            if !KEPT_BACK.iter().any(|community| attributes.has_community(*community)) {
-                told(route(prefix, &attributes, RouteSource::Nva), Some(winner));
+        for (prefix, winner) in best.filter(|(prefix, _)| !networks.contains(prefix)) {
+            if !stays_back(&winner.attributes) {
+                let originator = match winner.who {
+                    Who::Nva(number) => Some(number),
+                    Who::Gateway(_) => None,
+                };
+                told(route(prefix, &winner.attributes, RouteSource::Nva), originator);
             }
         }
     }
@@ -140,17 +162,22 @@ pub fn told_table(intent: &Intent, nvas: &[Nva], nva: usize) -> BTreeMap<IpNet, 
     table
 }
 
-/// Next hops per prefix: all paths of the shortest AS path.
+/// Whether a route may not go to peers of other ASes.
+fn stays_back(attributes: &PathAttributes) -> bool {
+    KEPT_BACK.iter().any(|community| attributes.has_community(*community))
+}
+
+/// Next hops per prefix: all paths of the best cost.
 fn learned(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
-    let mut by_prefix: BTreeMap<IpNet, (u16, BTreeSet<IpAddr>)> = BTreeMap::new();
-    for (prefix, _, attributes) in accepted(intent, nvas) {
-        let length = attributes.as_path_len();
-        let entry = by_prefix.entry(prefix).or_insert((length, BTreeSet::new()));
-        if length < entry.0 {
-            *entry = (length, BTreeSet::new());
+    let mut by_prefix: BTreeMap<IpNet, ((u16, u16), BTreeSet<IpAddr>)> = BTreeMap::new();
+    for (prefix, candidate) in candidates(intent, nvas) {
+        let cost = candidate.cost(intent);
+        let entry = by_prefix.entry(prefix).or_insert((cost, BTreeSet::new()));
+        if cost < entry.0 {
+            *entry = (cost, BTreeSet::new());
         }
-        if length == entry.0 {
-            entry.1.insert(attributes.next_hop());
+        if cost == entry.0 {
+            entry.1.insert(candidate.attributes.next_hop());
         }
     }
     by_prefix
@@ -159,22 +186,36 @@ fn learned(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
         .collect()
 }
 
-/// The one path per prefix that is told on: shortest, then lowest ORIGIN, then lowest BGP Identifier, which is the NVA's address.
-fn best(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, (usize, PathAttributes)> {
-    let order = |nva: usize, attributes: &PathAttributes| {
-        let address = u32::from(nvas[nva].address);
-        (attributes.as_path_len(), attributes.origin(), address)
+/// The one path per prefix that is told on: the best cost, then the lowest ORIGIN, then those of other ASes, then the lowest BGP Identifier,
+/// which is the sender's address.
+fn best(intent: &Intent, nvas: &[Nva]) -> BTreeMap<IpNet, Candidate> {
+    let order = |candidate: &Candidate| {
+        let is_internal = matches!(candidate.who, Who::Gateway(_));
+        let origin = candidate.attributes.origin();
+        (candidate.cost(intent), origin, is_internal, candidate.sender)
     };
-    let mut by_prefix: BTreeMap<IpNet, (usize, PathAttributes)> = BTreeMap::new();
-    for (prefix, nva, attributes) in accepted(intent, nvas) {
-        let better = by_prefix
-            .get(&prefix)
-            .is_none_or(|(n, a)| order(nva, &attributes) < order(*n, a));
-        if better {
-            by_prefix.insert(prefix, (nva, attributes));
+    let mut by_prefix: BTreeMap<IpNet, Candidate> = BTreeMap::new();
+    for (prefix, candidate) in candidates(intent, nvas) {
+        let before = by_prefix.get(&prefix);
+        if before.is_none_or(|before| order(&candidate) < order(before)) {
+            by_prefix.insert(prefix, candidate);
         }
     }
     by_prefix
+}
+
+/// Everything that the route server may choose from.
+fn candidates(intent: &Intent, nvas: &[Nva]) -> Vec<(IpNet, Candidate)> {
+    let accepted = accepted(intent, nvas).into_iter();
+    let of_nvas = accepted.map(|(prefix, nva, attributes)| {
+        let candidate = Candidate {
+            who: Who::Nva(nva),
+            sender: nvas[nva].address.into(),
+            attributes,
+        };
+        (prefix, candidate)
+    });
+    of_nvas.chain(branches::candidates(intent, nvas)).collect()
 }
 
 /// Everything that import accepts, after the inbound route maps.

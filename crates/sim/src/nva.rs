@@ -239,7 +239,8 @@ impl Nva {
 fn leg(address: Ipv4Addr, asn: Asn, instance: IpAddr, seed: u64) -> Leg {
     let config = SessionConfig {
         local_asn: asn,
-        peer_asn: Some(Asn::AZURE_ROUTE_SERVER),
+        // Route servers have another than the edge of a circuit.
+        peer_asn: None,
         jitter_seed: seed,
         ..SessionConfig::azure(BgpIdentifier(address), instance, Asn::AZURE_ROUTE_SERVER)
     };

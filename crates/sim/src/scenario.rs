@@ -15,6 +15,10 @@ use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, 
 use crate::network::Link;
 use crate::world::World;
 
+pub mod branches;
+
+pub use branches::{addresses, speaker_at, speaker_of};
+
 /// How many NVAs.
 pub const NVAS: usize = 4;
 /// NIC ids: three in the hub, the third with the address that some routes name as a third-party next hop, and one in each spoke.
@@ -31,8 +35,11 @@ pub const ROUTE_SERVER: &str = "/routeservers/rs";
 /// What each spoke's address space has more of now and then.
 const MORE: [&str; 2] = ["10.13.0.0/16", "10.14.0.0/16"];
 
-/// Address of an NVA.
+/// Address of an NVA, or of a branch's router.
 pub fn nva_address(number: usize) -> Ipv4Addr {
+    if let Some(branch) = number.checked_sub(NVAS) {
+        return branches::BRANCHES[branch];
+    }
     Ipv4Addr::new(10, 1, 1, 4 + number as u8)
 }
 
@@ -153,8 +160,8 @@ fn peer(number: usize) -> PeerIntent {
 
 /// One thing that happens.
 pub fn roll(world: &mut World) -> String {
-    let nva = world.random.below(NVAS);
-    let vm = world.random.below(NICS.len());
+    let nva = world.random.below(world.nvas.len());
+    let vm = world.random.below(world.vms.len());
     let link = Link {
         nva,
         instance: world.random.below(2),
@@ -202,8 +209,8 @@ fn announce(world: &mut World, nva: usize) -> String {
         _ => {}
     }
     let next_hop = match world.random.below(10) {
-        0 => Ipv4Addr::new(10, 1, 1, 100),
-        1 => Ipv4Addr::new(10, 1, 3, 5),
+        0 if nva < NVAS => Ipv4Addr::new(10, 1, 1, 100),
+        1 if nva < NVAS => Ipv4Addr::new(10, 1, 3, 5),
         _ => nva_address(nva),
     };
     let mut attributes = PathAttributes::builder(next_hop.into()).as_sequence(&path);
@@ -252,6 +259,11 @@ fn prefix(world: &mut World) -> IpNet {
 fn edit(world: &mut World) -> String {
     if !world.manager_alive {
         return "no manager, no edit".to_owned();
+    }
+    if world.nvas.len() > NVAS && world.random.below(4) == 0 {
+        let choice = world.random.below(3);
+        branches::edit(world, choice);
+        return format!("edit {choice} of branches");
     }
     let choice = world.random.below(12);
     let nva = world.random.below(NVAS);

@@ -20,6 +20,7 @@ use crate::random::Random;
 use crate::scenario;
 use crate::vm::Vm;
 
+mod speakers;
 mod streams;
 mod traffic;
 
@@ -32,6 +33,13 @@ enum Happening {
     InstanceStarts { instance: usize },
     /// An agent's stream reaches an instance.
     StreamOpens { vm: usize, instance: usize },
+    /// What a speaker said to another one arrives at its process.
+    SpeakerHears {
+        instance: usize,
+        epoch: u64,
+        connection: ConnectionId,
+        packet: Packet,
+    },
     /// An instance's message reaches an agent.
     AgentHears {
         vm: usize,
@@ -71,6 +79,8 @@ pub struct World {
     processes: [Process; 2],
     /// Connections that an instance dialled, with the peer it dialled for.
     dialled: BTreeMap<ConnectionId, PeerKey>,
+    /// Connections between speakers, by their ends.
+    between: BTreeMap<ConnectionId, speakers::End>,
     /// Connections that an NVA dialled.
     nva_dialled: BTreeSet<ConnectionId>,
     /// Per VM and instance: the open stream, and when the last message on it arrives.
@@ -86,16 +96,23 @@ pub struct World {
 impl World {
     /// The scenario's topology with nothing started but what a quiet day has.
     pub fn new(seed: u64) -> World {
+        let nics = scenario::NICS.map(str::to_owned);
+        World::with(seed, scenario::intent(), scenario::NVAS, &nics)
+    }
+
+    /// The same with gateways, a site and a circuit.
+    pub fn with_branches(seed: u64) -> World {
+        let (intent, nics) = (scenario::branches::branches(), scenario::branches::nics());
+        World::with(seed, intent, scenario::branches::ROUTERS, &nics)
+    }
+
+    fn with(seed: u64, intent: Intent, routers: usize, nics: &[String]) -> World {
         let now = Instant::now();
-        let intent = scenario::intent();
-        let nvas = (0..scenario::NVAS)
+        let nvas = (0..routers)
             .map(|number| {
-                Nva::new(
-                    scenario::nva_address(number),
-                    Asn(65_001 + number as u32),
-                    instances(),
-                    seed ^ number as u64,
-                )
+                let asn = Asn(65_001 + number as u32);
+                let peers = peers_of(number);
+                Nva::new(scenario::nva_address(number), asn, peers, seed ^ number as u64)
             })
             .collect();
         let mut world = World {
@@ -103,11 +120,12 @@ impl World {
             random: Random::new(seed),
             intent,
             nvas,
-            vms: scenario::NICS.iter().map(|nic| Vm::new(nic)).collect(),
+            vms: nics.iter().map(|nic| Vm::new(nic)).collect(),
             network: Network::default(),
             manager_alive: true,
             processes: Default::default(),
             dialled: BTreeMap::new(),
+            between: BTreeMap::new(),
             nva_dialled: BTreeSet::new(),
             streams: BTreeMap::new(),
             opening: BTreeSet::new(),
@@ -144,7 +162,7 @@ impl World {
     /// An NVA's process starts.
     pub fn start_nva(&mut self, nva: usize) {
         if !self.nvas[nva].alive {
-            self.nvas[nva].start(self.now, instances());
+            self.nvas[nva].start(self.now, peers_of(nva));
         }
     }
 
@@ -175,6 +193,7 @@ impl World {
             .close_all(self.now, &mut self.random, Side::Instance, |link| {
                 link.instance == instance
             });
+        self.close_between(instance);
         self.streams.retain(|(_, i), _| *i != instance);
         let delay = Duration::from_millis(100 + self.random.below(20_000) as u64);
         self.after(delay, Happening::InstanceStarts { instance });
@@ -306,6 +325,12 @@ impl World {
             Happening::InstanceStarts { instance } if self.manager_alive => self.start_instance(instance),
             Happening::InstanceStarts { .. } => {}
             Happening::StreamOpens { vm, instance } => self.stream_opens(vm, instance),
+            Happening::SpeakerHears {
+                instance,
+                epoch,
+                connection,
+                packet,
+            } => self.speaker_hears(instance, epoch, connection, packet),
             Happening::AgentHears {
                 vm,
                 instance,
@@ -371,6 +396,9 @@ impl World {
 
     fn carry_out_instance(&mut self, instance: usize, output: Output) {
         match output {
+            Output::Dial { peer, endpoint } if scenario::speaker_at(endpoint.remote).is_some() => {
+                self.dial_speaker(instance, peer, &endpoint);
+            }
             Output::Dial { peer, endpoint } => {
                 let nva = self
                     .nvas
@@ -394,6 +422,14 @@ impl World {
                     decoder.set_context(context);
                 }
             }
+            Output::Write { connection, bytes } if self.between.contains_key(&connection) => {
+                self.tell_speaker(connection, Packet::Bytes(bytes));
+            }
+            Output::Close { connection } if self.between.contains_key(&connection) => {
+                self.processes[instance].decoders.remove(&connection);
+                self.tell_speaker(connection, Packet::Closed);
+                self.between.remove(&connection);
+            }
             Output::Write { connection, bytes } => {
                 self.network
                     .send(self.now, &mut self.random, connection, Side::Nva, Packet::Bytes(bytes));
@@ -413,6 +449,11 @@ impl World {
             machine.handle(self.now, input);
         }
     }
+}
+
+/// The addresses that a router peers with.
+fn peers_of(router: usize) -> [IpAddr; 2] {
+    scenario::addresses(scenario::speaker_of(router))
 }
 
 /// Addresses of both instances.

@@ -30,6 +30,11 @@ fn after_every_quiet_period_the_kernels_and_the_nvas_hold_what_the_model_says() 
 }
 
 #[test]
+fn after_every_quiet_period_branches_nvas_and_the_kernels_of_gateways_hold_what_the_model_says() {
+    check(40, |seed| sim::random_history_of_branches(seed, 4, 25));
+}
+
+#[test]
 fn while_only_our_processes_die_no_kernel_changes() {
     check(60, |seed| sim::crashes_only(seed, 15));
 }

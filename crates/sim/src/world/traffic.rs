@@ -32,8 +32,8 @@ impl World {
                     Some(peer) => Input::Connected { peer, connection },
                     None => Input::Accepted {
                         connection,
-                        speaker: scenario::ROUTE_SERVER.to_owned(),
-                        local: (super::instances()[instance], 179).into(),
+                        speaker: scenario::speaker_of(link.nva).to_owned(),
+                        local: (super::peers_of(link.nva)[instance], 179).into(),
                         remote: (self.nvas[link.nva].address, 40_000).into(),
                     },
                 };
@@ -56,7 +56,7 @@ impl World {
 
     /// As the connection task does: decode what came, hand it on, and carry out what that makes (a decode context, for one)
     /// before more is decoded.
-    fn instance_reads(&mut self, instance: usize, connection: ConnectionId, bytes: &[u8]) {
+    pub(super) fn instance_reads(&mut self, instance: usize, connection: ConnectionId, bytes: &[u8]) {
         if let Some(decoder) = self.processes[instance].decoders.get_mut(&connection) {
             decoder.push(bytes);
         }
