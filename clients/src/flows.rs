@@ -25,10 +25,11 @@ const SCHEMATHESIS: &str = "schemathesis/bin/st";
 const NODE: &str = "node_modules/@azure/arm-network";
 
 /// All of them. They run one after another, each in a resource group of its own that it deletes.
-pub const FLOWS: [Flow; 8] = [
+pub const FLOWS: [Flow; 9] = [
     flow("az::quickstart", "quickstart.sh", AZ),
     flow("az::tutorial", "tutorial.sh", AZ),
     flow("az::neighbours", "neighbours.sh", AZ),
+    flow("az::gateways", "gateways.sh", AZ),
     flow("az::template", "template.sh", AZ),
     flow("az::refusals", "refusals.sh", AZ),
     flow("python::route_server", "route_server.py", PYTHON),

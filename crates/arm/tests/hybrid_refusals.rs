@@ -266,3 +266,27 @@ fn a_gateway_and_a_route_server_are_not_in_a_network_that_uses_anothers_gateways
         "VnetHasRemoteGateways"
     );
 }
+
+#[test]
+fn a_peer_of_a_spoke_has_no_route_maps() {
+    let mut lab = Lab::with_route_server();
+    lab.put_net(
+        "virtualNetworks/spoke",
+        vnet(&["10.2.0.0/16"], &[("nva", "10.2.0.0/24")]),
+    );
+    lab.put_net("virtualNetworks/hub/virtualNetworkPeerings/s", peering("spoke", &[]));
+    lab.put_net("virtualNetworks/spoke/virtualNetworkPeerings/h", peering("hub", &[]));
+    lab.put_net("virtualHubs/rs/routeMaps/in1", json!({ "properties": { "rules": [] } }));
+    let path = "virtualHubs/rs/bgpConnections/far";
+    let map = json!({ "inboundRouteMap": { "id": format!("{NET}/virtualHubs/rs/routeMaps/in1") } });
+    let code = "HubBgpConnectionFromSpokeVnetCannotReferenceRouteMap";
+    assert_eq!(
+        lab.refusal(path, with(peer("10.2.0.4", 65005), "routingConfiguration", map.clone())),
+        code
+    );
+    lab.put_net(path, peer("10.2.0.4", 65005));
+    lab.put_net(
+        "virtualHubs/rs/bgpConnections/sdwan",
+        with(peer("10.1.1.4", 65001), "routingConfiguration", map),
+    );
+}

@@ -59,7 +59,7 @@ impl ResourceType for BgpConnections {
         check_others(world, draft, &hub, address)?;
         draft.set("peerIp", address.to_string());
         draft.set("peerAsn", peer_asn);
-        read_route_maps(world, draft, &hub)
+        read_route_maps(world, draft, &hub, address)
     }
 
     fn action(&self, name: &str, key: String, _request: &Request) -> Result<Option<Ask>, ArmError> {
@@ -77,7 +77,7 @@ pub(crate) fn route_map_of(connection: &Resource, direction: &str) -> Option<Str
 }
 
 /// Reads the route maps of `routingConfiguration`, which must be the same route server's. The rest of it is Virtual WAN's, and kept.
-fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str) -> Result<(), ArmError> {
+fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str, peer: Ipv4Addr) -> Result<(), ArmError> {
     let mut found = Vec::new();
     let reader = draft.reader();
     let Some(routing) = reader.object("routingConfiguration")? else {
@@ -93,10 +93,35 @@ fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str) -> Result<()
         };
         found.push((direction, map.id.clone()));
     }
+    if !found.is_empty() {
+        check_maps_allowed(world, hub, peer)?;
+    }
     for (direction, id) in found {
         draft.properties["routingConfiguration"][direction] = json!({ "id": id });
     }
     Ok(())
+}
+
+/// A peer of a peered network has no route maps (az §2.8).
+fn check_maps_allowed(world: &World<'_>, hub: &str, peer: Ipv4Addr) -> Result<(), ArmError> {
+    let subnet = hub_ip_configurations::of_hub(world, hub).and_then(hub_ip_configurations::subnet_of);
+    let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
+    let space = world
+        .get(network)
+        .map(virtual_networks::address_space)
+        .unwrap_or_default();
+    match space.iter().any(|prefix| prefix.contains(&std::net::IpAddr::V4(peer))) {
+        true => Ok(()),
+        false => Err(ArmError::bad(
+            "HubBgpConnectionFromSpokeVnetCannotReferenceRouteMap",
+            format!(
+                "The peer {peer} is not in virtual network '{}', which the route server is in, so its connection can't have route maps. \
+                 Leave them out, or put the appliance there.",
+                last_segment(network)
+            ),
+        )
+        .at("properties.routingConfiguration")),
+    }
 }
 
 fn invalid_address(address: &str, why: &str) -> ArmError {

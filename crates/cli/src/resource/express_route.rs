@@ -151,7 +151,7 @@ enum PeeringVerb {
         #[command(flatten)]
         circuit: Circuit,
         /// AzurePrivatePeering, the only type that is served.
-        #[arg(long, default_value = "AzurePrivatePeering")]
+        #[arg(short = 'n', long, visible_alias = "name", default_value = "AzurePrivatePeering")]
         peering_type: String,
         #[command(flatten)]
         options: PeeringOptions,
