@@ -17,7 +17,7 @@ pub struct GroupKey {
     pub families: bgp::FamilySet,
     /// The kind of peer: policy looks at it.
     pub source: RouteSource,
-    /// The peers' AS number, where policy distinguishes; `None` for all eBGP peers.
+    /// The peers' AS number where it is our own (iBGP); `None` for all eBGP peers.
     pub asn: Option<Asn>,
     /// Which of the policy's shapes the group has (an outbound route map); `None`: the Loc-RIB's prefixes, each for itself.
     pub shape: Option<u32>,

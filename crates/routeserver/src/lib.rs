@@ -1,5 +1,5 @@
-//! One instance process as a deterministic state machine: its route servers with their peers and RIBs, the virtual networks,
-//! and the effective routes of every NIC. Pure.
+//! One instance process as a deterministic state machine: its speakers (route servers and gateways) with their peers and RIBs, the
+//! virtual networks, and the effective routes of every NIC. Pure.
 //!
 //! ```text
 //! Input::Intent ─┐                                   ┌─► Output::Listen / Dial / Write / Close      (to sockets)

@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arrival::Arrival;
 use crate::instance::PeerKey;
-use crate::intent::{PeerIntent, PeerKind};
+use crate::intent::PeerIntent;
 use crate::peer::bgp_identifier;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
@@ -140,7 +140,7 @@ impl Speaker {
             encode: negotiated.encode,
             families: negotiated.capabilities.families,
             source: source_of(intent.kind),
-            asn: (intent.kind != PeerKind::Nva).then_some(intent.asn),
+            asn: (intent.asn == self.intent.asn).then_some(intent.asn),
             shape: shape.map(|number| number as u32),
         }
     }
