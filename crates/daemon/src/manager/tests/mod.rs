@@ -3,6 +3,7 @@
 
 mod activity;
 mod deployments;
+mod gateways;
 mod headers;
 mod hostile;
 mod issuer;
