@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -176,6 +176,9 @@ impl Lab {
         }
         let state = directory.load().ok();
         stop_builder(state.as_ref());
+        if state.as_ref().is_some_and(|state| state.phase == Phase::Building) {
+            wait_for_forked(&directory);
+        }
         // What ends may just have started something: look again until nothing is left.
         let mut ended = 0;
         for _ in 0..MAX_SWEEPS {
@@ -201,6 +204,9 @@ impl Lab {
     }
 }
 
+/// From fork to exec there is a namespace to be made, on a busy machine.
+const FORK_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How often `lab down` looks for processes again.
 const MAX_SWEEPS: usize = 10;
 
@@ -221,6 +227,15 @@ fn stop_builder(state: Option<&LabState>) {
     };
     if builder.pid != own {
         process::end_all(&[builder], Duration::ZERO);
+    }
+}
+
+/// What a builder had forked when it was killed has not our mark before it is executed, so it could not be found. Until then it holds the
+/// builder's lock, which it has inherited.
+fn wait_for_forked(directory: &LabDirectory) {
+    let deadline = Instant::now() + FORK_PATIENCE;
+    while directory.lock().is_err() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
