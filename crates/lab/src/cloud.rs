@@ -42,6 +42,11 @@ pub fn nic_id(node: &str) -> String {
     network_id(&format!("networkInterfaces/{node}-nic"))
 }
 
+/// The id under which the kernel table of a gateway's (or provider edge's) instance is told.
+pub fn instance_id(path: &str, instance: usize) -> String {
+    network_id(&format!("{path}/instances/{instance}"))
+}
+
 /// Everything a topology needs, in an order in which each resource finds those it refers to.
 pub fn resources(topology: &Topology) -> Vec<Resource> {
     let mut all = vec![Resource {
@@ -80,11 +85,13 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
             }),
         ));
     }
+    all.extend(hybrid::gateways(topology));
     // Who wants to use another's route server can only say so when that is there and has been offered.
     let (remote, local): (Vec<_>, Vec<_>) = topology.vnets.iter().flat_map(peerings).partition(uses_remote_gateways);
     all.extend(local.into_iter().chain(remote));
     all.extend(topology.route_maps.iter().map(route_map));
-    all.extend(topology.nvas.iter().filter_map(peering_of));
+    all.extend(hybrid::connected(topology));
+    all.extend(topology.nvas.iter().flat_map(peerings_of));
     all
 }
 
@@ -179,9 +186,9 @@ fn nic(node: &str, vnet: &str, subnet: &str, address: std::net::Ipv4Addr, forwar
     )
 }
 
-fn public_ip(route_server: &str) -> Resource {
+fn public_ip(name: &str) -> Resource {
     Resource {
-        id: network_id(&format!("publicIPAddresses/{route_server}-ip")),
+        id: network_id(&format!("publicIPAddresses/{name}-ip")),
         body: json!({
             "location": LOCATION,
             "sku": { "name": "Standard" },
@@ -197,8 +204,14 @@ fn route_map(map: &RouteMap) -> Resource {
     )
 }
 
-fn peering_of(nva: &Nva) -> Option<Resource> {
-    let hub = format!("virtualHubs/{}", nva.route_server.as_ref()?);
+fn peerings_of(nva: &Nva) -> impl Iterator<Item = Resource> {
+    nva.route_servers
+        .iter()
+        .map(move |route_server| peering(nva, route_server))
+}
+
+fn peering(nva: &Nva, route_server: &str) -> Resource {
+    let hub = format!("virtualHubs/{route_server}");
     let mut properties = json!({ "peerIp": nva.address, "peerAsn": nva.asn });
     let maps = [
         ("inboundRouteMap", &nva.inbound_route_map),
@@ -210,8 +223,10 @@ fn peering_of(nva: &Nva) -> Option<Resource> {
             properties["routingConfiguration"][direction] = json!({ "id": id });
         }
     }
-    Some(child(&format!("{hub}/bgpConnections/{}", nva.name), properties))
+    child(&format!("{hub}/bgpConnections/{}", nva.name), properties)
 }
+
+mod hybrid;
 
 /// A route server's API.
 #[derive(Debug)]

@@ -66,7 +66,7 @@ impl Lab {
         for index in &dead {
             self.respawn(*index)?;
         }
-        if let Some(nva) = self.state.topology.nva(node).filter(|_| !dead.is_empty()) {
+        if let Some(nva) = self.state.topology.router(node).filter(|_| !dead.is_empty()) {
             self.appliance(nva)?.after_start()?;
         }
         Ok(dead.len())
@@ -126,9 +126,12 @@ impl Lab {
     }
 
     fn nva(&self, node: &str) -> Result<Nva, LabError> {
-        match self.state.topology.nva(node) {
-            Some(nva) => Ok(nva.clone()),
-            None if self.state.node_names().iter().any(|n| n == node) => Err(not_possible(node, "it is no NVA")),
+        match self.state.topology.router(node) {
+            Some(nva) if nva.asn > 0 => Ok(nva.clone()),
+            Some(_) => Err(not_possible(node, "it speaks no BGP")),
+            None if self.state.node_names().iter().any(|n| n == node) => {
+                Err(not_possible(node, "it is no NVA and no site"))
+            }
             None => Err(self.state.no_such_node(node)),
         }
     }

@@ -53,7 +53,8 @@ impl Lab {
     /// Waits until an NVA's sessions with all instances are (or are no longer) Established.
     pub fn wait_for_peer(&self, node: &str, established: bool, patience: Duration) -> Result<(), LabError> {
         let api = self.api()?;
-        let wanted = usize::from(self.state.topology.instances);
+        let nva = self.state.topology.nva(node);
+        let wanted = usize::from(self.state.topology.instances) * nva.map_or(1, |nva| nva.route_servers.len());
         self.wait_until(&format!("the sessions of {node}"), patience, |_| {
             let peers = match api.peers() {
                 Ok(peers) => peers,
@@ -103,10 +104,16 @@ impl Lab {
     fn missing_sessions(&self, peers: &[PeerReport]) -> Vec<String> {
         let mut missing = Vec::new();
         for nva in self.peering_nvas() {
-            for instance in 0..usize::from(self.state.topology.instances) {
-                let peer = peers.iter().find(|p| p.name == nva.name && p.instance == instance);
+            let instances = self.state.topology.each_instance();
+            let sessions = nva
+                .route_servers
+                .iter()
+                .flat_map(|rs| instances.clone().map(move |i| (rs, i)));
+            for (rs, instance) in sessions {
+                let is_it = |p: &&PeerReport| p.name == nva.name && p.instance == instance && is_of(p, rs);
+                let peer = peers.iter().find(is_it);
                 let wanted = self.state.announced.get(&nva.name).map_or(0, Vec::len);
-                let name = format!("{} with instance {instance}", nva.name);
+                let name = format!("{} with instance {instance} of {rs}", nva.name);
                 match peer {
                     None => missing.push(format!("{name}: not configured yet")),
                     Some(p) if p.state != "Established" => {
@@ -126,7 +133,7 @@ impl Lab {
     /// The NVAs whose sessions the lab can wait for.
     fn peering_nvas(&self) -> impl Iterator<Item = &Nva> {
         let nvas = self.state.topology.nvas.iter();
-        nvas.filter(|n| n.route_server.is_some() && n.software != Software::External)
+        nvas.filter(|n| !n.route_servers.is_empty() && n.software != Software::External)
     }
 
     fn missing_routes(&self, api: &Api) -> Result<Vec<String>, LabError> {
@@ -146,7 +153,39 @@ impl Lab {
         for nva in self.peering_nvas() {
             missing.extend(self.missing_in_nva(nva)?);
         }
+        missing.extend(self.missing_at_gateways()?);
         Ok(missing)
+    }
+
+    /// What sites announce is in their gateways' kernels, and the gateways' networks are in theirs.
+    fn missing_at_gateways(&self) -> Result<Vec<String>, LabError> {
+        let topology = &self.state.topology;
+        let mut missing = Vec::new();
+        for site in topology
+            .sites
+            .iter()
+            .filter(|site| site.router.software != Software::External)
+        {
+            let circuits = topology.circuits_of(site.name()).flat_map(|circuit| &circuit.gateways);
+            let gateways = site.gateways.iter().chain(circuits);
+            for gateway in gateways.filter_map(|name| topology.gateway(name)) {
+                let paths = self.state.announced.get(site.name()).into_iter().flatten();
+                let said: Vec<Ipv4Net> = paths.map(|path| path.prefix).collect();
+                for (node, _) in gateway.nodes().take(topology.each_instance().len()) {
+                    missing.extend(self.missing_of(&node, &said)?);
+                }
+                let vnet = topology.vnet(&gateway.vnet).filter(|_| site.speaks_bgp);
+                let space = vnet.map(|vnet| vnet.address_prefixes.clone()).unwrap_or_default();
+                missing.extend(self.missing_of(site.name(), &space)?);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn missing_of(&self, node: &str, wanted: &[Ipv4Net]) -> Result<Vec<String>, LabError> {
+        let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(node)?.iter().map(|r| r.prefix).collect();
+        let missing = wanted.iter().filter(|prefix| !kernel.contains(*prefix));
+        Ok(missing.map(|prefix| format!("{node}: no route to {prefix}")).collect())
     }
 
     /// A virtual network's row stands for its own subnet and the rest of it: the kernel has it whole or in parts.
@@ -166,6 +205,12 @@ impl Lab {
         let missing = prefixes.filter(|p| !leads(p));
         Ok(missing.map(|p| format!("{}: no route to {p}", nva.name)).collect())
     }
+}
+
+/// Whether a peering is one of that route server.
+pub(crate) fn is_of(peer: &PeerReport, route_server: &str) -> bool {
+    let name = peer.route_server.rsplit('/').next();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(route_server))
 }
 
 /// A manager that is just starting does not answer; that is for waiting too.

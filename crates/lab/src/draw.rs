@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
+use crate::converge::is_of;
 use crate::kernel::KernelRoute;
 use crate::state::{INSTANCE, MANAGER};
 use crate::status::{NodeStatus, Probe, Status};
-use crate::topology::{Link, LoadBalancer, Nva, ROUTE_SERVER_SUBNET, RouteServer, Subnet, Topology, Vm, Vnet};
+use crate::topology::{
+    GATEWAY_SUBNET, Link, LoadBalancer, Nva, ROUTE_SERVER_SUBNET, RouteServer, Subnet, Topology, Vm, Vnet,
+};
 
 /// Draws with or without colours.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,12 @@ impl Pen {
         }
         for link in &topology.links {
             text += &self.link(link, status);
+        }
+        for circuit in &topology.circuits {
+            text += &self.circuit(circuit, status);
+        }
+        for site in &topology.sites {
+            text += &self.site(topology, site, status);
         }
         text
     }
@@ -113,6 +122,10 @@ impl Pen {
         }
         let nvas = topology.nvas.iter().filter(|n| here(&n.vnet, &n.subnet));
         members.extend(nvas.map(|n| self.nva(n, status)));
+        if subnet.name == GATEWAY_SUBNET {
+            let gateways = topology.gateways.iter().filter(|gateway| gateway.vnet == vnet.name);
+            members.extend(gateways.flat_map(|gateway| self.gateway(gateway, status)));
+        }
         let balancers = topology.load_balancers.iter().filter(|b| here(&b.vnet, &b.subnet));
         members.extend(balancers.map(|b| vec![self.load_balancer(b, status)]));
         let vms = topology.vms.iter().filter(|v| here(&v.vnet, &v.subnet));
@@ -125,12 +138,7 @@ impl Pen {
         let line = |i: usize| {
             let name = format!("{INSTANCE}{i}");
             let state = node(status, &name).map_or("down", |n| n.state.as_str());
-            let here = |id: &str| {
-                id.rsplit('/')
-                    .next()
-                    .is_some_and(|name| name.eq_ignore_ascii_case(&rs.name))
-            };
-            let peers = status.peers.iter().filter(|p| here(&p.route_server));
+            let peers = status.peers.iter().filter(|p| is_of(p, &rs.name));
             let sessions = peers.filter(|p| p.instance == i);
             let up = sessions.clone().filter(|p| p.state == "Established").count();
             let address = subnet.instance_addresses()[i];
@@ -178,6 +186,13 @@ impl Pen {
             "    announces {}",
             announces.unwrap_or_else(|| "nothing".to_owned())
         ));
+        lines.extend(self.hosts(nva, status));
+        lines
+    }
+
+    /// The hosts behind a router.
+    fn hosts(self, nva: &Nva, status: &Status) -> Vec<String> {
+        let mut lines = Vec::new();
         for host in &nva.behind {
             let found = node(status, &host.name);
             let sign = self.sign(found.map_or("gone", |n| n.state.as_str()));
@@ -310,6 +325,8 @@ impl Pen {
         lines.iter().map(line).collect()
     }
 }
+
+mod hybrid;
 
 fn node<'a>(status: &'a Status, name: &str) -> Option<&'a NodeStatus> {
     status.nodes.iter().find(|n| n.name == name)

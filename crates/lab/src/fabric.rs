@@ -6,13 +6,13 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::LabError;
-use crate::layout::{Interface, Layout, Link, Node, NodeKind};
+use crate::layout::{Interface, Layout, Link, Node, NodeKind, StaticRoute, Way};
 use crate::namespace::Namespace;
 
 /// Switches of every node (`/proc/sys/net/ipv4/…`), before any interface but `lo` exists.
@@ -71,6 +71,20 @@ pub(crate) fn set_carrier(link: &Link, up: bool, namespace: &Namespace) -> Resul
         let message = LinkUnspec::new_with_name(&near.interface);
         let message = if up { message.up() } else { message.down() };
         netlink.link().set(message.build()).execute().await
+    })
+}
+
+/// Puts back a node's static routes: a link that was switched off has taken its own with it.
+pub(crate) fn restore_routes(node: &Node, namespace: &Namespace) -> Result<(), LabError> {
+    in_node(namespace, &node.name, "its routes", |netlink| async move {
+        for route in &node.routes {
+            let request = netlink.route().add(message(&netlink, route).await?).replace();
+            // One over a link that is still off comes back with that.
+            if let Err(error) = request.execute().await {
+                tracing::debug!(prefix = %route.prefix, %error, "a static route is not back yet");
+            }
+        }
+        Ok(())
     })
 }
 
@@ -185,7 +199,8 @@ async fn configure(netlink: &Handle, node: &Node) -> Result<(), rtnetlink::Error
         add_addresses(netlink, interface).await?;
     }
     for route in &node.routes {
-        add_route(netlink, route.prefix, route.via).await?;
+        let message = message(netlink, route).await?;
+        netlink.route().add(message).execute().await?;
     }
     Ok(())
 }
@@ -213,12 +228,16 @@ async fn add_addresses(netlink: &Handle, interface: &Interface) -> Result<(), rt
     Ok(())
 }
 
-async fn add_route(netlink: &Handle, prefix: Ipv4Net, via: Ipv4Addr) -> Result<(), rtnetlink::Error> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(prefix.network(), prefix.prefix_len())
-        .gateway(via)
-        .build();
-    netlink.route().add(route).execute().await
+async fn message(netlink: &Handle, route: &StaticRoute) -> Result<RouteMessage, rtnetlink::Error> {
+    let prefix = route.prefix;
+    let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(prefix.network(), prefix.prefix_len());
+    let message = match &route.way {
+        Way::Via(next_hop) => message.gateway(*next_hop),
+        Way::Over(interface) => message
+            .output_interface(index_of(netlink, interface).await?)
+            .scope(RouteScope::Link),
+    };
+    Ok(message.build())
 }
 
 pub(crate) async fn index_of(netlink: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {

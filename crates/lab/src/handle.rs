@@ -76,8 +76,7 @@ impl Lab {
                 processes: Vec::new(),
                 directories: Vec::new(),
                 announced: topology
-                    .nvas
-                    .iter()
+                    .routers()
                     .map(|n| (n.name.clone(), n.announce.clone()))
                     .collect(),
             },
@@ -158,7 +157,12 @@ impl Lab {
     pub fn set_link(&self, node: &str, up: bool) -> Result<(), LabError> {
         let layout = self.layout();
         let link = layout.link_of(node).ok_or_else(|| self.state.no_such_node(node))?;
-        fabric::set_carrier(link, up, &self.namespace(&link.near.node)?)
+        let namespace = self.namespace(&link.near.node)?;
+        fabric::set_carrier(link, up, &namespace)?;
+        match layout.node(&link.near.node).filter(|_| up) {
+            Some(node) => fabric::restore_routes(node, &namespace),
+            None => Ok(()),
+        }
     }
 
     /// Whether a node has its carrier.

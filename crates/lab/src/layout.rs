@@ -8,7 +8,7 @@
 //!                     site       internet                    eth0 each
 //! ```
 //!
-//! A link between two NVAs is a pair of interfaces with the link's own name.
+//! Gateways, sites and circuits: `hybrid`. A link between two NVAs is a pair of interfaces with the link's own name.
 //!
 //! One bridge per set of connected virtual networks: with a bridge per subnet and proxy ARP a packet for an NVA in another subnet
 //! would die at the gateway, which cannot know that the NVA was meant.
@@ -38,6 +38,19 @@ pub enum NodeKind {
     Host,
     /// A load balancer's frontend.
     LoadBalancer,
+    /// An instance of a virtual network gateway.
+    Gateway,
+    /// A provider's edge: one link of a circuit.
+    ProviderEdge,
+    /// A site's router.
+    Site,
+}
+
+impl NodeKind {
+    /// Whether an agent makes all of its routes.
+    pub fn follows_agent(self) -> bool {
+        matches!(self, NodeKind::Vm | NodeKind::Gateway | NodeKind::ProviderEdge)
+    }
 }
 
 /// A namespace to make.
@@ -67,12 +80,21 @@ pub struct Interface {
 }
 
 /// A route that is there from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticRoute {
     /// The destination.
     pub prefix: Ipv4Net,
-    /// The next hop.
-    pub via: Ipv4Addr,
+    /// How packets go there.
+    pub way: Way,
+}
+
+/// How packets go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To a next hop.
+    Via(Ipv4Addr),
+    /// Out of an interface: who is meant answers there (a tunnel).
+    Over(String),
 }
 
 /// A pair of connected interfaces.
@@ -143,6 +165,7 @@ impl Layout {
         for link in &topology.links {
             layout.add_link(link);
         }
+        layout.add_hybrid(topology, &bridges);
         layout
     }
 
@@ -160,10 +183,10 @@ impl Layout {
             interfaces: vec![Interface {
                 name: "eth0".to_owned(),
                 addresses,
-                prefix_routes: kind != NodeKind::Vm,
+                prefix_routes: !kind.follows_agent(),
             }],
             routes,
-            forwards: matches!(kind, NodeKind::Nva | NodeKind::LoadBalancer),
+            forwards: matches!(kind, NodeKind::Nva | NodeKind::LoadBalancer | NodeKind::Gateway),
         });
     }
 
@@ -212,17 +235,10 @@ impl Layout {
         };
         // Without it, what the NVA learns from an instance (the virtual network's prefix, through that instance) would lead
         // its own packets to the instance in a circle (az §2.1).
-        let rs = nva.route_server.as_deref().and_then(|name| topology.route_server(name));
-        let rs_subnet = rs.and_then(|rs| topology.route_server_subnet(rs));
-        let mut routes: Vec<_> = rs_subnet
-            .map(|s| through_gateway(s.prefix, subnet))
-            .into_iter()
-            .collect();
+        let rs_subnets = topology.route_server_subnets_of(nva);
+        let mut routes: Vec<_> = rs_subnets.map(|s| through_gateway(s.prefix, subnet)).collect();
         for host in &nva.behind {
-            routes.extend(host.routes.iter().map(|prefix| StaticRoute {
-                prefix: *prefix,
-                via: host.address.addr(),
-            }));
+            routes.extend(host.routes.iter().map(|prefix| via(*prefix, host.address.addr())));
         }
         if !nva.software.installs_routes() && nva.software != Software::External {
             routes.extend(reachable(topology, &nva.vnet).map(|prefix| through_gateway(*prefix, subnet)));
@@ -234,6 +250,11 @@ impl Layout {
             routes,
             bridge,
         );
+        self.add_hosts(nva);
+    }
+
+    /// The hosts behind a router, each on a link of its own.
+    fn add_hosts(&mut self, nva: &Nva) {
         for (i, host) in nva.behind.iter().enumerate() {
             let interface = format!("eth{}", i + 1);
             let gateway = host.gateway();
@@ -252,10 +273,7 @@ impl Layout {
                     addresses: vec![host.address],
                     prefix_routes: true,
                 }],
-                routes: vec![StaticRoute {
-                    prefix: Ipv4Net::default(),
-                    via: gateway,
-                }],
+                routes: vec![via(Ipv4Net::default(), gateway)],
                 forwards: false,
             });
         }
@@ -323,9 +341,13 @@ fn reachable<'a>(topology: &'a Topology, vnet: &str) -> impl Iterator<Item = &'a
 }
 
 fn through_gateway(prefix: Ipv4Net, subnet: &Subnet) -> StaticRoute {
+    via(prefix, subnet.gateway())
+}
+
+fn via(prefix: Ipv4Net, next_hop: Ipv4Addr) -> StaticRoute {
     StaticRoute {
         prefix,
-        via: subnet.gateway(),
+        way: Way::Via(next_hop),
     }
 }
 
@@ -344,5 +366,6 @@ fn end(node: &str, interface: &str) -> LinkEnd {
     }
 }
 
+mod hybrid;
 #[cfg(test)]
 mod tests;

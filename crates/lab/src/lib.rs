@@ -24,7 +24,7 @@ mod status;
 pub mod topology;
 mod up;
 
-pub use cloud::{Api, RESOURCE_GROUP, Resource, network_id, nic_id, resources};
+pub use cloud::{Api, RESOURCE_GROUP, Resource, instance_id, network_id, nic_id, resources};
 pub use draw::Pen;
 pub use error::LabError;
 pub use handle::{Lab, Removed, UpOptions};

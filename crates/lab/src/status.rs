@@ -50,7 +50,7 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// routeServer, vm, nva, loadBalancer, host, fabric, manager or instance.
+    /// routeServer, vm, nva, loadBalancer, gateway, providerEdge, site, host, fabric, manager or instance.
     pub kind: String,
     /// up, or what is wrong with it: down, degraded (some processes), silent (it runs and does not answer), gone (no namespace).
     pub state: String,
@@ -146,7 +146,7 @@ impl Lab {
 
     fn namespace_node(&self, node: &crate::layout::Node) -> NodeStatus {
         let topology = &self.state.topology;
-        let nva = topology.nva(&node.name);
+        let nva = topology.router(&node.name);
         let holder = self.state.holders.get(&node.name).filter(|h| h.is_alive());
         let processes = self.state.processes_of(&node.name).count();
         let pids = self.pids(&node.name);
@@ -272,5 +272,8 @@ fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Nva => "nva",
         NodeKind::Host => "host",
         NodeKind::LoadBalancer => "loadBalancer",
+        NodeKind::Gateway => "gateway",
+        NodeKind::ProviderEdge => "providerEdge",
+        NodeKind::Site => "site",
     }
 }

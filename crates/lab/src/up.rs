@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::balancer::BalancerConfig;
 use crate::cloud::{self, Api};
 use crate::error::LabError;
 use crate::handle::{Lab, UpOptions};
-use crate::layout::NodeKind;
-use crate::process::ProcessSpec;
+use crate::process::{ProcessId, ProcessSpec};
 use crate::software::{self, Appliance};
 use crate::state::{MANAGER, ManagedProcess, Phase};
 use crate::topology::{Nva, Topology};
@@ -174,14 +174,27 @@ impl Lab {
             else {
                 continue;
             };
-            text += &format!("\"{}\" = \"/proc/{}/ns/net\"\n", subnet.prefix, holder.pid);
+            text += &bind(subnet.prefix, holder);
+        }
+        for gateway in &topology.gateways {
+            for (node, address) in gateway.nodes() {
+                text.extend(self.state.holders.get(&node).map(|holder| bind(address.into(), holder)));
+            }
+        }
+        for circuit in &topology.circuits {
+            for link in 0..circuit.links.len() {
+                let holder = self.state.holders.get(&circuit.node(link));
+                text.extend(holder.map(|holder| bind(circuit.provider(link).into(), holder)));
+            }
         }
         text
     }
 
     /// Starts the NVAs' software. Only a lab that is a fabric and nothing else needs to be told.
     pub fn start_nvas(&mut self) -> Result<(), LabError> {
-        for nva in self.state.topology.nvas.clone() {
+        let routers: Vec<Nva> = self.state.topology.routers().cloned().collect();
+        // A site without BGP has nothing to start.
+        for nva in routers.into_iter().filter(|nva| nva.asn > 0) {
             let directory = self.appliance(&nva)?.needs_directory();
             self.make_directory(directory)?;
             let appliance = self.appliance(&nva)?;
@@ -191,7 +204,7 @@ impl Lab {
                 self.start_process(&format!("{}.{name}", nva.name), &nva.name, spec)?;
             }
         }
-        for nva in &self.state.topology.nvas {
+        for nva in self.state.topology.routers().filter(|nva| nva.asn > 0) {
             self.appliance(nva)?.after_start()?;
         }
         Ok(())
@@ -235,9 +248,7 @@ impl Lab {
     /// An NVA with what its software needs to know.
     pub(crate) fn appliance<'a>(&'a self, nva: &'a Nva) -> Result<Appliance<'a>, LabError> {
         let topology = &self.state.topology;
-        let rs = nva.route_server.as_deref().and_then(|name| topology.route_server(name));
-        let peers_subnet = rs.and_then(|rs| topology.route_server_subnet(rs));
-        let own_subnet = topology.subnet(&nva.vnet, &nva.subnet);
+        let routes = self.layout().node(&nva.name).map(|node| node.routes.clone());
         Ok(Appliance {
             nva,
             paths: self
@@ -247,9 +258,7 @@ impl Lab {
                 .map(Vec::as_slice)
                 .unwrap_or_default(),
             neighbours: topology.neighbours_of(nva),
-            way_to_peers: peers_subnet
-                .zip(own_subnet)
-                .map(|(peers, own)| (peers.prefix, own.gateway())),
+            static_routes: routes.unwrap_or_default(),
             directory: self.directory.file("nva").join(&nva.name),
             namespace: self.namespace(&nva.name)?,
             executable: self.state.executable.clone(),
@@ -259,22 +268,66 @@ impl Lab {
 
     fn start_agents(&mut self, api: &Api) -> Result<(), LabError> {
         let servers = self.agent_urls(api)?;
-        for node in self.layout().nodes.iter().filter(|n| n.kind == NodeKind::Vm) {
-            let namespace = self.namespace(&node.name)?;
-            let nic = format!("{},netns={}", cloud::nic_id(&node.name), namespace.path().display());
+        for follower in self.followers() {
+            let namespace = self.namespace(&follower.node)?;
+            let nic = format!("{},netns={}", follower.nic, namespace.path().display());
+            // An instance of a gateway is known to its own process alone.
+            let servers = match follower.instance {
+                Some(instance) => servers.get(instance..=instance).unwrap_or_default(),
+                None => &servers[..],
+            };
             let mut argv = vec![self.state.executable.display().to_string(), "agent".to_owned()];
             argv.extend(servers.iter().flat_map(|url| ["--server".to_owned(), url.clone()]));
-            argv.extend(["--nic".to_owned(), nic, "--system-routes".to_owned(), "all".to_owned()]);
-            argv.extend(["--name".to_owned(), node.name.clone()]);
-            let name = format!("agent-{}", node.name);
+            argv.extend(["--nic".to_owned(), nic]);
+            if follower.is_vm {
+                argv.extend(["--system-routes", "all"].map(str::to_owned));
+            }
+            argv.extend(["--name".to_owned(), follower.node.clone()]);
+            let name = format!("agent-{}", follower.node);
             let spec = ProcessSpec {
                 argv,
                 log: self.directory.log(&name),
                 ..ProcessSpec::default()
             };
-            self.start_process(&name, &node.name, spec)?;
+            self.start_process(&name, &follower.node, spec)?;
         }
         Ok(())
+    }
+
+    /// The nodes whose routes agents make.
+    fn followers(&self) -> Vec<Follower> {
+        let topology = &self.state.topology;
+        let of_nic = |name: &String, is_vm| Follower {
+            nic: cloud::nic_id(name),
+            node: name.clone(),
+            instance: None,
+            is_vm,
+        };
+        let vms = topology.vms.iter().map(|vm| of_nic(&vm.name, true));
+        let nvas = topology.nvas.iter().filter(|nva| nva.agent);
+        let nvas = nvas.map(|nva| of_nic(&nva.name, false));
+        let of_process = |path: String, instance, node| Follower {
+            nic: cloud::instance_id(&path, instance),
+            node,
+            instance: Some(instance),
+            is_vm: false,
+        };
+        let running = topology.each_instance();
+        let gateways = topology.gateways.iter().flat_map(|gateway| {
+            let path = format!("virtualNetworkGateways/{}", gateway.name);
+            let instances = (0..gateway.addresses.len()).filter(|instance| running.contains(instance));
+            instances
+                .map(|instance| of_process(path.clone(), instance, gateway.node(instance)))
+                .collect::<Vec<_>>()
+        });
+        let edges = topology.circuits.iter().flat_map(|circuit| {
+            let path = format!("expressRouteCircuits/{}", circuit.name);
+            let links = running.clone();
+            links
+                .map(|link| of_process(path.clone(), link, circuit.node(link)))
+                .collect::<Vec<_>>()
+        });
+        vms.chain(nvas).chain(gateways).chain(edges).collect()
     }
 
     /// Where agents reach the instances: these answer also while there is no manager.
@@ -347,6 +400,22 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// A node whose routes an agent makes.
+struct Follower {
+    node: String,
+    /// What its table is told under.
+    nic: String,
+    /// The one instance process that knows it, if not both do.
+    instance: Option<usize>,
+    /// It has the platform's own routes, too: to the internet, and to nowhere.
+    is_vm: bool,
+}
+
+/// A line of `[bind]`.
+fn bind(prefix: Ipv4Net, holder: &ProcessId) -> String {
+    format!("\"{prefix}\" = \"/proc/{}/ns/net\"\n", holder.pid)
 }
 
 /// The end of a log.

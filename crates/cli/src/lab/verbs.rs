@@ -134,7 +134,7 @@ fn read_topology(file: Option<&Path>) -> Result<Topology, LabError> {
 fn expects_answer(lab: &Lab, host: &str) -> bool {
     let behind = lab.topology().hosts().find(|(_, h)| h.name == host);
     behind.is_some_and(|(nva, host)| {
-        nva.route_server.is_some() && nva.announce.iter().any(|p| p.prefix.contains(&host.address.addr()))
+        !nva.route_servers.is_empty() && nva.announce.iter().any(|p| p.prefix.contains(&host.address.addr()))
     }) && lab.topology().vnets.len() == 1
         && lab.topology().route_tables.is_empty()
 }

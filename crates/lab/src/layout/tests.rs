@@ -29,10 +29,10 @@ vms:
 #[test]
 fn an_nva_finds_the_instances_through_its_own_subnet() {
     let layout = Layout::of(&Topology::reference());
-    let route = layout.node("sdwan").unwrap().routes[0];
+    let route = &layout.node("sdwan").unwrap().routes[0];
     assert_eq!(
-        (route.prefix.to_string(), route.via.to_string()),
-        ("10.1.0.0/27".into(), "10.1.1.1".into())
+        (route.prefix.to_string(), format!("{:?}", route.way)),
+        ("10.1.0.0/27".into(), "Via(10.1.1.1)".into())
     );
     assert!(
         layout.node("vm1").unwrap().routes.is_empty(),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program};
 use crate::error::LabError;
+use crate::layout::{StaticRoute, Way};
 use crate::process::ProcessSpec;
 use crate::topology::{Neighbour, Path, Side};
 
@@ -15,12 +16,19 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         nva.address
     );
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
-    // The kernel has this route too, but BIRD resolves next hops in its own table.
-    if let Some((subnet, gateway)) = appliance.way_to_peers {
-        line(format_args!(
-            "protocol static peers {{ ipv4; route {subnet} via {gateway}; }}"
-        ));
+    // The kernel has these routes too, but BIRD resolves next hops in its own table.
+    line(format_args!("protocol static peers {{\n  ipv4;"));
+    for StaticRoute { prefix, way } in appliance
+        .static_routes
+        .iter()
+        .filter(|route| route.prefix.prefix_len() > 0)
+    {
+        match way {
+            Way::Via(next_hop) => line(format_args!("  route {prefix} via {next_hop};")),
+            Way::Over(interface) => line(format_args!("  route {prefix} via \"{interface}\";")),
+        }
     }
+    line(format_args!("}}"));
     line(format_args!("protocol static announced {{\n  ipv4;"));
     for path in appliance.paths {
         line(format_args!("  route {} blackhole;", path.prefix));

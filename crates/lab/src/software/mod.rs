@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 
 use crate::error::LabError;
+use crate::layout::StaticRoute;
 use crate::namespace::Namespace;
 use crate::process::ProcessSpec;
 use crate::topology::{Neighbour, Nva, Path, Side, Software, Topology};
@@ -41,8 +42,8 @@ pub(crate) struct Appliance<'a> {
     pub(crate) paths: &'a [Path],
     /// Whom it speaks with.
     pub(crate) neighbours: Vec<Neighbour>,
-    /// RouteServerSubnet and its own subnet's first address: the static route that finds the instances.
-    pub(crate) way_to_peers: Option<(Ipv4Net, Ipv4Addr)>,
+    /// The static routes that its kernel has: to its neighbours, among others.
+    pub(crate) static_routes: Vec<StaticRoute>,
     /// Its own directory: configuration, sockets.
     pub(crate) directory: PathBuf,
     /// Its namespace.
@@ -220,7 +221,7 @@ fn words<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 
 /// What must be installed for a topology, or what is missing, with the package that has it.
 pub(crate) fn check_installed(topology: &Topology, rootless: bool) -> Result<(), LabError> {
-    let missing: Vec<String> = topology.nvas.iter().filter_map(|nva| missing(nva, rootless)).collect();
+    let missing: Vec<String> = topology.routers().filter_map(|nva| missing(nva, rootless)).collect();
     if missing.is_empty() {
         Ok(())
     } else {

@@ -9,8 +9,8 @@ use serde_saphyr::Spanned;
 
 use super::file::{AnnounceFile, HostFile, NvaFile, PathFile, RouteTableFile, Text, TopologyFile, VnetFile};
 use super::{
-    Host, Nva, Path, Peering, ROUTE_SERVER_SUBNET, RouteServer, RouteTable, Software, Subnet, Topology, UserRoute, Vm,
-    Vnet, nth,
+    GATEWAY_SUBNET, Host, Nva, Path, Peering, ROUTE_SERVER_SUBNET, RouteServer, RouteTable, Software, Subnet, Topology,
+    UserRoute, Vm, Vnet, nth,
 };
 
 /// A node's name becomes a network link's name (15 bytes at most) and a host name, and `agent-` is put before some.
@@ -117,6 +117,9 @@ impl Checker {
             load_balancers: Vec::new(),
             links: Vec::new(),
             route_maps: Vec::new(),
+            gateways: Vec::new(),
+            sites: Vec::new(),
+            circuits: Vec::new(),
         };
         topology.route_servers = self.route_servers(file, &topology);
         topology.route_maps = self.route_maps(file, &topology);
@@ -125,6 +128,13 @@ impl Checker {
         topology.vms = file.vms.iter().filter_map(|v| self.vm(v, &topology)).collect();
         let balancers = file.load_balancers.iter();
         topology.load_balancers = balancers.filter_map(|b| self.load_balancer(b, &topology)).collect();
+        topology.gateways = self.gateways(file, &topology);
+        topology.sites = file.sites.iter().filter_map(|s| self.site(s, &topology)).collect();
+        topology.circuits = file
+            .circuits
+            .iter()
+            .filter_map(|c| self.circuit(c, &topology))
+            .collect();
         topology.links = file.links.iter().filter_map(|l| self.link(l, &topology)).collect();
         topology
     }
@@ -353,11 +363,11 @@ impl Checker {
             );
             return None;
         };
-        if subnet_found.name == ROUTE_SERVER_SUBNET {
-            self.mistake(
-                subnet,
-                format!("nothing but the route server may live in {ROUTE_SERVER_SUBNET}"),
-            );
+        if let Some(service) = [ROUTE_SERVER_SUBNET, GATEWAY_SUBNET]
+            .iter()
+            .find(|name| subnet_found.name == **name)
+        {
+            self.mistake(subnet, format!("nothing but its service may live in {service}"));
             return None;
         }
         let address = match address {
@@ -410,23 +420,14 @@ impl Checker {
 
     fn nva(&mut self, file: &NvaFile, topology: &Topology) -> Option<Nva> {
         let place = self.placement(&file.name, &file.subnet, &file.address, topology);
-        let software = file.software.as_ref().map_or(Software::Builtin, |text| {
-            Software::from_name(&text.value).unwrap_or_else(|| {
-                let names: Vec<_> = Software::ALL.iter().map(|s| s.name()).collect();
-                self.mistake(
-                    text,
-                    format!("software is one of {}, not {}", names.join(", "), text.value),
-                );
-                Software::Builtin
-            })
-        });
+        let software = self.software(&file.software);
         if file.asn.value == 0 {
             self.mistake(&file.asn, "AS number 0 is reserved (RFC 7607)");
         }
         let announce = file.announce.iter().map(|a| self.path(a)).collect();
         let behind = file.behind.iter().map(|h| self.host(h, topology)).collect();
         let place = place?;
-        let route_server = self.route_server_of(file, &place.vnet, topology);
+        let route_servers = self.route_servers_of(file, &place.vnet, topology);
         Some(Nva {
             name: file.name.value.clone(),
             vnet: place.vnet,
@@ -434,29 +435,46 @@ impl Checker {
             address: place.address,
             software,
             asn: file.asn.value,
-            route_server,
+            route_servers,
             announce,
             behind,
             inbound_route_map: self.known_map(&file.inbound_route_map, topology),
             outbound_route_map: self.known_map(&file.outbound_route_map, topology),
             as_override: file.as_override,
+            agent: file.agent,
         })
     }
 
-    fn route_server_of(&mut self, file: &NvaFile, vnet: &str, topology: &Topology) -> Option<String> {
-        if let Some(text) = &file.route_server {
-            if text.value != "none" && topology.route_server(&text.value).is_none() {
-                self.mistake(text, format!("there is no route server named {}", text.value));
+    fn software(&mut self, name: &Option<Text>) -> Software {
+        let Some(text) = name else { return Software::Builtin };
+        Software::from_name(&text.value).unwrap_or_else(|| {
+            let names: Vec<_> = Software::ALL.iter().map(|s| s.name()).collect();
+            self.mistake(
+                text,
+                format!("software is one of {}, not {}", names.join(", "), text.value),
+            );
+            Software::Builtin
+        })
+    }
+
+    fn route_servers_of(&mut self, file: &NvaFile, vnet: &str, topology: &Topology) -> Vec<String> {
+        let named: Vec<&Text> = file.route_server.iter().chain(&file.route_servers).collect();
+        if !named.is_empty() {
+            for text in &named {
+                if text.value != "none" && topology.route_server(&text.value).is_none() {
+                    self.mistake(text, format!("there is no route server named {}", text.value));
+                }
             }
-            return Some(text.value.clone()).filter(|name| name != "none");
+            let names = named.iter().map(|text| text.value.clone());
+            return names.filter(|name| name != "none").collect();
         }
         let remote = |rs: &&RouteServer| {
             let peerings = topology.vnet(vnet).map(|v| v.peerings.as_slice()).unwrap_or_default();
             peerings.iter().any(|p| p.to == rs.vnet && p.use_remote_gateways)
         };
         let own = topology.route_servers.iter().find(|rs| rs.vnet == vnet);
-        own.or_else(|| topology.route_servers.iter().find(remote))
-            .map(|rs| rs.name.clone())
+        let found = own.or_else(|| topology.route_servers.iter().find(remote));
+        found.map(|rs| rs.name.clone()).into_iter().collect()
     }
 
     fn path(&mut self, at: &Spanned<AnnounceFile>) -> Path {
@@ -564,6 +582,7 @@ fn parse_community(text: &str) -> Option<(u16, u16)> {
     Some((high.parse().ok()?, low.parse().ok()?))
 }
 
+mod hybrid;
 mod joins;
 mod maps;
 #[cfg(test)]

@@ -41,6 +41,86 @@ pub struct TopologyFile {
     /// Route maps of route servers, which NVAs refer to.
     #[serde(default)]
     pub(super) route_maps: Vec<RouteMapFile>,
+    /// Virtual network gateways; their virtual network needs a subnet named GatewaySubnet.
+    #[serde(default)]
+    pub(super) gateways: Vec<GatewayFile>,
+    /// Sites at tunnels of VPN gateways, or at circuits.
+    #[serde(default)]
+    pub(super) sites: Vec<SiteFile>,
+    /// ExpressRoute circuits.
+    #[serde(default)]
+    pub(super) circuits: Vec<CircuitFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Gateway")]
+pub(super) struct GatewayFile {
+    /// Name of the Azure resource: small letters, digits and dashes, at most 11. Its nodes are NAME-0 and NAME-1.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// The virtual network it lives in.
+    #[schemars(with = "String")]
+    pub(super) vnet: Text,
+    /// vpn or expressroute.
+    #[serde(rename = "type")]
+    #[schemars(with = "String", extend("enum" = ["vpn", "expressroute"]))]
+    pub(super) kind: Text,
+    /// Its AS number (default 65515).
+    pub(super) asn: Option<u32>,
+    /// Two instances (default true). An ExpressRoute gateway always has two.
+    #[serde(default = "yes")]
+    pub(super) active_active: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Site")]
+pub(super) struct SiteFile {
+    /// Name of the node: small letters, digits and dashes, at most 13.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// What routes there: builtin (default), frr, bird, gobgp, openbgpd, exabgp, or external.
+    #[schemars(with = "Option<String>", extend("enum" = ["builtin", "frr", "bird", "gobgp", "openbgpd", "exabgp", "external", null]))]
+    pub(super) software: Option<Text>,
+    /// Its router's own address, which BGP speaks from over tunnels.
+    #[schemars(with = "String")]
+    pub(super) address: Text,
+    /// Its AS number. Without one it speaks no BGP, and its gateways are told by the API which prefixes are there.
+    #[schemars(with = "Option<u32>")]
+    pub(super) asn: Option<Spanned<u32>>,
+    /// VPN gateways that it has tunnels to.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) gateways: Vec<Text>,
+    /// What it announces; without BGP: the prefixes that are there.
+    #[serde(default)]
+    #[schemars(with = "Vec<AnnounceFile>")]
+    pub(super) announce: Vec<Spanned<AnnounceFile>>,
+    /// Hosts behind it, each on a link of its own.
+    #[serde(default)]
+    pub(super) behind: Vec<HostFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Circuit")]
+pub(super) struct CircuitFile {
+    /// Name of the Azure resource: small letters, digits and dashes, at most 11. Its provider edges are NAME-0 and NAME-1.
+    #[schemars(with = "String")]
+    pub(super) name: Text,
+    /// ExpressRoute gateways that it is connected to.
+    #[schemars(with = "Vec<String>")]
+    pub(super) gateways: Vec<Text>,
+    /// The site at its other end.
+    #[schemars(with = "String")]
+    pub(super) site: Text,
+    /// The primary link, a /30: the customer has the first address.
+    #[schemars(with = "String")]
+    pub(super) primary: Text,
+    /// The secondary link, a /30.
+    #[schemars(with = "String")]
+    pub(super) secondary: Text,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -178,6 +258,10 @@ pub(super) struct NvaFile {
     /// The route server it peers with; by default the one its virtual network can use. `none` for no peering.
     #[schemars(with = "Option<String>")]
     pub(super) route_server: Option<Text>,
+    /// Several route servers, of networks that are peered with its own.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) route_servers: Vec<Text>,
     /// What it announces from the start.
     #[serde(default)]
     #[schemars(with = "Vec<AnnounceFile>")]
@@ -195,6 +279,10 @@ pub(super) struct NvaFile {
     /// frr or bird.
     #[serde(default)]
     pub(super) as_override: bool,
+    /// Write its network interface's effective routes into its kernel (default false): what the platform does with its packets in Azure,
+    /// and what it needs where they go to gateways.
+    #[serde(default)]
+    pub(super) agent: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

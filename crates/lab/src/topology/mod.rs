@@ -12,10 +12,12 @@ use serde_json::Value;
 
 mod check;
 mod file;
+mod hybrid;
 mod neighbour;
 
 pub use check::{Mistake, TopologyError};
 pub use file::{TopologyFile, json_schema};
+pub use hybrid::{Circuit, GATEWAY_SUBNET, Gateway, GatewayType, PROVIDER_ASN, Site};
 pub use neighbour::{Neighbour, Side};
 
 /// The reference scenario: an SD-WAN NVA with a site, a firewall NVA with an internet, two VMs.
@@ -47,6 +49,12 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// Route maps.
     pub route_maps: Vec<RouteMap>,
+    /// Virtual network gateways.
+    pub gateways: Vec<Gateway>,
+    /// What is behind gateways.
+    pub sites: Vec<Site>,
+    /// ExpressRoute circuits.
+    pub circuits: Vec<Circuit>,
 }
 
 /// A virtual network.
@@ -161,8 +169,8 @@ pub struct Nva {
     pub software: Software,
     /// Its AS number.
     pub asn: u32,
-    /// The route server that it peers with.
-    pub route_server: Option<String>,
+    /// The route servers that it peers with: one, or several of networks that are peered with its own.
+    pub route_servers: Vec<String>,
     /// What it announces from the start.
     pub announce: Vec<Path>,
     /// The hosts behind it, each on a link of its own.
@@ -173,6 +181,8 @@ pub struct Nva {
     pub outbound_route_map: Option<String>,
     /// Whether it puts its own AS number in place of the route server's in what it passes on.
     pub as_override: bool,
+    /// Whether an agent writes its NIC's effective routes into its kernel.
+    pub agent: bool,
 }
 
 /// An address that stands for several NVAs (an internal load balancer with all ports, az §2.3).
@@ -368,9 +378,15 @@ impl Topology {
         self.subnet(&route_server.vnet, ROUTE_SERVER_SUBNET)
     }
 
-    /// Every host, with the NVA it is behind.
+    /// The RouteServerSubnets of those that an NVA peers with.
+    pub fn route_server_subnets_of(&self, nva: &Nva) -> impl Iterator<Item = &Subnet> {
+        let route_servers = nva.route_servers.iter().filter_map(|name| self.route_server(name));
+        route_servers.filter_map(|rs| self.route_server_subnet(rs))
+    }
+
+    /// Every host, with the router it is behind.
     pub fn hosts(&self) -> impl Iterator<Item = (&Nva, &Host)> {
-        self.nvas.iter().flat_map(|n| n.behind.iter().map(move |h| (n, h)))
+        self.routers().flat_map(|n| n.behind.iter().map(move |h| (n, h)))
     }
 }
 

@@ -1,10 +1,11 @@
-//! Whom an NVA speaks BGP with: the instances of its route server, and the other ends of its links.
+//! Whom an NVA speaks BGP with: the instances of its route server, and the other ends of its links. And a site's router: the instances of
+//! gateways, and providers' edges.
 
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Nva, Topology};
+use super::{Nva, PROVIDER_ASN, Site, Topology};
 
 /// A BGP speaker, as one of its neighbours knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub struct Neighbour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// A route server.
+    /// A route server, a gateway, a provider's edge.
     Azure,
     /// The other end of a link.
     Link,
@@ -45,18 +46,52 @@ impl Neighbour {
 }
 
 impl Topology {
-    /// Whom an NVA speaks with: the instances that run, then the ends of links.
-    pub fn neighbours_of(&self, nva: &Nva) -> Vec<Neighbour> {
+    /// Whom a router speaks with.
+    pub fn neighbours_of(&self, router: &Nva) -> Vec<Neighbour> {
+        match self.site(&router.name) {
+            Some(site) => self.neighbours_of_site(site),
+            None => self.neighbours_of_nva(router),
+        }
+    }
+
+    /// The instances of its gateways that run, and the provider's edges.
+    fn neighbours_of_site(&self, site: &Site) -> Vec<Neighbour> {
+        if !site.speaks_bgp {
+            return Vec::new();
+        }
+        let gateways = site.gateways.iter().filter_map(|name| self.gateway(name));
+        let tunnels = gateways.flat_map(|gateway| {
+            let addresses = gateway.addresses.iter().take(self.each_instance().len());
+            addresses.map(|address| Neighbour {
+                address: *address,
+                asn: gateway.asn,
+                local: site.router.address,
+                side: Side::Azure,
+            })
+        });
+        let edges = self.circuits_of(site.name()).flat_map(|circuit| {
+            self.each_instance().map(|link| Neighbour {
+                address: circuit.provider(link),
+                asn: PROVIDER_ASN,
+                local: circuit.customer(link),
+                side: Side::Azure,
+            })
+        });
+        tunnels.chain(edges).collect()
+    }
+
+    /// The instances that run, then the ends of links.
+    fn neighbours_of_nva(&self, nva: &Nva) -> Vec<Neighbour> {
         let instance = |address| Neighbour {
             address,
             asn: bgp::Asn::AZURE_ROUTE_SERVER.0,
             local: nva.address,
             side: Side::Azure,
         };
-        let route_server = nva.route_server.as_deref().and_then(|name| self.route_server(name));
-        let subnet = route_server.and_then(|rs| self.route_server_subnet(rs));
-        let instances = subnet.into_iter().flat_map(|subnet| subnet.instance_addresses());
-        let mut all: Vec<Neighbour> = instances.take(usize::from(self.instances)).map(instance).collect();
+        let subnets = self.route_server_subnets_of(nva);
+        let running = usize::from(self.instances);
+        let instances = subnets.flat_map(|subnet| subnet.instance_addresses().into_iter().take(running));
+        let mut all: Vec<Neighbour> = instances.map(instance).collect();
         all.extend(self.links.iter().filter_map(|link| {
             let own = link.ends.iter().position(|end| end.nva == nva.name)?;
             let other = &link.ends[1 - own];

@@ -21,6 +21,7 @@
 mod appliances;
 mod design;
 mod fabric;
+mod hybrid;
 mod reference;
 mod regions;
 mod route_log;
@@ -55,6 +56,7 @@ fn main() {
         spokes::TESTS,
         appliances::TESTS,
         regions::TESTS,
+        hybrid::TESTS,
     ]
     .concat();
     let trials = tests.iter().map(|(name, run)| trial(name, *run, possible.is_ok()));

@@ -71,7 +71,7 @@ fn each_mistake_is_reported_at_its_line() {
         "hub/nva, address: 10.1.1.4",
         "hub/RouteServerSubnet",
         10,
-        "nothing but the route server",
+        "nothing but its service",
     );
     check(
         "asn: 65001",
@@ -135,6 +135,29 @@ fn the_reference_topology_is_right() {
 }
 
 /// `UPDATE_SCHEMA=1 cargo test -p routewright-lab` writes it.
+#[test]
+fn mistakes_of_what_joins_are_reported_at_their_lines() {
+    let part = |part: &str, entry: &str, says: &str| {
+        check("vms:\n", &format!("{part}:\n  - {{ {entry} }}\nvms:\n"), 12, says);
+    };
+    let one = "{ nva: sdwan, address: 172.31.0.1/30 }";
+    part("links", &format!("name: l, ends: [{one}]"), "needs two ends");
+    let ends = |other: &str| format!("name: l, ends: [{one}, {{ {other} }}]");
+    part("links", &ends("nva: other, address: 172.31.0.2/30"), "no NVA named other");
+    part("links", &ends("nva: sdwan, address: 172.31.0.2/30"), "both ends of l are sdwan");
+    part("links", &ends("nva: sdwan, address: 172.31.0.9/30"), "not two addresses of one link");
+    part("links", &ends("nva: sdwan, address: here"), "with a prefix length");
+    part("load_balancers", "name: lb, subnet: hub/nva, backends: [other]", "no NVA named other in hub/nva");
+    part("load_balancers", "name: lb, subnet: hub/nva, backends: []", "has no backend");
+    part("gateways", "name: gw, vnet: hub, type: vpn", "hub has no subnet named GatewaySubnet");
+    part("gateways", "name: gw, vnet: hub, type: frame", "frame is none of vpn, expressroute");
+    part("sites", "name: dc, address: 192.168.0.1, gateways: [gw]", "no gateway named gw");
+    let circuit = "name: line, gateways: [], site: dc, primary: 172.16.0.0/29, secondary: 172.16.0.4/30";
+    part("circuits", circuit, "no site named dc");
+    part("circuits", circuit, "172.16.0.0/29 is no /30");
+    check("asn: 65001", "asn: 65001, inbound_route_map: x", 10, "no route map named x");
+}
+
 #[test]
 fn the_checked_in_schema_is_that_of_the_code() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/topology.schema.json");
