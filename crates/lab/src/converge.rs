@@ -13,7 +13,7 @@ use crate::error::LabError;
 use crate::handle::Lab;
 use crate::kernel::{self, KernelRoute};
 use crate::probe;
-use crate::topology::{Nva, Software};
+use crate::topology::{Nva, Site, Software};
 
 impl Lab {
     /// The lab's API.
@@ -93,7 +93,9 @@ impl Lab {
 
     /// What is still missing, one sentence each.
     fn missing(&self, api: &Api) -> Result<Vec<String>, LabError> {
-        let mut missing = self.missing_sessions(&api.peers()?);
+        let peers = api.peers()?;
+        let mut missing = self.missing_sessions(&peers);
+        missing.extend(self.missing_hybrid_sessions(&peers));
         // Routes follow sessions; asking for them before is only work.
         if missing.is_empty() {
             missing = self.missing_routes(api)?;
@@ -128,6 +130,20 @@ impl Lab {
             }
         }
         missing
+    }
+
+    /// Sessions of gateways, which know themselves whom they are with. Nobody but the user starts an external site.
+    fn missing_hybrid_sessions(&self, peers: &[PeerReport]) -> Vec<String> {
+        let topology = &self.state.topology;
+        let is_external = |site: &Site| site.router.software == Software::External;
+        if topology.gateways.is_empty() || topology.sites.iter().any(is_external) {
+            return Vec::new();
+        }
+        let of_gateways = peers.iter().filter(|peer| topology.nva(&peer.name).is_none());
+        let missing = of_gateways.filter(|peer| peer.state != "Established");
+        missing
+            .map(|peer| format!("{} with instance {}: {}", peer.name, peer.instance, peer.state))
+            .collect()
     }
 
     /// The NVAs whose sessions the lab can wait for.

@@ -2,6 +2,7 @@
 //!
 //! All that is asked is waited for: what a machine takes for it is no business of these tests.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use lab::harness::TestLab;
 use lab::{KernelRoute, Topology, network_id};
+use routeserver::report::PeerReport;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -151,6 +153,16 @@ impl Design {
         let body = json!({ "resourceUri": connection, "connectionType": "BgpConnection" });
         let answer = self.lab.api().unwrap().ask(&path, Some(&body)).unwrap();
         answer["value"].clone()
+    }
+
+    /// Waits until every session is Established; how often each has become so.
+    pub fn sessions(&self) -> BTreeMap<(String, usize), u64> {
+        let all = || self.lab.api().unwrap().peers().unwrap();
+        until("every session is Established", || {
+            all().iter().all(|peer| peer.state == "Established")
+        });
+        let count = |peer: PeerReport| ((peer.id, peer.instance), peer.established_count);
+        all().into_iter().map(count).collect()
     }
 
     /// Whether every session has been there since its beginning.

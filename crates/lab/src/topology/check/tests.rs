@@ -143,19 +143,56 @@ fn mistakes_of_what_joins_are_reported_at_their_lines() {
     let one = "{ nva: sdwan, address: 172.31.0.1/30 }";
     part("links", &format!("name: l, ends: [{one}]"), "needs two ends");
     let ends = |other: &str| format!("name: l, ends: [{one}, {{ {other} }}]");
-    part("links", &ends("nva: other, address: 172.31.0.2/30"), "no NVA named other");
-    part("links", &ends("nva: sdwan, address: 172.31.0.2/30"), "both ends of l are sdwan");
-    part("links", &ends("nva: sdwan, address: 172.31.0.9/30"), "not two addresses of one link");
+    part(
+        "links",
+        &ends("nva: other, address: 172.31.0.2/30"),
+        "no NVA named other",
+    );
+    part(
+        "links",
+        &ends("nva: sdwan, address: 172.31.0.2/30"),
+        "both ends of l are sdwan",
+    );
+    part(
+        "links",
+        &ends("nva: sdwan, address: 172.31.0.9/30"),
+        "not two addresses of one link",
+    );
     part("links", &ends("nva: sdwan, address: here"), "with a prefix length");
-    part("load_balancers", "name: lb, subnet: hub/nva, backends: [other]", "no NVA named other in hub/nva");
-    part("load_balancers", "name: lb, subnet: hub/nva, backends: []", "has no backend");
-    part("gateways", "name: gw, vnet: hub, type: vpn", "hub has no subnet named GatewaySubnet");
-    part("gateways", "name: gw, vnet: hub, type: frame", "frame is none of vpn, expressroute");
-    part("sites", "name: dc, address: 192.168.0.1, gateways: [gw]", "no gateway named gw");
+    part(
+        "load_balancers",
+        "name: lb, subnet: hub/nva, backends: [other]",
+        "no NVA named other in hub/nva",
+    );
+    part(
+        "load_balancers",
+        "name: lb, subnet: hub/nva, backends: []",
+        "has no backend",
+    );
+    part(
+        "gateways",
+        "name: gw, vnet: hub, type: vpn",
+        "hub has no subnet named GatewaySubnet",
+    );
+    part(
+        "gateways",
+        "name: gw, vnet: hub, type: frame",
+        "frame is none of vpn, expressroute",
+    );
+    part(
+        "sites",
+        "name: dc, address: 192.168.0.1, gateways: [gw]",
+        "no gateway named gw",
+    );
     let circuit = "name: line, gateways: [], site: dc, primary: 172.16.0.0/29, secondary: 172.16.0.4/30";
     part("circuits", circuit, "no site named dc");
     part("circuits", circuit, "172.16.0.0/29 is no /30");
-    check("asn: 65001", "asn: 65001, inbound_route_map: x", 10, "no route map named x");
+    check(
+        "asn: 65001",
+        "asn: 65001, inbound_route_map: x",
+        10,
+        "no route map named x",
+    );
 }
 
 #[test]
