@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ArmError;
+use crate::read::without_nulls;
 use crate::resource::Resources;
 use crate::types;
 
@@ -151,6 +152,15 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
         ));
     };
     let members: &[Member] = match resource.kind.as_str() {
+        types::ROUTE_MAP => {
+            let settings = without_nulls(settings.clone());
+            let checked = types::check_route_map_settings(resource, &settings);
+            return checked.map(|()| settings).map_err(all_wrong);
+        }
+        types::ROUTE_TABLE => {
+            let settings = without_nulls(settings.clone());
+            return types::import_filter(&settings).map(|_| settings).map_err(all_wrong);
+        }
         types::BGP_CONNECTION | types::CONNECTION | types::LOCAL_NETWORK_GATEWAY | types::EXPRESS_ROUTE_PEERING => {
             &PEER
         }
@@ -173,16 +183,35 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
             Err(sentence) => mistakes.push(ArmError::bad("InvalidSetting", sentence).at(name.as_str())),
         }
     }
-    match mistakes.len() {
-        0 => Ok(Value::Object(kept)),
-        many => Err(ArmError {
-            details: mistakes,
-            ..ArmError::bad(
-                "InvalidSettings",
-                format!("{many} settings are wrong; see details. Nothing was changed."),
-            )
-        }),
+    if resource.kind == types::VIRTUAL_HUB {
+        mistakes.extend(asn_in_maps(resources, &resource.key(), given.get("asn")));
     }
+    match mistakes.is_empty() {
+        true => Ok(Value::Object(kept)),
+        false => Err(all_wrong(mistakes)),
+    }
+}
+
+fn all_wrong(mistakes: Vec<ArmError>) -> ArmError {
+    let many = mistakes.len();
+    ArmError {
+        details: mistakes,
+        ..ArmError::bad(
+            "InvalidSettings",
+            format!("{many} settings are wrong; see details. Nothing was changed."),
+        )
+    }
+}
+
+/// A route server's number is not put into paths by its maps: each would be a loop.
+fn asn_in_maps(resources: &Resources, hub: &str, asn: Option<&Value>) -> Option<ArmError> {
+    let asn = bgp::Asn(asn?.as_u64()?.try_into().ok()?);
+    let mut maps = resources.children(hub, "routeMaps");
+    let (map, rule) = maps.find_map(|map| Some((map.name(), types::uses_asn(map, asn)?)))?;
+    let sentence = format!(
+        "asn must not be {asn}: rule '{rule}' of the route map {map} puts that number into AS paths. Change the rule first."
+    );
+    Some(ArmError::bad("InvalidSetting", sentence).at("asn"))
 }
 
 /// The members that are taken and never told, each with the flag that is shown in its place.

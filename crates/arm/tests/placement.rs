@@ -282,9 +282,12 @@ fn a_group_stays_where_it_is_and_its_name_is_one() {
 #[test]
 fn only_some_resources_have_settings() {
     let mut lab = Lab::with_route_server();
-    lab.put_net("routeTables/rt", json!({ "location": "westeurope" }));
+    lab.put_net("networkSecurityGroups/nsg", json!({ "location": "westeurope" }));
     let refused = |id: &str, settings: Value| check_settings(&lab.resources, &format!("{NET}/{id}"), &settings);
-    assert_eq!(refused("routeTables/rt", json!({})).unwrap_err().code, "NoSettings");
+    assert_eq!(
+        refused("networkSecurityGroups/nsg", json!({})).unwrap_err().code,
+        "NoSettings"
+    );
     let error = refused("virtualHubs/rs", json!({ "asn": "many" })).unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.details[0].code.as_str()),

@@ -7,7 +7,7 @@ use arm::reports::{hub_effective_routes, inbound_routes, learned_routes, outboun
 use arm::{Ask, Method, Outcome, intent};
 use common::*;
 use routeserver::report::{AdvertisedReport, RouteReport};
-use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
+use routeserver::route_map::{Action, Comparison, Criterion, NextStep, PrefixRange, RouteMap, Rule};
 use serde_json::{Value, json};
 
 const MAP: &str = "virtualHubs/rs/routeMaps/in1";
@@ -420,5 +420,238 @@ fn inbound_and_outbound_routes_are_those_after_the_maps() {
     assert_eq!(
         outbound_routes(&[told.clone(), told]),
         json!({ "value": [{ "prefix": "10.1.0.0/16", "bgpCommunities": "65518:65518", "asPath": "65515" }] })
+    );
+}
+
+/// Settings of the map, checked as the manager does before it stores them.
+fn extend(lab: &mut Lab, settings: Value) -> Result<(), arm::ArmError> {
+    let kept = arm::check_settings(&lab.resources, &id(MAP), &settings)?;
+    lab.settings.by_key.insert(id(MAP).to_ascii_lowercase(), kept);
+    Ok(())
+}
+
+fn mapped_lab() -> Lab {
+    let mut lab = Lab::with_route_server();
+    let replace = json!([{ "type": "Replace", "parameters": [{ "routePrefix": ["10.0.0.0/8"] }] }]);
+    lab.put_net(MAP, map(json!([]), replace));
+    lab.put_net(CONNECTION, connection(both(MAP)));
+    lab
+}
+
+#[test]
+fn a_rules_settings_add_criteria_and_actions_beyond_azures() {
+    let mut lab = mapped_lab();
+    extend(
+        &mut lab,
+        json!({ "rules": { "r": {
+            "match": {
+                "prefixes": [
+                    { "prefix": "10.0.0.0/8", "ge": 16, "le": 24 }, { "prefix": "10.0.0.0/8", "ge": 30 },
+                    { "prefix": "10.9.0.0/16", "le": 17 }, { "prefix": "10.8.0.0/16" },
+                ],
+                "med": { "to": 9 },
+                "localPreference": { "from": 5 },
+                "largeCommunities": { "matchCondition": "notcontains", "values": ["4200000000:1:2"] },
+            },
+            "set": {
+                "importPreference": 200, "med": 7, "keepAttributes": true,
+                "largeCommunities": { "type": "Add", "values": ["65001:0:1"] },
+            },
+        } } }),
+    )
+    .unwrap();
+    let range = |prefix: &str, ge, le| PrefixRange {
+        prefix: prefix.parse().unwrap(),
+        ge,
+        le,
+    };
+    let (inbound, outbound) = rules_of_the_peer(&lab);
+    assert_eq!(inbound, outbound);
+    let rule = &inbound.unwrap().rules[0];
+    assert_eq!(
+        rule.criteria,
+        [
+            Criterion::PrefixRange(vec![
+                range("10.0.0.0/8", 16, 24),
+                range("10.0.0.0/8", 30, 32),
+                range("10.9.0.0/16", 16, 17),
+                range("10.8.0.0/16", 16, 16),
+            ]),
+            Criterion::Med(0, 9),
+            Criterion::LocalPreference(5, u32::MAX),
+            Criterion::LargeCommunity {
+                comparison: Comparison::NotContains,
+                communities: vec![(4_200_000_000, 1, 2)],
+            },
+        ]
+    );
+    assert_eq!(
+        rule.actions,
+        [
+            Action::Aggregate("10.0.0.0/8".parse().unwrap()),
+            Action::SetImportPreference(200),
+            Action::SetMed(7),
+            Action::AddLargeCommunities(vec![(65001, 0, 1)]),
+        ]
+    );
+}
+
+#[test]
+fn settings_of_a_map_outlive_a_clients_put_and_wait_for_a_rule_that_is_gone() {
+    let mut lab = mapped_lab();
+    extend(
+        &mut lab,
+        json!({ "rules": { "r": { "set": { "importPreference": 5 } } } }),
+    )
+    .unwrap();
+    let preferred = |lab: &Lab| {
+        let actions = rules_of_the_peer(lab)
+            .0
+            .unwrap()
+            .rules
+            .into_iter()
+            .flat_map(|rule| rule.actions);
+        actions
+            .filter(|action| *action == Action::SetImportPreference(5))
+            .count()
+    };
+    assert_eq!(preferred(&lab), 1);
+    let shown = lab.get_net(MAP);
+    lab.put_net(MAP, json!({ "properties": shown["properties"] }));
+    assert_eq!(preferred(&lab), 1);
+    lab.put_net(MAP, json!({ "properties": { "rules": [{ "name": "other" }] } }));
+    assert_eq!(preferred(&lab), 0);
+    lab.put_net(
+        MAP,
+        json!({ "properties": { "rules": [{ "name": "other" }, { "name": "r" }] } }),
+    );
+    assert_eq!(preferred(&lab), 1);
+}
+
+#[test]
+fn all_mistakes_of_a_maps_settings_are_told_at_once_with_their_places() {
+    let mut lab = mapped_lab();
+    let error = extend(
+        &mut lab,
+        json!({ "colour": 1, "rules": {
+            "r": {
+                "match": {
+                    "prefixes": [{ "prefix": "10.0.0.0/8", "ge": 4 }], "med": { "from": 9, "to": 1 }, "asn": 7,
+                    "largeCommunities": { "values": ["1:2:3"] },
+                },
+                "set": { "importPreference": -1, "keepAttributes": "perhaps", "largeCommunities": { "type": "Add", "values": ["1:2"] } },
+                "then": {},
+            },
+            "s": 7,
+        } }),
+    )
+    .unwrap_err();
+    let mut places: Vec<&str> = error
+        .details
+        .iter()
+        .filter_map(|mistake| mistake.target.as_deref())
+        .collect();
+    places.sort_unstable();
+    assert_eq!(
+        places,
+        [
+            "colour",
+            "rules.r.match.asn",
+            "rules.r.match.largeCommunities.matchCondition",
+            "rules.r.match.med",
+            "rules.r.match.prefixes[0].ge",
+            "rules.r.set.importPreference",
+            "rules.r.set.keepAttributes",
+            "rules.r.set.largeCommunities.values",
+            "rules.r.then",
+            "rules.s",
+        ]
+    );
+    assert_eq!(error.code, "InvalidSettings");
+    let error = extend(&mut lab, json!({ "rules": { "nobody": {} } })).unwrap_err();
+    assert_eq!(error.details[0].code, "InvalidSetting");
+    assert!(error.details[0].message.contains("nobody"), "{error:?}");
+    extend(&mut lab, json!({})).unwrap();
+}
+
+#[test]
+fn a_map_is_bounded_with_its_settings() {
+    let mut lab = Lab::with_route_server();
+    let rules: Vec<Value> = (0..20).map(|n| json!({ "name": format!("r{n}") })).collect();
+    lab.put_net(MAP, json!({ "properties": { "rules": rules } }));
+    let ranges = vec![json!({ "prefix": "10.0.0.0/8" }); 1_000];
+    let extras = |many: usize| {
+        let extra = json!({ "match": { "prefixes": ranges } });
+        let rules: serde_json::Map<String, Value> = (0..many).map(|n| (format!("r{n}"), extra.clone())).collect();
+        json!({ "rules": rules })
+    };
+    extend(&mut lab, extras(9)).unwrap();
+    let error = extend(&mut lab, extras(10)).unwrap_err();
+    assert_eq!(error.details[0].code, "InvalidRouteMap");
+}
+
+#[test]
+fn a_route_servers_number_cannot_become_one_that_its_maps_put_into_paths() {
+    let mut lab = Lab::with_route_server();
+    lab.put_net(MAP, prepend(json!(["64600"])));
+    let set = |lab: &Lab, asn: u32| arm::check_settings(&lab.resources, &id("virtualHubs/rs"), &json!({ "asn": asn }));
+    let error = set(&lab, 64600).unwrap_err();
+    let [mistake] = &error.details[..] else {
+        panic!("{error:?}");
+    };
+    assert_eq!(mistake.code, "InvalidSetting");
+    assert!(
+        mistake.message.contains("in1") && mistake.message.contains("'r'"),
+        "{mistake:?}"
+    );
+    set(&lab, 64601).unwrap();
+}
+
+#[test]
+fn a_route_tables_settings_say_which_bgp_routes_come_to_its_subnets() {
+    let mut lab = Lab::with_route_server();
+    lab.put_net("routeTables/rt", json!({ "location": "westeurope" }));
+    let mut subnet = lab.get_net("virtualNetworks/hub/subnets/nva");
+    subnet["properties"]["routeTable"] = json!({ "id": id("routeTables/rt") });
+    lab.put_net("virtualNetworks/hub/subnets/nva", subnet);
+    let filter = |lab: &Lab| {
+        let intent = intent(&lab.resources, &lab.settings);
+        let mut subnets = intent.virtual_networks.into_iter().flat_map(|network| network.subnets);
+        subnets.find_map(|subnet| subnet.route_table).unwrap().import
+    };
+    assert_eq!(filter(&lab), None);
+    let settings = json!({ "importOthers": "deny", "import": [
+        { "name": "red", "action": "Allow", "prefixes": [{ "prefix": "10.0.0.0/8", "le": 24 }], "nextHops": ["10.1.1.4"] },
+    ] });
+    let kept = arm::check_settings(&lab.resources, &id("routeTables/rt"), &settings).unwrap();
+    lab.settings
+        .by_key
+        .insert(id("routeTables/rt").to_ascii_lowercase(), kept);
+    let read = filter(&lab).unwrap();
+    assert!(!read.allow_others);
+    assert_eq!((read.rules[0].name.as_str(), read.rules[0].allow), ("red", true));
+    assert_eq!((read.rules[0].prefixes[0].ge, read.rules[0].prefixes[0].le), (8, 24));
+    let wrong = json!({ "colour": 1, "importOthers": "x", "import": [
+        { "action": "Drop", "prefixes": [], "nextHops": ["x"], "communities": [] }, 7,
+    ] });
+    let error = arm::check_settings(&lab.resources, &id("routeTables/rt"), &wrong).unwrap_err();
+    let mut places: Vec<&str> = error
+        .details
+        .iter()
+        .filter_map(|mistake| mistake.target.as_deref())
+        .collect();
+    places.sort_unstable();
+    assert_eq!(
+        places,
+        [
+            "colour",
+            "importOthers",
+            "import[0].action",
+            "import[0].communities",
+            "import[0].name",
+            "import[0].nextHops",
+            "import[0].prefixes",
+            "import[1]",
+        ]
     );
 }

@@ -15,6 +15,7 @@ mod az_env;
 mod backup;
 mod client;
 mod declare;
+mod dry_run;
 mod instance;
 mod lab;
 mod memory;

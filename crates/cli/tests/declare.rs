@@ -230,3 +230,51 @@ fn a_role_is_given_to_nobody_whose_name_was_mistyped() {
     server.does("role assignment create --assignee-object-id bob@elsewhere --role Reader");
     server.does("role assignment create --assignee 3f1e0c7e-0000-4000-8000-000000000001 --role Reader");
 }
+
+#[test]
+fn a_dry_run_with_routes_shows_what_would_change_in_the_whole_network() {
+    let server = Server::with_network();
+    server.does("nic create -g g -n vm --vnet-name hub --subnet web");
+    let file = server.prints("export -g g");
+    let path = server.place.path().join("wider.yaml");
+    let (from, to) = ("- 10.77.0.0/16\n", "- 10.77.0.0/16\n      - 10.78.0.0/16\n");
+    assert!(file.contains(from), "{file}");
+    std::fs::write(&path, file.replace(from, to)).unwrap();
+    let command = format!("apply -f {} --dry-run --routes", path.display());
+    let told = server.until(&command, |output| {
+        // Both instances have started and say so.
+        let told = String::from_utf8_lossy(&output.stdout);
+        told.matches("web (1 NICs)").count() == 2
+    });
+    let told = String::from_utf8(told.stdout).unwrap();
+    let row = told.lines().find(|line| line.contains("web (1 NICs)")).unwrap();
+    for part in ["appears", "10.78.0.0/16", "VnetLocal"] {
+        assert!(row.contains(part), "{part} in {told}");
+    }
+    assert_eq!(server.prints("export -g g"), file);
+}
+
+#[test]
+fn route_maps_and_what_is_imported_are_exported_and_applied_with_their_settings() {
+    let server = designed();
+    let of = "-g g --routeserver rs";
+    let rules = r#"[{name: r, actions: [{type: Replace, parameters: [{routePrefix: [10.0.0.0/8]}]}]}]"#;
+    server.does(&format!("routeserver route-map create {of} -n in1 --rules '{rules}'"));
+    let set = r#"set 'rules={"r": {"match": {"prefixes": [{"prefix": "10.0.0.0/8", "le": 24}]}, "set": {"keepAttributes": true}}}'"#;
+    server.does(&format!("routeserver route-map settings {of} -n in1 {set}"));
+    server.does(&format!(
+        "routeserver peering update {of} -n nva --inbound-route-map in1"
+    ));
+    server.does("route-table create -g g -n rt");
+    let set = r#"set 'import=[{"name": "no-lab", "action": "Deny", "prefixes": [{"prefix": "10.66.0.0/16"}]}]'"#;
+    server.does(&format!("route-table settings -g g -n rt {set}"));
+    let file = server.prints("export -g g");
+    for part in ["keepAttributes: true", "no-lab", "inboundRouteMap"] {
+        assert!(file.contains(part), "{part} in {file}");
+    }
+    let fresh = Server::start();
+    let path = fresh.place.path().join("design.yaml");
+    std::fs::write(&path, &file).unwrap();
+    fresh.prints(&format!("apply -f {}", path.display()));
+    assert_eq!(fresh.prints("export -g g"), file);
+}

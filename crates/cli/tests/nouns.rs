@@ -229,3 +229,90 @@ fn the_activity_log_and_metrics_tell_what_was_done_and_how_things_are() {
     let definitions = server.does(&format!("monitor metrics list-definitions --resource {id}"));
     assert_eq!(definitions.as_array().unwrap().len(), 5);
 }
+
+const RULE: &str = r#"--match-criteria "[{matchCondition: Contains, routePrefix: [10.0.0.0/8]}]" --actions "[{type: Add, parameters: [{asPath: [\"64600\"]}]}]" --next-step Terminate"#;
+
+/// A route server with a peering, as most tests of route maps need it.
+fn with_peering() -> Server {
+    let server = Server::with_network();
+    server.does("routeserver create -g g -n rs --vnet-name hub --public-ip-address ip");
+    server.does("routeserver peering create -g g --routeserver rs -n nva --peer-ip 10.77.1.9 --peer-asn 65001");
+    server
+}
+
+#[test]
+fn route_maps_are_made_of_rules_attached_and_taken_away_again() {
+    let server = with_peering();
+    let of = "-g g --routeserver rs";
+    server.does(&format!("routeserver route-map create {of} -n in1"));
+    let rule = format!("routeserver route-map rule add {of} --route-map-name in1");
+    server.does(&format!("{rule} -n longer {RULE}"));
+    server.does(&format!(
+        "{rule} -n first --rule-index 0 --actions \"[{{type: Drop}}]\""
+    ));
+    let rules = "-g g --vhub-name rs --route-map-name in1";
+    let listed = server.does(&format!("routeserver route-map rule list {rules}"));
+    assert_eq!(
+        (&listed[0]["name"], &listed[1]["name"]),
+        (&"first".into(), &"longer".into())
+    );
+    assert_eq!(listed[1]["actions"][0]["parameters"][0]["asPath"][0], "64600");
+    let shown = server.does(&format!("routeserver route-map rule show {rules} -n longer"));
+    assert_eq!(shown["nextStepIfMatched"], "Terminate");
+    server.does(&format!("routeserver route-map rule delete {rules} -n first --yes"));
+    let (_, told) = server.refuses(&format!("routeserver route-map rule delete {rules} -n first --yes"));
+    assert!(told.contains("no rule 'first'"), "{told}");
+    let set = r#"set 'rules={"longer": {"set": {"importPreference": 200}}}'"#;
+    server.does(&format!("routeserver route-map settings {of} -n in1 {set}"));
+
+    let peering = format!("{of} -n nva");
+    let routing = |answer: &Value| answer["routingConfiguration"].clone();
+    let attached = server.does(&format!(
+        "routeserver peering update {peering} --inbound-route-map in1 --outbound-route-map in1"
+    ));
+    for direction in ["inboundRouteMap", "outboundRouteMap"] {
+        let id = routing(&attached)[direction]["id"].as_str().unwrap().to_owned();
+        assert!(id.ends_with("/virtualHubs/rs/routeMaps/in1"), "{id}");
+    }
+    let (code, told) = server.refuses(&format!("routeserver route-map delete {of} -n in1 --yes"));
+    assert!(code == 1 && told.contains("InUseRouteMapCannotBeDeleted"), "{told}");
+    for verb in ["list-inbound-routes", "list-outbound-routes"] {
+        server.does(&format!("routeserver peering {verb} {peering}"));
+    }
+    // What is not said stays.
+    let detached = server.does(&format!("routeserver peering update {peering} --inbound-route-map ''"));
+    assert_eq!(routing(&detached)["inboundRouteMap"], Value::Null);
+    assert!(routing(&detached)["outboundRouteMap"].is_object());
+    server.does(&format!("routeserver peering update {peering} --outbound-route-map ''"));
+    server.does(&format!(
+        "routeserver route-map update {of} -n in1 --rules \"[{{name: only}}]\""
+    ));
+    server.does(&format!("routeserver route-map delete {of} -n in1 --yes"));
+}
+
+#[test]
+fn a_dry_run_of_the_command_line_changes_nothing_and_is_refused_what_a_write_would_be() {
+    let server = with_peering();
+    let of = "-g g --routeserver rs";
+    let before = server.does("routeserver show -g g -n rs");
+    server.until(
+        "routeserver update -g g -n rs --allow-b2b-traffic true --dry-run",
+        |output| output.status.success(),
+    );
+    assert_eq!(server.does("routeserver show -g g -n rs"), before);
+    server.does(&format!(
+        "routeserver peering update {of} -n nva --peer-asn 65009 --dry-run"
+    ));
+    let shown = server.does(&format!("routeserver peering show {of} -n nva"));
+    assert_eq!(shown["peerAsn"], 65001);
+    let (_, told) = server.refuses(&format!(
+        "routeserver peering update {of} -n nva --peer-asn 65515 --dry-run"
+    ));
+    assert!(told.contains("InvalidPeerAsn"), "{told}");
+    server.does(&format!(
+        "routeserver route-map create {of} -n in1 --dry-run {}",
+        "--rules \"[{name: r}]\""
+    ));
+    let (code, _) = server.refuses(&format!("routeserver route-map show {of} -n in1"));
+    assert_eq!(code, 3);
+}

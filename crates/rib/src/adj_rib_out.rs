@@ -26,8 +26,8 @@ impl AdjRibOut {
         self.views[number].members.push(Member::new(peer, group.families));
     }
 
-    /// The peer goes over to another group in the middle of its session: it is told all that the group is, and that what else it heard is no
-    /// more.
+    /// The peer goes over to another group in the middle of its session: it is told what that group is told otherwise, and that what else it
+    /// heard is no more.
     pub(crate) fn regroup(&mut self, peer: PeerIndex, group: GroupKey, tables: &mut Tables) {
         let Some(number) = self.view_of(peer).filter(|number| self.views[*number].key != group) else {
             return;
@@ -37,15 +37,15 @@ impl AdjRibOut {
             return;
         };
         let mut member = view.members.swap_remove(place);
-        for prefix in view.told_to(peer) {
-            member.put_off(prefix, tables);
+        for (prefix, heard) in view.told_to(peer) {
+            member.go_over(prefix, heard, tables);
         }
         if view.members.is_empty() {
             self.views.swap_remove(number).dissolve(tables);
         }
         let number = self.number_of(group);
         let view = &mut self.views[number];
-        for prefix in view.told_to(peer) {
+        for (prefix, _) in view.told_to(peer) {
             member.put_off(prefix, tables);
         }
         view.members.push(member);

@@ -32,6 +32,8 @@ pub struct Reshaped {
     pub attributes: PathAttributes,
     /// It stands for several prefixes: it is told rather than a route that has the prefix by itself.
     pub is_summary: bool,
+    /// As a summary it is told with what all of its parts that say so have in common, not with one part's attributes.
+    pub keeps_attributes: bool,
 }
 
 /// Decides on export.
@@ -59,6 +61,7 @@ pub trait ExportPolicy {
             prefix: *prefix,
             attributes,
             is_summary: false,
+            keeps_attributes: false,
         })
     }
 }

@@ -7,7 +7,9 @@
 use bgp::wire::{Message, RefreshKind, RouteRefresh, pack_end_of_rib};
 use bgp::{Family, FamilySet};
 use bytes::BytesMut;
+use rustc_hash::FxHashMap;
 
+use crate::attributes::AttributesId;
 use crate::export::GroupKey;
 use crate::ids::IdSet;
 use crate::moves::{self, Move};
@@ -29,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) writable: bool,
     /// Prefixes of which it has not heard the last word; each is held.
     pending: IdSet,
+    /// Of pending prefixes: what the peer knows of them from the group that it was in before. It counts as a user of the attribute sets.
+    knows: FxHashMap<PrefixId, AttributesId>,
     /// The walk through the whole table that is under way.
     dump: Option<Dump>,
     /// Refreshes asked for while another walk was under way, at most one per family.
@@ -59,6 +63,7 @@ impl Member {
             peer,
             writable: true,
             pending: IdSet::default(),
+            knows: FxHashMap::default(),
             dump: Some(Dump {
                 next: 0,
                 families,
@@ -93,6 +98,28 @@ impl Member {
         }
     }
 
+    /// Remembers that its new group may be told something else of a prefix than it has heard.
+    pub(crate) fn go_over(&mut self, prefix: PrefixId, heard: AttributesId, tables: &mut Tables) {
+        if self.dump.is_some() {
+            return self.put_off(prefix, tables);
+        }
+        // What is pending already, it has not heard.
+        if self.pending.insert(prefix.0) {
+            tables.prefixes.hold(prefix);
+            tables.attributes.retain(heard, 1);
+            self.knows.insert(prefix, heard);
+        }
+    }
+
+    /// Forgets what the peer knows of a prefix; whether that is all there is to tell.
+    fn knows_already(&mut self, prefix: PrefixId, told: &ToldTable, tables: &mut Tables) -> bool {
+        let Some(heard) = self.knows.remove(&prefix) else {
+            return false;
+        };
+        tables.attributes.release(heard);
+        told.to(self.peer, prefix).is_some_and(|now| now.attributes == heard)
+    }
+
     /// What it should hear next: a chunk of bounded size.
     pub(crate) fn catch_up(&mut self, told: &ToldTable, group: &GroupKey, tables: &mut Tables) -> BytesMut {
         let mut out = BytesMut::new();
@@ -101,7 +128,9 @@ impl Member {
                 self.walk_on(&mut out, told, group, tables);
             } else {
                 let batch = self.pending.take_some(BATCH_PREFIXES);
-                self.tell(&mut out, &batch, told, group, tables);
+                let mut news = batch.clone();
+                news.retain(|id| !self.knows_already(PrefixId(*id), told, tables));
+                self.tell(&mut out, &news, told, group, tables);
                 for id in batch {
                     tables.prefixes.release(PrefixId(id));
                 }
@@ -155,6 +184,9 @@ impl Member {
 
     /// Gives back what it holds.
     pub(crate) fn dissolve(mut self, tables: &mut Tables) {
+        for heard in self.knows.into_values() {
+            tables.attributes.release(heard);
+        }
         for id in self.pending.take() {
             tables.prefixes.release(PrefixId(id));
         }

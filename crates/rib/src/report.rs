@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bgp::IpNet;
-use bgp::wire::PathAttributes;
+use bgp::wire::{Announcement, PathAttributes};
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{self, Candidate, Choice, DecisionStep};
@@ -123,6 +124,26 @@ impl Rib {
         );
         received.sort_by_key(|report| report.prefix);
         received
+    }
+
+    /// All that a peer has said and is held, to be said again to another RIB: prefixes of one attribute set are one announcement.
+    pub fn heard(&self, peer: PeerIndex) -> Vec<Announcement> {
+        let mut places = FxHashMap::default();
+        let mut heard: Vec<Announcement> = Vec::new();
+        for (prefix, path) in self.adj_rib_in.of_peer(peer) {
+            if path.verdict() == Some(RejectRule::OutOfAttributeSets) {
+                continue;
+            }
+            let place = *places.entry(path.attributes()).or_insert_with(|| {
+                heard.push(Announcement {
+                    attributes: Arc::new(self.tables.attributes.get(path.attributes())),
+                    prefixes: Vec::new(),
+                });
+                heard.len() - 1
+            });
+            heard[place].prefixes.push(self.tables.prefixes.get(prefix));
+        }
+        heard
     }
 
     /// Everything the peer has been told or is about to be, as it is on the wire, in the order of prefixes.

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bgp::wire::PathAttributes;
 use rustc_hash::FxHashMap;
 
+use crate::attributes::AttributesId;
 use crate::export::ExportPolicy;
 use crate::ids::{shrink, shrink_map};
 use crate::loc_rib::LocRib;
@@ -30,6 +32,7 @@ struct Part {
     whole: PrefixId,
     told: Told,
     is_summary: bool,
+    keeps_attributes: bool,
 }
 
 impl Shapes {
@@ -67,9 +70,9 @@ impl Shapes {
         }
     }
 
-    /// What is told of a whole. Summaries are preferred to a route that has the prefix by itself, then the lowest prefix decides: the
-    /// same parts are told the same, whatever the order of their arrival.
-    fn told(&self, whole: PrefixId, tables: &Tables) -> Told {
+    /// What is told of a whole, as a user of its attribute set. Summaries are preferred to a route that has the prefix by itself, then the
+    /// lowest prefix decides: the same parts are told the same, whatever the order of their arrival.
+    fn told(&self, whole: PrefixId, tables: &mut Tables) -> Told {
         let ids = self.wholes.get(&whole).into_iter().flatten();
         let parts = || ids.clone().filter_map(|id| Some((*id, self.parts.get(id)?)));
         let chosen = parts().min_by_key(|(id, part)| (!part.is_summary, tables.prefixes.get(*id)));
@@ -78,14 +81,31 @@ impl Shapes {
         };
         // A whole of several peers' routes is nobody's own.
         let is_one_peers = parts().all(|(_, part)| part.told.originator == chosen.told.originator);
-        Told {
-            originator: if is_one_peers {
-                chosen.told.originator
-            } else {
-                PeerIndex::LOCAL
-            },
-            ..chosen.told
-        }
+        let originator = if is_one_peers {
+            chosen.told.originator
+        } else {
+            PeerIndex::LOCAL
+        };
+        let aggregate = chosen.keeps_attributes.then(|| {
+            let mut kept: Vec<_> = parts().filter(|(_, part)| part.keeps_attributes).collect();
+            kept.sort_by_key(|(id, _)| tables.prefixes.get(*id));
+            Self::aggregate(kept.into_iter().map(|(_, part)| part.told.attributes), tables)
+        });
+        let attributes = aggregate.flatten().unwrap_or_else(|| {
+            tables.attributes.retain(chosen.told.attributes, 1);
+            chosen.told.attributes
+        });
+        Told { attributes, originator }
+    }
+
+    /// What these have in common, as a user of the attribute set.
+    fn aggregate(parts: impl Iterator<Item = AttributesId>, tables: &mut Tables) -> Option<AttributesId> {
+        let mut sets: Vec<AttributesId> = parts.collect();
+        sets.dedup();
+        let sets: Vec<PathAttributes> = sets.into_iter().map(|id| tables.attributes.get(id)).collect();
+        tables
+            .attributes
+            .intern(&Arc::new(PathAttributes::aggregate(sets.iter())?))
     }
 
     /// The messages of a flush are written.
@@ -135,6 +155,9 @@ impl View {
         for whole in wholes {
             let now = self.shapes.told(whole, tables);
             self.tell(whole, now, &mut moves, tables);
+            if !now.is_nothing() {
+                tables.attributes.release(now.attributes);
+            }
         }
         moves.sort();
         moves
@@ -177,6 +200,7 @@ impl View {
                 originator: peers.speaks_for(best.originator),
             },
             is_summary: reshaped.is_summary,
+            keeps_attributes: reshaped.is_summary && reshaped.keeps_attributes,
         })
     }
 }

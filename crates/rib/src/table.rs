@@ -406,7 +406,7 @@ impl Rib {
         self.adj_rib_out.attach(peer, group, &mut self.tables);
     }
 
-    /// The peer is of another group from now on: it is told what that group is, and what of the former group's is no more.
+    /// The peer is of another group from now on: it is told what that group is told otherwise, and what of the former group's is no more.
     pub fn regroup(&mut self, peer: PeerIndex, group: GroupKey) {
         self.adj_rib_out.regroup(peer, group, &mut self.tables);
     }

@@ -33,7 +33,7 @@ impl Told {
         originator: PeerIndex::NOBODY,
     };
 
-    fn is_nothing(self) -> bool {
+    pub(crate) fn is_nothing(self) -> bool {
         self.originator == PeerIndex::NOBODY
     }
 }
@@ -327,9 +327,10 @@ impl View {
     }
 
     /// What `peer` is told, by number.
-    pub(crate) fn told_to(&self, peer: PeerIndex) -> Vec<PrefixId> {
+    pub(crate) fn told_to(&self, peer: PeerIndex) -> Vec<(PrefixId, AttributesId)> {
         let all = (0..self.told.len() as u32).map(PrefixId);
-        all.filter(|prefix| self.told.to(peer, *prefix).is_some()).collect()
+        all.filter_map(|prefix| Some((prefix, self.told.to(peer, prefix)?.attributes)))
+            .collect()
     }
 
     /// Gives back what the view holds.

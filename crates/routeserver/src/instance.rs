@@ -22,9 +22,11 @@ mod settle;
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod through;
+mod what_if;
 
 pub(crate) use circuits::Fullness;
 pub use machine::Instance;
+pub use what_if::{Heard, MAX_HEARD, Outline, TooManyRoutes, what_if};
 
 /// A peering of this instance, dense and stable while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,7 @@ use bgp::{Asn, IpNet, Password};
 use rib::Preference;
 use serde::{Deserialize, Serialize};
 
-use crate::route_map::RouteMap;
+use crate::route_map::{PrefixRange, RouteMap};
 
 /// Everything an instance process is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +229,31 @@ pub struct RouteTableIntent {
     pub disable_peering_route: bool,
     /// User-defined routes.
     pub routes: Vec<UserRouteIntent>,
+    /// Beyond Azure: which BGP routes come to the subnet; `None`: all.
+    #[serde(default)]
+    pub import: Option<ImportFilter>,
+}
+
+/// Which BGP routes come to a subnet: the first rule that matches a route decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportFilter {
+    /// In their order.
+    pub rules: Vec<ImportRule>,
+    /// What no rule matches comes (true) or does not.
+    pub allow_others: bool,
+}
+
+/// One rule of an [`ImportFilter`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRule {
+    /// For people: effective routes tell it.
+    pub name: String,
+    /// What matches comes (true) or does not.
+    pub allow: bool,
+    /// Prefixes in any of these; empty: all.
+    pub prefixes: Vec<PrefixRange>,
+    /// Next hops that are any of these; empty: all.
+    pub next_hops: Vec<IpAddr>,
 }
 
 /// A user-defined route.

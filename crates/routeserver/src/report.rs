@@ -175,6 +175,74 @@ pub struct EffectiveRoute {
     pub not_installed: Option<String>,
 }
 
+/// What an instance would do differently with another intent, all peers saying what they say now. Only what differs is listed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatIfReport {
+    /// Which instance would.
+    pub instance: usize,
+    /// Version of the intent that is followed, which the other is compared with.
+    pub intent_version: u64,
+    /// Peers whose session would change, or who would be told something else.
+    pub peers: Vec<PeerDifference>,
+    /// Subnets whose NICs would have other routes.
+    pub tables: Vec<TableDifference>,
+    /// Subnets that were not looked at, because it would take too long.
+    pub tables_not_compared: usize,
+}
+
+/// What a peer would be told differently.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerDifference {
+    /// bgpConnection id.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// Route server id.
+    pub route_server: String,
+    /// What becomes of its session: stays, starts, resets, ends, is-held-down, over-limit.
+    pub session: String,
+    /// What it is told.
+    pub told: Differences<AdvertisedReport>,
+}
+
+/// What the NICs of a subnet would have differently.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableDifference {
+    /// Subnet id; of a gateway's instance its own.
+    pub subnet: String,
+    /// Its NICs (ids), before and after.
+    pub nics: Vec<String>,
+    /// Their effective routes.
+    pub routes: Differences<EffectiveRoute>,
+}
+
+/// Routes that come, go and change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Differences<T> {
+    /// Not there before.
+    pub appears: Vec<T>,
+    /// Not there any more.
+    pub vanishes: Vec<T>,
+    /// The same prefix, otherwise.
+    pub changes: Vec<Alteration<T>>,
+    /// How many more differ and are not listed.
+    pub not_listed: usize,
+}
+
+/// A route before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alteration<T> {
+    /// Before.
+    pub before: T,
+    /// After.
+    pub after: T,
+}
+
 /// One NIC that an agent follows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

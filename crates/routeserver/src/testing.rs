@@ -7,8 +7,8 @@ use bgp::{Asn, IpNet};
 use rib::{Change, Choice, HashKey, Preference, Rank};
 
 use crate::intent::{
-    Intent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop, UserRouteIntent,
-    VirtualNetworkIntent,
+    ImportFilter, Intent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    UserRouteIntent, VirtualNetworkIntent,
 };
 use crate::vnet::LocRib;
 
@@ -139,7 +139,8 @@ pub(crate) fn set_user_routes(intent: &mut Intent, subnet: &str, routes: &[&str]
     *table = Some(RouteTableIntent {
         id: format!("table-of-{subnet}"),
         disable_bgp_route_propagation: before.as_ref().is_some_and(|table| table.disable_bgp_route_propagation),
-        disable_peering_route: before.is_some_and(|table| table.disable_peering_route),
+        disable_peering_route: before.as_ref().is_some_and(|table| table.disable_peering_route),
+        import: before.and_then(|table| table.import),
         routes,
     });
 }
@@ -152,6 +153,10 @@ pub(crate) fn disable_peering_route(intent: &mut Intent, subnet: &str) {
     find_table(intent, subnet).disable_peering_route = true;
 }
 
+pub(crate) fn set_import(intent: &mut Intent, subnet: &str, import: Option<ImportFilter>) {
+    find_table(intent, subnet).import = import;
+}
+
 fn find_table<'a>(intent: &'a mut Intent, subnet: &str) -> &'a mut RouteTableIntent {
     let table = &mut find_subnet(intent, subnet).route_table;
     table.get_or_insert_with(|| RouteTableIntent {
@@ -159,6 +164,7 @@ fn find_table<'a>(intent: &'a mut Intent, subnet: &str) -> &'a mut RouteTableInt
         disable_bgp_route_propagation: false,
         disable_peering_route: false,
         routes: Vec::new(),
+        import: None,
     })
 }
 

@@ -119,7 +119,7 @@ pub(crate) struct Import<'a> {
 
 impl Import<'_> {
     fn is_voice(&self, peer: PeerIndex) -> bool {
-        self.inbound.values().any(|inbound| inbound.voice() == peer)
+        self.inbound.values().any(|inbound| inbound.is_voice(peer))
     }
 }
 

@@ -265,12 +265,7 @@ fn accepted(intent: &Intent, nvas: &[Nva]) -> Vec<(IpNet, usize, PathAttributes)
 }
 
 fn route(prefix: IpNet, attributes: &PathAttributes, source: RouteSource) -> Route {
-    Route {
-        prefix,
-        attributes: attributes.clone(),
-        source,
-        is_summary: false,
-    }
+    Route::new(prefix, attributes.clone(), source)
 }
 
 fn through(map: Option<&RouteMap>, route: Route) -> Option<Route> {

@@ -373,6 +373,7 @@ fn route_table(intent: &mut Intent) -> &mut RouteTableIntent {
             disable_bgp_route_propagation: false,
             disable_peering_route: false,
             routes: Vec::new(),
+            import: None,
         })
 }
 

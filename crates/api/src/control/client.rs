@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::{Method, Response, StatusCode, Url};
-use routeserver::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+use routeserver::Intent;
+use routeserver::report::{
+    AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport, WhatIfReport,
+};
 use serde::de::DeserializeOwned;
 
 use super::{OrderRef, Problem};
@@ -15,6 +18,8 @@ use super::{OrderRef, Problem};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest answer is a million routes as JSON; an instance that needs longer than this is stuck.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a dry run may take: it compares whole networks, beside everything else.
+const WHAT_IF_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why an instance gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +139,17 @@ impl ControlClient {
     /// Every NIC that an agent follows here.
     pub async fn agents(&self) -> Result<Vec<AgentReport>, ControlError> {
         self.get("/agents", &[]).await
+    }
+
+    /// What would differ with this intent; nothing is done.
+    pub async fn what_if(&self, wanted: &Intent) -> Result<WhatIfReport, ControlError> {
+        let path = "/what-if";
+        let body = serde_json::to_vec(wanted).map_err(|error| malformed(path, error))?;
+        let request = self.http.post(url(path, &[])?).body(body).timeout(WHAT_IF_TIMEOUT);
+        let request = request.header("content-type", "application/json");
+        let response = check(request.send().await).await?;
+        let body = response.bytes().await.map_err(unreachable)?;
+        serde_json::from_slice(&body).map_err(|error| malformed(path, error))
     }
 
     /// Prometheus text.

@@ -10,6 +10,7 @@
 //! | `GET /advertised?peer=ID` | | `[AdvertisedReport]` |
 //! | `GET /effective-routes?nic=ID` | | `[EffectiveRoute]` |
 //! | `GET /agents` | | `[AgentReport]` |
+//! | `POST /what-if` | [`Intent`] | [`routeserver::report::WhatIfReport`]: what would differ with it; 422 when too much is held |
 //! | `GET /metrics` | | Prometheus text, every series labelled `instance` |
 //! | `POST /shutdown` | | 202; the instance says farewell to its peers and ends |
 //!

@@ -40,7 +40,7 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
         gateways,
         route_servers,
         virtual_networks: of_kind(types::VIRTUAL_NETWORK)
-            .map(|network| virtual_network(resources, network, &nics))
+            .map(|network| virtual_network(resources, settings, network, &nics))
             .collect(),
         logs_routes: settings.logs_routes,
     }
@@ -99,6 +99,7 @@ fn preference(value: &Value) -> Preference {
 
 fn virtual_network(
     resources: &Resources,
+    settings: &Settings,
     network: &Resource,
     nics: &BTreeMap<String, Vec<NicIntent>>,
 ) -> VirtualNetworkIntent {
@@ -108,7 +109,7 @@ fn virtual_network(
         address_space: types::address_space(network),
         subnets: resources
             .children(&id, "subnets")
-            .map(|found| subnet(resources, found))
+            .map(|found| subnet(resources, settings, found))
             .collect(),
         peerings: resources
             .children(&id, "virtualNetworkPeerings")
@@ -119,7 +120,7 @@ fn virtual_network(
     }
 }
 
-fn subnet(resources: &Resources, subnet: &Resource) -> SubnetIntent {
+fn subnet(resources: &Resources, settings: &Settings, subnet: &Resource) -> SubnetIntent {
     let table = subnet
         .reference_key("routeTable")
         .and_then(|key| resources.by_key(&key));
@@ -127,16 +128,22 @@ fn subnet(resources: &Resources, subnet: &Resource) -> SubnetIntent {
         id: subnet.key(),
         name: subnet.name().to_owned(),
         prefixes: types::subnet_prefixes(subnet),
-        route_table: table.map(|table| route_table(resources, table)),
+        route_table: table.map(|table| route_table(resources, settings, table)),
     }
 }
 
-fn route_table(resources: &Resources, table: &Resource) -> RouteTableIntent {
+fn route_table(resources: &Resources, settings: &Settings, table: &Resource) -> RouteTableIntent {
     let id = table.key();
+    // Settings were checked when they were written.
+    let import = settings
+        .by_key
+        .get(&id)
+        .and_then(|own| types::import_filter(own).ok().flatten());
     RouteTableIntent {
         disable_bgp_route_propagation: is_true(table.property("disableBgpRoutePropagation")),
         disable_peering_route: table.property("disablePeeringRoute") == "All",
         routes: resources.children(&id, "routes").filter_map(user_route).collect(),
+        import,
         id,
     }
 }

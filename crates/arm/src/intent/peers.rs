@@ -51,16 +51,23 @@ fn nva(
         asn,
     };
     Some(PeerIntent {
-        inbound_route_map: route_map(resources, maps, connection, types::INBOUND),
-        outbound_route_map: route_map(resources, maps, connection, types::OUTBOUND),
+        inbound_route_map: route_map(resources, settings, maps, connection, types::INBOUND),
+        outbound_route_map: route_map(resources, settings, maps, connection, types::OUTBOUND),
         ..with.peer(&own, limit)
     })
 }
 
-fn route_map(resources: &Resources, maps: &mut RouteMaps, connection: &Resource, direction: &str) -> Option<RouteMap> {
+fn route_map(
+    resources: &Resources,
+    settings: &Settings,
+    maps: &mut RouteMaps,
+    connection: &Resource,
+    direction: &str,
+) -> Option<RouteMap> {
     let key = types::route_map_of(connection, direction)?;
-    let map = resources.by_key(&key);
-    maps.entry(key).or_insert_with(|| map.and_then(types::rules_of)).clone()
+    let (map, own) = (resources.by_key(&key), settings.by_key.get(&key));
+    let rules = || map.and_then(|map| types::rules_of(map, own));
+    maps.entry(key).or_insert_with(rules).clone()
 }
 
 /// Whom a peering is with.

@@ -8,8 +8,10 @@ mod bgp_connections;
 mod connections;
 mod express_route_circuits;
 mod express_route_peerings;
+mod extended_maps;
 mod hub_ip_configurations;
 mod hybrid;
+mod import_filters;
 mod ip_configurations;
 mod local_network_gateways;
 mod network_interfaces;
@@ -40,11 +42,13 @@ pub(crate) use connections::{KIND as CONNECTION, speaks_bgp};
 pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
 pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of};
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
+pub(crate) use import_filters::read as import_filter;
 pub(crate) use local_network_gateways::{KIND as LOCAL_NETWORK_GATEWAY, site_of};
 pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
-pub(crate) use route_maps::rules_of;
+pub(crate) use route_maps::{KIND as ROUTE_MAP, check_settings as check_route_map_settings, rules_of, uses_asn};
+pub(crate) use route_tables::KIND as ROUTE_TABLE;
 pub(crate) use subnets::prefixes as subnet_prefixes;
 pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
 pub(crate) use virtual_network_gateways::{

@@ -5,7 +5,7 @@ use bgp::{Asn, IpNet};
 use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RESERVED_COMMUNITIES, RouteMap, Rule};
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, bgp_connections};
+use super::{Draft, ResourceType, bgp_connections, extended_maps};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
 use crate::id::parent_key;
@@ -44,15 +44,8 @@ impl ResourceType for RouteMaps {
         let hub = draft.id.parent().map(|id| id.key()).unwrap_or_default();
         let own = world.settings.asn_of(&hub);
         let map = read_map(&draft.reader())?;
-        let size = size(&map);
-        if size > MAX_IN_ALL {
-            return Err(invalid(
-                "properties.rules",
-                format!(
-                    "the rules have {size} criteria, actions and values; {MAX_IN_ALL} are the most that a map may have"
-                ),
-            ));
-        }
+        let settings = world.settings.by_key.get(&draft.id.key());
+        check_size(&extended(map.clone(), settings))?;
         for (position, rule) in map.rules.iter().enumerate() {
             let path = format!("properties.rules[{position}]");
             if map.rules[..position].iter().any(|other| other.name == rule.name) {
@@ -105,10 +98,59 @@ fn connections<'w>(world: &'w World<'_>, map: &str, direction: &str) -> Vec<&'w 
     connections
 }
 
-/// The rules of a stored map.
-pub(crate) fn rules_of(resource: &Resource) -> Option<RouteMap> {
+/// The rules of a stored map, with what its settings add to them.
+pub(crate) fn rules_of(resource: &Resource, settings: Option<&Value>) -> Option<RouteMap> {
     let properties = resource.body.get("properties")?.as_object()?;
-    read_map(&Reader::new(properties, "properties")).ok()
+    let map = read_map(&Reader::new(properties, "properties")).ok()?;
+    Some(extended(map, settings))
+}
+
+fn extended(mut map: RouteMap, settings: Option<&Value>) -> RouteMap {
+    // They were checked when they were written.
+    if let Some(Ok(extras)) = settings.map(extended_maps::read) {
+        extended_maps::extend(&mut map, extras);
+    }
+    map
+}
+
+/// Checks settings of a map before they are stored: all mistakes at once. Each rule that they name must be there.
+pub(crate) fn check_settings(resource: &Resource, settings: &Value) -> Result<(), Vec<ArmError>> {
+    let extras = extended_maps::read(settings)?;
+    let map = rules_of(resource, None).unwrap_or_default();
+    let unknown = extras
+        .keys()
+        .filter(|name| map.rules.iter().all(|rule| rule.name != **name));
+    let unknown: Vec<ArmError> = unknown
+        .map(|name| {
+            let sentence = format!("The route map has no rule '{name}'. Give the rule first, then its settings.");
+            ArmError::bad("InvalidSetting", sentence).at(format!("rules.{name}"))
+        })
+        .collect();
+    match unknown.is_empty() {
+        true => check_size(&extended(map, Some(settings))).map_err(|error| vec![error]),
+        false => Err(unknown),
+    }
+}
+
+/// The rule (its name) of a stored map that puts this AS number into paths.
+pub(crate) fn uses_asn(resource: &Resource, asn: Asn) -> Option<String> {
+    let map = rules_of(resource, None)?;
+    let uses = |action: &Action| matches!(action, Action::AddAsPath(path) | Action::ReplaceAsPath(path) if path.contains(&asn));
+    let rule = map.rules.into_iter().find(|rule| rule.actions.iter().any(uses))?;
+    Some(rule.name)
+}
+
+fn check_size(map: &RouteMap) -> Result<(), ArmError> {
+    let size = size(map);
+    match size > MAX_IN_ALL {
+        true => Err(invalid(
+            "properties.rules",
+            format!(
+                "the rules have {size} criteria, actions and values; {MAX_IN_ALL} are the most that a map may have"
+            ),
+        )),
+        false => Ok(()),
+    }
 }
 
 fn read_map(reader: &Reader<'_>) -> Result<RouteMap, ArmError> {
@@ -122,9 +164,19 @@ fn size(map: &RouteMap) -> usize {
         Criterion::Prefix { prefixes, .. } => prefixes.len(),
         Criterion::Community { communities, .. } => communities.len(),
         Criterion::AsPath { path, .. } => path.len(),
+        Criterion::PrefixRange(ranges) => ranges.len(),
+        Criterion::LargeCommunity { communities, .. } => communities.len(),
+        Criterion::Med(..) | Criterion::LocalPreference(..) => 0,
     };
     let of_action = |action: &Action| match action {
-        Action::Drop | Action::ReplacePrefix(_) => 0,
+        Action::Drop
+        | Action::ReplacePrefix(_)
+        | Action::Aggregate(_)
+        | Action::SetImportPreference(_)
+        | Action::SetMed(_) => 0,
+        Action::AddLargeCommunities(communities)
+        | Action::ReplaceLargeCommunities(communities)
+        | Action::RemoveLargeCommunities(communities) => communities.len(),
         Action::AddAsPath(path) | Action::ReplaceAsPath(path) => path.len(),
         Action::AddCommunities(communities)
         | Action::ReplaceCommunities(communities)
@@ -320,7 +372,8 @@ fn check_action(action: &Action, own: Asn) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        Action::Drop | Action::ReplacePrefix(_) => Ok(()),
+        // The others are of settings, which have bounds of their own.
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@
 //! | what a route's attributes are | [`attributes`], [`builder`] |
 //! | what we tell a peer that errs | [`notification`] |
 
+mod aggregate;
 mod as_path;
 mod attribute_check;
 mod attribute_type;

@@ -77,9 +77,11 @@ const OF_CHILDREN: [&str; 14] = [
 ];
 
 /// Types with settings of ours.
-const WITH_SETTINGS: [&str; 7] = [
+const WITH_SETTINGS: [&str; 9] = [
     "virtualHubs",
     "bgpConnections",
+    "routeMaps",
+    "routeTables",
     "virtualNetworkGateways",
     "localNetworkGateways",
     "connections",

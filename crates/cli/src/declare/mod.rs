@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file ─► document (resources) ─► order (by references) ─► for each: GET, compare, PUT what differs ─► --prune: delete the others
-//!                                                  └► --dry-run: validate
+//!                                                  └► --dry-run: validate; --routes: what would change of routes
 //! server ─► export ─► a file that apply takes
 //! ```
 
@@ -20,6 +20,7 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 
 use crate::client::ClientError;
+use crate::dry_run;
 use crate::output;
 use crate::resource::{Session, Yes, printed};
 use crate::target::Target;
@@ -46,6 +47,9 @@ pub(crate) struct ApplyArgs {
     /// Show what would change, and change nothing; the server is asked whether it would take it.
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: also show which routes would appear, vanish or change in the whole network.
+    #[arg(long, requires = "dry_run")]
+    routes: bool,
     /// Delete what is in the file's resource groups and not in the file.
     #[arg(long)]
     prune: bool,
@@ -94,10 +98,13 @@ pub(crate) async fn apply(args: ApplyArgs) -> Result<(), ClientError> {
             carry_out_settings(&session, one, settings, args.dry_run).await?;
         }
     }
-    if !args.prune {
-        return Ok(());
+    let extra = match args.prune {
+        true => superfluous(&session, &wanted).await?,
+        false => Vec::new(),
+    };
+    if args.routes {
+        dry_run::show(&session, &changes(&session, &wanted, &extra).await?).await?;
     }
-    let extra = superfluous(&session, &wanted).await?;
     if !args.dry_run && !extra.is_empty() {
         args.yes
             .confirm(&format!("delete {} resources that are not in the file", extra.len()))?;
@@ -183,6 +190,20 @@ async fn would_write(session: &Session, wanted: &[Wanted]) -> Result<Vec<Wanted>
         writes.push(Wanted { body, ..one.clone() });
     }
     Ok(writes)
+}
+
+/// All that would be sent, for a dry run.
+async fn changes(session: &Session, wanted: &[Wanted], extra: &[String]) -> Result<Vec<Value>, ClientError> {
+    let written = would_write(session, wanted).await?;
+    let puts = written
+        .iter()
+        .map(|one| dry_run::change("PUT", &one.id, Some(&one.body)));
+    let settings = wanted.iter().filter_map(|one| {
+        let settings = one.settings.as_ref()?;
+        Some(dry_run::change("PATCH", &one.settings_path(), Some(settings)))
+    });
+    let deletes = extra.iter().map(|id| dry_run::change("DELETE", id, None));
+    Ok(puts.chain(settings).chain(deletes).collect())
 }
 
 /// Settings follow their resource; those that the file does not mention stay.

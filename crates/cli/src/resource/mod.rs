@@ -10,6 +10,7 @@ mod nic;
 mod nsg;
 mod public_ip;
 mod role;
+mod route_map;
 mod route_table;
 mod routeserver;
 mod settings;
@@ -281,6 +282,17 @@ impl Session {
         change: impl FnOnce(&mut Map<String, Value>),
         tags: &Tags,
     ) -> Result<(), ClientError> {
+        let body = self.changed(id, change, tags).await?;
+        self.create(columns, id, &body).await
+    }
+
+    /// What is there, changed: to be put back.
+    pub(crate) async fn changed(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Map<String, Value>),
+        tags: &Tags,
+    ) -> Result<Value, ClientError> {
         let mut body = self.client.get(id).await?;
         if !body["properties"].is_object() {
             body["properties"] = json!({});
@@ -291,7 +303,7 @@ impl Session {
         if let Some(tags) = tags.object()? {
             body["tags"] = tags;
         }
-        self.create(columns, id, &body).await
+        Ok(body)
     }
 
     /// Deletes; nothing is printed.

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::common::{Child, Common, CommonOfChild, Kind, Parent, ToCreate, ToUpdate, given};
+use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent, ToCreate, ToUpdate, given};
+use super::settings::{self, SettingsVerb};
 use super::{Group, Session, parse_bool};
 use crate::client::ClientError;
 use crate::output::Column;
@@ -75,6 +76,13 @@ enum Verb {
         to: ToUpdate,
         #[command(flatten)]
         options: Options,
+    },
+    /// What goes beyond Azure, for the route table: which BGP routes come to its subnets.
+    Settings {
+        #[command(flatten)]
+        named: Named,
+        #[command(subcommand)]
+        verb: SettingsVerb,
     },
     #[command(flatten)]
     Common(Common),
@@ -149,6 +157,7 @@ pub(crate) async fn run(args: RouteTableArgs) -> Result<(), ClientError> {
             to.carry_out(&session, &KIND, |properties| properties.extend(options.members()))
                 .await
         }
+        Verb::Settings { named, verb } => settings::run(&session, &named.id(&session, &KIND)?, verb).await,
         Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Route(verb) => route(&session, verb).await,
     }

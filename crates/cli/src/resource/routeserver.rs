@@ -4,9 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::common::{Child, Common, CommonOfChild, Kind, Named, Parent};
+use super::route_map::{self, RouteMapVerb};
 use super::settings::{self, SettingsVerb};
 use super::{Group, Location, NoWait, Session, Tags, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
+use crate::dry_run::{self, DryRun};
 use crate::output::{self, Column};
 use crate::target::{Output, Target};
 
@@ -50,6 +52,12 @@ const ROUTE_COLUMNS: &[Column] = &[
     ("Origin", "/origin"),
     ("AsPath", "/asPath"),
     ("Weight", "/weight"),
+];
+
+const THROUGH_MAP_COLUMNS: &[Column] = &[
+    ("Prefix", "/prefix"),
+    ("AsPath", "/asPath"),
+    ("BgpCommunities", "/bgpCommunities"),
 ];
 
 /// Arguments of `routewright routeserver`.
@@ -104,6 +112,8 @@ enum Verb {
         options: Options,
         #[command(flatten)]
         tags: Tags,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// What goes beyond Azure, for the route server.
     Settings {
@@ -115,16 +125,20 @@ enum Verb {
     /// Peerings with NVAs.
     #[command(subcommand)]
     Peering(PeeringVerb),
+    /// Route maps, which peerings name as theirs.
+    #[command(subcommand)]
+    RouteMap(RouteMapVerb),
     #[command(flatten)]
     Common(Common),
 }
 
+/// Which route server something is of.
 #[derive(Debug, Args)]
-struct Server {
+pub(super) struct Server {
     #[command(flatten)]
     group: Group,
     /// Name or id of the route server.
-    #[arg(long)]
+    #[arg(long, alias = "vhub-name")]
     routeserver: Option<String>,
 }
 
@@ -143,6 +157,45 @@ impl Parent for Server {
 
 type Peering = Child<Server>;
 
+/// Route maps of a peering.
+#[derive(Debug, Args)]
+struct Maps {
+    /// Name or id of the route map for what the NVA says; an empty text takes it away.
+    #[arg(long, value_name = "NAME")]
+    inbound_route_map: Option<String>,
+    /// Name or id of the route map for what the NVA is told; an empty text takes it away.
+    #[arg(long, value_name = "NAME")]
+    outbound_route_map: Option<String>,
+}
+
+impl Maps {
+    /// Into the properties of a peering (id) of the same route server.
+    fn apply(&self, session: &Session, peering: &str, properties: &mut Map<String, Value>) -> Result<(), ClientError> {
+        let hub = peering.rsplitn(3, '/').nth(2).unwrap_or_default();
+        let flags = [
+            ("inboundRouteMap", &self.inbound_route_map),
+            ("outboundRouteMap", &self.outbound_route_map),
+        ];
+        for (member, name) in flags
+            .into_iter()
+            .filter_map(|(member, name)| Some((member, name.as_ref()?)))
+        {
+            let configuration = properties.entry("routingConfiguration").or_insert_with(|| json!({}));
+            let Some(configuration) = configuration.as_object_mut() else {
+                continue;
+            };
+            match name.is_empty() {
+                true => _ = configuration.remove(member),
+                false => {
+                    let map = session.child(hub, route_map::KIND.path, name)?;
+                    configuration.insert(member.to_owned(), reference(&map));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum PeeringVerb {
     /// Create a peering with an NVA.
@@ -156,6 +209,10 @@ enum PeeringVerb {
         #[arg(long)]
         peer_asn: u32,
         #[command(flatten)]
+        maps: Maps,
+        #[command(flatten)]
+        dry_run: DryRun,
+        #[command(flatten)]
         _no_wait: NoWait,
     },
     /// Change a peering.
@@ -168,6 +225,10 @@ enum PeeringVerb {
         /// The NVA's AS number.
         #[arg(long)]
         peer_asn: Option<u32>,
+        #[command(flatten)]
+        maps: Maps,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Routes that both instances have learned from the NVA.
     ListLearnedRoutes {
@@ -176,6 +237,16 @@ enum PeeringVerb {
     },
     /// Routes that both instances tell the NVA.
     ListAdvertisedRoutes {
+        #[command(flatten)]
+        peering: Peering,
+    },
+    /// Routes that both instances have learned from the NVA, as its inbound route map leaves them.
+    ListInboundRoutes {
+        #[command(flatten)]
+        peering: Peering,
+    },
+    /// Routes that both instances tell the NVA, as its outbound route map leaves them.
+    ListOutboundRoutes {
         #[command(flatten)]
         peering: Peering,
     },
@@ -235,6 +306,7 @@ pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
             allow_b2b_traffic,
             options,
             tags,
+            dry_run,
         } => {
             let change = |properties: &mut Map<String, Value>| {
                 options.apply(properties);
@@ -242,9 +314,9 @@ pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
                     properties.insert("allowBranchToBranchTraffic".to_owned(), json!(allow));
                 }
             };
-            session
-                .update(COLUMNS, &named.id(&session, &KIND)?, change, &tags)
-                .await
+            let id = named.id(&session, &KIND)?;
+            let body = session.changed(&id, change, &tags).await?;
+            put(&session, COLUMNS, &id, &body, &dry_run).await
         }
         // The ip configuration goes first, as with `az`.
         Verb::Common(Common::Delete { named, yes, .. }) => {
@@ -255,6 +327,21 @@ pub(crate) async fn run(args: RouteServerArgs) -> Result<(), ClientError> {
         Verb::Common(verb) => verb.run(&session, &KIND).await,
         Verb::Settings { named, verb } => settings::run(&session, &named.id(&session, &KIND)?, verb).await,
         Verb::Peering(verb) => peering(&session, verb).await,
+        Verb::RouteMap(verb) => route_map::run(&session, verb).await,
+    }
+}
+
+/// Writes, or asks what that would change.
+pub(super) async fn put(
+    session: &Session,
+    columns: &[Column],
+    id: &str,
+    body: &Value,
+    dry_run: &DryRun,
+) -> Result<(), ClientError> {
+    match dry_run.dry_run {
+        true => dry_run::show(session, &[dry_run::change("PUT", id, Some(body))]).await,
+        false => session.create(columns, id, body).await,
     }
 }
 
@@ -299,29 +386,43 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
             peering,
             peer_ip,
             peer_asn,
+            maps,
+            dry_run,
             ..
         } => {
             let id = id(&peering)?;
             let name = id.rsplit('/').next().unwrap_or_default();
-            let body = json!({ "name": name, "properties": { "peerIp": peer_ip, "peerAsn": peer_asn } });
-            session.create(PEERING_COLUMNS, &id, &body).await
+            let mut properties = Map::from_iter([
+                ("peerIp".to_owned(), json!(peer_ip)),
+                ("peerAsn".to_owned(), json!(peer_asn)),
+            ]);
+            maps.apply(session, &id, &mut properties)?;
+            let body = json!({ "name": name, "properties": properties });
+            put(session, PEERING_COLUMNS, &id, &body, &dry_run).await
         }
         PeeringVerb::Update {
             peering,
             peer_ip,
             peer_asn,
+            maps,
+            dry_run,
         } => {
+            let id = id(&peering)?;
+            let mut applied = Ok(());
             let change = |properties: &mut Map<String, Value>| {
                 properties.extend(peer_ip.map(|ip| ("peerIp".to_owned(), json!(ip))));
                 properties.extend(peer_asn.map(|asn| ("peerAsn".to_owned(), json!(asn))));
+                applied = maps.apply(session, &id, properties);
             };
-            session
-                .update(PEERING_COLUMNS, &id(&peering)?, change, &Tags { tags: None })
-                .await
+            let body = session.changed(&id, change, &Tags { tags: None }).await?;
+            applied?;
+            put(session, PEERING_COLUMNS, &id, &body, &dry_run).await
         }
         PeeringVerb::Common(verb) => verb.run(session, &PEERING).await,
         PeeringVerb::ListLearnedRoutes { peering } => routes(session, &id(&peering)?, "learnedRoutes").await,
         PeeringVerb::ListAdvertisedRoutes { peering } => routes(session, &id(&peering)?, "advertisedRoutes").await,
+        PeeringVerb::ListInboundRoutes { peering } => through_map(session, &id(&peering)?, "inboundRoutes").await,
+        PeeringVerb::ListOutboundRoutes { peering } => through_map(session, &id(&peering)?, "outboundRoutes").await,
         PeeringVerb::ShowState { peering } => {
             let path = format!("/routewright/v1/peers{}", id(&peering)?);
             session.print(crate::own::PEER_COLUMNS, &session.client.get(&path).await?)
@@ -332,6 +433,14 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
         }
         PeeringVerb::Settings { peering, verb } => settings::run(session, &id(&peering)?, verb).await,
     }
+}
+
+/// Asked of the route server, which is told the connection (az §3).
+async fn through_map(session: &Session, id: &str, action: &str) -> Result<(), ClientError> {
+    let hub = id.rsplitn(3, '/').nth(2).unwrap_or_default();
+    let body = json!({ "resourceUri": id, "connectionType": "HubBgpConnection" });
+    let routes = session.client.post_body(&format!("{hub}/{action}"), &body).await?;
+    session.print(THROUGH_MAP_COLUMNS, &routes)
 }
 
 /// JSON and YAML are the dictionary as ARM has it; the table has its keys as a column.

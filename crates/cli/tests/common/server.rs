@@ -4,9 +4,13 @@ mod serve;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// No test waits longer for a server.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server of its own for each test; it ends with it.
 pub(crate) struct Server {
@@ -60,6 +64,20 @@ impl Server {
         let output = self.run(words);
         assert!(output.status.success(), "{words}: {}", told(&output));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The first answer that is as it should be: instances that have just started may not know yet.
+    #[allow(dead_code, reason = "not every test file waits")]
+    pub(crate) fn until(&self, words: &str, is_so: impl Fn(&Output) -> bool) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.run(words);
+            if is_so(&output) {
+                return output;
+            }
+            assert!(Instant::now() < deadline, "{words}: {}", told(&output));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The words of a refusal, with its exit code.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::control::{
     AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, ResetQuery, RoutesQuery,
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
-use routeserver::Input;
+use routeserver::{Input, Intent};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
@@ -35,6 +36,7 @@ pub(super) async fn serve(
         intent_path,
         index,
         keeping: Mutex::new(()),
+        comparing: Mutex::new(()),
     });
     let router = Router::new()
         .route(
@@ -48,6 +50,7 @@ pub(super) async fn serve(
         .route("/advertised", get(advertised))
         .route("/effective-routes", get(effective_routes))
         .route("/agents", get(agents))
+        .route("/what-if", post(what_if).layer(DefaultBodyLimit::max(MAX_INTENT_BYTES)))
         .route("/metrics", get(metrics_text))
         .route("/shutdown", post(shutdown))
         .with_state(control);
@@ -63,6 +66,8 @@ struct Control {
     index: usize,
     /// One intent at a time: kept and followed in the same order.
     keeping: Mutex<()>,
+    /// One dry run at a time: each holds all routes for a while.
+    comparing: Mutex<()>,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -202,6 +207,28 @@ async fn effective_routes(State(control): State<Arc<Control>>, Query(query): Que
 
 async fn agents(State(control): State<Arc<Control>>) -> Answer {
     Ok(Json(control.owner.ask(|instance, _| instance.agents()).await?).into_response())
+}
+
+/// The driver gives out what peers have said, one table at a time; what follows from it is found out beside the driver.
+async fn what_if(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
+    let wanted: Intent = serde_json::from_slice(&body)
+        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not an intent: {error}")))?;
+    let _one_at_a_time = control.comparing.lock().await;
+    let outline = control.owner.ask(|instance, _| instance.outline()).await?;
+    let peers: Vec<String> = match outline.peers() {
+        Ok(peers) => peers.map(str::to_owned).collect(),
+        Err(error) => return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+    };
+    let mut heard = Vec::new();
+    for peer in peers {
+        heard.extend(control.owner.ask(move |instance, _| instance.heard(&peer)).await?);
+    }
+    let compare = move || routeserver::instance::what_if(&outline, &heard, Arc::new(wanted), Instant::now());
+    let report = tokio::task::spawn_blocking(compare).await.map_err(|error| {
+        tracing::error!(%error, "a dry run failed");
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the dry run failed".to_owned())
+    })?;
+    Ok(Json(report).into_response())
 }
 
 async fn metrics_text(State(control): State<Arc<Control>>) -> Answer {

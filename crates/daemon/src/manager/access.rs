@@ -44,6 +44,13 @@ pub(crate) fn check_again(state: &State, asker: &Asker) -> Result<(), ArmError> 
     }
 }
 
+/// Refuses a request that the caller's roles don't give, with what it makes use of: for one that is only tried out.
+pub(crate) fn check_request(state: &State, caller: &Caller, request: &arm::Request) -> Result<(), ArmError> {
+    let needed = needed(request.method, &request.path).unwrap_or_else(asked::all);
+    require(state, caller, &needed)?;
+    check_linked(state, caller, request)
+}
+
 /// Refuses to make use of other resources that the caller has no role on.
 pub(crate) fn check_linked(state: &State, caller: &Caller, request: &arm::Request) -> Result<(), ArmError> {
     let Some(body) = &request.body else {

@@ -134,6 +134,8 @@ pub(crate) async fn both<'m, T>(
 pub(crate) struct Answers<T> {
     pub(crate) given: Vec<(usize, T)>,
     pub(crate) missing: Vec<usize>,
+    /// Why one of those did not, if it said so.
+    pub(crate) refused: Option<ControlError>,
 }
 
 /// Asks both instances at once.
@@ -141,10 +143,19 @@ pub(crate) async fn each<'m, T>(
     manager: &'m Manager,
     question: impl Fn(&'m dyn Control) -> Asked<'m, T>,
 ) -> Answers<T> {
+    each_within(manager, PATIENCE, question).await
+}
+
+/// The same with an answer that may take longer.
+pub(crate) async fn each_within<'m, T>(
+    manager: &'m Manager,
+    patience: Duration,
+    question: impl Fn(&'m dyn Control) -> Asked<'m, T>,
+) -> Answers<T> {
     let asked = manager.instances.iter().map(|instance| {
         let answer = question(instance.control.as_ref());
         let patience = match instance.status.borrow().is_up() {
-            true => PATIENCE,
+            true => patience,
             false => SHORT_PATIENCE,
         };
         async move { (instance.index, timeout(patience, answer).await) }
@@ -152,6 +163,7 @@ pub(crate) async fn each<'m, T>(
     let mut answers = Answers {
         given: Vec::new(),
         missing: Vec::new(),
+        refused: None,
     };
     for (index, answer) in join_all(asked).await {
         match answer {
@@ -164,7 +176,10 @@ pub(crate) async fn each<'m, T>(
                 tracing::debug!(instance = index, %error, "a question has no answer");
                 continue;
             }
-            Ok(Err(error)) => tracing::debug!(instance = index, %error, "a question has no answer"),
+            Ok(Err(error)) => {
+                tracing::debug!(instance = index, %error, "a question has no answer");
+                answers.refused = answers.refused.or(Some(error));
+            }
             Err(_) => tracing::warn!(instance = index, "a question was not answered in time"),
         }
         answers.missing.push(index);
@@ -189,9 +204,11 @@ impl<T> Answers<Vec<T>> {
         let all = self.given.into_iter().flat_map(|(_, list)| list);
         Ok((all.collect(), self.missing))
     }
+}
 
+impl<T> Answers<T> {
     /// One that answers that it knows no such thing has answered.
-    fn at_least_one(&self) -> Result<(), ArmError> {
+    pub(crate) fn at_least_one(&self) -> Result<(), ArmError> {
         match self.given.is_empty() && !self.missing.is_empty() {
             true => Err(ArmError::new(
                 503,

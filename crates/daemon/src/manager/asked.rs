@@ -21,6 +21,8 @@ const ACTIVITY_READ: &str = "Microsoft.Insights/eventtypes/values/read";
 const HUBS_READ: &str = "Microsoft.Network/virtualHubs/read";
 /// Action of a bgpConnection: what its peer says.
 const LEARNED_ROUTES: &str = "learnedRoutes";
+/// To be told of routes everywhere.
+const ROUTES_READ: &str = "Microsoft.Network/virtualHubs/effectiveRoutes/action";
 
 /// What a request asks for. Ids are as they were written: refusals and the activity log tell them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub(crate) enum Own {
         nic: Option<String>,
     },
     Settings(String),
+    /// What writes would change of routes.
+    DryRun,
     /// There is no such thing.
     Nothing,
 }
@@ -218,6 +222,7 @@ impl Own {
                 peer: parameter("peer"),
                 route_server: parameter("routeServer"),
             },
+            ["dry-run"] => Own::DryRun,
             ["effective-routes"] => Own::EffectiveRoutes { nic: parameter("nic") },
             ["subscriptions", .., "settings"] => Own::Settings(id(0, 1)),
             _ => Own::Nothing,
@@ -234,6 +239,8 @@ impl Own {
                 Method::Delete => "Microsoft.Authorization/servicePrincipals/delete",
                 _ => "Microsoft.Authorization/servicePrincipals/write",
             }),
+            // Whoever asks must also be allowed each of the writes.
+            Own::DryRun => over_all(ROUTES_READ),
             Own::Peers { route_server: Some(id) } => of(Method::Get, id),
             Own::Peer(id) | Own::Settings(id) => of(method, id),
             Own::RoutesOfPeer(id) => asked_of(id, LEARNED_ROUTES),

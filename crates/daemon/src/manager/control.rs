@@ -7,7 +7,9 @@ use api::control::{ControlClient, ControlError, OrderRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use routeserver::Intent;
-use routeserver::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+use routeserver::report::{
+    AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport, WhatIfReport,
+};
 
 /// An answer that takes a moment.
 pub type Asked<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
@@ -40,6 +42,8 @@ pub trait Control: Debug + Send + Sync {
     fn effective_routes(&self, nic: &str) -> Asked<'_, Vec<EffectiveRoute>>;
     /// Agents with what they have installed.
     fn agents(&self) -> Asked<'_, Vec<AgentReport>>;
+    /// What would differ with this intent.
+    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport>;
     /// Prometheus text.
     fn metrics(&self) -> Asked<'_, String>;
     /// Asks it to say farewell and end.
@@ -95,6 +99,10 @@ impl Control for ControlClient {
 
     fn agents(&self) -> Asked<'_, Vec<AgentReport>> {
         ControlClient::agents(self).boxed()
+    }
+
+    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport> {
+        async move { ControlClient::what_if(self, &wanted).await }.boxed()
     }
 
     fn metrics(&self) -> Asked<'_, String> {

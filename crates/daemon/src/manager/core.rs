@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::store::{Activity, ActivityRange, Batch, Operation, Store, StoreError, Write};
 
 /// Everything that requests are answered from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) resources: Resources,
     pub(crate) settings: Settings,
@@ -388,6 +388,22 @@ pub(crate) fn rest_after(work: Duration) -> Duration {
 }
 
 impl State {
+    /// Carries out a request on this copy of what there is, as it would be on the original.
+    pub(crate) fn try_out(&mut self, caller: &Caller, request: &Request) -> Result<(), ArmError> {
+        access::check_request(self, caller, request)?;
+        let Outcome::Done { changes, .. } = handle(self, caller, request, &mut SystemMint)? else {
+            return Ok(());
+        };
+        access::check_changes(self, caller, &changes)?;
+        for change in changes {
+            if let Change::Delete(key) = &change {
+                self.settings.by_key.remove(&key.to_ascii_lowercase());
+            }
+            self.apply(Write::Resource(change));
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, write: Write) {
         match write {
             Write::Resource(Change::Put(resource)) => self.resources.put(resource),

@@ -10,7 +10,7 @@ use super::sign_in::principals::ServicePrincipal;
 use crate::store::{Collection, StoreError};
 
 /// Everything of the store's directory, read once and kept up with every write.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
     /// By client id.
     pub(crate) principals: BTreeMap<String, ServicePrincipal>,

@@ -17,6 +17,7 @@ mod connections;
 pub mod control;
 mod core;
 pub(crate) mod directory;
+mod dry_run;
 mod health;
 mod http;
 mod keeper;

@@ -106,7 +106,13 @@ fn list(item: &str, reference: Value) -> Value {
 }
 
 /// Items of lists that are put together from what both instances answer.
-const FROM_INSTANCES: [&str; 4] = ["AgentReport", "PeerReport", "RouteReport", "AdvertisedReport"];
+const FROM_INSTANCES: [&str; 5] = [
+    "AgentReport",
+    "PeerReport",
+    "RouteReport",
+    "AdvertisedReport",
+    "WhatIfReport",
+];
 
 /// `(name, type, meaning)`; a type ending in `?` may be null or absent, `[]` is a list.
 type Field = (&'static str, &'static str, &'static str);
@@ -168,6 +174,7 @@ fn field_schema(kind: &str) -> Value {
     }
     match kind {
         "string" | "integer" | "boolean" => json!({ "type": kind }),
+        "Object" => json!({ "type": "object" }),
         "name" => json!({ "type": "string", "minLength": 1, "maxLength": 120, "pattern": NAME }),
         "address" => json!({ "type": "string", "format": "ip" }),
         "prefix" => json!({ "type": "string", "format": "cidr" }),
@@ -433,6 +440,80 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "notInstalled",
                 "string?",
                 "Why the NIC's kernel does not hold the row although it is Active.",
+            ),
+        ],
+    ),
+    (
+        "DryRunRequest",
+        &[("changes", "DryRunChange[]", "The writes, in their order; 800 at most.")],
+    ),
+    (
+        "DryRunChange",
+        &[
+            ("method", "string", "PUT, PATCH or DELETE."),
+            (
+                "path",
+                "string",
+                "ARM id of a resource, or /routewright/v1/<ARM id>/settings.",
+            ),
+            ("body", "Object?", "As it would be sent."),
+        ],
+    ),
+    (
+        "WhatIfReport",
+        &[
+            ("instance", "integer", "Which instance would."),
+            (
+                "intentVersion",
+                "integer",
+                "Version of the intent that is followed, which the other is compared with.",
+            ),
+            (
+                "peers",
+                "PeerDifference[]",
+                "Peers whose session would change, or who would be told something else.",
+            ),
+            (
+                "tables",
+                "TableDifference[]",
+                "Subnets whose NICs would have other routes.",
+            ),
+            (
+                "tablesNotCompared",
+                "integer",
+                "Subnets that were not looked at, because it would take too long.",
+            ),
+        ],
+    ),
+    (
+        "PeerDifference",
+        &[
+            ("peer", "string", "bgpConnection id."),
+            ("name", "string", "Its name."),
+            ("routeServer", "string", "ARM id."),
+            (
+                "session",
+                "string",
+                "What becomes of it: stays, starts, resets, ends, is-held-down or over-limit.",
+            ),
+            (
+                "told",
+                "Object",
+                "What it is told: appears, vanishes and changes (with before and after), routes as in AdvertisedReport; notListed counts what \
+                 differs besides.",
+            ),
+        ],
+    ),
+    (
+        "TableDifference",
+        &[
+            ("subnet", "string", "ARM id."),
+            ("nics", "string[]", "Its NICs, before and after."),
+            (
+                "routes",
+                "Object",
+                "Their effective routes: appears, vanishes and changes (with before and after), routes as in EffectiveRoute with one prefix; \
+                 notListed counts what differs besides.",
             ),
         ],
     ),

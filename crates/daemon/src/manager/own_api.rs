@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use super::activity::Asker;
 use super::asked::Own;
 use super::control::RoutesOf;
+use super::core::State;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 use super::sign_in::principals_api;
-use super::{Manager, ask, health, openapi};
+use super::{Manager, ask, dry_run, health, openapi};
 
 /// Answers a request below `/routewright/v1`.
 pub(crate) async fn answer(
@@ -55,6 +56,7 @@ pub(crate) async fn answer(
             let peer = known(manager, peer)?;
             get(incoming, || one_peer(manager, &peer)).await
         }
+        Own::DryRun => dry_run::answer(manager, asker, incoming).await,
         Own::Settings(id) => settings(manager, asker, incoming, known(manager, id)?).await,
         Own::Nothing => Err(ArmError::new(
             404,
@@ -176,6 +178,7 @@ async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
             .map(rows)
             .collect::<Vec<(usize, Vec<Value>)>>(),
         missing: answers.missing,
+        refused: answers.refused,
     }))
 }
 
@@ -192,7 +195,7 @@ async fn agents(manager: &Manager) -> Value {
 }
 
 /// A list that says so when an instance is missing in it.
-fn list<T: serde::Serialize>(answers: ask::Answers<Vec<T>>) -> Value {
+pub(super) fn list<T: serde::Serialize>(answers: ask::Answers<Vec<T>>) -> Value {
     let rows: Vec<T> = answers.given.into_iter().flat_map(|(_, rows)| rows).collect();
     match answers.missing.is_empty() {
         true => json!({ "value": rows }),
@@ -258,34 +261,37 @@ async fn settings(
         }
         _ => return Err(method_not_allowed("GET, PUT, PATCH, DELETE")),
     };
-    let mut body = incoming.json()?.filter(Value::is_object).ok_or_else(|| {
-        ArmError::new(
-            400,
-            "InvalidRequestContent",
-            "The body must be a JSON object of settings.",
-        )
-    })?;
+    let body = incoming.json()?.unwrap_or_default();
     let wanted = key.clone();
     manager
         .core
         .write_settings(asker, key.clone(), move |state| {
-            let stored = state.settings.by_key.get(&wanted);
-            let settings = match patch {
-                true => {
-                    let mut settings = stored.cloned().unwrap_or(json!({}));
-                    arm::settings::forget_flags(&mut body);
-                    merge(&mut settings, body);
-                    settings
-                }
-                false => {
-                    arm::settings::keep_secrets(stored, &mut body);
-                    body
-                }
-            };
-            arm::check_settings(&state.resources, &wanted, &settings).map(Some)
+            settings_after(state, &wanted, patch, body).map(Some)
         })
         .await?;
     Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)))
+}
+
+/// The settings of a key (lower case) that are to be stored when this is sent: put in their place, or merged into them.
+pub(super) fn settings_after(state: &State, key: &str, patch: bool, mut body: Value) -> Result<Value, ArmError> {
+    if !body.is_object() {
+        let message = "The body must be a JSON object of settings.";
+        return Err(ArmError::new(400, "InvalidRequestContent", message));
+    }
+    let stored = state.settings.by_key.get(key);
+    let settings = match patch {
+        true => {
+            let mut settings = stored.cloned().unwrap_or(json!({}));
+            arm::settings::forget_flags(&mut body);
+            merge(&mut settings, body);
+            settings
+        }
+        false => {
+            arm::settings::keep_secrets(stored, &mut body);
+            body
+        }
+    };
+    arm::check_settings(&state.resources, key, &settings)
 }
 
 fn shown_settings(manager: &Manager, key: &str) -> Value {
@@ -471,6 +477,17 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/routewright/v1/effective-routes",
             "A NIC's effective routes, and why an active one may not be in its kernel.",
             "EffectiveRoute[]",
+        )
+    },
+    Endpoint {
+        takes: Some("DryRunRequest"),
+        ..endpoint(
+            "post",
+            "/routewright/v1/dry-run",
+            "What writes would change of routes, with nothing written: what each peer would be told, and what the NICs of each subnet would \
+             have. Peers are taken to keep saying what they say. A write that would be refused is refused here. 409 if more routes are \
+             held than are looked at.",
+            "WhatIfReport[]",
         )
     },
     endpoint(

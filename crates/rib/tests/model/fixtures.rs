@@ -62,7 +62,8 @@ impl ExportPolicy for Export {
         if group.asn.is_some() { &*DEFAULT } else { &[] }
     }
 
-    /// Drops one prefix; makes some into one that nobody announces, and others into one that is announced too.
+    /// Drops one prefix; makes some into one that nobody announces (of IPv6 with what they have in common), and others into one that is
+    /// announced too.
     fn reshape(
         &self,
         group: &GroupKey,
@@ -79,7 +80,8 @@ impl ExportPolicy for Export {
             number => prefix_of(number),
         };
         let is_summary = whole != *prefix;
-        let attributes = if is_summary {
+        let keeps_attributes = is_summary && whole.addr().is_ipv6();
+        let attributes = if is_summary && !keeps_attributes {
             let marks: Vec<Community> = told.communities().collect();
             let summary = PathAttributes::builder(told.next_hop()).as_sequence(&[Asn(65515)]);
             summary.communities(&marks).build()
@@ -90,6 +92,7 @@ impl ExportPolicy for Export {
             prefix: whole,
             attributes,
             is_summary,
+            keeps_attributes,
         })
     }
 }

@@ -155,12 +155,19 @@ impl Plain {
                     prefix,
                     attributes,
                     is_summary: false,
+                    keeps_attributes: false,
                 }),
             };
             let told_at_all = |told: &Reshaped| !export.withheld(&group).contains(&told.prefix);
             let fits = |told: &Reshaped| told.attributes.next_hop().is_ipv4() == matches!(told.prefix, IpNet::V4(_));
             if let Some(told) = reshaped.filter(told_at_all).filter(fits) {
-                let part = (!told.is_summary, prefix, originator, told.attributes);
+                let part = (
+                    !told.is_summary,
+                    prefix,
+                    originator,
+                    told.keeps_attributes,
+                    told.attributes,
+                );
                 parts.entry(told.prefix).or_default().push(part);
             }
         }
@@ -171,14 +178,18 @@ impl Plain {
     }
 }
 
-/// Whether it is no summary, of which prefix, from whom, and as what it is told.
-type Part = (bool, IpNet, Option<PeerIndex>, PathAttributes);
+/// Whether it is no summary, of which prefix, from whom, whether it keeps attributes, and as what it is told.
+type Part = (bool, IpNet, Option<PeerIndex>, bool, PathAttributes);
 
-/// What a peer is told of the parts of a prefix: the first of them, unless all are its own.
+/// What a peer is told of the parts of a prefix: the first of them, or what it has in common with the others, unless all are its own.
 fn told_to(peer: PeerIndex, mut parts: Vec<Part>) -> Option<PathAttributes> {
     parts.sort_by_key(|(is_itself, prefix, ..)| (*is_itself, *prefix));
-    let all_own = parts.iter().all(|(_, _, originator, _)| *originator == Some(peer));
-    let (.., attributes) = parts.into_iter().next()?;
+    let all_own = parts.iter().all(|(_, _, originator, ..)| *originator == Some(peer));
+    let (.., keeps, first) = parts.first()?;
+    let attributes = match keeps {
+        true => PathAttributes::aggregate(parts.iter().filter(|part| part.3).map(|part| &part.4))?,
+        false => first.clone(),
+    };
     (!all_own).then_some(attributes)
 }
 

@@ -421,8 +421,9 @@ impl Followed {
             return None;
         }
         let changed = routes.changed(speaker)?;
-        // A NIC that is a next hop itself has routes come and go where others only see other next hops.
-        let (replaced, prefixes) = match self.key.own.is_empty() {
+        // A NIC that is a next hop itself has routes come and go where others only see other next hops; so has one behind a filter that
+        // looks at them.
+        let (replaced, prefixes) = match self.key.own.is_empty() && !self.view.looks_at_next_hops() {
             true => (changed.replaced.as_slice(), &changed.rest),
             false => ([].as_slice(), &changed.all),
         };

@@ -98,12 +98,9 @@ impl Instance {
             return Some(Vec::new());
         }
         let advertised = speaker.rib.advertised(peer.index);
-        let told = advertised.iter().map(|(prefix, attributes)| AdvertisedReport {
-            network: *prefix,
-            next_hop: attributes.next_hop(),
-            as_path: as_path(attributes),
-            communities: communities(attributes),
-        });
+        let told = advertised
+            .iter()
+            .map(|(prefix, attributes)| told_report(*prefix, attributes));
         Some(told.collect())
     }
 
@@ -212,6 +209,16 @@ impl Instance {
             }),
             instance: self.index,
         }
+    }
+}
+
+/// A route as it is told.
+pub(super) fn told_report(network: IpNet, attributes: &PathAttributes) -> AdvertisedReport {
+    AdvertisedReport {
+        network,
+        next_hop: attributes.next_hop(),
+        as_path: as_path(attributes),
+        communities: communities(attributes),
     }
 }
 

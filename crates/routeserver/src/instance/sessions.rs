@@ -183,7 +183,7 @@ impl Instance {
         }
     }
 
-    fn established(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated) {
+    pub(super) fn established(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -211,7 +211,7 @@ impl Instance {
         self.event(Event::PeerUp { peer, direction });
     }
 
-    fn down(&mut self, key: PeerKey, reason: String) {
+    pub(super) fn down(&mut self, key: PeerKey, reason: String) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };

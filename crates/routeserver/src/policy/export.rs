@@ -57,20 +57,20 @@ impl ExportPolicy for ExportRules {
         if !self.goes_out(group, from, attributes) {
             return None;
         }
-        let route = Route {
-            prefix: *prefix,
-            attributes: PathAttributes::clone(attributes),
-            source: from.source,
-            is_summary: false,
-        };
+        let route = Route::new(*prefix, PathAttributes::clone(attributes), from.source);
         let map = self.route_maps.get(group.shape? as usize)?.as_ref()?;
         let Outcome::Pass(route) = map.apply(route) else {
             return None;
         };
+        let told = self.as_told(group, from, &route.attributes)?;
         Some(Reshaped {
             prefix: route.prefix,
-            attributes: self.as_told(group, from, &route.attributes)?,
+            attributes: match route.med {
+                Some(med) => told.to_builder().med(Some(med)).build(),
+                None => told,
+            },
             is_summary: route.is_summary,
+            keeps_attributes: route.keeps_attributes,
         })
     }
 }

@@ -7,7 +7,7 @@ use bgp::{Asn, IpNet};
 use rib::RouteSource;
 use serde::{Deserialize, Serialize};
 
-use crate::route_map::{KEPT_BACK, RESERVED_COMMUNITIES, Route};
+use crate::route_map::{KEPT_BACK, LargeCommunity, RESERVED_COMMUNITIES, Route};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,19 +26,36 @@ pub enum Action {
     ReplaceCommunities(Vec<Community>),
     /// Without these communities, but for reserved ones.
     RemoveCommunities(Vec<Community>),
+    /// Another prefix, as with [`Action::ReplacePrefix`]; the summary keeps what its parts have in common. Beyond Azure, as are those below.
+    Aggregate(IpNet),
+    /// Preferred before anything else, as with a peer's import preference: of inbound maps.
+    SetImportPreference(u32),
+    /// Told with this MULTI_EXIT_DISC: of outbound maps.
+    SetMed(u32),
+    /// These large communities besides those that are there.
+    AddLargeCommunities(Vec<LargeCommunity>),
+    /// These large communities instead of those that are there.
+    ReplaceLargeCommunities(Vec<LargeCommunity>),
+    /// Without these large communities.
+    RemoveLargeCommunities(Vec<LargeCommunity>),
 }
 
 impl Action {
     /// `None`: dropped.
     pub(super) fn apply(&self, mut route: Route) -> Option<Route> {
-        if let Action::ReplacePrefix(prefix) = self {
-            return Some(replace_prefix(route, prefix.trunc()));
+        match self {
+            Action::ReplacePrefix(prefix) => return Some(replace_prefix(route, prefix.trunc(), false)),
+            Action::Aggregate(prefix) => return Some(replace_prefix(route, prefix.trunc(), true)),
+            Action::SetImportPreference(preference) => route.import_preference = Some(*preference),
+            Action::SetMed(med) => route.med = Some(*med),
+            _ => {}
         }
         let attributes = route.attributes.to_builder();
         let there = || route.attributes.communities();
         let changed = match self {
             Action::Drop => return None,
-            Action::ReplacePrefix(_) => attributes,
+            Action::ReplacePrefix(_) | Action::Aggregate(_) => attributes,
+            Action::SetImportPreference(_) | Action::SetMed(_) => return Some(route),
             Action::AddAsPath(path) => attributes.prepend_sequence(path),
             Action::ReplaceAsPath(path) => attributes.as_sequence(path),
             Action::AddCommunities(more) => attributes.communities(&joined(there(), more)),
@@ -49,6 +66,15 @@ impl Action {
             Action::RemoveCommunities(gone) => {
                 attributes.retain_communities(|each| is_reserved(each) || !gone.contains(&each))
             }
+            Action::AddLargeCommunities(more) => more
+                .iter()
+                .fold(attributes, |attributes, each| attributes.add_large_community(*each)),
+            Action::ReplaceLargeCommunities(others) => attributes.large_communities(others),
+            Action::RemoveLargeCommunities(gone) => {
+                let there = route.attributes.large_communities();
+                let kept: Vec<_> = there.filter(|each| !gone.contains(each)).collect();
+                attributes.large_communities(&kept)
+            }
         };
         route.attributes = changed.build();
         Some(route)
@@ -57,7 +83,7 @@ impl Action {
 
 /// A prefix of a virtual network is not made more specific, and nothing but a learned route becomes the default route (az §3): a route for
 /// which the action is not allowed stays as it is.
-fn replace_prefix(route: Route, prefix: IpNet) -> Route {
+fn replace_prefix(route: Route, prefix: IpNet, keeps_attributes: bool) -> Route {
     let is_learned = !matches!(
         route.source,
         RouteSource::VirtualNetwork | RouteSource::PeeredVirtualNetwork
@@ -69,6 +95,14 @@ fn replace_prefix(route: Route, prefix: IpNet) -> Route {
     let allowed = is_learned || prefix.prefix_len() > 0 && prefix.contains(&route.prefix);
     if !same_family || !allowed || prefix == route.prefix {
         return route;
+    }
+    if keeps_attributes {
+        return Route {
+            prefix,
+            is_summary: true,
+            keeps_attributes,
+            ..route
+        };
     }
     // What the parts had is not the summary's: their next hop alone is (az §3), and that they go no farther.
     let kept_back = KEPT_BACK

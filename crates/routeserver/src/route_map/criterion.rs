@@ -30,6 +30,40 @@ pub enum Criterion {
         /// With what.
         path: Vec<Asn>,
     },
+    /// Its prefix lies in one of these ranges. Beyond Azure, as are those below.
+    PrefixRange(Vec<PrefixRange>),
+    /// Its large communities (RFC 8092), as with [`Criterion::Community`].
+    LargeCommunity {
+        /// How.
+        comparison: Comparison,
+        /// With what.
+        communities: Vec<LargeCommunity>,
+    },
+    /// Its MULTI_EXIT_DISC lies between these two, both included; a route without one has 0.
+    Med(u32, u32),
+    /// Its LOCAL_PREF lies between these two, both included; a route without one, as external peers send it, matches never.
+    LocalPreference(u32, u32),
+}
+
+/// Three numbers: whose, and two of its own.
+pub type LargeCommunity = (u32, u32, u32);
+
+/// Prefixes inside one prefix whose length lies between two bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixRange {
+    /// Inside this one.
+    pub prefix: IpNet,
+    /// At least so long.
+    pub ge: u8,
+    /// At most so long.
+    pub le: u8,
+}
+
+impl PrefixRange {
+    /// Whether a prefix is one of them.
+    pub fn contains(&self, prefix: &IpNet) -> bool {
+        self.prefix.contains(prefix) && (self.ge..=self.le).contains(&prefix.prefix_len())
+    }
 }
 
 /// matchCondition.
@@ -64,6 +98,19 @@ impl Criterion {
                 || attributes.as_numbers().eq(path.iter().copied()),
                 || attributes.as_numbers().any(|asn| path.contains(&asn)),
             ),
+            Criterion::PrefixRange(ranges) => ranges.iter().any(|range| range.contains(&route.prefix)),
+            Criterion::LargeCommunity {
+                comparison,
+                communities,
+            } => {
+                let has = |each: &LargeCommunity| attributes.large_communities().any(|there| there == *each);
+                comparison.holds(|| communities.iter().all(has), || communities.iter().any(has))
+            }
+            // RFC 4271 §9.1.2.2 c): a route without the attribute counts as one with the lowest value.
+            Criterion::Med(low, high) => (low..=high).contains(&&attributes.med().unwrap_or(0)),
+            Criterion::LocalPreference(low, high) => attributes
+                .local_pref()
+                .is_some_and(|value| (low..=high).contains(&&value)),
         }
     }
 }

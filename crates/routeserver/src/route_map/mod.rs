@@ -15,13 +15,15 @@ mod criterion;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use bgp::IpNet;
 use bgp::wire::{Community, PathAttributes};
 use rib::RouteSource;
 use serde::{Deserialize, Serialize};
 
 pub use action::Action;
-pub use criterion::{Comparison, Criterion};
+pub use criterion::{Comparison, Criterion, LargeCommunity, PrefixRange};
 
 /// Communities that Azure gives meaning to; no map takes them off a route (az §2.4).
 pub const RESERVED_COMMUNITIES: [Community; 11] = [
@@ -86,6 +88,27 @@ pub struct Route {
     /// It stands for all routes of which a rule has made the same prefix: their AS paths are gone, and their communities but for those that
     /// keep a route back.
     pub is_summary: bool,
+    /// As a summary it keeps what its parts have in common, and these are one part's.
+    pub keeps_attributes: bool,
+    /// What an inbound map prefers it by, if it says so.
+    pub import_preference: Option<u32>,
+    /// The MULTI_EXIT_DISC that it is told with, if an outbound map says so.
+    pub med: Option<u32>,
+}
+
+impl Route {
+    /// One that no rule has seen.
+    pub fn new(prefix: IpNet, attributes: PathAttributes, source: RouteSource) -> Route {
+        Route {
+            prefix,
+            attributes,
+            source,
+            is_summary: false,
+            keeps_attributes: false,
+            import_preference: None,
+            med: None,
+        }
+    }
 }
 
 /// What a map does with a route.
@@ -101,6 +124,16 @@ pub enum Outcome {
 }
 
 impl RouteMap {
+    /// The import preferences that routes may have after it; `None`: that of their peer.
+    pub(crate) fn import_preferences(&self) -> BTreeSet<Option<u32>> {
+        let actions = self.rules.iter().flat_map(|rule| &rule.actions);
+        let given = actions.filter_map(|action| match action {
+            Action::SetImportPreference(preference) => Some(Some(*preference)),
+            _ => None,
+        });
+        given.chain([None]).collect()
+    }
+
     /// What becomes of a route. One that no rule matches passes as it is.
     pub fn apply(&self, mut route: Route) -> Outcome {
         for rule in &self.rules {

@@ -13,12 +13,7 @@ fn route(text: &str) -> Route {
     let attributes = PathAttributes::builder(ip("10.1.4.4"))
         .as_sequence(&asns(words[1]))
         .communities(&communities(words[2]));
-    Route {
-        prefix: net(words[0]),
-        attributes: attributes.build(),
-        source: RouteSource::Nva,
-        is_summary: false,
-    }
+    Route::new(net(words[0]), attributes.build(), RouteSource::Nva)
 }
 
 fn asns(text: &str) -> Vec<Asn> {

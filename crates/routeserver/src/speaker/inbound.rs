@@ -5,7 +5,7 @@
 //!             └─► map ─► Adj-RIB-In of the peer's voice: what it changed
 //! ```
 //!
-//! The voice is a second peer of the RIB with the same facts. Since nothing of what was received is lost, a map is attached, changed and
+//! The voice is a second peer of the RIB with the same facts; there is one more for each import preference that the map gives. Since nothing of what was received is lost, a map is attached, changed and
 //! detached without a word from the peer, and the limit counts what the peer said.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,8 @@ use crate::total_limit::Import;
 #[derive(Debug)]
 pub(crate) struct Inbound {
     map: RouteMap,
-    voice: PeerIndex,
+    /// By the import preference that the map gives; `None`: the peer's own.
+    voices: BTreeMap<Option<u32>, PeerIndex>,
     /// What the peer's prefixes became, where that is something else.
     parts: BTreeMap<IpNet, Part>,
     /// What the voice's prefixes are made of.
@@ -36,6 +37,15 @@ struct Part {
     whole: IpNet,
     attributes: Arc<PathAttributes>,
     is_summary: bool,
+    keeps_attributes: bool,
+    import_preference: Option<u32>,
+}
+
+/// What is said of a whole, and by which voice.
+#[derive(Debug)]
+struct Word {
+    attributes: Arc<PathAttributes>,
+    voice: PeerIndex,
 }
 
 #[derive(Debug, Default)]
@@ -57,21 +67,19 @@ pub(crate) enum Made {
 }
 
 impl Inbound {
-    pub(crate) fn voice(&self) -> PeerIndex {
-        self.voice
+    pub(crate) fn is_voice(&self, peer: PeerIndex) -> bool {
+        self.voices.values().any(|voice| *voice == peer)
     }
 
     /// What the map makes of a route.
     pub(crate) fn make(&self, prefix: &IpNet, attributes: &PathAttributes) -> Made {
-        let before = Route {
-            prefix: *prefix,
-            attributes: attributes.clone(),
-            source: RouteSource::Nva,
-            is_summary: false,
+        let before = Route::new(*prefix, attributes.clone(), RouteSource::Nva);
+        let is_same = |route: &Route| {
+            route.prefix == *prefix && route.attributes == *attributes && route.import_preference.is_none()
         };
         match self.map.apply(before) {
             Outcome::Dropped { .. } => Made::Nothing,
-            Outcome::Pass(route) if route.prefix == *prefix && route.attributes == *attributes => Made::Same,
+            Outcome::Pass(route) if is_same(&route) => Made::Same,
             Outcome::Pass(route) => Made::Other(route),
         }
     }
@@ -95,6 +103,8 @@ impl Inbound {
                 whole: route.prefix,
                 attributes: Arc::new(route.attributes),
                 is_summary: route.is_summary,
+                keeps_attributes: route.is_summary && route.keeps_attributes,
+                import_preference: route.import_preference,
             };
             concerned.insert(part.whole);
             let whole = self.wholes.entry(part.whole).or_default();
@@ -106,23 +116,37 @@ impl Inbound {
         }
     }
 
-    /// What the voice says of a prefix: a summary rather than a route that has the prefix by itself, then the lowest part's attributes.
-    /// A summary goes no farther than any of its parts may.
-    fn word(&self, whole: &IpNet) -> Option<Arc<PathAttributes>> {
+    /// What a voice says of a prefix: a summary rather than a route that has the prefix by itself, then the lowest part's attributes, or
+    /// what it has in common with the others. A summary goes no farther than any of its parts may.
+    fn word(&self, whole: &IpNet) -> Option<Word> {
         let Whole { parts, kept_back } = self.wholes.get(whole)?;
         let mut parts = parts.iter().filter_map(|prefix| self.parts.get(prefix));
         let chosen = parts.clone().find(|part| part.is_summary).or_else(|| parts.next())?;
+        let voice = *self.voices.get(&chosen.import_preference)?;
+        if chosen.keeps_attributes {
+            let parts = self
+                .wholes
+                .get(whole)?
+                .parts
+                .iter()
+                .filter_map(|prefix| self.parts.get(prefix));
+            let kept = parts.filter(|part| part.keeps_attributes).map(|part| &*part.attributes);
+            let attributes = Arc::new(PathAttributes::aggregate(kept)?);
+            return Some(Word { attributes, voice });
+        }
         let missing =
             |(each, count): (Community, &usize)| (*count > 0 && !chosen.attributes.has_community(each)).then_some(each);
         let missing: Vec<Community> = KEPT_BACK.into_iter().zip(kept_back).filter_map(missing).collect();
         if missing.is_empty() {
-            return Some(chosen.attributes.clone());
+            let attributes = chosen.attributes.clone();
+            return Some(Word { attributes, voice });
         }
         let attributes = chosen.attributes.to_builder();
         let attributes = missing
             .into_iter()
             .fold(attributes, PathAttributesBuilder::add_community);
-        Some(Arc::new(attributes.build()))
+        let attributes = Arc::new(attributes.build());
+        Some(Word { attributes, voice })
     }
 }
 
@@ -143,15 +167,22 @@ impl Speaker {
     /// The same peer, new facts.
     pub(crate) fn update_peer(&mut self, peer: PeerIndex, info: PeerInfo) {
         if let Some(inbound) = self.inbound.get(&peer) {
-            self.rib.update_peer(inbound.voice, info.clone());
+            for (preference, voice) in &inbound.voices {
+                self.rib.update_peer(*voice, preferred(&info, *preference));
+            }
         }
         self.rib.update_peer(peer, info);
     }
 
     /// Forgets a peer and all that it said.
     pub(crate) fn remove_peer(&mut self, peer: PeerIndex) {
-        if let Some(inbound) = self.inbound.remove(&peer) {
-            self.rib.remove_peer(inbound.voice);
+        for voice in self
+            .inbound
+            .remove(&peer)
+            .into_iter()
+            .flat_map(|inbound| inbound.voices)
+        {
+            self.rib.remove_peer(voice.1);
         }
         self.rib.remove_peer(peer);
     }
@@ -165,13 +196,17 @@ impl Speaker {
     }
 
     fn attach_inbound(&mut self, peer: PeerIndex, info: PeerInfo, map: Option<&RouteMap>) {
-        if let Some(before) = self.inbound.remove(&peer) {
-            self.rib.remove_peer(before.voice);
+        for voice in self.inbound.remove(&peer).into_iter().flat_map(|before| before.voices) {
+            self.rib.remove_peer(voice.1);
         }
         if let Some(map) = map {
             let inbound = Inbound {
                 map: map.clone(),
-                voice: self.rib.add_voice(peer, info),
+                voices: map
+                    .import_preferences()
+                    .into_iter()
+                    .map(|preference| (preference, self.rib.add_voice(peer, preferred(&info, preference))))
+                    .collect(),
                 parts: BTreeMap::new(),
                 wholes: BTreeMap::new(),
             };
@@ -201,7 +236,9 @@ impl Speaker {
     pub(crate) fn clear_peer(&mut self, peer: PeerIndex) {
         self.rib.clear_peer(peer);
         if let Some(inbound) = self.inbound.get_mut(&peer) {
-            self.rib.clear_peer(inbound.voice);
+            for voice in inbound.voices.values() {
+                self.rib.clear_peer(*voice);
+            }
             inbound.parts.clear();
             inbound.wholes.clear();
         }
@@ -221,7 +258,7 @@ impl Speaker {
         let became = self.inbound.get(&path.peer).and_then(|inbound| {
             let part = inbound.parts.get(&path.prefix)?;
             let explained = self.rib.explain(&part.whole);
-            explained.into_iter().find(|other| other.peer == inbound.voice)
+            explained.into_iter().find(|other| inbound.is_voice(other.peer))
         });
         became.map_or(path.standing, |became| became.standing)
     }
@@ -230,7 +267,7 @@ impl Speaker {
     pub(crate) fn became(&self, path: &PathReport) -> Option<(IpNet, Arc<PathAttributes>)> {
         let inbound = self.inbound.get(&path.peer)?;
         let part = inbound.parts.get(&path.prefix)?;
-        Some((part.whole, inbound.word(&part.whole)?))
+        Some((part.whole, inbound.word(&part.whole)?.attributes))
     }
 
     /// Every path for a prefix as it was received, and what a map made the prefix of.
@@ -248,10 +285,12 @@ impl Speaker {
     /// How many of a peer's prefixes are accepted; of those that a map has changed, what they became counts.
     pub(crate) fn accepted(&self, peer: PeerIndex) -> usize {
         let mut accepted = self.rib.counts(peer).accepted;
-        if let Some(Inbound { wholes, voice, .. }) = self.inbound.get(&peer) {
-            let wholes = wholes
-                .iter()
-                .filter(|(whole, _)| self.rib.refused_by(*voice, whole).is_none());
+        if let Some(Inbound { wholes, voices, .. }) = self.inbound.get(&peer) {
+            let is_refused = |whole: &IpNet| {
+                let mut voices = voices.values();
+                voices.any(|voice| self.rib.refused_by(*voice, whole).is_some())
+            };
+            let wholes = wholes.iter().filter(|(whole, _)| !is_refused(whole));
             accepted += wholes.map(|(_, whole)| whole.parts.len()).sum::<usize>();
         }
         accepted
@@ -300,7 +339,7 @@ impl Speaker {
         self.shape(peer, gone.chain(there));
     }
 
-    /// Makes the voice say what the map makes of these: of those alone that are held, and refused because of it.
+    /// Makes the voices say what the map makes of these: of those alone that are held, and refused because of it.
     fn shape<'a>(&mut self, peer: PeerIndex, said: impl Iterator<Item = (IpNet, Option<&'a PathAttributes>)>) {
         let Some(inbound) = self.inbound.get_mut(&peer) else {
             return;
@@ -317,7 +356,7 @@ impl Speaker {
             };
             inbound.set(prefix, now, &mut concerned);
         }
-        let voice = inbound.voice;
+        let voices: Vec<PeerIndex> = inbound.voices.values().copied().collect();
         let words: Vec<_> = concerned
             .into_iter()
             .map(|whole| (whole, inbound.word(&whole)))
@@ -329,12 +368,22 @@ impl Speaker {
         };
         for (whole, word) in words {
             let prefixes = vec![whole];
-            match word {
-                Some(attributes) => self
-                    .rib
-                    .announce(voice, &Announcement { attributes, prefixes }, &import),
-                None => self.rib.withdraw(voice, &prefixes),
+            let speaker = word.as_ref().map(|word| word.voice);
+            for silent in voices.iter().filter(|voice| Some(**voice) != speaker) {
+                self.rib.withdraw(*silent, &prefixes);
+            }
+            if let Some(Word { attributes, voice }) = word {
+                self.rib
+                    .announce(voice, &Announcement { attributes, prefixes }, &import);
             }
         }
+    }
+}
+
+/// A peer's facts with another import preference, if it is given one.
+fn preferred(info: &PeerInfo, preference: Option<u32>) -> PeerInfo {
+    PeerInfo {
+        import_preference: preference.unwrap_or(info.import_preference),
+        ..info.clone()
     }
 }

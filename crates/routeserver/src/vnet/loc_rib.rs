@@ -77,20 +77,19 @@ impl LocRib {
         self.routes.get(prefix)
     }
 
-    /// The entry of the longest prefix that contains `prefix`, itself included.
-    pub(crate) fn longest_match(&self, prefix: &IpNet) -> Option<&Arc<Choice>> {
-        let mut candidate = Some(*prefix);
-        while let Some(wider) = candidate {
-            if let Some(found) = self.routes.get(&wider) {
-                return Some(found);
-            }
-            candidate = wider.supernet();
-        }
-        None
-    }
-
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
         self.routes.keys()
+    }
+
+    /// The prefixes for which another one has other next hops, or none, or some.
+    pub(crate) fn differs_from(&self, other: &LocRib) -> Vec<IpNet> {
+        let same = |prefix: &&IpNet| match (self.get(prefix), other.get(prefix)) {
+            (Some(one), Some(other)) => (&one.next_hops, &one.fallback) == (&other.next_hops, &other.fallback),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let gone_or_other = self.prefixes().filter(|prefix| !same(prefix));
+        let fresh = other.prefixes().filter(|prefix| self.get(prefix).is_none());
+        gone_or_other.chain(fresh).copied().collect()
     }
 
     /// Choices that every one of their prefixes leaves for the same other. Counts are those before the moves.

@@ -5,6 +5,7 @@
 //! Loc-RIB ───────────────────────────────────────────────────────────────────────────┴─► resolve: what one prefix does
 //! ```
 
+mod import_filter;
 mod loc_rib;
 mod resolve;
 mod rows;
@@ -16,6 +17,6 @@ mod view;
 
 pub(crate) use loc_rib::{Changed, LocRib};
 pub(crate) use resolve::{Resolved, Scope, Target, dependants, prefixes, resolve};
-pub(crate) use rows::rows;
+pub(crate) use rows::{rows, rows_of};
 pub(crate) use topology::{NicFacts, Topology};
 pub(crate) use view::SubnetView;

@@ -2,6 +2,7 @@
 //! routes before BGP before system routes (az §2.7), and a route whose next hop is the NIC itself is not installed there:
 //! the system route below it stays (design: how a route reaches a kernel).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use rib::{Choice, Rank};
 use rustc_hash::FxHashSet;
 
 use crate::intent::UserNextHop;
+use crate::vnet::import_filter::Admitted;
 use crate::vnet::loc_rib::LocRib;
 use crate::vnet::view::{SubnetView, SystemHop, default_route};
 
@@ -116,7 +118,7 @@ fn hop(scope: Scope<'_>, prefix: &IpNet) -> Option<Hop> {
         return user_hop(scope, prefix, &user.next_hop).or_else(|| system_hop(scope, prefix));
     }
     if let Some(next_hops) = learned(scope, prefix) {
-        return without_own(scope, next_hops)
+        return without_own(scope, &next_hops)
             .map(Hop::NextHops)
             .or_else(|| system_hop(scope, prefix));
     }
@@ -137,7 +139,7 @@ fn user_hop(scope: Scope<'_>, prefix: &IpNet, next_hop: &UserNextHop) -> Option<
             None => Some(Hop::Blackhole { system: false }),
         },
         UserNextHop::VirtualNetworkGateway => match gateway_hops(scope.view, scope.loc_rib, prefix) {
-            Some(next_hops) => without_own(scope, next_hops).map(Hop::NextHops),
+            Some(next_hops) => without_own(scope, &next_hops).map(Hop::NextHops),
             None => Some(Hop::Blackhole { system: false }),
         },
     }
@@ -145,13 +147,21 @@ fn user_hop(scope: Scope<'_>, prefix: &IpNet, next_hop: &UserNextHop) -> Option<
 
 /// Where a user-defined route to the virtual network gateway goes: the longest BGP match; nowhere without one, as in Azure.
 pub(crate) fn gateway_hops<'a>(
-    view: &SubnetView,
+    view: &'a SubnetView,
     loc_rib: Option<&'a LocRib>,
     prefix: &IpNet,
-) -> Option<&'a Arc<Choice>> {
-    loc_rib
-        .filter(|_| !view.propagation_disabled)
-        .and_then(|loc_rib| loc_rib.longest_match(prefix))
+) -> Option<Cow<'a, Arc<Choice>>> {
+    let loc_rib = loc_rib.filter(|_| !view.propagation_disabled)?;
+    let mut candidate = Some(*prefix);
+    while let Some(wider) = candidate {
+        if let Some(choice) = loc_rib.get(&wider)
+            && let Admitted::Yes(next_hops) = view.admit(&wider, choice)
+        {
+            return Some(next_hops);
+        }
+        candidate = wider.supernet();
+    }
+    None
 }
 
 fn appliances(addresses: &[IpAddr]) -> Option<Arc<Choice>> {
@@ -177,16 +187,24 @@ fn system_hop(scope: Scope<'_>, prefix: &IpNet) -> Option<Hop> {
 }
 
 /// BGP's next hops for exactly this prefix, where BGP may speak.
-pub(crate) fn learned<'a>(scope: Scope<'a>, prefix: &IpNet) -> Option<&'a Arc<Choice>> {
-    let next_hops = scope.loc_rib?.get(prefix)?;
-    scope.view.takes_bgp(prefix).then_some(next_hops)
+pub(crate) fn learned<'a>(scope: Scope<'a>, prefix: &IpNet) -> Option<Cow<'a, Arc<Choice>>> {
+    match offered(scope, prefix)? {
+        Admitted::Yes(next_hops) => Some(next_hops),
+        Admitted::No(_) => None,
+    }
+}
+
+/// The same, with what the route table's filter says if it keeps them away.
+pub(crate) fn offered<'a>(scope: Scope<'a>, prefix: &IpNet) -> Option<Admitted<'a>> {
+    let choice = scope.loc_rib?.get(prefix)?;
+    scope.view.takes_bgp(prefix).then(|| scope.view.admit(prefix, choice))
 }
 
 /// Whether BGP brings this NIC the default route of the prefix's family.
 fn default_from_bgp(scope: Scope<'_>, prefix: &IpNet) -> bool {
     let default = default_route(prefix);
     learned(scope, &default)
-        .is_some_and(|next_hops| scope.view.user.contains_key(&default) || !is_next_hop(scope.own, next_hops))
+        .is_some_and(|next_hops| scope.view.user.contains_key(&default) || !is_next_hop(scope.own, &next_hops))
 }
 
 /// The next hops as the NIC may use them: not at all when it is one, without a fallback when it is one of those.

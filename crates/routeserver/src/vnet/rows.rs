@@ -7,7 +7,8 @@ use bgp::IpNet;
 
 use crate::intent::UserNextHop;
 use crate::report::EffectiveRoute;
-use crate::vnet::resolve::{Scope, gateway_hops, learned, prefixes};
+use crate::vnet::import_filter::Admitted;
+use crate::vnet::resolve::{Scope, gateway_hops, learned, offered, prefixes};
 use crate::vnet::view::{SystemHop, UserRoute, default_route};
 
 /// Every row, by prefix; for equal prefixes the user-defined one first, then BGP's, then the system's.
@@ -16,11 +17,20 @@ pub(crate) fn rows(scope: Scope<'_>) -> Vec<EffectiveRoute> {
     prefixes.iter().flat_map(|prefix| rows_of(scope, prefix)).collect()
 }
 
-fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRoute> {
+/// The rows of one prefix.
+pub(crate) fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRoute> {
     let user = scope.view.user.get(prefix);
-    let bgp = learned(scope, prefix);
+    let offered = offered(scope, prefix);
+    let kept_away = match &offered {
+        Some(Admitted::No(rule)) => Some(kept_away_row(scope, prefix, *rule)),
+        _ => None,
+    };
+    let bgp = match offered {
+        Some(Admitted::Yes(next_hops)) => Some(next_hops),
+        _ => None,
+    };
     let user_row = user.map(|route| user_row(scope, prefix, route));
-    let bgp_row = bgp.map(|next_hops| {
+    let bgp_row = bgp.as_ref().map(|next_hops| {
         let row = row(scope, prefix, "VirtualNetworkGateway", "VirtualNetworkGateway");
         let mut row = with_next_hops(scope, row, &next_hops.next_hops);
         row.rank = Some(next_hops.rank.0);
@@ -34,7 +44,22 @@ fn rows_of(scope: Scope<'_>, prefix: &IpNet) -> impl Iterator<Item = EffectiveRo
         let row = row(scope, prefix, "Default", system_type(*hop));
         Some(if user.is_some() { invalid(row) } else { row })
     });
-    user_row.into_iter().chain(bgp_row).chain(system_row)
+    user_row.into_iter().chain(bgp_row).chain(kept_away).chain(system_row)
+}
+
+/// What the route table's filter keeps away is told, with the rule: people should not have to guess.
+fn kept_away_row(scope: Scope<'_>, prefix: &IpNet, rule: Option<&str>) -> EffectiveRoute {
+    let mut row = row(scope, prefix, "VirtualNetworkGateway", "VirtualNetworkGateway");
+    let choice = scope.loc_rib.and_then(|loc_rib| loc_rib.get(prefix));
+    row.next_hop_ip_address = choice.map(|choice| choice.next_hops.clone()).unwrap_or_default();
+    row.rank = choice.map(|choice| choice.rank.0);
+    EffectiveRoute {
+        not_installed: Some(match rule {
+            Some(rule) => format!("the route table's import rule '{rule}' keeps it away"),
+            None => "no import rule of the route table lets it in".to_owned(),
+        }),
+        ..invalid(row)
+    }
 }
 
 fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRoute {
@@ -50,7 +75,7 @@ fn user_row(scope: Scope<'_>, prefix: &IpNet, route: &UserRoute) -> EffectiveRou
         UserNextHop::None => ("None", &[]),
         UserNextHop::VirtualNetworkGateway => (
             "VirtualNetworkGateway",
-            gateway.map_or(&[], |next_hops| &next_hops.next_hops),
+            gateway.as_ref().map_or(&[], |next_hops| &next_hops.next_hops),
         ),
     };
     let mut row = with_next_hops(scope, row(scope, prefix, "User", next_hop_type), next_hops);

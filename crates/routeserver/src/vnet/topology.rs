@@ -73,6 +73,22 @@ impl Topology {
         topology
     }
 
+    /// What it was made of.
+    pub(crate) fn intent(&self) -> &Arc<Intent> {
+        &self.intent
+    }
+
+    /// The NICs (ids) of each place that has any.
+    pub(crate) fn nics_by_place(&self) -> BTreeMap<&str, Vec<&str>> {
+        let gateways = self.gateways.keys().map(|id| (id.as_str(), vec![id.as_str()]));
+        let mut by_place: BTreeMap<&str, Vec<&str>> = gateways.collect();
+        let nics = self.intent.virtual_networks.iter().flat_map(|network| &network.nics);
+        for nic in nics {
+            by_place.entry(&nic.subnet).or_default().push(&nic.id);
+        }
+        by_place
+    }
+
     /// The prefixes that a speaker in a virtual network originates: those of the network, and those of its spokes.
     pub(crate) fn space(&self, network: &str) -> (Vec<IpNet>, Vec<IpNet>) {
         let Some(network) = self.virtual_network(network) else {
@@ -154,6 +170,7 @@ impl Topology {
             system: system_routes(network, &peered),
             user,
             not_from_bgp: not_from_bgp(network, &peered),
+            import: table.and_then(|table| table.import.clone()),
         })
     }
 

@@ -1,12 +1,16 @@
 //! What the NICs of one subnet share before any BGP route: system routes, user-defined routes, and which BGP prefixes may come.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bgp::IpNet;
+use rib::Choice;
 
-use crate::intent::UserNextHop;
+use crate::intent::{ImportFilter, UserNextHop};
 use crate::prefix_set::PrefixSet;
+use crate::vnet::import_filter::Admitted;
 
 /// Next hop of a system route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +50,27 @@ pub(crate) struct SubnetView {
     /// The virtual network's own prefixes and those of every directly peered one: a BGP prefix equal to or inside them is
     /// skipped on these NICs, their system routes win (az §2.7, §2.10, 1).
     pub(crate) not_from_bgp: PrefixSet,
+    /// Which of BGP's other routes come.
+    pub(crate) import: Option<ImportFilter>,
 }
 
 impl SubnetView {
     /// Whether a BGP route for `prefix` comes to this subnet at all.
     pub(crate) fn takes_bgp(&self, prefix: &IpNet) -> bool {
         !self.propagation_disabled && !self.not_from_bgp.covers(prefix)
+    }
+
+    /// BGP's route for a prefix as it comes to this subnet.
+    pub(crate) fn admit<'a>(&'a self, prefix: &IpNet, choice: &'a Arc<Choice>) -> Admitted<'a> {
+        match &self.import {
+            Some(filter) => filter.admit(prefix, choice),
+            None => Admitted::Yes(Cow::Borrowed(choice)),
+        }
+    }
+
+    /// Whether it depends on a route's next hops if the route comes.
+    pub(crate) fn looks_at_next_hops(&self) -> bool {
+        self.import.as_ref().is_some_and(ImportFilter::looks_at_next_hops)
     }
 
     /// User-defined routes that point at whatever BGP says.

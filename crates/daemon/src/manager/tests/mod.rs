@@ -3,6 +3,7 @@
 
 mod activity;
 mod deployments;
+mod dry_run;
 mod gateways;
 mod headers;
 mod hostile;

@@ -15,7 +15,9 @@ use http::{HeaderMap, StatusCode};
 use rib::RouteSource;
 use routeserver::Intent;
 use routeserver::intent::PeerKind;
-use routeserver::report::{AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport};
+use routeserver::report::{
+    AdvertisedReport, AgentReport, EffectiveRoute, InstanceReport, PeerReport, RouteReport, WhatIfReport,
+};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -251,6 +253,8 @@ pub(crate) struct Fake {
     pub(crate) down: AtomicBool,
     /// It answers, and keeps no intent: its run directory is gone, say.
     pub(crate) keeps_nothing: AtomicBool,
+    /// The intent of the last dry run.
+    pub(crate) tried: Mutex<Option<Arc<Intent>>>,
 }
 
 impl Fake {
@@ -261,6 +265,7 @@ impl Fake {
             pushes: AtomicU64::new(0),
             down: AtomicBool::new(false),
             keeps_nothing: AtomicBool::new(false),
+            tried: Mutex::default(),
         }
     }
 
@@ -338,6 +343,14 @@ impl Control for Fake {
 
     fn agents(&self) -> Asked<'_, Vec<AgentReport>> {
         self.say(Vec::new())
+    }
+
+    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport> {
+        *self.tried.lock().unwrap() = Some(wanted);
+        self.say(WhatIfReport {
+            instance: self.index,
+            ..WhatIfReport::default()
+        })
     }
 
     fn metrics(&self) -> Asked<'_, String> {

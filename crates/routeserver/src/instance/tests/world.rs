@@ -55,6 +55,8 @@ pub(super) struct Nva {
     pub(super) end_of_rib: usize,
     /// UPDATE messages.
     pub(super) updates: usize,
+    /// Prefixes announced and withdrawn to it, each time.
+    pub(super) prefixes_heard: usize,
     /// ROUTE-REFRESH requests.
     pub(super) refreshes: usize,
     pub(super) established: usize,
@@ -151,6 +153,7 @@ impl World {
             notifications: Vec::new(),
             end_of_rib: 0,
             updates: 0,
+            prefixes_heard: 0,
             refreshes: 0,
             established: 0,
             pending: VecDeque::new(),
@@ -538,6 +541,8 @@ impl Nva {
             session::Output::Down(_) => self.learned.clear(),
             session::Output::Update(update) => {
                 self.updates += 1;
+                let announced = update.announced.iter().map(|each| each.prefixes.len());
+                self.prefixes_heard += update.withdrawn.len() + announced.sum::<usize>();
                 for prefix in &update.withdrawn {
                     self.learned.remove(prefix);
                 }

@@ -1,0 +1,375 @@
+//! What another intent would change, without anybody following it: a dry run of management, for any change of intent.
+//!
+//! ```text
+//! instance ─► outline ─► what each peer has said ─┬─► a state machine of its own, the intent as it is ─┬─► what differs
+//!             (intent, peers)   (peer by peer)    └─► another one, the intent as it would be ──────────┘
+//! ```
+//!
+//! The instance gives out facts only, a peer's table at a time: both state machines are made and compared wherever there is time for it.
+//! Both are given the same, so what moves meanwhile shows in neither. Peers keep saying what they say; what a peer would answer to what it
+//! would be told is not known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bgp::IpNet;
+use bgp::session::Negotiated;
+use bgp::wire::{Announcement, PathAttributes};
+use rib::HashKey;
+
+use crate::instance::Instance;
+use crate::instance::reports::told_report;
+use crate::intent::Intent;
+use crate::peer::{Peer, needs_reset};
+use crate::report::{Alteration, Differences, EffectiveRoute, PeerDifference, TableDifference, WhatIfReport};
+use crate::vnet::{LocRib, Scope, SubnetView, dependants, prefixes, rows_of};
+
+/// Routes received, in all, that are looked at: each is held twice more for a while, some 100 octets each time.
+pub const MAX_HEARD: usize = 500_000;
+
+/// Routes listed in one answer; more are counted.
+const MAX_LISTED: usize = 10_000;
+
+/// Prefixes compared in all subnets together: some seconds of work.
+const MAX_COMPARED: usize = 5_000_000;
+
+/// What an instance has, but for routes.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    index: usize,
+    key: HashKey,
+    intent: Arc<Intent>,
+    /// Peers whose session is Established, and how many prefixes each has announced.
+    peers: Vec<(String, usize)>,
+}
+
+/// What a peer whose session is Established has said.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    peer: String,
+    negotiated: Negotiated,
+    announcements: Vec<Announcement>,
+}
+
+/// More is held than a dry run looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{held} routes are held, and a dry run looks at {MAX_HEARD} at most")]
+pub struct TooManyRoutes {
+    /// How many.
+    pub held: usize,
+}
+
+impl Outline {
+    /// Peers (ids) of which [`Instance::heard`] is to be asked.
+    pub fn peers(&self) -> Result<impl Iterator<Item = &str>, TooManyRoutes> {
+        let held = self.peers.iter().map(|(_, held)| held).sum();
+        match held > MAX_HEARD {
+            true => Err(TooManyRoutes { held }),
+            false => Ok(self.peers.iter().map(|(id, _)| id.as_str())),
+        }
+    }
+}
+
+impl Instance {
+    /// What [`what_if`] begins with.
+    pub fn outline(&self) -> Outline {
+        let up = self.peers.values().filter(|peer| peer.up.is_some());
+        let held = |peer: &Peer| {
+            let speaker = self.speakers.get(&peer.speaker);
+            speaker.map_or(0, |speaker| speaker.rib.counts(peer.index).received)
+        };
+        Outline {
+            index: self.index,
+            key: self.key,
+            intent: self.topology.intent().clone(),
+            peers: up.map(|peer| (peer.intent.id.clone(), held(peer))).collect(),
+        }
+    }
+
+    /// What a peer has said; `None`: its session is not Established.
+    pub fn heard(&self, peer: &str) -> Option<Heard> {
+        let peer = self.peers.get(self.peer_ids.get(peer)?)?;
+        let speaker = self.speakers.get(&peer.speaker)?;
+        Some(Heard {
+            peer: peer.intent.id.clone(),
+            negotiated: peer.up.as_ref()?.negotiated.clone(),
+            announcements: speaker.rib.heard(peer.index),
+        })
+    }
+
+    /// As if a session had come up and its peer had said all this.
+    fn assume(&mut self, now: Instant, heard: &Heard) {
+        let Some(key) = self.peer_ids.get(&heard.peer).copied() else {
+            return;
+        };
+        if self.peers.get(&key).is_none_or(|peer| peer.intent.admin_down) {
+            return;
+        }
+        self.established(now, key, heard.negotiated.clone());
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let Some(speaker) = self.speakers.get_mut(&peer.speaker) else {
+            return;
+        };
+        for announcement in &heard.announcements {
+            speaker.announce(peer.index, announcement);
+        }
+        if is_over_limit(peer, speaker.rib.counts(peer.index).received) {
+            self.down(key, String::new());
+        }
+    }
+
+    /// Until all is decided and told, to nobody.
+    fn settle_alone(&mut self, now: Instant) {
+        loop {
+            self.settle(now);
+            self.outputs.clear();
+            if !self.has_work_left() {
+                return;
+            }
+        }
+    }
+}
+
+fn is_over_limit(peer: &Peer, held: usize) -> bool {
+    peer.intent.route_limit > 0 && held > peer.intent.route_limit as usize
+}
+
+/// What would differ with this intent. Takes its time: seconds with the most that is looked at.
+pub fn what_if(outline: &Outline, heard: &[Heard], wanted: Arc<Intent>, now: Instant) -> WhatIfReport {
+    let assumed = |intent: Arc<Intent>| {
+        let mut instance = Instance::new(outline.index, 0, 0, outline.key, now);
+        instance.apply_intent(now, intent);
+        for each in heard {
+            instance.assume(now, each);
+        }
+        instance.settle_alone(now);
+        instance
+    };
+    let comparison = Comparison {
+        before: assumed(outline.intent.clone()),
+        after: assumed(wanted),
+        room: MAX_LISTED,
+        work: MAX_COMPARED,
+    };
+    comparison.report(outline)
+}
+
+struct Comparison {
+    before: Instance,
+    after: Instance,
+    /// Routes that may still be listed.
+    room: usize,
+    /// Prefixes that may still be compared.
+    work: usize,
+}
+
+/// The same peer here and there.
+type Sides<'a> = [Option<(&'a Instance, &'a Peer)>; 2];
+
+impl Comparison {
+    fn report(mut self, outline: &Outline) -> WhatIfReport {
+        let mut report = WhatIfReport {
+            instance: outline.index,
+            intent_version: outline.intent.version,
+            ..WhatIfReport::default()
+        };
+        let ids: BTreeSet<String> = [&self.before, &self.after]
+            .into_iter()
+            .flat_map(|each| each.peer_ids.keys().cloned())
+            .collect();
+        report.peers = ids.iter().filter_map(|id| self.peer(id)).collect();
+        self.tables(&mut report);
+        report
+    }
+
+    fn peer(&mut self, id: &str) -> Option<PeerDifference> {
+        let side = |instance: &'_ Instance| instance.peer_ids.get(id).copied();
+        let keys = [side(&self.before), side(&self.after)];
+        let sides: Sides<'_> = [
+            keys[0].and_then(|key| Some((&self.before, self.before.peers.get(&key)?))),
+            keys[1].and_then(|key| Some((&self.after, self.after.peers.get(&key)?))),
+        ];
+        let (_, peer) = sides[1].or(sides[0])?;
+        let session = session(&sides);
+        let [before, after] = sides.map(told);
+        let told = differences(&mut self.room, before, after, |prefix, attributes| {
+            told_report(*prefix, attributes)
+        });
+        (session != "stays" || !told.is_none()).then(|| PeerDifference {
+            peer: peer.intent.id.clone(),
+            name: peer.intent.name.clone(),
+            route_server: peer.speaker.clone(),
+            session: session.to_owned(),
+            told,
+        })
+    }
+
+    /// NICs of a subnet have the same routes, so each place is looked at once.
+    fn tables(&mut self, report: &mut WhatIfReport) {
+        let both = [&self.before, &self.after];
+        let loc_ribs = both.map(loc_ribs);
+        let changed = changed(&loc_ribs);
+        let nics = both.map(|each| each.topology.nics_by_place());
+        let places: BTreeSet<&str> = nics.iter().flat_map(|side| side.keys().copied()).collect();
+        for place in places {
+            let views = both.map(|each| each.topology.view(place));
+            let scopes = [scope(&views[0], &loc_ribs[0]), scope(&views[1], &loc_ribs[1])];
+            let candidates = candidates(&scopes, &changed);
+            let Some(left) = self.work.checked_sub(candidates.len()) else {
+                report.tables_not_compared += 1;
+                continue;
+            };
+            self.work = left;
+            let [before, after] = scopes.map(|scope| rows_among(scope, &candidates));
+            let routes = differences(&mut self.room, before, after, |_, row| row.clone());
+            if !routes.is_none() {
+                let there = nics.iter().filter_map(|side| side.get(place)).flatten();
+                let there: BTreeSet<&str> = there.copied().collect();
+                report.tables.push(TableDifference {
+                    subnet: place.to_owned(),
+                    nics: there.into_iter().map(str::to_owned).collect(),
+                    routes,
+                });
+            }
+        }
+    }
+}
+
+/// By route server.
+type LocRibs<'a> = BTreeMap<&'a str, LocRib>;
+
+fn scope<'a>(view: &'a Option<SubnetView>, loc_ribs: &'a LocRibs<'_>) -> Option<Scope<'a>> {
+    let view = view.as_ref()?;
+    let loc_rib = view.speaker.as_deref().and_then(|id| loc_ribs.get(id));
+    Some(Scope {
+        view,
+        loc_rib,
+        own: &[],
+    })
+}
+
+/// Prefixes whose next hops differ, by route server.
+fn changed<'a>([before, after]: &[LocRibs<'a>; 2]) -> BTreeMap<&'a str, Vec<IpNet>> {
+    let there = before
+        .iter()
+        .filter_map(|(id, old)| Some((*id, old.differs_from(after.get(id)?))));
+    there.collect()
+}
+
+/// The prefixes whose rows may differ. Where the subnet's own facts stay, that is what the Loc-RIB has otherwise, and what depends on it.
+fn candidates(scopes: &[Option<Scope<'_>>; 2], changed: &BTreeMap<&str, Vec<IpNet>>) -> BTreeSet<IpNet> {
+    match scopes {
+        [Some(before), Some(after)] if before.view == after.view => {
+            let serving = before.view.speaker.as_deref();
+            let changed = serving.and_then(|id| changed.get(id)).map_or(&[][..], Vec::as_slice);
+            let others = dependants(before.view, changed);
+            changed.iter().copied().chain(others).collect()
+        }
+        scopes => {
+            let scopes = scopes.iter().flatten();
+            scopes.flat_map(|scope| prefixes(scope.view, scope.loc_rib)).collect()
+        }
+    }
+}
+
+/// The rows of these prefixes, but for how good a route is: that says nothing of where it leads.
+fn rows_among(scope: Option<Scope<'_>>, prefixes: &BTreeSet<IpNet>) -> BTreeMap<(IpNet, String), EffectiveRoute> {
+    let rows = prefixes
+        .iter()
+        .flat_map(|prefix| scope.map(|scope| rows_of(scope, prefix)));
+    let keyed = |row: EffectiveRoute| {
+        (
+            (row.address_prefix, row.source.clone()),
+            EffectiveRoute { rank: None, ..row },
+        )
+    };
+    rows.flatten().map(keyed).collect()
+}
+
+fn loc_ribs(instance: &Instance) -> LocRibs<'_> {
+    let made = instance.speakers.iter();
+    made.map(|(id, speaker)| (id.as_str(), instance.loc_rib_of(speaker)))
+        .collect()
+}
+
+/// What becomes of a peer's session.
+fn session(sides: &Sides<'_>) -> &'static str {
+    let (before, after) = match sides {
+        [None, _] => return "starts",
+        [_, None] => return "ends",
+        [Some(before), Some(after)] => (before, after),
+    };
+    let is_up = |side: &(&Instance, &Peer)| side.1.up.is_some();
+    let keeps = before
+        .0
+        .speakers
+        .get(&before.1.speaker)
+        .zip(after.0.speakers.get(&after.1.speaker))
+        .is_some_and(|(before, after)| before.intent.keeps_sessions(&after.intent));
+    match (is_up(before), is_up(after)) {
+        (true, false) if after.1.intent.admin_down => "is-held-down",
+        (true, false) => "over-limit",
+        _ if before.1.intent.admin_down && !after.1.intent.admin_down => "starts",
+        (true, true) if !keeps || needs_reset(&before.1.intent, &after.1.intent) => "resets",
+        _ => "stays",
+    }
+}
+
+/// What a peer is told.
+fn told(side: Option<(&Instance, &Peer)>) -> BTreeMap<IpNet, Arc<PathAttributes>> {
+    let told = side.filter(|(_, peer)| peer.up.is_some()).and_then(|(instance, peer)| {
+        let speaker = instance.speakers.get(&peer.speaker)?;
+        Some(speaker.rib.advertised(peer.index))
+    });
+    told.into_iter().flatten().collect()
+}
+
+fn differences<K: Ord, V: PartialEq, T>(
+    room: &mut usize,
+    before: BTreeMap<K, V>,
+    mut after: BTreeMap<K, V>,
+    show: impl Fn(&K, &V) -> T,
+) -> Differences<T> {
+    let mut found = Differences {
+        appears: Vec::new(),
+        vanishes: Vec::new(),
+        changes: Vec::new(),
+        not_listed: 0,
+    };
+    let mut take = |not_listed: &mut usize| match room.checked_sub(1) {
+        Some(left) => {
+            *room = left;
+            true
+        }
+        None => {
+            *not_listed += 1;
+            false
+        }
+    };
+    for (key, was) in before {
+        match after.remove(&key) {
+            Some(is) if is == was => {}
+            Some(is) if take(&mut found.not_listed) => {
+                let (before, after) = (show(&key, &was), show(&key, &is));
+                found.changes.push(Alteration { before, after });
+            }
+            None if take(&mut found.not_listed) => found.vanishes.push(show(&key, &was)),
+            _ => {}
+        }
+    }
+    for (key, is) in after {
+        if take(&mut found.not_listed) {
+            found.appears.push(show(&key, &is));
+        }
+    }
+    found
+}
+
+impl<T> Differences<T> {
+    fn is_none(&self) -> bool {
+        self.appears.is_empty() && self.vanishes.is_empty() && self.changes.is_empty() && self.not_listed == 0
+    }
+}
