@@ -52,7 +52,7 @@ enum Command {
     /// Topologies in network namespaces: virtual networks, VMs, NVAs, sites.
     Lab(lab::LabArgs),
     #[command(flatten)]
-    Resource(resource::Noun),
+    Resource(Box<resource::Noun>),
     /// Make what a file says: YAML or JSON, ordered by references; only what differs is written.
     Apply(declare::ApplyArgs),
     /// Write a resource group as a file for `apply`.
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
         Command::Balancer(args) => lab::run_balancer(args),
-        Command::Resource(noun) => ask(resource::run(noun)),
+        Command::Resource(noun) => ask(resource::run(*noun)),
         Command::Apply(args) => ask(declare::apply(args)),
         Command::Export(args) => ask(declare::export(args)),
         Command::Peers(args) => ask(own::peers(args)),
