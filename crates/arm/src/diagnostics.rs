@@ -181,9 +181,7 @@ pub enum Lifeline {
 
 /// What tells whether the connection (key) is Connected.
 pub fn lifeline(resources: &Resources, settings: &Settings, connection: &str) -> Lifeline {
-    let gateway = resources
-        .get(connection)
-        .and_then(|found| found.reference_key("virtualNetworkGateway1"));
+    let gateway = resources.get(connection).and_then(types::gateway_of);
     let Some(gateway) = gateway.and_then(|key| intent::of_gateway(resources, settings, &key)) else {
         return Lifeline::Nothing;
     };
@@ -197,7 +195,7 @@ pub fn lifeline(resources: &Resources, settings: &Settings, connection: &str) ->
         .collect();
     let is_site = resources
         .get(connection)
-        .is_some_and(|found| found.reference_key("localNetworkGateway2").is_some());
+        .is_some_and(|found| types::far_end_as(found, types::SITE).is_some());
     match (sessions.is_empty(), is_site) {
         (false, _) => Lifeline::Sessions(sessions),
         (true, true) => Lifeline::Gateway(gateway.id),

@@ -21,6 +21,9 @@ const GROWING: [&str; 4] = [
 /// The routing infrastructure units that a route server always has.
 pub(crate) const DEFAULT_UNITS: f64 = 2.0;
 
+/// The most that Azure sells (az §1.4): 50,000 VMs.
+pub(crate) const MAX_UNITS: u32 = 48;
+
 /// The VMs that Azure's route server can serve: 4000 with the units that it always has, 1000 more with each further one (az §1.4).
 pub(crate) fn capacity(units: f64) -> f64 {
     4000.0 + 1000.0 * (units - DEFAULT_UNITS).max(0.0)
@@ -29,7 +32,10 @@ pub(crate) fn capacity(units: f64) -> f64 {
 /// The routing infrastructure units that a route server has.
 pub(crate) fn units(hub: &Resource) -> f64 {
     let wanted = &hub.property("virtualRouterAutoScaleConfiguration")["minCapacity"];
-    wanted.as_f64().unwrap_or_default().max(DEFAULT_UNITS)
+    wanted
+        .as_f64()
+        .unwrap_or_default()
+        .clamp(DEFAULT_UNITS, f64::from(MAX_UNITS))
 }
 
 /// One limit: what is counted, how it is called, what to do about it.
@@ -145,4 +151,30 @@ pub(crate) fn spokes_of<'w>(world: &'w World<'_>, own: &str) -> impl Iterator<It
         })
         .collect();
     spokes.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_route_server_that_was_stored_with_more_units_than_there_are_has_the_most() {
+        for (stored, expected) in [
+            (json!(0), 2.0),
+            (json!(3), 3.0),
+            (json!(i32::MAX), 48.0),
+            (json!(null), 2.0),
+        ] {
+            let hub = Resource {
+                id: "/rs".to_owned(),
+                kind: types::VIRTUAL_HUB.to_owned(),
+                etag: String::new(),
+                body: json!({ "properties": { "virtualRouterAutoScaleConfiguration": { "minCapacity": stored } } }),
+            };
+            assert_eq!(units(&hub), expected);
+        }
+        assert_eq!(capacity(f64::from(MAX_UNITS)), 50_000.0);
+    }
 }

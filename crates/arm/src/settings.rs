@@ -99,6 +99,9 @@ const fn member(name: &'static str, kind: Kind) -> Member {
     Member { name, kind }
 }
 
+/// The longest key of TCP MD5 signatures that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
+pub(crate) const MAX_MD5_KEY_BYTES: usize = 80;
+
 /// Settings of a bgpConnection, and of what a gateway peers with: a connection, a local network gateway
 /// (for all its connections), a circuit's private peering.
 const PEER: [Member; 11] = [
@@ -106,8 +109,7 @@ const PEER: [Member; 11] = [
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
     member("connectRetrySecs", Kind::Whole(1, 3600)),
-    // The kernel's TCP_MD5SIG_MAXKEYLEN.
-    member("md5Password", Kind::Text(1, 80)),
+    member("md5Password", Kind::Text(1, MAX_MD5_KEY_BYTES)),
     member("ttlSecurityHops", Kind::Whole(1, 254)),
     member("routeLimit", Kind::Whole(0, u32::MAX as u64)),
     member("routeLimitWarningPercent", Kind::Whole(1, 100)),

@@ -68,6 +68,14 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The error with this resource as what is meant, unless whoever asks may not know of it.
+    pub(crate) fn pointing_at(&self, error: ArmError, id: &str) -> ArmError {
+        match self.check_readable(id) {
+            Ok(()) => error.at(id),
+            Err(_) => error,
+        }
+    }
+
     /// Refuses what whoever asks could not write by hand.
     pub(crate) fn check_writable(&self, id: &str, body: &Value) -> Result<(), ArmError> {
         (self.may.write)(id, body)

@@ -99,6 +99,73 @@ fn the_links_are_where_bind_says_and_their_sessions_as_the_peering_says() {
 }
 
 #[test]
+fn a_shared_key_is_of_a_length_that_the_kernel_takes_and_an_empty_one_is_none() {
+    let mut lab = lab_with_circuit();
+    let keyed = |key: &str| with(private_peering(), "sharedKey", json!(key));
+    let has_key = |lab: &Lab| speaker(lab, "circuit").unwrap().peers[0].md5_password.is_some();
+    let too_long = "k".repeat(81);
+    let path = format!("{NET}/{PRIVATE_PEERING}");
+    let error = lab.send(Method::Put, &path, Some(keyed(&too_long))).unwrap_err();
+    assert_eq!(error.code, "InvalidRequestFormat");
+    assert!(!error.message.contains("kkk"), "{}", error.message);
+    lab.put_net(PRIVATE_PEERING, keyed(&"k".repeat(80)));
+    lab.put_net(PRIVATE_PEERING, private_peering());
+    assert!(has_key(&lab), "it is never shown, and stays");
+    lab.put_net(PRIVATE_PEERING, keyed(""));
+    assert!(!has_key(&lab));
+    assert_eq!(
+        lab.resources.get(&path).unwrap().body["properties"].get("sharedKey"),
+        None
+    );
+    // As an earlier version stored it.
+    let mut stored = lab.resources.get(&path).unwrap().clone();
+    stored.body["properties"]["sharedKey"] = json!("");
+    lab.resources.put(stored);
+    assert!(!has_key(&lab));
+    lab.put_net(PRIVATE_PEERING, private_peering());
+    assert_eq!(
+        lab.resources.get(&path).unwrap().body["properties"].get("sharedKey"),
+        None
+    );
+}
+
+#[test]
+fn both_ends_of_a_connections_sessions_go_by_the_connection_and_then_by_its_gateway() {
+    let mut lab = lab_with_circuit();
+    let mut set = |path: &str, settings| {
+        let key = format!("{NET}/{path}").to_lowercase();
+        lab.settings.by_key.insert(key, settings);
+    };
+    set(
+        "connections/erc",
+        json!({ "md5Password": "of both", "ttlSecurityHops": 2, "holdTimeSecs": 12, "adminDown": true }),
+    );
+    set(
+        "virtualNetworkGateways/er",
+        json!({ "holdTimeSecs": 9, "connectRetrySecs": 7 }),
+    );
+    let of_session = |peer: &PeerIntent| {
+        let password = peer.md5_password.as_ref().map(|key| key.expose().to_owned());
+        (
+            password,
+            peer.ttl_security_hops,
+            peer.hold_time_secs,
+            peer.connect_retry_secs,
+            peer.admin_down,
+        )
+    };
+    let expected = (Some("of both".to_owned()), Some(2), 12, 7, true);
+    let edge = speaker(&lab, "circuit").unwrap();
+    let gateway = speaker(&lab, "er").unwrap();
+    for peer in edge.peers[2..].iter().chain(&gateway.peers[2..]) {
+        assert_eq!(of_session(peer), expected, "{}", peer.name);
+    }
+    // Those with the route server are the gateway's.
+    let with_route_server: Vec<u16> = gateway.peers[..2].iter().map(|peer| peer.hold_time_secs).collect();
+    assert_eq!(with_route_server, [9, 9]);
+}
+
+#[test]
 fn a_circuit_shows_its_peerings_keeps_its_keys_and_is_written_back_without_a_change() {
     let mut lab = lab_with_circuit();
     lab.put_net(PRIVATE_PEERING, with(private_peering(), "sharedKey", json!("k3y")));

@@ -196,11 +196,11 @@ fn branch_to_branch_with_a_vpn_gateway_that_azure_would_not_have_is_advised_agai
     let own = with(gateway(&["gw-pip0"]), "bgpSettings", json!({ "asn": 300 }));
     lab.put_net("virtualNetworkGateways/gw", own);
     lab.put_net("virtualNetworkGateways/er", express_route_gateway());
-    assert_eq!(arm::advice(&lab.resources), [""; 0]);
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
     let hub =
         json!({ "location": "westeurope", "properties": { "sku": "Standard", "allowBranchToBranchTraffic": true } });
     lab.put_net("virtualHubs/rs", hub);
-    let told = arm::advice(&lab.resources);
+    let told = arm::advice(&lab.resources, &lab.settings);
     assert_eq!(told.len(), 2, "{told:?}");
     for (sentence, part) in told.iter().zip(["active-active", "ASN 300"]) {
         assert!(
@@ -210,5 +210,43 @@ fn branch_to_branch_with_a_vpn_gateway_that_azure_would_not_have_is_advised_agai
         assert!(sentence.contains("/virtualNetworkGateways/gw"), "{sentence}");
     }
     lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0", "gw-pip1"]));
-    assert_eq!(arm::advice(&lab.resources), [""; 0]);
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
+}
+
+#[test]
+fn the_number_of_a_gateway_is_compared_with_that_of_its_route_server() {
+    let mut lab = lab_with_gateways();
+    let hub =
+        json!({ "location": "westeurope", "properties": { "sku": "Standard", "allowBranchToBranchTraffic": true } });
+    lab.put_net("virtualHubs/rs", hub);
+    lab.settings.by_key.insert(key("virtualHubs/rs"), json!({ "asn": 300 }));
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (sentence, gateway) in told.iter().zip(["ExpressRoute gateway", "VPN gateway"]) {
+        assert!(
+            sentence.starts_with(gateway) && sentence.contains("ASN 300"),
+            "{sentence}"
+        );
+    }
+    let own = with(gateway(&["gw-pip0", "gw-pip1"]), "bgpSettings", json!({ "asn": 300 }));
+    lab.put_net("virtualNetworkGateways/gw", own);
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("ExpressRoute gateway"), "{told:?}");
+}
+
+#[test]
+fn an_express_route_gateway_of_an_earlier_version_is_advised_to_be_written_again_and_has_two_instances_then() {
+    let mut lab = lab_with_gateways();
+    let id = format!("{NET}/virtualNetworkGateways/er");
+    let mut stored = lab.resources.get(&id).unwrap().clone();
+    let properties = stored.body["properties"].as_object_mut().unwrap();
+    properties.remove("secondInstanceAddress").unwrap();
+    lab.resources.put(stored);
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("one instance") && told[0].contains(&id), "{told:?}");
+    let shown = lab.get_net("virtualNetworkGateways/er");
+    lab.put_net("virtualNetworkGateways/er", shown);
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
 }

@@ -4,7 +4,9 @@
 mod common;
 
 use arm::intent;
-use common::hybrid::{connection, express_route_gateway, gateway, lab, lab_with_gateways, site, with};
+use common::hybrid::{
+    connection, express_route_gateway, gateway, lab, lab_with_circuit, lab_with_gateways, site, with,
+};
 use common::*;
 use routeserver::intent::{GatewayIntent, GatewayKind, PeerIntent, PeerKind};
 use serde_json::{Value, json};
@@ -148,6 +150,36 @@ fn a_site_is_static_alone_unless_both_gateways_and_the_connection_speak_bgp() {
         let sites = gateway.peers.iter().filter(|peer| peer.kind == PeerKind::Site);
         assert_eq!((sites.count(), gateway.static_routes.len()), (peers, 1));
     }
+}
+
+#[test]
+fn what_is_no_far_end_of_a_connections_type_is_not_used() {
+    let mut lab = lab_with_circuit();
+    lab.put_net("localNetworkGateways/site", site());
+    lab.put_net("connections/c", with(connection(), "enableBgp", json!(true)));
+    let (vpn, line) = (gateway_intent(&lab, "gw"), gateway_intent(&lab, "er"));
+    let edge = gateway_intent(&lab, "circuit");
+    // As an earlier version took them.
+    for (connection, member, of) in [
+        ("erc", "localNetworkGateway2", "localNetworkGateways/site"),
+        ("c", "peer", "expressRouteCircuits/circuit"),
+    ] {
+        let id = format!("{NET}/connections/{connection}");
+        let mut stored = lab.resources.get(&id).unwrap().clone();
+        stored.body["properties"][member] = json!({ "id": format!("{NET}/{of}") });
+        lab.resources.put(stored);
+    }
+    assert_eq!(gateway_intent(&lab, "gw"), vpn);
+    assert_eq!(gateway_intent(&lab, "er"), line);
+    assert_eq!(gateway_intent(&lab, "circuit"), edge);
+}
+
+#[test]
+fn an_express_route_gateway_is_in_azures_as_whatever_was_sent_of_it() {
+    let mut lab = lab();
+    let own = with(express_route_gateway(), "bgpSettings", json!({ "asn": 300 }));
+    lab.put_net("virtualNetworkGateways/er", own);
+    assert_eq!(gateway_intent(&lab, "er").asn.0, 65515);
 }
 
 #[test]

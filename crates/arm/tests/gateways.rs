@@ -118,12 +118,17 @@ fn a_connection_keeps_its_key_to_itself_and_its_gateways_from_being_deleted() {
     let mut lab = lab();
     lab.put_net("virtualNetworkGateways/gw", gateway(&["gw-pip0"]));
     lab.put_net("localNetworkGateways/site", site());
-    let shown = lab.put_net("connections/c", connection());
-    assert_eq!(shown["properties"].get("sharedKey"), None);
+    let mut keyed = connection();
+    keyed["properties"]["authorizationKey"] = json!("s3cret too");
+    let shown = lab.put_net("connections/c", keyed);
+    let listed = lab.get_net("connections");
+    assert!(!shown.to_string().contains("s3cret"), "{shown}");
+    assert!(!listed.to_string().contains("s3cret"), "{listed}");
     let path = format!("{NET}/connections/c");
     assert_eq!(lab.changes(Method::Put, &path, Some(shown)), []);
     let stored = lab.resources.get(&path).unwrap();
     assert_eq!(stored.property("sharedKey"), "s3cret");
+    assert_eq!(stored.property("authorizationKey"), "s3cret too");
     let code = |lab: &mut Lab, path: &str| lab.delete_net(path).unwrap_err().code;
     assert_eq!(
         code(&mut lab, "virtualNetworkGateways/gw"),

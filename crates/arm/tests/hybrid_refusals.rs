@@ -1,20 +1,49 @@
 //! Configurations of gateways that contradict themselves or go round in a circle: each is refused, from whichever side it is written,
-//! and the refusal names both sides.
+//! and the refusal names both sides, unless whoever asks may not know of one.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use arm::Method;
+use arm::{ArmError, May, Method, handle};
 use common::hybrid::*;
 use common::*;
 use serde_json::{Value, json};
 
-/// A gateway with a site, a circuit with a gateway, and what a second site and circuit need.
+/// A gateway with a site, a circuit with a gateway, and a second site and circuit.
 fn joined() -> Lab {
     let mut lab = lab_with_circuit();
     lab.put_net("localNetworkGateways/site", site());
-    lab.put_net("connections/c", connection());
+    lab.put_net("connections/c", speaking(connection()));
     lab.put_net("localNetworkGateways/other", other_site());
+    lab.put_net("expressRouteCircuits/other", circuit());
+    lab
+}
+
+/// With BGP.
+fn speaking(connection: Value) -> Value {
+    with(connection, "enableBgp", json!(true))
+}
+
+/// [`joined`] with a network `twin` whose ExpressRoute gateway `twin-er` has the addresses of `er`.
+fn with_twin() -> Lab {
+    let mut lab = joined();
+    lab.put_net(
+        "virtualNetworks/twin",
+        vnet(&["10.1.0.0/16"], &[("GatewaySubnet", "10.1.255.0/27")]),
+    );
+    for (name, pips, kind) in [
+        ("twin-gw", ["twin-pip0", "twin-pip1"].as_slice(), "Vpn"),
+        ("twin-er", &["twin-pip2"], "ExpressRoute"),
+    ] {
+        for pip in pips {
+            lab.put_net(&format!("publicIPAddresses/{pip}"), public_ip());
+        }
+        let mut body = with(gateway(pips), "gatewayType", json!(kind));
+        for configuration in body["properties"]["ipConfigurations"].as_array_mut().unwrap() {
+            configuration["properties"]["subnet"]["id"] = json!(subnet_id("twin", "GatewaySubnet"));
+        }
+        lab.put_net(&format!("virtualNetworkGateways/{name}"), body);
+    }
     lab
 }
 
@@ -41,7 +70,20 @@ fn contradictions_are_refused_from_either_side_and_both_are_named() {
     let other_path = "localNetworkGateways/other";
     let in_network = |member: &str, value| (site_path, with(site(), member, value));
     let speaks_at = |address: &str| json!({ "asn": 65010, "bgpPeeringAddress": address });
-    let second = || to(connection(), "localNetworkGateway2", other_path);
+    let silent = || to(connection(), "localNetworkGateway2", other_path);
+    let second = || speaking(silent());
+    let with_site_prefix = || {
+        (
+            other_path,
+            with(other_site(), "localNetworkAddressSpace", prefixes(&["192.168.0.0/16"])),
+        )
+    };
+    let other_peering = "expressRouteCircuits/other/peerings/AzurePrivatePeering";
+    let apart = |first: &str, second: &str| {
+        let body = with(private_peering(), "primaryPeerAddressPrefix", json!(first));
+        with(body, "secondaryPeerAddressPrefix", json!(second))
+    };
+    let second_circuit = || to(circuit_connection(), "peer", "expressRouteCircuits/other");
     let network =
         |space: &[&str]| json!({ "location": "westeurope", "properties": { "addressSpace": prefixes(space) } });
     // What is there before, what is written, its code, and what the refusal names.
@@ -134,6 +176,41 @@ fn contradictions_are_refused_from_either_side_and_both_are_named() {
             "SitesNotDistinct",
             [site_path, other_path],
         ),
+        // BGP is not spoken, whatever the sites could.
+        (
+            vec![("connections/c", connection()), with_site_prefix()],
+            ("connections/d", silent()),
+            "SitesNotDistinct",
+            [site_path, other_path],
+        ),
+        // Only one of them speaks.
+        (
+            vec![("connections/d", silent())],
+            with_site_prefix(),
+            "SitesNotDistinct",
+            [site_path, other_path],
+        ),
+        (
+            vec![("connections/d", second()), with_site_prefix()],
+            ("connections/c", connection()),
+            "SitesNotDistinct",
+            [site_path, other_path],
+        ),
+        (
+            vec![(other_peering, private_peering())],
+            ("connections/d", second_circuit()),
+            "CircuitsNotDistinct",
+            ["expressRouteCircuits/circuit", "expressRouteCircuits/other"],
+        ),
+        (
+            vec![
+                (other_peering, apart("172.16.1.0/30", "172.16.1.4/30")),
+                ("connections/d", second_circuit()),
+            ],
+            (other_peering, apart("172.16.1.0/30", "172.16.0.4/30")),
+            "CircuitsNotDistinct",
+            ["expressRouteCircuits/circuit", "expressRouteCircuits/other"],
+        ),
         (
             vec![],
             ("connections/d", connection()),
@@ -193,6 +270,141 @@ fn contradictions_are_refused_from_either_side_and_both_are_named() {
 }
 
 #[test]
+fn two_gateways_with_the_same_addresses_are_not_on_one_circuit() {
+    let mut lab = with_twin();
+    let body = to(
+        circuit_connection(),
+        "virtualNetworkGateway1",
+        "virtualNetworkGateways/twin-er",
+    );
+    let path = format!("{NET}/connections/twin");
+    let error = lab.send(Method::Put, &path, Some(body.clone())).unwrap_err();
+    assert_eq!(error.code, "GatewaysNotDistinct");
+    for name in [
+        "virtualNetworkGateways/er",
+        "virtualNetworkGateways/twin-er",
+        "10.1.255.6",
+    ] {
+        assert!(error.message.contains(name), "{name} is not in: {}", error.message);
+    }
+    lab.delete_net("connections/erc").unwrap();
+    lab.send(Method::Put, &path, Some(body)).unwrap();
+}
+
+#[test]
+fn a_connection_has_no_far_end_of_another_type() {
+    let mut lab = joined();
+    let circuit_path = "expressRouteCircuits/circuit";
+    let site_path = "localNetworkGateways/other";
+    let gateway_path = "virtualNetworkGateways/er";
+    let (ipsec, line) = (connection(), circuit_connection());
+    let client = with(connection(), "connectionType", json!("VPNClient"));
+    for (body, member, path, kinds) in [
+        (&ipsec, "peer", circuit_path, ["IPsec", "ExpressRoute"]),
+        (&ipsec, "virtualNetworkGateway2", gateway_path, ["IPsec", "Vnet2Vnet"]),
+        (&line, "localNetworkGateway2", site_path, ["ExpressRoute", "IPsec"]),
+        (
+            &line,
+            "virtualNetworkGateway2",
+            gateway_path,
+            ["ExpressRoute", "Vnet2Vnet"],
+        ),
+        (&client, "localNetworkGateway2", site_path, ["VPNClient", "IPsec"]),
+    ] {
+        let body = to(body.clone(), member, path);
+        let path = format!("{NET}/connections/d");
+        let error = lab.send(Method::Put, &path, Some(body.clone())).unwrap_err();
+        assert_eq!(error.code, "ConnectionTypeDoesNotFitFarEnd", "{body}");
+        assert_eq!(error.target, Some(format!("properties.{member}")));
+        for part in kinds.into_iter().chain([member]) {
+            assert!(error.message.contains(part), "{part} is not in: {}", error.message);
+        }
+    }
+}
+
+#[test]
+fn a_site_has_at_most_a_thousand_prefixes() {
+    let mut lab = lab();
+    let of = |count: u32| {
+        let all = (0..count).map(|n| format!("100.64.{}.{}/32", n / 256, n % 256));
+        with(
+            site(),
+            "localNetworkAddressSpace",
+            json!({ "addressPrefixes": all.collect::<Vec<_>>() }),
+        )
+    };
+    lab.put_net("localNetworkGateways/site", of(1000));
+    assert_eq!(
+        lab.refusal("localNetworkGateways/site", of(1001)),
+        "AddressPrefixLimitReached"
+    );
+}
+
+/// What a PUT comes to for somebody who may not read what is called so.
+fn refused_without(lab: &mut Lab, hidden: &str, path: &str, body: Value) -> ArmError {
+    let read = |id: &str| match id.ends_with(hidden) {
+        true => Err(ArmError::new(403, "AuthorizationFailed", "No.")),
+        false => Ok(()),
+    };
+    let may = May {
+        read: &read,
+        ..May::ALL
+    };
+    let asked = request(Method::Put, &format!("{NET}/{path}"), Some(body));
+    handle(&lab.resources, &lab.settings, &asked, may, &mut lab.mint).unwrap_err()
+}
+
+#[test]
+fn what_one_may_not_read_is_named_nowhere_in_a_refusal() {
+    let site_path = "localNetworkGateways/site";
+    let network = |space: &[&str]| json!({ "location": "westeurope", "properties": { "addressSpace": { "addressPrefixes": space } } });
+    let own_as = with(gateway(&["gw-pip0", "gw-pip1"]), "bgpSettings", json!({ "asn": 65010 }));
+    let same_prefix = with(other_site(), "localNetworkAddressSpace", prefixes(&["192.168.0.0/16"]));
+    let second_gateway = with(gateway(&["free-pip"]), "gatewayType", json!("ExpressRoute"));
+    for (hidden, path, body, code) in [
+        (
+            site_path,
+            "virtualNetworks/hub",
+            network(&["10.1.0.0/16", "192.168.0.0/16"]),
+            "FarEndInVirtualNetwork",
+        ),
+        (
+            "expressRouteCircuits/circuit",
+            "virtualNetworks/hub",
+            network(&["10.1.0.0/16", "172.16.0.0/24"]),
+            "FarEndInVirtualNetwork",
+        ),
+        (
+            site_path,
+            "virtualNetworkGateways/gw",
+            own_as,
+            "SiteAsnEqualsGatewayAsn",
+        ),
+        (site_path, "localNetworkGateways/other", same_prefix, "SitesNotDistinct"),
+        (
+            "virtualNetworkGateways/er",
+            "virtualNetworkGateways/second",
+            second_gateway,
+            "VirtualNetworkCanHaveOnlyOneGatewayOfAType",
+        ),
+    ] {
+        let mut lab = joined();
+        lab.put_net("publicIPAddresses/free-pip", public_ip());
+        lab.put_net(
+            "connections/d",
+            to(connection(), "localNetworkGateway2", "localNetworkGateways/other"),
+        );
+        let error = refused_without(&mut lab, hidden, path, body.clone());
+        assert_eq!(error.code, code, "{body}");
+        let told = error.body().to_string();
+        assert!(!told.contains(hidden), "{told}");
+        assert!(told.contains("(one that you may not read)"), "{told}");
+        let error = refused_without(&mut lab, "nothing", path, body);
+        assert!(error.body().to_string().contains(hidden), "{error:?}");
+    }
+}
+
+#[test]
 fn a_site_is_in_another_autonomous_system_than_azures_own() {
     let mut lab = lab();
     for asn in [65515, 12076, 23456] {
@@ -216,10 +428,16 @@ fn what_only_looks_like_a_contradiction_is_taken() {
     // Two routers of one site, told apart by where they speak.
     let twin = with(other_site(), "localNetworkAddressSpace", prefixes(&["10.0.0.0/8"]));
     lab.put_net("localNetworkGateways/other", twin);
+    let second = to(connection(), "localNetworkGateway2", "localNetworkGateways/other");
+    lab.put_net("connections/d", speaking(second.clone()));
+    // Two routers that could speak at one address, and are not spoken with.
+    lab.delete_net("connections/d").unwrap();
+    let same_address = json!({ "asn": 65010, "bgpPeeringAddress": "192.168.255.1" });
     lab.put_net(
-        "connections/d",
-        to(connection(), "localNetworkGateway2", "localNetworkGateways/other"),
+        "localNetworkGateways/other",
+        with(other_site(), "bgpSettings", same_address),
     );
+    lab.put_net("connections/d", second);
     // A network that is peered and uses no gateway of ours.
     lab.put_net("virtualNetworks/apart", vnet(&["172.16.0.0/24"], &[]));
     lab.put_net(

@@ -82,3 +82,17 @@ fn each_further_unit_of_capacity_is_a_thousand_vms_more() {
     lab.put_net("virtualHubs/rs", units(3));
     lab.put_net("networkInterfaces/b", nic("hub", "workload", None));
 }
+
+#[test]
+fn a_route_server_has_at_most_48_units() {
+    let mut lab = Lab::with_route_server();
+    let units = |count: u32| {
+        serde_json::json!({ "location": "westeurope", "properties": {
+            "sku": "Standard", "virtualRouterAutoScaleConfiguration": { "minCapacity": count },
+        } })
+    };
+    for count in [49, i32::MAX as u32] {
+        assert_eq!(lab.refusal("virtualHubs/rs", units(count)), "InvalidRequestFormat");
+    }
+    lab.put_net("virtualHubs/rs", units(48));
+}

@@ -10,13 +10,16 @@ use crate::id::ResourceId;
 
 /// Properties that make use of another resource, and the action that this needs of it. Lists of what uses a resource itself
 /// (a route table's `subnets`) are read-only and ask for nothing.
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 9] = [
     ("subnet", "join/action"),
     ("publicIPAddress", "join/action"),
     ("routeTable", "join/action"),
     ("networkSecurityGroup", "join/action"),
     ("remoteVirtualNetwork", "peer/action"),
-    // The circuit of a connection.
+    // What a connection joins: gateways, a site, a circuit. Whoever may join one gives it routes.
+    ("virtualNetworkGateway1", "join/action"),
+    ("virtualNetworkGateway2", "join/action"),
+    ("localNetworkGateway2", "join/action"),
     ("peer", "join/action"),
 ];
 
@@ -100,6 +103,26 @@ mod tests {
         let spoke = json!({"properties": {"remoteVirtualNetwork": {"id": NETWORK}, "routeTable": {"ID": table}}});
         let actions: Vec<String> = linked(&nic, &spoke).into_iter().map(|needed| needed.action).collect();
         assert_eq!(actions, ["Microsoft.Network/virtualNetworks/peer/action"]);
+    }
+
+    #[test]
+    fn a_connection_needs_to_join_each_of_its_ends() {
+        let at = |kind: &str| NETWORK.replace("virtualNetworks", kind);
+        let body = json!({"properties": {
+            "virtualNetworkGateway1": {"id": at("virtualNetworkGateways"), "properties": {}},
+            "virtualNetworkGateway2": {"id": at("virtualNetworkGateways") + "2"},
+            "localNetworkGateway2": {"id": at("localNetworkGateways")},
+            "peer": {"id": at("expressRouteCircuits")},
+        }});
+        let found = linked(&at("connections"), &body);
+        let actions: Vec<&str> = found.iter().map(|needed| needed.action.as_str()).collect();
+        let expected = [
+            "Microsoft.Network/expressRouteCircuits/join/action",
+            "Microsoft.Network/localNetworkGateways/join/action",
+            "Microsoft.Network/virtualNetworkGateways/join/action",
+            "Microsoft.Network/virtualNetworkGateways/join/action",
+        ];
+        assert_eq!(actions, expected);
     }
 
     #[test]

@@ -29,11 +29,12 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
     let peering = private_peering(resources, &id)?;
     let (links, _) = types::links_of(peering)?;
     let mut peers = customers(settings, peering);
-    for connection in connections(resources, &id, "peer") {
-        let gateway = connection.reference_key("virtualNetworkGateway1");
-        if let Some(gateway) = gateway.and_then(|key| Gateway::new(resources.by_key(&key)?)) {
-            let id = |instance| format!("{}/in_{instance}", connection.key());
-            peers.extend(gateway.as_peers(settings, id));
+    for connection in connections(resources, &id) {
+        let gateway = types::gateway_of(connection).filter(|_| is_circuits(connection, &id));
+        let gateway = gateway.and_then(|key| Gateway::new(resources.by_key(&key)?));
+        if let Some(gateway) = gateway.filter(|gateway| gateway.kind == GatewayKind::ExpressRoute) {
+            let own = of_connection(settings, connection, &gateway.key);
+            peers.extend(gateway.as_peers(&own, |instance| format!("{}/in_{instance}", connection.key())));
         }
     }
     let addresses = links.map(|link| IpAddr::V4(link.provider()));
@@ -55,6 +56,17 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
         ipv6: false,
         id,
     })
+}
+
+/// Whether it joins a gateway with this circuit (key).
+fn is_circuits(connection: &Resource, circuit: &str) -> bool {
+    types::far_end_as(connection, types::CIRCUIT).as_deref() == Some(circuit)
+}
+
+/// What both ends of the sessions over a connection go by, so that they agree: its settings, and where they say nothing those of its
+/// gateway (key).
+fn of_connection<'s>(settings: &'s Settings, connection: &Resource, gateway: &str) -> SettingsOf<'s> {
+    SettingsOf::new(settings, &connection.key()).or(settings, gateway)
 }
 
 fn private_peering<'r>(resources: &'r Resources, circuit: &str) -> Option<&'r Resource> {
@@ -82,7 +94,7 @@ fn customers(settings: &Settings, peering: &Resource) -> Vec<PeerIntent> {
             // Azure calls it a shared key; a setting of ours says more of the same.
             md5_password: peer
                 .md5_password
-                .or_else(|| peering.property("sharedKey").as_str().map(Password::from)),
+                .or_else(|| types::shared_key(peering).map(Password::from)),
             ..peer
         }
     });
@@ -96,12 +108,12 @@ pub(super) fn provider_edges(
     gateway: &str,
     connection: &Resource,
 ) -> Vec<PeerIntent> {
-    let circuit = connection.reference_key("peer");
+    let circuit = types::far_end_as(connection, types::CIRCUIT);
     let peering = circuit.and_then(|circuit| private_peering(resources, &circuit));
     let Some((links, _)) = peering.and_then(types::links_of) else {
         return Vec::new();
     };
-    let own = SettingsOf::new(settings, &connection.key()).or(settings, gateway);
+    let own = of_connection(settings, connection, gateway);
     let links = links.into_iter().zip(LINKS);
     let peers = links.map(|(link, called)| {
         let with = With {

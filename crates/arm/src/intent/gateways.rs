@@ -16,8 +16,8 @@ use crate::types;
 /// A gateway and what its peers need to know of it.
 pub(super) struct Gateway<'r> {
     resource: &'r Resource,
-    key: String,
-    kind: GatewayKind,
+    pub(super) key: String,
+    pub(super) kind: GatewayKind,
     asn: bgp::Asn,
     /// GatewaySubnet (key).
     subnet: String,
@@ -40,9 +40,9 @@ impl<'r> Gateway<'r> {
         parent_key(&self.subnet).unwrap_or_default()
     }
 
-    /// The peerings that a speaker has with its instances; `id` makes one of the instance's number.
-    pub(super) fn as_peers(&self, settings: &Settings, id: impl Fn(usize) -> String) -> Vec<PeerIntent> {
-        let own = SettingsOf::new(settings, &self.key);
+    /// The peerings that a speaker has with its instances; `own` are the settings of them all, `id` makes one of the instance's
+    /// number.
+    pub(super) fn as_peers(&self, own: &SettingsOf<'_>, id: impl Fn(usize) -> String) -> Vec<PeerIntent> {
         let kind = match self.kind {
             GatewayKind::ExpressRoute => PeerKind::ExpressRouteGateway,
             _ => PeerKind::VpnGateway,
@@ -58,7 +58,7 @@ impl<'r> Gateway<'r> {
             })
         });
         // What a gateway may say is bounded where it hears it; here nothing more is dropped.
-        with.map(|with| with.peer(&own, 0)).collect()
+        with.map(|with| with.peer(own, 0)).collect()
     }
 }
 
@@ -71,7 +71,10 @@ pub(super) fn peers_of_route_server(
 ) -> Vec<PeerIntent> {
     let gateways = in_network(resources, network);
     gateways
-        .flat_map(|gateway| gateway.as_peers(settings, |instance| peering_id(hub, &gateway, instance)))
+        .flat_map(|gateway| {
+            let own = SettingsOf::new(settings, &gateway.key);
+            gateway.as_peers(&own, |instance| peering_id(hub, &gateway, instance))
+        })
         .collect()
 }
 
@@ -145,11 +148,17 @@ fn intent(
     {
         peers.extend(route_server(settings, gateway, hub));
     }
-    for connection in connections(resources, &gateway.key, "virtualNetworkGateway1") {
+    for connection in connections(resources, &gateway.key) {
+        if types::gateway_of(connection).as_ref() != Some(&gateway.key) {
+            continue;
+        }
+        if gateway.kind == GatewayKind::ExpressRoute {
+            peers.extend(circuits::provider_edges(resources, settings, &gateway.key, connection));
+            continue;
+        }
         let (peer, routes) = site(resources, settings, gateway, connection);
         peers.extend(peer);
         static_routes.extend(routes);
-        peers.extend(circuits::provider_edges(resources, settings, &gateway.key, connection));
     }
     GatewayIntent {
         name: gateway.resource.name().to_owned(),
@@ -201,13 +210,10 @@ fn route_server<'a>(
     })
 }
 
-/// The connections that name what has this key as this member.
-pub(super) fn connections<'r>(resources: &'r Resources, end: &str, member: &str) -> Vec<&'r Resource> {
+/// The connections that name what has this key.
+pub(super) fn connections<'r>(resources: &'r Resources, end: &str) -> Vec<&'r Resource> {
     let holders = resources.index().holders(Relation::ConnectionOf, end);
-    let found = holders.filter_map(|(owner, _)| resources.by_key(owner));
-    found
-        .filter(|connection| connection.reference_key(member).as_deref() == Some(end))
-        .collect()
+    holders.filter_map(|(owner, _)| resources.by_key(owner)).collect()
 }
 
 /// A site behind a VPN gateway: the session with its router, if both ends speak BGP, and the prefixes that are said to be there.
@@ -217,13 +223,13 @@ fn site(
     gateway: &Gateway<'_>,
     connection: &Resource,
 ) -> (Option<PeerIntent>, Vec<StaticRouteIntent>) {
-    let far = connection.reference_key("localNetworkGateway2");
+    let far = types::far_end_as(connection, types::SITE);
     let Some(local) = far.and_then(|key| resources.by_key(&key)) else {
         return (None, Vec::new());
     };
     let far_end = types::site_of(local);
-    let speaks = types::speaks_bgp(gateway.resource) && types::speaks_bgp(connection);
-    let peer = far_end.speaker.filter(|_| speaks).map(|(address, asn)| {
+    let speaker = far_end.speaker_over(gateway.resource, connection);
+    let peer = speaker.map(|(address, asn)| {
         let own = SettingsOf::new(settings, &connection.key()).or(settings, &local.key());
         let with = With {
             id: connection.key(),

@@ -9,19 +9,35 @@ use super::{
 use crate::error::ArmError;
 use crate::id::ResourceId;
 use crate::index::{Reference, Relation};
+use crate::read::Reader;
 use crate::request::Mint;
 use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/connections";
 
+/// The gateway that it begins at.
+const GATEWAY: &str = "virtualNetworkGateway1";
+/// What it joins that one with: a site,
+pub(crate) const SITE: &str = "localNetworkGateway2";
+/// a circuit,
+pub(crate) const CIRCUIT: &str = "peer";
+/// or another gateway.
+const OTHER_GATEWAY: &str = "virtualNetworkGateway2";
+
 /// References to what is at the ends, and what they refer to.
-const GATEWAYS: [(&str, &str); 4] = [
-    ("virtualNetworkGateway1", virtual_network_gateways::KIND),
-    ("virtualNetworkGateway2", virtual_network_gateways::KIND),
-    ("localNetworkGateway2", local_network_gateways::KIND),
-    ("peer", express_route_circuits::KIND),
+const ENDS: [(&str, &str); 4] = [
+    (GATEWAY, virtual_network_gateways::KIND),
+    (OTHER_GATEWAY, virtual_network_gateways::KIND),
+    (SITE, local_network_gateways::KIND),
+    (CIRCUIT, express_route_circuits::KIND),
 ];
+
+/// The types that have a far end, and what that is. One has no other.
+const FAR_ENDS: [(&str, &str); 3] = [("IPsec", SITE), ("Vnet2Vnet", OTHER_GATEWAY), ("ExpressRoute", CIRCUIT)];
+
+/// What is stored and never shown.
+const SECRETS: [&str; 2] = ["sharedKey", "authorizationKey"];
 
 pub(super) struct Connections;
 
@@ -51,11 +67,13 @@ impl ResourceType for Connections {
         };
         let weight = reader.whole("routingWeight", 0..=32_000)?.unwrap_or(0);
         let bgp = reader.boolean("enableBgp")?.unwrap_or(false);
-        reader.text("sharedKey")?;
+        for secret in SECRETS {
+            reader.text(secret)?;
+        }
         let mut found = Vec::new();
-        for (name, of) in GATEWAYS {
+        for (name, of) in ENDS {
             let target = resolve(world, draft, &reader, name, of)?;
-            if name == "virtualNetworkGateway1"
+            if name == GATEWAY
                 && let Some(gateway) = target
             {
                 check_region(draft, draft.location(), gateway, gateway.location())?;
@@ -63,28 +81,20 @@ impl ResourceType for Connections {
             found.push((name, target.map(|target| target.id.clone())));
         }
         let has = |wanted: &str| found.iter().any(|(name, id)| *name == wanted && id.is_some());
-        let other = match kind {
-            "IPsec" => Some("localNetworkGateway2"),
-            "Vnet2Vnet" => Some("virtualNetworkGateway2"),
-            "ExpressRoute" => Some("peer"),
-            _ => None,
-        };
-        for needed in ["virtualNetworkGateway1"].into_iter().chain(other) {
+        for needed in [GATEWAY].into_iter().chain(far_end_of(kind)) {
             if !has(needed) {
                 return Err(reader.missing(needed, &format!("what a connection of type {kind} joins there")));
             }
         }
+        check_far_end(&reader, kind, has)?;
         draft.set("connectionType", kind);
         draft.set("routingWeight", weight);
         draft.set("enableBgp", bgp);
         for (name, id) in found {
             draft.set_reference(name, id.as_deref());
         }
-        // It is never shown, so a client that writes back what it has read doesn't have it.
-        if draft.reader().get("sharedKey").is_none()
-            && let Some(key) = draft.kept("sharedKey")
-        {
-            draft.set("sharedKey", key);
+        for secret in SECRETS {
+            draft.keep_secret(secret);
         }
         draft.keep_or("resourceGuid", || json!(mint.guid()));
         Ok(())
@@ -98,24 +108,59 @@ impl ResourceType for Connections {
     }
 
     fn show(&self, _world: &World<'_>, _resource: &Resource, properties: &mut Map<String, Value>) {
-        properties.remove("sharedKey");
+        for secret in SECRETS {
+            properties.remove(secret);
+        }
         properties.insert("connectionStatus".to_owned(), json!("NotConnected"));
         properties.insert("egressBytesTransferred".to_owned(), json!(0));
         properties.insert("ingressBytesTransferred".to_owned(), json!(0));
     }
 
     fn references(&self, resource: &Resource) -> Vec<Reference> {
-        let gateways = GATEWAYS.iter().filter_map(|(name, _)| resource.reference_key(name));
-        gateways
-            .map(|gateway| Reference::new(Relation::ConnectionOf, gateway, &resource.id))
+        let ends = ENDS.iter().filter_map(|(name, _)| resource.reference_key(name));
+        ends.map(|end| Reference::new(Relation::ConnectionOf, end, &resource.id))
             .collect()
     }
 }
 
-/// The key of what is at the far end.
-pub(super) fn far_end(connection: &Resource) -> Option<String> {
-    let (_, far) = GATEWAYS.split_first()?;
-    far.iter().find_map(|(name, _)| connection.reference_key(name))
+/// Refuses what is no far end of the type: it would be there and mean nothing.
+fn check_far_end(reader: &Reader<'_>, kind: &str, has: impl Fn(&str) -> bool) -> Result<(), ArmError> {
+    let own = far_end_of(kind);
+    let mut others = FAR_ENDS.iter().filter(|(_, member)| own != Some(member));
+    match others.find(|(_, member)| has(member)) {
+        Some((other, member)) => Err(ArmError::bad(
+            "ConnectionTypeDoesNotFitFarEnd",
+            format!(
+                "A connection of type {kind} joins {GATEWAY} with {}, and {member} is for connections of type {other}. Leave it out, \
+                 or choose that type.",
+                own.unwrap_or("nothing")
+            ),
+        )
+        .at(reader.path_of(member))),
+        None => Ok(()),
+    }
+}
+
+/// The member that is the far end of this type.
+fn far_end_of(kind: &str) -> Option<&'static str> {
+    let found = FAR_ENDS.iter().find(|(of, _)| *of == kind);
+    found.map(|(_, member)| *member)
+}
+
+/// The key of the gateway that a connection begins at.
+pub(crate) fn gateway_of(connection: &Resource) -> Option<String> {
+    connection.reference_key(GATEWAY)
+}
+
+/// What a connection of its type joins the gateway with: the member and the key.
+pub(crate) fn far_end(connection: &Resource) -> Option<(&'static str, String)> {
+    let member = far_end_of(connection.property("connectionType").as_str()?)?;
+    Some((member, connection.reference_key(member)?))
+}
+
+/// The key of what is at the far end, if its type makes it this member.
+pub(crate) fn far_end_as(connection: &Resource, member: &str) -> Option<String> {
+    far_end(connection).and_then(|(own, key)| (own == member).then_some(key))
 }
 
 /// `enableBgp`, of a connection or a gateway.

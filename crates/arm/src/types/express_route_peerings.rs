@@ -14,6 +14,7 @@ use crate::id::ResourceId;
 use crate::read::Reader;
 use crate::request::Mint;
 use crate::resource::Resource;
+use crate::settings::MAX_MD5_KEY_BYTES;
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/expressRouteCircuits/peerings";
@@ -23,6 +24,9 @@ pub(crate) const PROVIDER_ASN: Asn = Asn(12076);
 
 /// The only type that is served, which is also its name.
 const PRIVATE: &str = "AzurePrivatePeering";
+
+/// Stored and never shown: the MD5 key of the sessions with the customer's edge.
+const SHARED_KEY: &str = "sharedKey";
 
 /// Members that hold the links' prefixes: primary, secondary.
 const PREFIXES: [&str; 2] = ["primaryPeerAddressPrefix", "secondaryPeerAddressPrefix"];
@@ -65,6 +69,11 @@ pub(crate) fn links(peering: &Resource) -> Option<([Link; 2], Asn)> {
     Some(([primary?, secondary?], Asn(asn)))
 }
 
+/// The MD5 key of the sessions with the customer's edge; an empty one, as earlier versions stored it, is none.
+pub(crate) fn shared_key(peering: &Resource) -> Option<&str> {
+    peering.property(SHARED_KEY).as_str().filter(|key| !key.is_empty())
+}
+
 impl ResourceType for ExpressRoutePeerings {
     fn kind(&self) -> &'static str {
         KIND
@@ -104,7 +113,7 @@ impl ResourceType for ExpressRoutePeerings {
         if prefixes[0] == prefixes[1] {
             return Err(reader.wrong(PREFIXES[1], "another prefix than the primary one"));
         }
-        reader.text("sharedKey")?;
+        check_key(&reader)?;
         draft.set("peeringType", PRIVATE);
         draft.set("peerASN", peer);
         draft.set("vlanId", vlan);
@@ -112,12 +121,7 @@ impl ResourceType for ExpressRoutePeerings {
         for (name, prefix) in PREFIXES.iter().zip(prefixes) {
             draft.set(name, prefix.to_string());
         }
-        // It is never shown, so a client that writes back what it has read doesn't have it.
-        if draft.reader().get("sharedKey").is_none()
-            && let Some(key) = draft.kept("sharedKey")
-        {
-            draft.set("sharedKey", key);
-        }
+        draft.keep_secret(SHARED_KEY);
         Ok(())
     }
 
@@ -129,12 +133,27 @@ impl ResourceType for ExpressRoutePeerings {
     }
 
     fn show(&self, _world: &World<'_>, _resource: &Resource, properties: &mut Map<String, Value>) {
-        properties.remove("sharedKey");
+        properties.remove(SHARED_KEY);
         properties.insert("azureASN".to_owned(), json!(PROVIDER_ASN.0));
         properties.insert("primaryAzurePort".to_owned(), json!(""));
         properties.insert("secondaryAzurePort".to_owned(), json!(""));
         properties.insert("lastModifiedBy".to_owned(), json!("Customer"));
         properties.insert("connections".to_owned(), json!([]));
+    }
+}
+
+/// The kernel takes no longer one, and one listener is for all peers of a link. What was sent is not repeated.
+fn check_key(reader: &Reader<'_>) -> Result<(), ArmError> {
+    match reader.text(SHARED_KEY)? {
+        Some(key) if key.len() > MAX_MD5_KEY_BYTES => {
+            let path = reader.path_of(SHARED_KEY);
+            Err(ArmError::bad(
+                "InvalidRequestFormat",
+                format!("{path} must be a text of 1 to {MAX_MD5_KEY_BYTES} bytes, or an empty one, which removes it."),
+            )
+            .at(path))
+        }
+        _ => Ok(()),
     }
 }
 

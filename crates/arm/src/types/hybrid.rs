@@ -1,10 +1,12 @@
 //! What a connection joins must fit together: the gateway, the network that it is in with its spokes, and the site or circuit at the far
 //! end. Looked at when all that a request writes is there, whichever of them it was that changed; a refusal names both sides.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use ipnet::IpNet;
 
-use super::local_network_gateways::{Site, site_of};
-use super::{connections, express_route_peerings, subnets, virtual_network_gateways};
+use super::local_network_gateways::site_of;
+use super::{connections, distinct, express_route_peerings, subnets, virtual_network_gateways};
 use crate::error::ArmError;
 use crate::index::Relation;
 use crate::limits::spokes_of;
@@ -15,15 +17,37 @@ use crate::world::World;
 /// Where a connection begins.
 struct NearEnd<'w> {
     gateway: &'w Resource,
-    /// The gateway's network and those that use it as their gateway.
-    networks: Vec<&'w Resource>,
+    /// The prefixes of the gateway's network and of those that use it as their gateway.
+    spaces: HashMap<IpNet, &'w Resource>,
+}
+
+impl<'w> NearEnd<'w> {
+    fn new(world: &'w World<'_>, gateway: &'w Resource) -> NearEnd<'w> {
+        let subnet = virtual_network_gateways::subnet(gateway);
+        let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
+        let networks = world.get(network).into_iter().chain(spokes_of(world, network));
+        let spaces = networks.flat_map(|network| {
+            let space = types::address_space(network).into_iter();
+            space.map(move |prefix| (prefix.trunc(), network))
+        });
+        NearEnd {
+            gateway,
+            spaces: spaces.collect(),
+        }
+    }
+
+    /// The network that this prefix is inside of.
+    fn around(&self, prefix: IpNet) -> Option<&'w Resource> {
+        let mut wider = std::iter::successors(Some(prefix.trunc()), IpNet::supernet);
+        wider.find_map(|prefix| self.spaces.get(&prefix).copied())
+    }
 }
 
 /// Checks the connections that have this gateway, site or circuit (key) at one end.
 pub(super) fn check_connections_of(world: &World<'_>, end: &str) -> Result<(), ArmError> {
     let holders = world.holders(Relation::ConnectionOf, end);
-    let mut found = holders.filter_map(|holder| world.get(&holder.id.to_ascii_lowercase()));
-    found.try_for_each(|connection| check_connection(world, connection))
+    let found = holders.filter_map(|holder| world.get(&holder.id.to_ascii_lowercase()));
+    check_all(world, &found.collect::<Vec<_>>())
 }
 
 /// Checks the connections of all gateways in a network (key).
@@ -34,33 +58,54 @@ pub(super) fn check_network(world: &World<'_>, network: &str) -> Result<(), ArmE
 
 /// Checks one connection.
 pub(super) fn check_connection(world: &World<'_>, connection: &Resource) -> Result<(), ArmError> {
-    let Some(gateway) = end(world, connection, "virtualNetworkGateway1") else {
-        return Ok(());
-    };
-    check_type(world, connection, gateway)?;
-    check_once(world, connection, gateway)?;
-    let near = near_end(world, gateway);
-    if let Some(local) = end(world, connection, "localNetworkGateway2") {
-        check_site(world, &near, local, connection)?;
+    check_all(world, &[connection])
+}
+
+fn check_all(world: &World<'_>, written: &[&Resource]) -> Result<(), ArmError> {
+    let mut by_gateway: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    let mut by_circuit: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    for connection in written {
+        if let Some(gateway) = connections::gateway_of(connection) {
+            by_gateway.entry(gateway).or_default().push(connection);
+        }
+        if let Some(circuit) = connections::far_end_as(connection, connections::CIRCUIT) {
+            by_circuit.entry(circuit).or_default().push(connection);
+        }
     }
-    if let Some(circuit) = end(world, connection, "peer") {
-        check_circuit(world, &near, circuit)?;
+    for (gateway, written) in by_gateway {
+        if let Some(gateway) = world.get(&gateway) {
+            check_gateway(world, gateway, &written)?;
+        }
+    }
+    for (circuit, written) in by_circuit {
+        if let Some(circuit) = world.get(&circuit) {
+            distinct::check_at_circuit(world, circuit, &keys(&written))?;
+        }
     }
     Ok(())
 }
 
-fn end<'w>(world: &'w World<'_>, connection: &Resource, member: &str) -> Option<&'w Resource> {
-    world.get(&connection.reference_key(member)?)
+fn keys(connections: &[&Resource]) -> BTreeSet<String> {
+    connections.iter().map(|connection| connection.key()).collect()
 }
 
-fn near_end<'w>(world: &'w World<'_>, gateway: &'w Resource) -> NearEnd<'w> {
-    let subnet = virtual_network_gateways::subnet(gateway);
-    let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
-    let own = world.get(network).into_iter();
-    NearEnd {
-        gateway,
-        networks: own.chain(spokes_of(world, network)).collect(),
+fn check_gateway(world: &World<'_>, gateway: &Resource, written: &[&Resource]) -> Result<(), ArmError> {
+    written
+        .iter()
+        .try_for_each(|connection| check_type(world, connection, gateway))?;
+    distinct::check_at_gateway(world, gateway, &keys(written))?;
+    let near = NearEnd::new(world, gateway);
+    for connection in written {
+        let Some((member, far)) = connections::far_end(connection) else {
+            continue;
+        };
+        match (member, world.get(&far)) {
+            (connections::SITE, Some(local)) => check_site(world, &near, local)?,
+            (connections::CIRCUIT, Some(circuit)) => check_circuit(world, &near, circuit)?,
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// IPsec is a VPN gateway's, circuits are ExpressRoute gateways'.
@@ -85,46 +130,11 @@ fn check_type(world: &World<'_>, connection: &Resource, gateway: &Resource) -> R
     }
 }
 
-/// A gateway is connected once with each far end.
-fn check_once(world: &World<'_>, connection: &Resource, gateway: &Resource) -> Result<(), ArmError> {
-    let far = |connection: &Resource| connections::far_end(connection);
-    let Some(wanted) = far(connection) else {
-        return Ok(());
-    };
-    match others(world, connection, gateway).find(|other| far(other).as_ref() == Some(&wanted)) {
-        Some(other) => Err(ArmError::bad(
-            "AlreadyConnected",
-            format!(
-                "Connection {} can't join {} with {} because connection {} does. Change that one, or delete it first.",
-                connection.id,
-                world.called(&gateway.id),
-                world.called(&wanted),
-                world.called(&other.id)
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// The other connections that begin at a gateway.
-fn others<'w>(
-    world: &'w World<'_>,
-    connection: &'w Resource,
-    gateway: &Resource,
-) -> impl Iterator<Item = &'w Resource> {
-    let key = gateway.key();
-    let holders = world.holder_ids(Relation::ConnectionOf, &key);
-    let found = holders.into_iter().filter_map(|id| world.get(&id.to_ascii_lowercase()));
-    found.filter(move |other| {
-        other.key() != connection.key() && other.reference_key("virtualNetworkGateway1").as_deref() == Some(&key)
-    })
-}
-
-fn check_site(world: &World<'_>, near: &NearEnd<'_>, local: &Resource, connection: &Resource) -> Result<(), ArmError> {
+fn check_site(world: &World<'_>, near: &NearEnd<'_>, local: &Resource) -> Result<(), ArmError> {
     let site = site_of(local);
     if let Some((address, asn)) = site.speaker {
         if asn == virtual_network_gateways::asn(near.gateway) {
-            return Err(ArmError::bad(
+            let error = ArmError::bad(
                 "SiteAsnEqualsGatewayAsn",
                 format!(
                     "Local network gateway {} and virtual network gateway {} both have ASN {}. Give the site a number of its own.",
@@ -132,73 +142,31 @@ fn check_site(world: &World<'_>, near: &NearEnd<'_>, local: &Resource, connectio
                     world.called(&near.gateway.id),
                     asn.0
                 ),
-            )
-            .at(&local.id));
+            );
+            return Err(world.pointing_at(error, &local.id));
         }
         check_outside(world, near, local, IpNet::from(address))?;
     }
-    for prefix in &site.prefixes {
-        check_outside(world, near, local, *prefix)?;
-    }
-    for other in others(world, connection, near.gateway) {
-        if let Some(other) = end(world, other, "localNetworkGateway2") {
-            check_apart(world, near.gateway, (local, &site), (other, &site_of(other)))?;
-        }
-    }
-    Ok(())
+    site.prefixes
+        .iter()
+        .try_for_each(|prefix| check_outside(world, near, local, *prefix))
 }
 
 /// What is behind a tunnel is not in the network before it: packets would go round in a circle. A supernet is fine, as with routes.
 fn check_outside(world: &World<'_>, near: &NearEnd<'_>, far: &Resource, prefix: IpNet) -> Result<(), ArmError> {
-    let inside = |network: &&&Resource| {
-        let space = types::address_space(network);
-        space.iter().any(|own| own.contains(&prefix))
+    let Some(network) = near.around(prefix) else {
+        return Ok(());
     };
-    match near.networks.iter().find(inside) {
-        Some(network) => Err(ArmError::bad(
-            "FarEndInVirtualNetwork",
-            format!(
-                "{prefix} of {} lies in virtual network {}, which is on the near side of gateway {}. Take it out of one of them.",
-                world.called(&far.id),
-                world.called(&network.id),
-                world.called(&near.gateway.id)
-            ),
-        )
-        .at(&far.id)),
-        None => Ok(()),
-    }
-}
-
-/// Two sites of a gateway are told apart by where they speak; two that don't speak, by their prefixes.
-fn check_apart(
-    world: &World<'_>,
-    gateway: &Resource,
-    (local, site): (&Resource, &Site),
-    (other, another): (&Resource, &Site),
-) -> Result<(), ArmError> {
-    let address = |site: &Site| site.speaker.map(|(address, _)| address);
-    let same: Option<String> = match (address(site), address(another)) {
-        (Some(ours), Some(theirs)) => (ours == theirs).then(|| format!("the BGP peering address {ours}")),
-        (None, None) => {
-            let shared = site.prefixes.iter().find(|prefix| another.prefixes.contains(prefix));
-            shared.map(|prefix| format!("the address prefix {prefix}"))
-        }
-        _ => None,
-    };
-    match same {
-        Some(same) => Err(ArmError::bad(
-            "SitesNotDistinct",
-            format!(
-                "Local network gateways {} and {} both have {same}, and gateway {} is connected with both. Change one of them, or \
-                 disconnect it.",
-                world.called(&local.id),
-                world.called(&other.id),
-                world.called(&gateway.id)
-            ),
-        )
-        .at(&local.id)),
-        None => Ok(()),
-    }
+    let error = ArmError::bad(
+        "FarEndInVirtualNetwork",
+        format!(
+            "{prefix} of {} lies in virtual network {}, which is on the near side of gateway {}. Take it out of one of them.",
+            world.called(&far.id),
+            world.called(&network.id),
+            world.called(&near.gateway.id)
+        ),
+    );
+    Err(world.pointing_at(error, &far.id))
 }
 
 fn check_circuit(world: &World<'_>, near: &NearEnd<'_>, circuit: &Resource) -> Result<(), ArmError> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::subnets::texts_to_prefixes;
-use super::{Draft, ResourceType, asn, hybrid};
+use super::{Draft, ResourceType, asn, connections, hybrid};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
 use crate::id::ResourceId;
@@ -18,6 +18,9 @@ use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/localNetworkGateways";
+
+/// Address prefixes of one, as in Azure. The checks of connections look at each of them.
+const MAX_PREFIXES: usize = 1_000;
 
 pub(super) struct LocalNetworkGateways;
 
@@ -46,6 +49,17 @@ impl ResourceType for LocalNetworkGateways {
             None => Vec::new(),
         };
         let path = "properties.localNetworkAddressSpace.addressPrefixes";
+        if space.len() > MAX_PREFIXES {
+            return Err(ArmError::bad(
+                "AddressPrefixLimitReached",
+                format!(
+                    "A local network gateway has at most {MAX_PREFIXES} address prefixes, and these are {}. Summarise them, or let the \
+                     site tell them over BGP.",
+                    space.len()
+                ),
+            )
+            .at(path));
+        }
         let prefixes = space
             .into_iter()
             .map(|text| parse_prefix(text, path).map(|prefix| prefix.to_string()));
@@ -87,6 +101,14 @@ pub(crate) struct Site {
     pub(crate) prefixes: Vec<IpNet>,
     /// `bgpSettings`: where its router speaks, and its AS number.
     pub(crate) speaker: Option<(IpAddr, Asn)>,
+}
+
+impl Site {
+    /// Its router, if BGP is spoken with it over this connection of this gateway: both must enable it.
+    pub(crate) fn speaker_over(&self, gateway: &Resource, connection: &Resource) -> Option<(IpAddr, Asn)> {
+        let spoken = connections::speaks_bgp(gateway) && connections::speaks_bgp(connection);
+        self.speaker.filter(|_| spoken)
+    }
 }
 
 /// A stored local network gateway as a site.

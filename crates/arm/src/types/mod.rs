@@ -6,6 +6,7 @@
 mod asn;
 mod bgp_connections;
 mod connections;
+mod distinct;
 mod express_route_circuits;
 mod express_route_peerings;
 mod extended_maps;
@@ -38,9 +39,9 @@ use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) use bgp_connections::{INBOUND, KIND as BGP_CONNECTION, OUTBOUND, route_map_of};
-pub(crate) use connections::{KIND as CONNECTION, speaks_bgp};
+pub(crate) use connections::{CIRCUIT, KIND as CONNECTION, SITE, far_end_as, gateway_of};
 pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
-pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of};
+pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of, shared_key};
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
 pub(crate) use import_filters::read as import_filter;
 pub(crate) use local_network_gateways::{KIND as LOCAL_NETWORK_GATEWAY, site_of};
@@ -238,6 +239,15 @@ impl Draft {
     pub(crate) fn kept(&self, name: &str) -> Option<Value> {
         let kept = self.existing.as_ref()?.property(name);
         (!kept.is_null()).then(|| kept.clone())
+    }
+
+    /// A member that is never shown: a client that writes back what it has read doesn't have it, so it stays. An empty one removes it.
+    pub(crate) fn keep_secret(&mut self, name: &str) {
+        let kept = self.kept(name);
+        let wanted = self.properties.remove(name).or(kept);
+        if let Some(secret) = wanted.filter(|secret| secret != "") {
+            self.set(name, secret);
+        }
     }
 
     fn store(self, kind: &str, world: &mut World<'_>, mint: &mut dyn Mint) {

@@ -9,6 +9,7 @@ use super::{Draft, ResourceType, bgp_connections, hub_ip_configurations, referen
 use crate::address::instance_addresses;
 use crate::error::ArmError;
 use crate::id::{ResourceId, parent_key};
+use crate::limits;
 use crate::read::Reader;
 use crate::request::{Ask, Mint, Request};
 use crate::resource::Resource;
@@ -65,7 +66,9 @@ impl ResourceType for VirtualHubs {
             .one_of("hubRoutingPreference", &["ExpressRoute", "VpnGateway", "ASPath"])?
             .unwrap_or("ExpressRoute");
         let capacity = match reader.object("virtualRouterAutoScaleConfiguration")? {
-            Some(scale) => scale.whole("minCapacity", 0..=i32::MAX as u64)?.unwrap_or(2),
+            Some(scale) => scale
+                .whole("minCapacity", 0..=u64::from(limits::MAX_UNITS))?
+                .unwrap_or(2),
             None => 2,
         };
         draft.set("sku", sku);

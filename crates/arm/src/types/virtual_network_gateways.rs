@@ -176,6 +176,7 @@ pub(crate) fn kind(gateway: &Resource) -> GatewayKind {
 pub(crate) fn asn(gateway: &Resource) -> bgp::Asn {
     let own = gateway.property("bgpSettings")["asn"].as_u64();
     let own = own.and_then(|asn| u32::try_from(asn).ok());
+    let own = own.filter(|_| kind(gateway) == GatewayKind::Vpn);
     own.map_or(bgp::Asn::AZURE_ROUTE_SERVER, bgp::Asn)
 }
 
@@ -379,15 +380,17 @@ fn check_only_one(world: &World<'_>, draft: &Draft, kind: &str, configurations: 
         .filter_map(|other| world.get(&other.id.to_ascii_lowercase()))
         .find(|other| other.property("gatewayType") == kind);
     match other {
-        Some(other) => Err(ArmError::bad(
-            "VirtualNetworkCanHaveOnlyOneGatewayOfAType",
-            format!(
-                "Virtual network '{}' already has a gateway of type {kind} ({}). Use that one, or delete it first.",
-                last_segment(network),
-                other.id
-            ),
-        )
-        .at(&other.id)),
+        Some(other) => {
+            let error = ArmError::bad(
+                "VirtualNetworkCanHaveOnlyOneGatewayOfAType",
+                format!(
+                    "Virtual network '{}' already has a gateway of type {kind}: {}. Use that one, or delete it first.",
+                    last_segment(network),
+                    world.called(&other.id)
+                ),
+            );
+            Err(world.pointing_at(error, &other.id))
+        }
         None => Ok(()),
     }
 }

@@ -106,7 +106,9 @@ fn report(manager: &Manager) -> Value {
     json!(Health {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
-        advice: manager.core.read(|state| arm::advice(&state.resources)),
+        advice: manager
+            .core
+            .read(|state| arm::advice(&state.resources, &state.settings)),
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         dev: manager.dev,

@@ -11,7 +11,7 @@ fn net(path: &str) -> String {
 }
 
 /// A VPN gateway in the route server's network, with a site that speaks no BGP.
-async fn make_gateway(world: &World) {
+pub(super) async fn make_gateway(world: &World) {
     world.make_route_server().await;
     let reference = |path: &str| json!({ "id": net(path) });
     let subnet = json!({ "properties": { "addressPrefix": "10.1.9.0/27" } });

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::gateways::make_gateway;
 use super::world::principals::{assign, object_id, signed_in};
 use super::world::{Answer, GROUP, World};
 
@@ -132,4 +133,55 @@ async fn a_network_that_the_same_one_is_peered_with_is_named_only_to_who_may_rea
     for told in ["third", "10.40.0.0/16"] {
         assert!(refused.text.contains(told), "{told}: {}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn to_connect_with_anothers_gateway_or_site_needs_a_role_on_it() {
+    let world = World::new().await;
+    make_gateway(&world).await;
+    let other = group("other");
+    made(&world, &other, json!({"location": "westeurope"})).await;
+    let author = signed_in(&world, "Contributor", &other).await;
+    let net = |group: &str, path: &str| format!("{group}/providers/Microsoft.Network/{path}");
+    let (gateway, site) = (
+        net(GROUP, "virtualNetworkGateways/gw"),
+        net(GROUP, "localNetworkGateways/site"),
+    );
+    let mine = net(&other, "localNetworkGateways/mine");
+    let local = json!({"location": "westeurope", "properties": {
+        "gatewayIpAddress": "198.51.100.9", "localNetworkAddressSpace": {"addressPrefixes": ["203.0.113.0/24"]},
+    }});
+    made(&world, &mine, local).await;
+    let properties = |site: &str| {
+        json!({
+            "connectionType": "IPsec", "virtualNetworkGateway1": {"id": gateway}, "localNetworkGateway2": {"id": site},
+        })
+    };
+    let put = async |site: &str| {
+        let path = net(&other, "connections/c");
+        let body = json!({"location": "westeurope", "properties": properties(site)});
+        world.over_tls("PUT", &path, Some(&author), &body.to_string()).await
+    };
+    let deploy = async |site: &str| {
+        let template = json!({"properties": {"mode": "Incremental", "template": {"resources": [
+            {"type": "Microsoft.Network/connections", "apiVersion": "2024-05-01", "name": "c", "location": "westeurope",
+                "properties": properties(site)},
+        ]}}});
+        let path = net(&other, "").replace("Microsoft.Network/", "Microsoft.Resources/deployments/d");
+        world.over_tls("PUT", &path, Some(&author), &template.to_string()).await
+    };
+    let assert_needed = |answer: &Answer, kind: &str| {
+        assert_refused(answer, 403, "LinkedAuthorizationFailed");
+        let action = format!("Microsoft.Network/{kind}/join/action");
+        assert!(answer.text.contains(&action), "{}", answer.text);
+    };
+    assert_needed(&put(&mine).await, "virtualNetworkGateways");
+    assert_needed(&deploy(&mine).await, "virtualNetworkGateways");
+    assign(&world, &object_id(&author), "Network Contributor", &gateway).await;
+    assert_needed(&put(&site).await, "localNetworkGateways");
+    assert_needed(&deploy(&site).await, "localNetworkGateways");
+    let taken = put(&mine).await;
+    assert_eq!(taken.status, 201, "{}", taken.text);
+    let deployed = deploy(&mine).await;
+    assert!([200, 201].contains(&deployed.status), "{}", deployed.text);
 }
