@@ -132,6 +132,7 @@ const HUB: [Member; 5] = [
 const GATEWAY: [Member; 4] = [
     // Real routers speak at its addresses.
     member("external", Kind::Flag),
+    // Towards sites; what they say over IPv6 stays at the gateway, whose own address is IPv4.
     member("ipv6", Kind::Flag),
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("connectRetrySecs", Kind::Whole(1, 3600)),

@@ -129,6 +129,8 @@ fn a_site_that_speaks_bgp_is_a_peer_and_its_address_space_is_static_beside() {
         .map(|route| format!("{} {}", route.prefix, route.next_hop))
         .collect();
     assert_eq!(routes, ["192.168.0.0/16 198.51.100.7"]);
+    // The tunnel's address is not the router's: whose routes these are is said.
+    assert_eq!(gateway.static_routes[0].peering.as_ref(), Some(&site.id));
 }
 
 #[test]
@@ -149,6 +151,7 @@ fn a_site_is_static_alone_unless_both_gateways_and_the_connection_speak_bgp() {
         let gateway = gateway_intent(&lab, "gw");
         let sites = gateway.peers.iter().filter(|peer| peer.kind == PeerKind::Site);
         assert_eq!((sites.count(), gateway.static_routes.len()), (peers, 1));
+        assert_eq!(gateway.static_routes[0].peering.is_some(), peers > 0);
     }
 }
 

@@ -29,7 +29,8 @@ pub enum RejectRule {
     AsZero,
     /// The prefix is the RouteServerSubnet itself.
     OwnSubnet,
-    /// The next hop is an address of the route server, which forwards no packets.
+    /// The next hop is an address of the route server, which forwards no packets. At a gateway with an AS number of its own, of the route
+    /// server's instance in the other process: where that would send is not known here.
     OwnNextHop,
     /// The prefix equals or lies inside the address space of the virtual network or of a peered one that uses its gateways.
     InsideVirtualNetwork,

@@ -92,7 +92,8 @@ pub struct GatewayIntent {
     /// Of an ExpressRoute gateway: routes that it may tell a circuit (az §1.1); 0: no limit.
     #[serde(default)]
     pub routes_to_circuit: u32,
-    /// Beyond Azure: exchange IPv6 routes.
+    /// Beyond Azure: exchange IPv6 routes. Those of sites stay at the gateway: its address is IPv4, so the next hop that it tells is
+    /// IPv4-mapped, and no speaker of ours takes that.
     #[serde(default)]
     pub ipv6: bool,
 }
@@ -115,6 +116,9 @@ pub struct StaticRouteIntent {
     pub prefix: IpNet,
     /// The far end of the tunnel.
     pub next_hop: IpAddr,
+    /// The peering (id) with the router at that far end, if it speaks BGP: often with another address than the tunnel's own.
+    #[serde(default)]
+    pub peering: Option<String>,
 }
 
 /// Whom a peering is with: what is taken and told depends on it (az §2.4, §2.6).

@@ -242,7 +242,12 @@ fn site(
     });
     let routes = far_end.address.map(|next_hop| {
         let prefixes = far_end.prefixes.into_iter();
-        prefixes.map(|prefix| StaticRouteIntent { prefix, next_hop }).collect()
+        let route = |prefix| StaticRouteIntent {
+            prefix,
+            next_hop,
+            peering: peer.as_ref().map(|peer| peer.id.clone()),
+        };
+        prefixes.map(route).collect()
     });
     (peer, routes.unwrap_or_default())
 }

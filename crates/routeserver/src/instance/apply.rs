@@ -14,7 +14,7 @@ use crate::speaker::{Speaker, SpeakerIntent};
 use crate::vnet::Topology;
 use bgp::wire::CeaseSubcode;
 
-/// Histories of peers that were removed to come back with another session, by id.
+/// Histories of peers that were removed, by id: those that come back with another session or at another speaker take them over.
 type Histories = FxHashMap<String, PeerHistory>;
 
 impl Instance {
@@ -29,6 +29,10 @@ impl Instance {
         let mut histories = Histories::default();
         let speakers = SpeakerIntent::all(&intent, self.index);
         self.remove_speakers(now, &speakers, &mut histories);
+        // From all speakers before any gets one: a connection that is moved is another speaker's peer of the same id.
+        for speaker in &speakers {
+            self.remove_peers(now, speaker, &mut histories);
+        }
         let mut fresh = Vec::new();
         for speaker in &speakers {
             self.apply_speaker(now, speaker, &mut histories, &mut fresh);
@@ -76,7 +80,6 @@ impl Instance {
                 self.speakers.insert(intent.id.clone(), speaker);
             }
         }
-        self.remove_peers(now, intent, histories);
         let mut keys = Vec::with_capacity(intent.peers.len());
         let mut seen = FxHashSet::default();
         for peer in intent.peers.iter().filter(|peer| seen.insert(&peer.id)) {
@@ -85,7 +88,7 @@ impl Instance {
                     self.update_peer(now, key, peer);
                     keys.push(key);
                 }
-                // Another speaker's: ids are unique among all peerings of an intent.
+                // Another speaker's, and wanted there: ids are unique among all peerings of an intent.
                 Some(_) => {}
                 None => {
                     let history = histories.remove(&peer.id).unwrap_or_default();
@@ -100,7 +103,7 @@ impl Instance {
         if let Some(speaker) = self.speakers.get_mut(&intent.id) {
             speaker.reconsider_if_due();
             let peers = keys.iter().filter_map(|key| self.peers.get(key));
-            let routers = peers.map(|peer| (peer.intent.address, peer.index)).collect();
+            let routers = peers.map(|peer| (&*peer.intent.id, peer.index)).collect();
             speaker.set_static_routes(&routers);
             // Another outbound route map has another number.
             for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
@@ -113,7 +116,8 @@ impl Instance {
         }
     }
 
-    /// Removes peers that are no more, and those that need another session; these come back as others.
+    /// Removes a speaker's peers that are no more, and those that need another session; these come back as others, and so do those that
+    /// are another speaker's from now on.
     fn remove_peers(&mut self, now: Instant, intent: &SpeakerIntent, histories: &mut Histories) {
         let wanted: FxHashMap<&String, &PeerIntent> = intent.peers.iter().map(|peer| (&peer.id, peer)).collect();
         let keys = self.speakers.get(&intent.id).map(|speaker| speaker.peers.clone());
@@ -122,9 +126,7 @@ impl Instance {
                 continue;
             };
             match wanted.get(&peer.intent.id) {
-                None => {
-                    self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured);
-                }
+                None => histories.extend(self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured)),
                 Some(after) if needs_reset(&peer.intent, after) => {
                     histories.extend(self.remove_peer(now, key, CeaseSubcode::OtherConfigurationChange));
                 }

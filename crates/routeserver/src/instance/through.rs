@@ -1,6 +1,7 @@
 //! Where packets of a gateway go that hears a route server over eBGP. A gateway of the route server's AS is told the NVA's own address as
 //! next hop; one with a number of its own is told the instance's (az §2.6), and that forwards nothing. So for its kernel the route
-//! server's choice of this process stands in for the instance.
+//! server's choice of this process stands in for the instance. What it is told with the other process's instance as next hop it refuses
+//! (`SpeakerIntent::out_of_sight`): it would tell sites of prefixes that its kernel drops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -18,7 +18,7 @@ pub(crate) struct ImportRules {
     asn: Asn,
     /// Our own, which is also our CLUSTER_ID (RFC 4456 §7).
     identifier: BgpIdentifier,
-    /// The addresses of all instances: none is a next hop of another's routes.
+    /// The addresses of all instances, and those of a route server that are out of sight: none is a next hop of a peer's routes.
     instances: Vec<IpAddr>,
     /// RouteServerSubnet.
     subnet: Option<IpNet>,
@@ -37,7 +37,7 @@ impl ImportRules {
         ImportRules {
             asn: intent.asn,
             identifier: bgp_identifier(intent.address),
-            instances: intent.instances.clone(),
+            instances: intent.instances.iter().chain(&intent.out_of_sight).copied().collect(),
             subnet: intent.subnet,
             refused: refused.collect(),
             inside: inside.into_iter().collect(),

@@ -16,7 +16,8 @@ pub(crate) use export::ExportRules;
 pub(crate) use import::ImportRules;
 
 /// The instance's address as next hop of a family. IPv6 routes over IPv4 sessions carry it IPv4-mapped, as routers without an
-/// IPv6 address on the session do; IPv4 routes cannot be told over IPv6 sessions (RFC 8950 is not spoken).
+/// IPv6 address on the session do; IPv4 routes cannot be told over IPv6 sessions (RFC 8950 is not spoken). Speakers of ours refuse a mapped
+/// one (`unusable-next-hop`): no kernel sends IPv6 there.
 pub(crate) fn next_hop_self(address: IpAddr, ipv6: bool) -> Option<IpAddr> {
     match (address, ipv6) {
         (IpAddr::V4(v4), true) => Some(IpAddr::V6(v4.to_ipv6_mapped())),

@@ -4,7 +4,10 @@
 //! |---|---|---|
 //! | the virtual network and its spokes | never: they have them | always |
 //! | route servers | never | but for the default route |
-//! | sites, and static routes of sites | always | always: transit between sites |
+//! | sites, and static routes of sites | always | but for the default route: transit between sites |
+//!
+//! The default route is known to be kept back where a route server says it. Here it is, too, where a site says it: what a gateway tells
+//! its sites of 0.0.0.0/0 does not depend on who is preferred for it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -14,7 +17,7 @@ use rib::RouteSource;
 
 use super::export::is_of_virtual_networks;
 
-/// Azure's VPN gateways do not pass on 0.0.0.0/0; its halves go.
+/// Azure's VPN gateways do not pass on a route server's 0.0.0.0/0; its halves go. Nobody's goes here.
 static WITHHELD: LazyLock<[IpNet; 2]> = LazyLock::new(|| {
     [
         IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),

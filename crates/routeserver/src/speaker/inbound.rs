@@ -117,36 +117,37 @@ impl Inbound {
     }
 
     /// What a voice says of a prefix: a summary rather than a route that has the prefix by itself, then the lowest part's attributes, or
-    /// what it has in common with the others. A summary goes no farther than any of its parts may.
+    /// what it has in common with the others. A summary goes no farther than any of its parts may, whether or not they keep theirs.
     fn word(&self, whole: &IpNet) -> Option<Word> {
-        let Whole { parts, kept_back } = self.wholes.get(whole)?;
-        let mut parts = parts.iter().filter_map(|prefix| self.parts.get(prefix));
+        let Whole {
+            parts: parts_of,
+            kept_back,
+        } = self.wholes.get(whole)?;
+        let mut parts = parts_of.iter().filter_map(|prefix| self.parts.get(prefix));
         let chosen = parts.clone().find(|part| part.is_summary).or_else(|| parts.next())?;
         let voice = *self.voices.get(&chosen.import_preference)?;
-        if chosen.keeps_attributes {
-            let parts = self
-                .wholes
-                .get(whole)?
-                .parts
-                .iter()
-                .filter_map(|prefix| self.parts.get(prefix));
-            let kept = parts.filter(|part| part.keeps_attributes).map(|part| &*part.attributes);
-            let attributes = Arc::new(PathAttributes::aggregate(kept)?);
-            return Some(Word { attributes, voice });
-        }
+        let attributes = match chosen.keeps_attributes {
+            true => Arc::new(self.in_common(parts_of)?),
+            false => chosen.attributes.clone(),
+        };
         let missing =
-            |(each, count): (Community, &usize)| (*count > 0 && !chosen.attributes.has_community(each)).then_some(each);
+            |(each, count): (Community, &usize)| (*count > 0 && !attributes.has_community(each)).then_some(each);
         let missing: Vec<Community> = KEPT_BACK.into_iter().zip(kept_back).filter_map(missing).collect();
         if missing.is_empty() {
-            let attributes = chosen.attributes.clone();
             return Some(Word { attributes, voice });
         }
-        let attributes = chosen.attributes.to_builder();
-        let attributes = missing
+        let marked = missing
             .into_iter()
-            .fold(attributes, PathAttributesBuilder::add_community);
-        let attributes = Arc::new(attributes.build());
+            .fold(attributes.to_builder(), PathAttributesBuilder::add_community);
+        let attributes = Arc::new(marked.build());
         Some(Word { attributes, voice })
+    }
+
+    /// The aggregate of those parts of a summary that keep their attributes.
+    fn in_common(&self, parts: &BTreeSet<IpNet>) -> Option<PathAttributes> {
+        let parts = parts.iter().filter_map(|prefix| self.parts.get(prefix));
+        let kept = parts.filter(|part| part.keeps_attributes);
+        PathAttributes::aggregate(kept.map(|part| &*part.attributes))
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct SpeakerIntent {
     pub(crate) address: IpAddr,
     /// The addresses of all its instances.
     pub(crate) instances: Vec<IpAddr>,
+    /// Instances that other processes are of the route server that it hears over eBGP: they forward nothing, and where they would send is
+    /// not known here (`instance/through.rs`).
+    pub(crate) out_of_sight: Vec<IpAddr>,
     pub(crate) namespace: Option<String>,
     /// A provider edge is in none.
     pub(crate) virtual_network: Option<String>,
@@ -52,7 +55,10 @@ impl SpeakerIntent {
         let route_servers = intent.route_servers.iter();
         let route_servers = route_servers.map(|each| SpeakerIntent::of_route_server(each, instance));
         let gateways = intent.gateways.iter();
-        let gateways = gateways.filter_map(|each| SpeakerIntent::of_gateway(each, instance));
+        let gateways = gateways.filter_map(|each| {
+            let out_of_sight = out_of_sight(intent, each, instance);
+            SpeakerIntent::of_gateway(each, instance, out_of_sight)
+        });
         let mut all: Vec<SpeakerIntent> = route_servers.chain(gateways).collect();
         for speaker in &mut all {
             speaker
@@ -69,6 +75,7 @@ impl SpeakerIntent {
             asn: intent.asn,
             address: intent.instance_addresses[instance],
             instances: intent.instance_addresses.to_vec(),
+            out_of_sight: Vec::new(),
             namespace: intent.namespace.clone(),
             virtual_network: Some(intent.virtual_network.clone()),
             subnet: Some(intent.subnet.trunc()),
@@ -84,7 +91,7 @@ impl SpeakerIntent {
     }
 
     /// `None`: others speak for it, or it has no such instance.
-    fn of_gateway(intent: &GatewayIntent, instance: usize) -> Option<SpeakerIntent> {
+    fn of_gateway(intent: &GatewayIntent, instance: usize, out_of_sight: Vec<IpAddr>) -> Option<SpeakerIntent> {
         let address = intent.instance_addresses[instance].filter(|_| !intent.is_external)?;
         Some(SpeakerIntent {
             id: intent.id.clone(),
@@ -96,6 +103,7 @@ impl SpeakerIntent {
             asn: intent.asn,
             address,
             instances: intent.instance_addresses.iter().flatten().copied().collect(),
+            out_of_sight,
             namespace: intent.namespaces[instance].clone(),
             virtual_network: intent.virtual_network.clone(),
             subnet: None,
@@ -119,6 +127,17 @@ impl SpeakerIntent {
             && self.address == after.address
             && self.namespace == after.namespace
     }
+}
+
+/// The instances of other processes of the route server in a gateway's network, if that has another AS number.
+fn out_of_sight(intent: &Intent, gateway: &GatewayIntent, instance: usize) -> Vec<IpAddr> {
+    let route_servers = intent.route_servers.iter();
+    let heard_over_ebgp = route_servers.filter(|route_server| {
+        gateway.virtual_network.as_ref() == Some(&route_server.virtual_network) && gateway.asn != route_server.asn
+    });
+    let addresses = heard_over_ebgp.flat_map(|route_server| route_server.instance_addresses.iter().enumerate());
+    let of_others = addresses.filter(|(its, _)| *its != instance);
+    of_others.map(|(_, address)| *address).collect()
 }
 
 /// What a gateway adds to the import preference of whom it hears from outside, so that it prefers them to route servers, and a provider's

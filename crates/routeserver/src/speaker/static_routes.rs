@@ -1,7 +1,8 @@
 //! Prefixes of sites that speak no BGP: what a local network gateway says is behind a tunnel (az §2.6).
 //!
 //! Each far end of a tunnel is a peer of the RIB that has said its prefixes with an empty path: so they are judged, compete, and join
-//! others of equal cost as routes of peers do. Where a site's router speaks BGP at the far end as well, it is not told them back.
+//! others of equal cost as routes of peers do. Where a site's router speaks BGP as well, it is not told them back: whose they are is said
+//! by the intent, since a router seldom speaks with the address that the tunnel ends at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +18,10 @@ use super::{Speaker, precedence};
 
 /// The far ends, and what is behind each.
 #[derive(Debug, Default)]
-pub(crate) struct StaticRoutes(BTreeMap<IpAddr, Tunnel>);
+pub(crate) struct StaticRoutes(BTreeMap<FarEnd, Tunnel>);
+
+/// A tunnel's address there, and the peering (id) with the router behind it.
+type FarEnd = (IpAddr, Option<String>);
 
 #[derive(Debug)]
 struct Tunnel {
@@ -28,35 +32,34 @@ struct Tunnel {
 }
 
 impl Speaker {
-    /// From the static routes that are to those that the intent wants. `routers` are the peers that there are, by address.
-    pub(crate) fn set_static_routes(&mut self, routers: &FxHashMap<IpAddr, PeerIndex>) {
-        let mut by_next_hop: BTreeMap<IpAddr, BTreeSet<IpNet>> = BTreeMap::new();
+    /// From the static routes that are to those that the intent wants. `routers` are the peers that there are, by id.
+    pub(crate) fn set_static_routes(&mut self, routers: &FxHashMap<&str, PeerIndex>) {
+        let mut by_far_end: BTreeMap<FarEnd, BTreeSet<IpNet>> = BTreeMap::new();
         for route in &self.intent.static_routes {
-            let prefixes = by_next_hop.entry(route.next_hop).or_default();
-            prefixes.insert(route.prefix.trunc());
+            let far_end = (route.next_hop, route.peering.clone());
+            by_far_end.entry(far_end).or_default().insert(route.prefix.trunc());
         }
-        let going: Vec<IpAddr> = self
-            .static_routes
-            .0
-            .iter()
-            .filter(|(next_hop, tunnel)| {
-                !by_next_hop.contains_key(*next_hop) || tunnel.router != routers.get(*next_hop).copied()
-            })
-            .map(|(next_hop, _)| *next_hop)
+        let router = |(_, peering): &FarEnd| routers.get(peering.as_deref()?).copied();
+        let tunnels = self.static_routes.0.iter();
+        let going: Vec<FarEnd> = tunnels
+            .filter(|(far_end, tunnel)| !by_far_end.contains_key(*far_end) || tunnel.router != router(far_end))
+            .map(|(far_end, _)| far_end.clone())
             .collect();
-        for next_hop in going {
-            if let Some(tunnel) = self.static_routes.0.remove(&next_hop) {
+        for far_end in going {
+            if let Some(tunnel) = self.static_routes.0.remove(&far_end) {
                 self.rib.remove_peer(tunnel.peer);
                 self.unsettled = true;
             }
         }
-        for (next_hop, prefixes) in by_next_hop {
-            self.set_tunnel(next_hop, routers.get(&next_hop).copied(), prefixes);
+        for (far_end, prefixes) in by_far_end {
+            let router = router(&far_end);
+            self.set_tunnel(far_end, router, prefixes);
         }
     }
 
-    fn set_tunnel(&mut self, next_hop: IpAddr, router: Option<PeerIndex>, wanted: BTreeSet<IpNet>) {
-        let tunnel = self.static_routes.0.remove(&next_hop);
+    fn set_tunnel(&mut self, far_end: FarEnd, router: Option<PeerIndex>, wanted: BTreeSet<IpNet>) {
+        let tunnel = self.static_routes.0.remove(&far_end);
+        let next_hop = far_end.0;
         let Tunnel { peer, prefixes, .. } = tunnel.unwrap_or_else(|| Tunnel {
             peer: match router {
                 Some(router) => self.rib.add_voice(router, self.tunnel_info(next_hop)),
@@ -82,7 +85,7 @@ impl Speaker {
             router,
             prefixes: wanted,
         };
-        self.static_routes.0.insert(next_hop, tunnel);
+        self.static_routes.0.insert(far_end, tunnel);
         self.unsettled = true;
     }
 
@@ -100,7 +103,7 @@ impl Speaker {
     /// Static routes with where they stand, and the far end of each.
     pub(crate) fn static_routes(&self) -> impl Iterator<Item = (IpAddr, PathReport)> + '_ {
         let tunnels = self.static_routes.0.iter();
-        tunnels.flat_map(|(next_hop, tunnel)| {
+        tunnels.flat_map(|((next_hop, _), tunnel)| {
             let received = self.rib.received(tunnel.peer);
             received.into_iter().map(|path| (*next_hop, path))
         })
@@ -111,6 +114,6 @@ impl Speaker {
         let mut tunnels = self.static_routes.0.iter();
         tunnels
             .find(|(_, tunnel)| tunnel.peer == peer)
-            .map(|(next_hop, _)| *next_hop)
+            .map(|((next_hop, _), _)| *next_hop)
     }
 }

@@ -157,6 +157,7 @@ pub(super) fn edit(world: &mut World, choice: usize) {
                 None => routes.push(StaticRouteIntent {
                     prefix: behind_tunnel(),
                     next_hop: TUNNEL.into(),
+                    peering: None,
                 }),
             }
         }

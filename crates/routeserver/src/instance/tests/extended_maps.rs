@@ -104,6 +104,26 @@ fn an_inbound_summary_that_keeps_attributes_has_what_its_parts_have_in_common() 
 }
 
 #[test]
+fn an_inbound_summary_that_keeps_attributes_goes_no_farther_than_parts_that_do_not() {
+    let mut world = world();
+    let mut both = map(inside("10.250.1.0/24"), vec![Action::Aggregate(net("10.250.0.0/16"))]).unwrap();
+    let replaced = vec![Action::ReplacePrefix(net("10.250.0.0/16"))];
+    both.rules.extend(map(inside("10.250.0.0/16"), replaced).unwrap().rules);
+    world.edit(|intent| {
+        intent.route_servers[0].branch_to_branch = true;
+        intent.route_servers[0].peers[0].inbound_route_map = Some(both);
+    });
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.1.0/24"]);
+    assert!(world.told("nva2", "10.250.0.0/16").is_some());
+    let secret = path("10.1.4.4", &[65001]).add_community(Community::NO_EXPORT);
+    world.announce("nva1", secret, &["10.250.2.0/24"]);
+    assert_eq!(world.told("nva2", "10.250.0.0/16"), None);
+    assert_eq!(world.next_hops("vm", "10.250.0.0/16"), ["10.1.4.4"]);
+    world.withdraw("nva1", &["10.250.2.0/24"]);
+    assert!(world.told("nva2", "10.250.0.0/16").is_some());
+}
+
+#[test]
 fn an_outbound_summary_that_keeps_attributes_is_told_with_them_and_with_the_maps_med() {
     let mut world = world();
     world.edit(|intent| {

@@ -1,10 +1,13 @@
 //! The kernel tables of gateways' instances: what a NIC of GatewaySubnet has, and what the gateway has learned itself.
 
+use bgp::FamilySet;
+
 use super::hybrid::hybrid;
 use super::world::*;
 use crate::delivery::AgentId;
 use crate::delivery::tests::ModelAgent;
 use crate::instance::Input;
+use crate::intent::{PeerIntent, PeerKind, StaticRouteIntent};
 use crate::testing::*;
 
 const AGENT: AgentId = AgentId(3);
@@ -110,9 +113,10 @@ fn user_defined_routes_of_gateway_subnet_count() {
 fn static_routes_go_through_the_far_end_of_their_tunnel() {
     let (mut world, mut agent) = followed(65515);
     world.edit(|intent| {
-        intent.gateways[0].static_routes = vec![crate::intent::StaticRouteIntent {
+        intent.gateways[0].static_routes = vec![StaticRouteIntent {
             prefix: net("10.70.0.0/16"),
             next_hop: ip("192.168.109.1"),
+            peering: None,
         }];
     });
     check_row(
@@ -158,4 +162,48 @@ fn tables_follow_branch_to_branch_and_a_gateway_that_goes() {
     world.advance_secs(1);
     assert!(world.instance.effective_routes("er/instances/0").is_none());
     assert_eq!(row(&world, "vpn/instances/0", "10.60.0.0/16"), None);
+}
+
+#[test]
+fn a_gateway_with_its_own_number_tells_no_site_what_only_the_other_process_can_send_on() {
+    let (mut world, mut agent) = followed(300);
+    world.add_nva("rs1-in-1", "10.1.1.5", 65515, FamilySet::IPV4);
+    world.edit(|intent| {
+        intent.gateways[0].peers.push(PeerIntent {
+            kind: PeerKind::RouteServer,
+            ..peer("vpn/rs1/1", "10.1.1.5", 65515)
+        });
+    });
+    // An NVA that peers with IN_1 alone has said it there.
+    world.announce("rs1-in-1", path("10.1.1.5", &[65515, 65001]), &["10.251.0.0/16"]);
+    assert_eq!(world.verdict("vpn/rs1/1", "10.251.0.0/16"), "rejected own-next-hop");
+    assert_eq!(row(&world, "vpn/instances/0", "10.251.0.0/16"), None);
+    assert_eq!(world.told("site", "10.251.0.0/16"), None);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.251.0.0/16"]);
+    check_row(
+        &world,
+        "vpn/instances/0",
+        "10.251.0.0/16",
+        "VirtualNetworkGateway 10.1.4.4",
+    );
+    assert!(world.told("site", "10.251.0.0/16").is_some());
+    // In one AS the NVA's own address is the next hop, whoever says it.
+    world.edit(|intent| {
+        intent.gateways[0].asn = bgp::Asn::AZURE_ROUTE_SERVER;
+        for peer in &mut intent.route_servers[0].peers {
+            if peer.kind == PeerKind::VpnGateway {
+                peer.asn = bgp::Asn::AZURE_ROUTE_SERVER;
+            }
+        }
+    });
+    world.advance_secs(30);
+    world.announce("rs1-in-1", path("10.1.4.5", &[65001]), &["10.252.0.0/16"]);
+    check_row(
+        &world,
+        "vpn/instances/0",
+        "10.252.0.0/16",
+        "VirtualNetworkGateway 10.1.4.5",
+    );
+    assert!(world.told("site", "10.252.0.0/16").is_some());
+    check(&mut world, &mut agent);
 }

@@ -85,6 +85,7 @@ fn set_static_routes(world: &mut World, routes: &[(&str, &str)]) {
     let routes = routes.iter().map(|(prefix, next_hop)| StaticRouteIntent {
         prefix: net(prefix),
         next_hop: ip(next_hop),
+        peering: None,
     });
     let routes = routes.collect();
     edit_gateway(world, |gateway| gateway.static_routes = routes);
@@ -116,6 +117,15 @@ fn a_vpn_gateway_keeps_the_default_route_from_sites_and_passes_its_halves() {
     for half in ["0.0.0.0/1", "128.0.0.0/1"] {
         assert_eq!(world.told("site1", half).unwrap(), "65515-65001 10.1.5.4");
     }
+}
+
+#[test]
+fn a_default_route_that_a_site_says_goes_to_the_route_server_and_to_no_other_site() {
+    let mut world = vpn_gateway(65515);
+    world.announce("site1", path("192.168.101.1", &[64701]), &["0.0.0.0/0", "128.0.0.0/1"]);
+    assert_eq!(world.told("rs", "0.0.0.0/0").unwrap(), "64701 10.1.5.4");
+    assert_eq!(world.told("site2", "0.0.0.0/0"), None);
+    assert_eq!(world.told("site2", "128.0.0.0/1").unwrap(), "65515-64701 10.1.5.4");
 }
 
 #[test]
@@ -209,7 +219,13 @@ fn of_static_prefixes_that_change_only_the_difference_is_told() {
 #[test]
 fn a_site_that_speaks_bgp_is_not_told_its_own_static_prefixes() {
     let mut world = vpn_gateway(65515);
-    set_static_routes(&mut world, &[("10.70.0.0/16", "192.168.101.1")]);
+    // The router speaks with 192.168.101.1; the tunnel ends at another address of the site.
+    let route = StaticRouteIntent {
+        prefix: net("10.70.0.0/16"),
+        next_hop: ip("203.0.113.7"),
+        peering: Some("site1".into()),
+    };
+    edit_gateway(&mut world, |gateway| gateway.static_routes = vec![route]);
     assert_eq!(world.told("site1", "10.70.0.0/16"), None);
     assert_eq!(world.told("site2", "10.70.0.0/16").unwrap(), "65515 10.1.5.4");
     // Its router leaves, and comes back as another peer.

@@ -188,3 +188,81 @@ fn an_nva_that_dies_is_gone_at_every_branch() {
         assert_eq!(world.told(who, "10.250.0.0/16"), None);
     }
 }
+
+#[test]
+fn a_connection_that_is_moved_to_another_gateway_takes_its_session_along_whatever_the_order_of_names() {
+    let mut world = world();
+    world.add_nva("site", "192.168.101.1", 64701, FamilySet::IPV4);
+    let connection = || of_kind(PeerKind::Site, "c", "192.168.101.1", 64701);
+    world.edit(|intent| {
+        intent.gateways = vec![
+            gateway("gw-a", GatewayKind::Vpn, 65515, "10.1.5.4", vec![]),
+            gateway("gw-b", GatewayKind::Vpn, 65515, "10.1.5.6", vec![connection()]),
+        ];
+    });
+    check(&world, "site", "10.1.0.0/16", "65515 10.1.5.6");
+    for (moved, (from, to), address) in [(2, (1, 0), "10.1.5.4"), (3, (0, 1), "10.1.5.6")] {
+        world.edit(|intent| {
+            intent.gateways[from].peers.clear();
+            intent.gateways[to].peers.push(connection());
+        });
+        world.advance_secs(30);
+        check(&world, "site", "10.1.0.0/16", &format!("65515 {address}"));
+        let peers = world.instance.peers(world.now, Some(&world.intent.gateways[to].id));
+        assert_eq!((peers.len(), &*peers[0].state), (1, "Established"));
+        assert_eq!(peers[0].established_count, moved, "its history goes along");
+    }
+}
+
+#[test]
+fn two_connections_that_change_places_keep_their_sessions_apart() {
+    let mut world = world();
+    let sites = [("c1", "192.168.101.1", 64701), ("c2", "192.168.102.1", 64702)];
+    for (id, address, asn) in sites {
+        world.add_nva(id, address, asn, FamilySet::IPV4);
+    }
+    let place = |intent: &mut crate::intent::Intent, order: [usize; 2]| {
+        let addresses = ["10.1.5.4", "10.1.5.6"];
+        let gateways = ["gw-a", "gw-b"].into_iter().zip(addresses).zip(order);
+        let gateways = gateways.map(|((id, address), site)| {
+            let (connection, router, asn) = sites[site];
+            let peers = vec![of_kind(PeerKind::Site, connection, router, asn)];
+            gateway(id, GatewayKind::Vpn, 65515, address, peers)
+        });
+        intent.gateways = gateways.collect();
+    };
+    world.edit(|intent| place(intent, [0, 1]));
+    check(&world, "c1", "10.1.0.0/16", "65515 10.1.5.4");
+    world.edit(|intent| place(intent, [1, 0]));
+    world.advance_secs(30);
+    check(&world, "c1", "10.1.0.0/16", "65515 10.1.5.6");
+    check(&world, "c2", "10.1.0.0/16", "65515 10.1.5.4");
+}
+
+#[test]
+fn what_a_site_says_over_ipv6_stays_at_its_gateway_which_has_an_ipv4_address_alone() {
+    let mut world = world();
+    world.add_nva("site", "192.168.101.1", 64701, FamilySet::BOTH);
+    world.edit(|intent| {
+        let route_server = &mut intent.route_servers[0];
+        (route_server.branch_to_branch, route_server.ipv6) = (true, true);
+        let at_gateway = of_kind(PeerKind::VpnGateway, "rs1/vpn/0", "10.1.5.4", 65515);
+        route_server.peers.push(at_gateway);
+        let peers = vec![
+            of_kind(PeerKind::RouteServer, "vpn/rs1/0", "10.1.1.4", 65515),
+            of_kind(PeerKind::Site, "vpn/site", "192.168.101.1", 64701),
+        ];
+        let mut gateway = gateway("vpn", GatewayKind::Vpn, 65515, "10.1.5.4", peers);
+        gateway.ipv6 = true;
+        intent.gateways = vec![gateway];
+    });
+    world.advance_secs(30);
+    world.announce("site", path("2001:db8::1", &[64701]), &["2001:db8:50::/48"]);
+    assert_eq!(world.verdict("vpn/site", "2001:db8:50::/48"), "best");
+    let at_route_server = world.route("rs1/vpn/0", "2001:db8:50::/48").unwrap();
+    assert_eq!(at_route_server.next_hop, ip("::ffff:10.1.5.4"));
+    assert_eq!(
+        world.verdict("rs1/vpn/0", "2001:db8:50::/48"),
+        "rejected unusable-next-hop"
+    );
+}

@@ -117,6 +117,7 @@ impl Followed {
                 let route = |prefix: &str| StaticRouteIntent {
                     prefix: net(prefix),
                     next_hop: ip(TUNNEL),
+                    peering: None,
                 };
                 intent.gateways[0].static_routes = prefixes.into_iter().map(route).collect();
             }),
