@@ -21,7 +21,7 @@ const COLUMNS: &[Column] = &[
 /// `--dry-run`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DryRun {
-    /// Show which routes would appear, vanish or change in the whole network, and change nothing. Beyond Azure.
+    /// Show which routes would appear, vanish or change, and change nothing. Beyond Azure.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -45,6 +45,11 @@ pub(crate) async fn show(session: &Session, changes: &[Value]) -> Result<(), Cli
     }
     let reports = answer["value"].as_array();
     let rows: Vec<Value> = reports.into_iter().flatten().flat_map(rows).collect();
+    if reports.into_iter().flatten().any(has_not_followed) {
+        eprintln!(
+            "What route servers and gateways would tell on is not followed: where they are in the table, more may change behind them."
+        );
+    }
     if rows.is_empty() {
         eprintln!("No peer would be told anything else, and no network interface would have other routes.");
     }
@@ -83,6 +88,11 @@ fn rows(report: &Value) -> Vec<Value> {
         );
     }
     rows
+}
+
+/// Whether somebody of ours would be told something else, who would tell it on.
+fn has_not_followed(report: &Value) -> bool {
+    report["notFollowed"].as_array().is_some_and(|peers| !peers.is_empty())
 }
 
 fn differences(
@@ -175,5 +185,13 @@ mod tests {
                 "2 more subnets|not compared|||",
             ]
         );
+    }
+
+    #[test]
+    fn it_is_noticed_when_a_gateway_would_tell_something_on() {
+        assert!(has_not_followed(
+            &json!({ "notFollowed": ["/hub/gateways/vpn-gw-in_0"] })
+        ));
+        assert!(!has_not_followed(&json!({ "notFollowed": [] })) && !has_not_followed(&json!({})));
     }
 }

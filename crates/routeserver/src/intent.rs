@@ -139,6 +139,13 @@ pub enum PeerKind {
     ProviderEdge,
 }
 
+impl PeerKind {
+    /// A route server, a gateway or a provider's edge rather than somebody's router.
+    pub(crate) fn is_of_ours(self) -> bool {
+        !matches!(self, PeerKind::Nva | PeerKind::Site)
+    }
+}
+
 /// One peering (bgpConnection, or what a gateway brings) with our settings for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerIntent {

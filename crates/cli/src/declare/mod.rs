@@ -47,7 +47,7 @@ pub(crate) struct ApplyArgs {
     /// Show what would change, and change nothing; the server is asked whether it would take it.
     #[arg(long)]
     dry_run: bool,
-    /// With --dry-run: also show which routes would appear, vanish or change in the whole network.
+    /// With --dry-run: also show which routes would appear, vanish or change.
     #[arg(long, requires = "dry_run")]
     routes: bool,
     /// Delete what is in the file's resource groups and not in the file.

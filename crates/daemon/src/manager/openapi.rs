@@ -483,6 +483,12 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "integer",
                 "Subnets that were not looked at, because it would take too long.",
             ),
+            (
+                "notFollowed",
+                "string[]",
+                "Those of peers (ids) that are route servers or gateways of ours: what they would say then, and all that follows from it, is not \
+                 in here.",
+            ),
         ],
     ),
     (

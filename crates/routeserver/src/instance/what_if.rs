@@ -7,7 +7,8 @@
 //!
 //! The instance gives out facts only, a peer's table at a time: both state machines are made and compared wherever there is time for it.
 //! Both are given the same, so what moves meanwhile shows in neither. Peers keep saying what they say; what a peer would answer to what it
-//! would be told is not known.
+//! would be told is not known. Nor is it followed where the peer is a speaker of ours: half of those are the other process's, whose
+//! routes are not at hand here. So which of them would be told something else is said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -181,8 +182,17 @@ impl Comparison {
             .flat_map(|each| each.peer_ids.keys().cloned())
             .collect();
         report.peers = ids.iter().filter_map(|id| self.peer(id)).collect();
+        let differing = report.peers.iter().map(|peer| &peer.peer);
+        report.not_followed = differing.filter(|id| self.is_ours(id)).cloned().collect();
         self.tables(&mut report);
         report
+    }
+
+    /// Whether the peer is a speaker of ours, in whichever process.
+    fn is_ours(&self, id: &str) -> bool {
+        let both = [&self.after, &self.before].into_iter();
+        let mut peers = both.filter_map(|instance| instance.peers.get(instance.peer_ids.get(id)?));
+        peers.next().is_some_and(|peer| peer.intent.kind.is_of_ours())
     }
 
     fn peer(&mut self, id: &str) -> Option<PeerDifference> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::hybrid::hybrid;
 use super::world::*;
 use crate::instance::{MAX_HEARD, TooManyRoutes, what_if};
-use crate::intent::Intent;
+use crate::intent::{Intent, StaticRouteIntent};
 use crate::report::{Differences, EffectiveRoute, WhatIfReport};
 use crate::route_map::{Action, NextStep, RouteMap, Rule};
 use crate::testing::*;
@@ -214,6 +215,42 @@ fn it_is_said_what_becomes_of_sessions() {
         intent.route_servers[0].peers.push(peer("nva3", "10.1.4.6", 65003));
     });
     assert_eq!(session(&report, "nva3").as_deref(), Some("starts"));
+}
+
+#[test]
+fn it_is_said_of_which_gateways_it_is_not_followed_what_they_would_tell_on() {
+    let world = hybrid(65515);
+    let ask = |edit: &dyn Fn(&mut Intent)| {
+        let mut wanted = world.intent.clone();
+        edit(&mut wanted);
+        asked(&world, wanted).not_followed
+    };
+    let nothing = Vec::<String>::new();
+    assert_eq!(ask(&|_| {}), nothing);
+    assert_eq!(
+        ask(&|intent| intent.route_servers[0].branch_to_branch = false),
+        ["rs1/er/0", "rs1/vpn/0"]
+    );
+    // A site's prefixes come to virtual networks through the route server.
+    let route = StaticRouteIntent {
+        prefix: net("10.70.0.0/16"),
+        next_hop: ip("192.168.109.1"),
+        peering: None,
+    };
+    assert_eq!(
+        ask(&|intent| intent.gateways[0].static_routes = vec![route.clone()]),
+        ["vpn/rs1/0"]
+    );
+    assert_eq!(
+        ask(&|intent| intent.route_servers[0].peers[0].hold_time_secs = 9),
+        nothing
+    );
+    // Without gateways there is nobody.
+    let world = busy_world();
+    let mut wanted = world.intent.clone();
+    wanted.route_servers[0].branch_to_branch = true;
+    let report = asked(&world, wanted);
+    assert!(!report.peers.is_empty() && report.not_followed.is_empty());
 }
 
 #[test]
