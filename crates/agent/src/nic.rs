@@ -295,6 +295,9 @@ impl NicTask {
 
     /// News of another link matter if next hops are reached over it.
     fn look_over(&mut self, index: u32) -> Look {
+        if !self.options.spec.has_links_beside() {
+            return Look::No;
+        }
         let Some((kernel, _)) = &mut self.sockets else {
             return Look::AtLink;
         };
@@ -364,8 +367,10 @@ impl NicTask {
                 tracing::info!(link = %link.name, "found the NIC's link");
                 self.table = None;
             }
-            let looked = kernel.look_for_other_links(link.index);
-            looked.map_err(|error| format!("netlink: {error}"))?;
+            if self.options.spec.has_links_beside() {
+                let looked = kernel.look_for_other_links(link.index);
+                looked.map_err(|error| format!("netlink: {error}"))?;
+            }
             self.link = Some(link);
         }
         Ok(())

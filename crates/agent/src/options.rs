@@ -62,6 +62,15 @@ pub struct NicSpec {
     pub table: u32,
 }
 
+impl NicSpec {
+    /// Whether it is an instance of a gateway or of a provider's edge (`<id>/instances/0`): these alone have links of their own beside the
+    /// network's. What a network interface sends leaves by it, wherever else the machine is linked to.
+    pub(crate) fn has_links_beside(&self) -> bool {
+        let number = self.id.rsplit_once("/instances/").map(|(_, number)| number);
+        number.is_some_and(|number| number.parse::<u8>().is_ok())
+    }
+}
+
 impl FromStr for NicSpec {
     type Err = OptionError;
 

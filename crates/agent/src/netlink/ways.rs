@@ -1,8 +1,9 @@
 //! Over which link a next hop is reached.
 //!
-//! The NIC's, with `onlink`, unless the kernel reaches the next hop directly (a connected route or one of scope link, no gateway) over
-//! another one: a tunnel of a gateway, a line to a provider. The kernel is asked once for each next hop; what it said is
-//! forgotten with every reading of its tables.
+//! The NIC's, with `onlink`. At an instance of a gateway, unless the kernel reaches the next hop directly (a connected route or one of scope
+//! link, no gateway) over another one: a tunnel, a line to a provider. The kernel is asked once for each next hop; what it said is
+//! forgotten with every reading of its tables. Elsewhere it is not asked: other links are other NICs of the machine, and what the
+//! main table says of them is no matter of this NIC's.
 
 use std::net::IpAddr;
 
@@ -12,13 +13,13 @@ use super::encode::family;
 use super::{Kernel, decode};
 use crate::plan::Op;
 
-/// So many next hops are asked about; more are taken to be on the NIC's link, as all are where there is no other.
+/// So many next hops are asked about; more are taken to be on the NIC's link, as all are where there is no other that counts.
 const MAX_WAYS: usize = 16_384;
 
 /// What the kernel has said.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    /// There are links beside the NIC's and loopback.
+    /// There are links beside the NIC's and loopback, and next hops may be on them.
     others: bool,
     /// Next hop → the other link that it is directly on.
     known: FxHashMap<IpAddr, Option<u32>>,

@@ -4,7 +4,7 @@ use api::agent::route::Way;
 use api::agent::to_agent::Body;
 
 use super::fake::{group, prefix, route, update, via_group};
-use super::world::World;
+use super::world::{GATEWAY, World};
 
 pub const TESTS: &[(&str, fn())] = &[
     (
@@ -24,6 +24,10 @@ pub const TESTS: &[(&str, fn())] = &[
     (
         "a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so",
         a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so,
+    ),
+    (
+        "what_a_network_interface_sends_leaves_by_it_whatever_the_kernel_says_of_another",
+        what_a_network_interface_sends_leaves_by_it_whatever_the_kernel_says_of_another,
     ),
 ];
 
@@ -66,7 +70,7 @@ fn routes_are_installed_replaced_and_removed() {
 /// As at a gateway, whose sites are behind tunnels.
 fn a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so() {
     const SITE: &str = "10.1.1.4";
-    let mut world = World::new();
+    let mut world = World::of(GATEWAY);
     let tunnel_up = |world: &World| {
         world.ip("link set tun0 up");
         world.ip("neighbour replace 10.1.1.4 lladdr 02:00:00:00:00:02 dev tun0 nud permanent");
@@ -121,6 +125,23 @@ fn a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_
     world.wait_until("nothing is left", || {
         world.routes().is_empty() && world.ip("nexthop show").is_empty()
     });
+}
+
+/// Two NICs of a machine, each with a table: the main one says that the next hop is beside the other NIC.
+fn what_a_network_interface_sends_leaves_by_it_whatever_the_kernel_says_of_another() {
+    let mut world = World::new();
+    world.ip("link add eth1 type veth peer name peer1");
+    world.ip("link set eth1 up");
+    world.ip("link set peer1 up");
+    world.ip("address add 10.1.1.9/24 dev eth1");
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    assert_eq!(
+        world.devices("10.250.0.0/16"),
+        [("10.1.1.4".to_owned(), "eth0".to_owned())]
+    );
 }
 
 fn two_members_of_a_group_share_the_packets() {

@@ -13,6 +13,10 @@ use super::fake::{self, FakeInstance};
 
 pub const NIC: &str = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networkinterfaces/vm1";
 
+/// An instance of a gateway, which has tunnels.
+pub const GATEWAY: &str =
+    "/subscriptions/s/resourcegroups/g/providers/microsoft.network/virtualnetworkgateways/gw/instances/0";
+
 /// The next hops that tests use; they count as answering.
 const NEXT_HOPS: [&str; 4] = ["10.1.1.4", "10.1.1.5", "10.1.1.6", "10.1.1.7"];
 
@@ -21,6 +25,7 @@ pub const AGENT_PROCESS: &str = "ROUTEWRIGHT_TEST_AGENT";
 
 pub struct World {
     pub runtime: tokio::runtime::Runtime,
+    nic: &'static str,
     namespace: PathBuf,
     agent: Option<tokio::task::JoinHandle<()>>,
 }
@@ -28,6 +33,11 @@ pub struct World {
 impl World {
     /// Moves the calling test thread into a namespace of its own: `eth0` with 10.1.0.5/24, its other end `peer0` up.
     pub fn new() -> World {
+        World::of(NIC)
+    }
+
+    /// The same, and the agent is given this id.
+    pub fn of(nic: &'static str) -> World {
         // The agent's connections start from the namespace that we are in now.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -39,6 +49,7 @@ impl World {
         let namespace = std::fs::canonicalize("/proc/thread-self").unwrap().join("ns/net");
         let world = World {
             runtime,
+            nic,
             namespace,
             agent: None,
         };
@@ -71,7 +82,7 @@ impl World {
     pub fn greeting(&self, instance: u32, epoch: u64, table: api::agent::TableUpdate) -> Vec<Body> {
         vec![
             fake::welcome(instance, epoch),
-            fake::nic(NIC, "10.1.0.5", "10.1.0.0/24", "10.1.0.1"),
+            fake::nic(self.nic, "10.1.0.5", "10.1.0.0/24", "10.1.0.1"),
             Body::Snapshot(table),
             Body::Converged(true),
         ]
@@ -83,7 +94,7 @@ impl World {
 
     pub fn nic_spec(&self) -> NicSpec {
         NicSpec {
-            id: NIC.to_owned(),
+            id: self.nic.to_owned(),
             namespace: Some(self.namespace.clone()),
             table: 254,
         }
