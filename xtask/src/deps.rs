@@ -6,20 +6,21 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// Each crate with those of ours that it may use. The order is the route's path.
-const RULE: [(&str, &[&str]); 10] = [
+const RULE: [(&str, &[&str]); 11] = [
     ("bgp", &[]),
+    ("bfd", &[]),
     ("rib", &["bgp"]),
-    ("routeserver", &["bgp", "rib"]),
-    ("arm", &["bgp", "rib", "routeserver"]),
+    ("routeserver", &["bgp", "bfd", "rib"]),
+    ("arm", &["bgp", "bfd", "rib", "routeserver"]),
     ("api", &["routeserver"]),
-    ("daemon", &["bgp", "rib", "routeserver", "arm", "api"]),
+    ("daemon", &["bgp", "bfd", "rib", "routeserver", "arm", "api"]),
     ("agent", &["api"]),
-    ("lab", &["bgp", "routeserver", "api", "daemon", "agent"]),
+    ("lab", &["bgp", "bfd", "routeserver", "api", "daemon", "agent"]),
     ("cli", &["routeserver", "api", "daemon", "agent", "lab"]),
     ("sim", &["bgp", "rib", "routeserver", "arm", "api", "agent"]),
 ];
 
-const PURE: [&str; 4] = ["bgp", "rib", "routeserver", "arm"];
+const PURE: [&str; 5] = ["bgp", "bfd", "rib", "routeserver", "arm"];
 
 /// Crates that mean sockets, runtimes, clocks or randomness.
 const IMPURE: [&str; 12] = [
