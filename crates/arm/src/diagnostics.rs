@@ -179,26 +179,53 @@ pub enum Lifeline {
     Nothing,
 }
 
+/// What comes and goes over a gateway's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carries {
+    /// The gateway (key).
+    pub gateway: String,
+    /// The peerings (ids).
+    pub sessions: Vec<String>,
+    /// Where its static routes lead.
+    pub far_end: Option<IpAddr>,
+}
+
+impl Carries {
+    /// Whether a route of the gateway came over it.
+    pub fn is_of(&self, route: &RouteReport) -> bool {
+        match route.source {
+            RouteSource::Static => self.far_end == Some(route.source_peer),
+            _ => self.sessions.contains(&route.peer),
+        }
+    }
+}
+
+/// What the connection (key) of a gateway carries; `None`: it is of none.
+pub fn carries(resources: &Resources, settings: &Settings, connection: &str) -> Option<Carries> {
+    let found = resources.get(connection)?;
+    let gateway = types::gateway_of(found)?;
+    let intent = intent::of_gateway(resources, settings, &gateway)?;
+    let below = format!("{connection}/");
+    let ids = intent.peers.into_iter().map(|peer| peer.id);
+    let site = types::far_end_as(found, types::SITE).and_then(|key| resources.get(&key));
+    Some(Carries {
+        gateway,
+        sessions: ids.filter(|id| id == connection || id.starts_with(&below)).collect(),
+        far_end: site.and_then(|site| types::site_of(site).address),
+    })
+}
+
 /// What tells whether the connection (key) is Connected.
 pub fn lifeline(resources: &Resources, settings: &Settings, connection: &str) -> Lifeline {
-    let gateway = resources.get(connection).and_then(types::gateway_of);
-    let Some(gateway) = gateway.and_then(|key| intent::of_gateway(resources, settings, &key)) else {
+    let Some(Carries { gateway, sessions, .. }) = carries(resources, settings, connection) else {
         return Lifeline::Nothing;
     };
-    let below = format!("{connection}/");
-    let own = |id: &str| id == connection || id.starts_with(&below);
-    let sessions: Vec<String> = gateway
-        .peers
-        .into_iter()
-        .map(|peer| peer.id)
-        .filter(|id| own(id))
-        .collect();
     let is_site = resources
         .get(connection)
         .is_some_and(|found| types::far_end_as(found, types::SITE).is_some());
     match (sessions.is_empty(), is_site) {
         (false, _) => Lifeline::Sessions(sessions),
-        (true, true) => Lifeline::Gateway(gateway.id),
+        (true, true) => Lifeline::Gateway(gateway),
         (true, false) => Lifeline::Nothing,
     }
 }

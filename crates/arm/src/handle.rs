@@ -323,10 +323,8 @@ fn ask(
         let id = resource_id(&key)?;
         return Err(ArmError::not_found(&id, kind.kind()));
     };
-    if let Ask::InboundRoutes(connection) | Ask::OutboundRoutes(connection) = &question
-        && world.get(connection).is_none()
-    {
-        return Err(ArmError::not_found(&resource_id(connection)?, types::BGP_CONNECTION));
+    if let Ask::InboundRoutes(connection) | Ask::OutboundRoutes(connection) = &question {
+        types::check_is_of(world, &key, connection)?;
     }
     Ok(Outcome::Ask(question, location_of(world, resource)))
 }

@@ -30,6 +30,8 @@ pub(crate) enum Relation {
     GatewayIn,
     /// A connection has a virtual network gateway or local network gateway at one end.
     ConnectionOf,
+    /// A connection, be it a route server's or a gateway's, has a route map.
+    ConnectionOfRouteMap,
 }
 
 /// In the place of a subnet's key: where public addresses are.

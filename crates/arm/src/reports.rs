@@ -82,11 +82,9 @@ pub fn advertised_routes(resources: &Resources, connection: &str, routes: [&[Adv
     })
 }
 
-/// `inboundRoutes` of a bgpConnection: what its inbound route map left of what was received, whichever instance received it.
-pub fn inbound_routes(routes: &[RouteReport], connection: &str) -> Value {
-    let of_peer = routes
-        .iter()
-        .filter(|route| route.peer.eq_ignore_ascii_case(connection));
+/// `inboundRoutes` of a connection: what its inbound route map left of what came over it, whichever instance received it.
+pub fn inbound_routes<'r>(of_peer: impl IntoIterator<Item = &'r RouteReport>) -> Value {
+    let of_peer = of_peer.into_iter();
     let accepted = of_peer.filter(|route| route.verdict != "rejected");
     mapped_routes(accepted.map(|route| match &route.becomes {
         Some(became) => (became.network, &became.communities, &became.as_path),
@@ -94,7 +92,7 @@ pub fn inbound_routes(routes: &[RouteReport], connection: &str) -> Value {
     }))
 }
 
-/// `outboundRoutes` of a bgpConnection: what the peer is told, after its outbound route map.
+/// `outboundRoutes` of a connection: what its far end is told, after its outbound route map.
 pub fn outbound_routes(routes: &[AdvertisedReport]) -> Value {
     mapped_routes(
         routes

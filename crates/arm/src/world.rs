@@ -76,6 +76,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Refuses to delete what something else needs. Who may delete it need not know of that one.
+    pub(crate) fn in_use(&self, code: &str, what: &str, id: &str, user: &str) -> ArmError {
+        ArmError::in_use(code, what, id, self.called(user))
+    }
+
     /// Refuses what whoever asks could not write by hand.
     pub(crate) fn check_writable(&self, id: &str, body: &Value) -> Result<(), ArmError> {
         (self.may.write)(id, body)

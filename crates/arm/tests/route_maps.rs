@@ -382,7 +382,6 @@ fn a_route_that_a_map_drops_or_changes_was_learned_whatever_became_of_it() {
 
 #[test]
 fn inbound_and_outbound_routes_are_those_after_the_maps() {
-    let connection = id(CONNECTION).to_lowercase();
     let summary =
         json!({ "network": "10.250.0.0/16", "nextHop": "10.1.1.9", "asPath": "", "communities": ["65001:7"] });
     let routes = [
@@ -392,7 +391,7 @@ fn inbound_and_outbound_routes_are_those_after_the_maps() {
         received("10.252.0.0/16", "rejected", Some("own-asn"), Value::Null),
     ];
     assert_eq!(
-        inbound_routes(&routes, &connection),
+        inbound_routes(&routes),
         json!({ "value": [
             { "prefix": "10.250.0.0/16", "bgpCommunities": "65001:7", "asPath": "" },
             { "prefix": "10.251.0.0/16", "bgpCommunities": "", "asPath": "65001" },

@@ -112,6 +112,7 @@ impl Rib {
     /// Adds a peer whose routes count as another's: what an inbound route map made of them. They are not told back to that one.
     pub fn add_voice(&mut self, of: PeerIndex, info: PeerInfo) -> PeerIndex {
         let voice = self.add_peer(info);
+        let of = self.peers.speaks_for(of);
         self.peers.set_speaks_for(voice, of);
         voice
     }

@@ -89,6 +89,9 @@ pub struct GatewayIntent {
     /// Prefixes of sites that speak no BGP (`localNetworkAddressSpace`).
     #[serde(default)]
     pub static_routes: Vec<StaticRouteIntent>,
+    /// What is made of them before they compete, for tunnels whose connection has an inbound route map.
+    #[serde(default)]
+    pub static_route_maps: Vec<StaticRouteMapIntent>,
     /// Of an ExpressRoute gateway: routes that it may tell a circuit (az §1.1); 0: no limit.
     #[serde(default)]
     pub routes_to_circuit: u32,
@@ -119,6 +122,18 @@ pub struct StaticRouteIntent {
     /// The peering (id) with the router at that far end, if it speaks BGP: often with another address than the tunnel's own.
     #[serde(default)]
     pub peering: Option<String>,
+}
+
+/// The inbound route map of the static routes of one tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRouteMapIntent {
+    /// The far end of the tunnel, as its routes have it.
+    pub next_hop: IpAddr,
+    /// The peering, as its routes have it.
+    #[serde(default)]
+    pub peering: Option<String>,
+    /// What is made of them.
+    pub inbound_route_map: RouteMap,
 }
 
 /// Whom a peering is with: what is taken and told depends on it (az §2.4, §2.6).

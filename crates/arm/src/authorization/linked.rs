@@ -10,7 +10,7 @@ use crate::id::ResourceId;
 
 /// Properties that make use of another resource, and the action that this needs of it. Lists of what uses a resource itself
 /// (a route table's `subnets`) are read-only and ask for nothing.
-const LINKS: [(&str, &str); 9] = [
+const LINKS: [(&str, &str); 11] = [
     ("subnet", "join/action"),
     ("publicIPAddress", "join/action"),
     ("routeTable", "join/action"),
@@ -21,6 +21,9 @@ const LINKS: [(&str, &str); 9] = [
     ("virtualNetworkGateway2", "join/action"),
     ("localNetworkGateway2", "join/action"),
     ("peer", "join/action"),
+    // A gateway's connection has maps of a route server. Those of a bgpConnection are its own route server's.
+    ("inboundRouteMap", "join/action"),
+    ("outboundRouteMap", "join/action"),
 ];
 
 /// What the body of a write to `own` (id) needs of other resources, each once.
@@ -29,7 +32,9 @@ pub fn linked(own: &str, body: &Value) -> Vec<Needed> {
     collect(body, &mut found);
     let mut needed = Vec::new();
     for (id, verb) in found {
-        let Some(id) = ResourceId::parse(&id).filter(|id| !covers(own, id.as_str())) else {
+        let is_own =
+            |id: &ResourceId| covers(own, id.as_str()) || id.parent().is_some_and(|parent| covers_child(&parent, own));
+        let Some(id) = ResourceId::parse(&id).filter(|id| !is_own(id)) else {
             continue;
         };
         needed.push(Needed {
@@ -38,6 +43,12 @@ pub fn linked(own: &str, body: &Value) -> Vec<Needed> {
         });
     }
     needed
+}
+
+/// Whether something is a child of this resource: then what it names there is of the same parent, and no link.
+fn covers_child(parent: &ResourceId, own: &str) -> bool {
+    let its = ResourceId::parse(own).and_then(|own| own.parent());
+    its.is_some_and(|its| its.key() == parent.key())
 }
 
 /// The parser bounds how deep a body can be.
@@ -123,6 +134,24 @@ mod tests {
             "Microsoft.Network/virtualNetworkGateways/join/action",
         ];
         assert_eq!(actions, expected);
+    }
+
+    #[test]
+    fn a_gateways_connection_needs_to_join_its_route_maps_and_a_peering_has_those_of_its_own_route_server() {
+        let hub = NETWORK.replace("virtualNetworks/v", "virtualHubs/rs");
+        let map = format!("{hub}/routeMaps/m");
+        let body = json!({"properties": {"routingConfiguration": {
+            "inboundRouteMap": {"id": map}, "outboundRouteMap": {"id": map},
+        }}});
+        let found = linked(&NETWORK.replace("virtualNetworks", "connections"), &body);
+        let expected = Needed {
+            action: "Microsoft.Network/virtualHubs/routeMaps/join/action".to_owned(),
+            scope: map,
+        };
+        assert_eq!(found, [expected]);
+        assert_eq!(linked(&format!("{hub}/bgpConnections/nva"), &body), []);
+        let other = hub.replace("rs", "other");
+        assert_eq!(linked(&format!("{other}/bgpConnections/nva"), &body).len(), 1);
     }
 
     #[test]

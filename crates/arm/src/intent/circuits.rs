@@ -52,6 +52,7 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
         is_external: SettingsOf::new(settings, &id).flag("external").unwrap_or(false),
         peers,
         static_routes: Vec::new(),
+        static_route_maps: Vec::new(),
         routes_to_circuit: 0,
         ipv6: false,
         id,

@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
-use routeserver::intent::{GatewayIntent, GatewayKind, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent};
+use routeserver::intent::{
+    GatewayIntent, GatewayKind, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent, StaticRouteMapIntent,
+};
 
-use super::peers::{SettingsOf, With};
+use super::peers::{RouteMaps, SettingsOf, With, route_map, with_maps};
 use super::{bound, circuits, route_server as route_server_intent};
 use crate::id::parent_key;
 use crate::index::Relation;
@@ -142,6 +144,8 @@ fn intent(
     let own = SettingsOf::new(settings, &gateway.key);
     let mut peers = Vec::new();
     let mut static_routes = Vec::new();
+    let mut static_route_maps = Vec::new();
+    let mut maps = RouteMaps::new();
     if let Some(hub) = route_servers
         .iter()
         .find(|hub| hub.virtual_network == gateway.network())
@@ -153,11 +157,19 @@ fn intent(
             continue;
         }
         if gateway.kind == GatewayKind::ExpressRoute {
-            peers.extend(circuits::provider_edges(resources, settings, &gateway.key, connection));
+            let edges = circuits::provider_edges(resources, settings, &gateway.key, connection);
+            let edges = edges.into_iter();
+            peers.extend(edges.map(|edge| with_maps(resources, settings, &mut maps, connection, edge)));
             continue;
         }
         let (peer, routes) = site(resources, settings, gateway, connection);
-        peers.extend(peer);
+        peers.extend(peer.map(|peer| with_maps(resources, settings, &mut maps, connection, peer)));
+        let inbound = route_map(resources, settings, &mut maps, connection, types::INBOUND);
+        static_route_maps.extend(inbound.zip(routes.first()).map(|(map, route)| StaticRouteMapIntent {
+            next_hop: route.next_hop,
+            peering: route.peering.clone(),
+            inbound_route_map: map,
+        }));
         static_routes.extend(routes);
     }
     GatewayIntent {
@@ -171,6 +183,7 @@ fn intent(
         is_external: own.flag("external").unwrap_or(false),
         peers,
         static_routes,
+        static_route_maps,
         routes_to_circuit: match gateway.kind {
             GatewayKind::ExpressRoute => settings.limits.routes_to_expressroute,
             _ => 0,

@@ -19,8 +19,8 @@ const CONNECT_RETRY_SECS: u64 = 4;
 /// When a peer's routes are close to its limit.
 const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 
-/// The route maps of a route server that were read, each once however many connections name it.
-type RouteMaps = BTreeMap<String, Option<RouteMap>>;
+/// The route maps that were read, each once however many connections name it.
+pub(super) type RouteMaps = BTreeMap<String, Option<RouteMap>>;
 
 /// The bgpConnections of a route server (key).
 pub(super) fn of_route_server(resources: &Resources, settings: &Settings, hub: &str) -> Vec<PeerIntent> {
@@ -50,14 +50,26 @@ fn nva(
         address,
         asn,
     };
-    Some(PeerIntent {
-        inbound_route_map: route_map(resources, settings, maps, connection, types::INBOUND),
-        outbound_route_map: route_map(resources, settings, maps, connection, types::OUTBOUND),
-        ..with.peer(&own, limit)
-    })
+    Some(with_maps(resources, settings, maps, connection, with.peer(&own, limit)))
 }
 
-fn route_map(
+/// The peering with the route maps of its connection.
+pub(super) fn with_maps(
+    resources: &Resources,
+    settings: &Settings,
+    maps: &mut RouteMaps,
+    connection: &Resource,
+    peer: PeerIntent,
+) -> PeerIntent {
+    PeerIntent {
+        inbound_route_map: route_map(resources, settings, maps, connection, types::INBOUND),
+        outbound_route_map: route_map(resources, settings, maps, connection, types::OUTBOUND),
+        ..peer
+    }
+}
+
+/// The connection's route map for a direction.
+pub(super) fn route_map(
     resources: &Resources,
     settings: &Settings,
     maps: &mut RouteMaps,

@@ -6,20 +6,17 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::{
-    Draft, ResourceType, asn, hub_ip_configurations, route_maps, subnets, virtual_hubs, virtual_network_peerings,
-    virtual_networks,
+    Draft, ResourceType, asn, hub_ip_configurations, routing_configuration, subnets, virtual_hubs,
+    virtual_network_peerings, virtual_networks,
 };
 use crate::error::ArmError;
-use crate::id::{last_segment, parent_key};
+use crate::id::last_segment;
+use crate::index::Reference;
 use crate::request::{Ask, Mint, Request};
-use crate::resource::{Resource, reference_key};
+use crate::resource::Resource;
 use crate::world::World;
 
 pub(crate) const KIND: &str = "Microsoft.Network/virtualHubs/bgpConnections";
-
-/// Members of `routingConfiguration`: the route map of what the peer announces, and of what it is told.
-pub(crate) const INBOUND: &str = "inboundRouteMap";
-pub(crate) const OUTBOUND: &str = "outboundRouteMap";
 
 pub(super) struct BgpConnections;
 
@@ -59,7 +56,14 @@ impl ResourceType for BgpConnections {
         check_others(world, draft, &hub, address)?;
         draft.set("peerIp", address.to_string());
         draft.set("peerAsn", peer_asn);
-        read_route_maps(world, draft, &hub, address)
+        match routing_configuration::read(world, draft, &hub)? {
+            true => check_maps_allowed(world, &hub, address),
+            false => Ok(()),
+        }
+    }
+
+    fn references(&self, resource: &Resource) -> Vec<Reference> {
+        routing_configuration::references(resource)
     }
 
     fn action(&self, name: &str, key: String, _request: &Request) -> Result<Option<Ask>, ArmError> {
@@ -69,37 +73,6 @@ impl ResourceType for BgpConnections {
             _ => None,
         })
     }
-}
-
-/// The key of the connection's route map for a direction.
-pub(crate) fn route_map_of(connection: &Resource, direction: &str) -> Option<String> {
-    reference_key(&connection.property("routingConfiguration")[direction])
-}
-
-/// Reads the route maps of `routingConfiguration`, which must be the same route server's. The rest of it is Virtual WAN's, and kept.
-fn read_route_maps(world: &World<'_>, draft: &mut Draft, hub: &str, peer: Ipv4Addr) -> Result<(), ArmError> {
-    let mut found = Vec::new();
-    let reader = draft.reader();
-    let Some(routing) = reader.object("routingConfiguration")? else {
-        return Ok(());
-    };
-    for direction in [INBOUND, OUTBOUND] {
-        let Some(id) = routing.reference(direction, route_maps::KIND)? else {
-            continue;
-        };
-        let map = world.get(&id.key()).filter(|map| parent_key(&map.key()) == Some(hub));
-        let Some(map) = map else {
-            return Err(ArmError::missing_reference(id.as_str(), draft.id.as_str()).at(routing.path_of(direction)));
-        };
-        found.push((direction, map.id.clone()));
-    }
-    if !found.is_empty() {
-        check_maps_allowed(world, hub, peer)?;
-    }
-    for (direction, id) in found {
-        draft.properties["routingConfiguration"][direction] = json!({ "id": id });
-    }
-    Ok(())
 }
 
 /// A peer of a peered network has no route maps (az §2.8).

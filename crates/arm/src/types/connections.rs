@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Draft, ResourceType, check_region, express_route_circuits, hybrid, local_network_gateways, resolve,
-    virtual_network_gateways,
+    routing_configuration, virtual_network_gateways,
 };
 use crate::error::ArmError;
 use crate::id::ResourceId;
@@ -80,6 +80,10 @@ impl ResourceType for Connections {
             }
             found.push((name, target.map(|target| target.id.clone())));
         }
+        let gateway = found.iter().find(|(name, _)| *name == GATEWAY);
+        let gateway = gateway
+            .and_then(|(_, id)| id.as_ref())
+            .map(|id| id.to_ascii_lowercase());
         let has = |wanted: &str| found.iter().any(|(name, id)| *name == wanted && id.is_some());
         for needed in [GATEWAY].into_iter().chain(far_end_of(kind)) {
             if !has(needed) {
@@ -87,6 +91,7 @@ impl ResourceType for Connections {
             }
         }
         check_far_end(&reader, kind, has)?;
+        read_route_maps(world, draft, kind, gateway.as_deref())?;
         draft.set("connectionType", kind);
         draft.set("routingWeight", weight);
         draft.set("enableBgp", bgp);
@@ -119,8 +124,33 @@ impl ResourceType for Connections {
     fn references(&self, resource: &Resource) -> Vec<Reference> {
         let ends = ENDS.iter().filter_map(|(name, _)| resource.reference_key(name));
         ends.map(|end| Reference::new(Relation::ConnectionOf, end, &resource.id))
+            .chain(routing_configuration::references(resource))
             .collect()
     }
+}
+
+/// Route maps are those of the route server in the gateway's network, and for sites and circuits (az §3).
+fn read_route_maps(world: &World<'_>, draft: &mut Draft, kind: &str, gateway: Option<&str>) -> Result<(), ArmError> {
+    if !routing_configuration::names_a_map(draft)? {
+        return Ok(());
+    }
+    let refused = |code: &str, why: String| ArmError::bad(code, why).at("properties.routingConfiguration");
+    if !matches!(kind, "IPsec" | "ExpressRoute") {
+        return Err(refused(
+            "InvalidRoutingConfigurationForConnectionType",
+            format!("A connection of type {kind} can't have route maps. Those of type IPsec and ExpressRoute can."),
+        ));
+    }
+    let gateway = gateway.and_then(|key| world.get(key));
+    let hub = gateway.and_then(|gateway| routing_configuration::hub_of_gateway(world, gateway));
+    let Some(hub) = hub else {
+        return Err(refused(
+            "InvalidResourceReference",
+            "The route maps of a connection are those of the route server in its gateway's network, and there is none. Create it first."
+                .to_owned(),
+        ));
+    };
+    routing_configuration::read(world, draft, &hub).map(|_| ())
 }
 
 /// Refuses what is no far end of the type: it would be there and mean nothing.

@@ -85,7 +85,7 @@ impl ResourceType for ExpressRouteCircuits {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::ConnectionOf, &resource.key()) {
-            Some(connection) => Err(ArmError::in_use(
+            Some(connection) => Err(world.in_use(
                 "ExpressRouteCircuitCannotBeDeleted",
                 "ExpressRoute circuit",
                 &resource.id,

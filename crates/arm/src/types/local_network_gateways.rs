@@ -82,7 +82,7 @@ impl ResourceType for LocalNetworkGateways {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::ConnectionOf, &resource.key()) {
-            Some(connection) => Err(ArmError::in_use(
+            Some(connection) => Err(world.in_use(
                 "LocalNetworkGatewayCannotBeDeleted",
                 "Local network gateway",
                 &resource.id,

@@ -21,6 +21,7 @@ mod public_ip_addresses;
 mod route_maps;
 mod route_tables;
 mod routes;
+mod routing_configuration;
 mod subnets;
 mod virtual_hubs;
 mod virtual_network_gateways;
@@ -38,7 +39,7 @@ use crate::request::{Ask, Mint, Request};
 use crate::resource::Resource;
 use crate::world::World;
 
-pub(crate) use bgp_connections::{INBOUND, KIND as BGP_CONNECTION, OUTBOUND, route_map_of};
+pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
 pub(crate) use connections::{CIRCUIT, KIND as CONNECTION, SITE, far_end_as, gateway_of};
 pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
 pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of, shared_key};
@@ -50,6 +51,7 @@ pub(crate) use network_interfaces::{
 };
 pub(crate) use route_maps::{KIND as ROUTE_MAP, check_settings as check_route_map_settings, rules_of, uses_asn};
 pub(crate) use route_tables::KIND as ROUTE_TABLE;
+pub(crate) use routing_configuration::{INBOUND, OUTBOUND, check_is_of, route_map_of};
 pub(crate) use subnets::prefixes as subnet_prefixes;
 pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
 pub(crate) use virtual_network_gateways::{

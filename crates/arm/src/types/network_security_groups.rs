@@ -50,7 +50,7 @@ impl ResourceType for NetworkSecurityGroups {
             .iter()
             .find_map(|(_, relation)| world.first_holder(*relation, &key))
         {
-            Some(user) => Err(ArmError::in_use(
+            Some(user) => Err(world.in_use(
                 "InUseNetworkSecurityGroupCannotBeDeleted",
                 "Network security group",
                 &resource.id,

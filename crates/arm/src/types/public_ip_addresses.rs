@@ -83,7 +83,7 @@ impl ResourceType for PublicIpAddresses {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::UserOfPublicAddress, &resource.key()) {
-            Some(user) => Err(ArmError::in_use(
+            Some(user) => Err(world.in_use(
                 "PublicIPAddressCannotBeDeleted",
                 "Public IP address",
                 &resource.id,

@@ -5,10 +5,10 @@ use bgp::{Asn, IpNet};
 use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RESERVED_COMMUNITIES, RouteMap, Rule};
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, bgp_connections, extended_maps};
+use super::{Draft, ResourceType, extended_maps, routing_configuration};
 use crate::address::parse_prefix;
 use crate::error::ArmError;
-use crate::id::parent_key;
+use crate::index::Relation;
 use crate::read::Reader;
 use crate::request::Mint;
 use crate::resource::Resource;
@@ -64,38 +64,33 @@ impl ResourceType for RouteMaps {
 
     fn show(&self, world: &World<'_>, resource: &Resource, properties: &mut Map<String, Value>) {
         for (direction, name) in [
-            (bgp_connections::INBOUND, "associatedInboundConnections"),
-            (bgp_connections::OUTBOUND, "associatedOutboundConnections"),
+            (routing_configuration::INBOUND, "associatedInboundConnections"),
+            (routing_configuration::OUTBOUND, "associatedOutboundConnections"),
         ] {
             let connections = connections(world, &resource.key(), direction);
-            let ids: Vec<&str> = connections.iter().map(|connection| connection.id.as_str()).collect();
+            let readable = connections
+                .iter()
+                .filter(|connection| world.check_readable(&connection.id).is_ok());
+            let ids: Vec<&str> = readable.map(|connection| connection.id.as_str()).collect();
             properties.insert(name.to_owned(), json!(ids));
         }
     }
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
-        let directions = [bgp_connections::INBOUND, bgp_connections::OUTBOUND];
-        let mut users = directions
-            .into_iter()
-            .flat_map(|direction| connections(world, &resource.key(), direction));
-        match users.next() {
-            Some(user) => Err(ArmError::in_use(
-                "InUseRouteMapCannotBeDeleted",
-                "Route map",
-                &resource.id,
-                &user.id,
-            )),
+        match world.first_holder(Relation::ConnectionOfRouteMap, &resource.key()) {
+            Some(user) => Err(world.in_use("InUseRouteMapCannotBeDeleted", "Route map", &resource.id, user)),
             None => Ok(()),
         }
     }
 }
 
-/// The connections whose map for a direction this is.
+/// The connections whose map for a direction this is: the route server's, and those of gateways.
 fn connections<'w>(world: &'w World<'_>, map: &str, direction: &str) -> Vec<&'w Resource> {
-    let hub = parent_key(map).unwrap_or_default();
-    let mut connections = world.children(hub, "bgpConnections");
-    connections.retain(|connection| bgp_connections::route_map_of(connection, direction).as_deref() == Some(map));
-    connections
+    let holders = world.holders(Relation::ConnectionOfRouteMap, map);
+    let found = holders.filter_map(|holder| world.get(&holder.id.to_ascii_lowercase()));
+    found
+        .filter(|connection| routing_configuration::route_map_of(connection, direction).as_deref() == Some(map))
+        .collect()
 }
 
 /// The rules of a stored map, with what its settings add to them.

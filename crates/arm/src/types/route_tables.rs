@@ -68,12 +68,7 @@ impl ResourceType for RouteTables {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::SubnetOfRouteTable, &resource.key()) {
-            Some(subnet) => Err(ArmError::in_use(
-                "InUseRouteTableCannotBeDeleted",
-                "Route table",
-                &resource.id,
-                subnet,
-            )),
+            Some(subnet) => Err(world.in_use("InUseRouteTableCannotBeDeleted", "Route table", &resource.id, subnet)),
             None => Ok(()),
         }
     }

@@ -82,12 +82,7 @@ impl ResourceType for Subnets {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::AddressIn, &resource.key()) {
-            Some(holder) => Err(ArmError::in_use(
-                "InUseSubnetCannotBeDeleted",
-                "Subnet",
-                &resource.id,
-                holder,
-            )),
+            Some(holder) => Err(world.in_use("InUseSubnetCannotBeDeleted", "Subnet", &resource.id, holder)),
             None => Ok(()),
         }
     }

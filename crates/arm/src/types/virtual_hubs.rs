@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, ResourceType, bgp_connections, hub_ip_configurations, references, subnets};
+use super::{Draft, ResourceType, bgp_connections, connections, hub_ip_configurations, references, subnets};
 use crate::address::instance_addresses;
 use crate::error::ArmError;
 use crate::id::{ResourceId, parent_key};
@@ -114,15 +114,19 @@ impl ResourceType for VirtualHubs {
     }
 }
 
-/// The connection of this hub that a body's `resourceUri` names (key).
+/// The connection that a body's `resourceUri` names (key): one of this hub, or of a gateway.
 fn connection_meant(hub: &str, body: Option<&Value>) -> Result<String, ArmError> {
-    let what = "the id of a bgpConnection of this route server";
+    let what = "the id of a bgpConnection of this route server, or of a connection of a gateway in its network";
     let none = json!({});
     let reader = Reader::of(body.unwrap_or(&none), "")?;
     let text = reader.required_text("resourceUri", what)?;
-    let id = ResourceId::parse(text).filter(|id| id.kind().eq_ignore_ascii_case(bgp_connections::KIND));
-    let key = id.map(|id| id.key()).filter(|key| parent_key(key) == Some(hub));
-    key.ok_or_else(|| reader.wrong("resourceUri", what))
+    let is_meant = |id: &ResourceId| {
+        let kind = id.kind();
+        kind.eq_ignore_ascii_case(connections::KIND)
+            || kind.eq_ignore_ascii_case(bgp_connections::KIND) && parent_key(&id.key()) == Some(hub)
+    };
+    let id = ResourceId::parse(text).filter(is_meant);
+    id.map(|id| id.key()).ok_or_else(|| reader.wrong("resourceUri", what))
 }
 
 /// The same, in the world of a request.

@@ -122,7 +122,7 @@ impl ResourceType for VirtualNetworkGateways {
 
     fn removed(&self, world: &mut World<'_>, resource: &Resource, _mint: &mut dyn Mint) -> Result<(), ArmError> {
         match world.first_holder(Relation::ConnectionOf, &resource.key()) {
-            Some(connection) => Err(ArmError::in_use(
+            Some(connection) => Err(world.in_use(
                 "VirtualNetworkGatewayCannotBeDeleted",
                 "Virtual network gateway",
                 &resource.id,

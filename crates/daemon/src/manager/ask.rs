@@ -1,11 +1,12 @@
 //! Questions that only the instances can answer, in ARM's shapes. An instance that doesn't answer has an empty list, and a
 //! header says so.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use api::control::ControlError;
-use arm::diagnostics::{self, Lifeline};
+use arm::diagnostics::{self, Carries, Lifeline};
 use arm::{ArmError, Ask, reports};
 use futures::future::join_all;
 use routeserver::report::{EffectiveRoute, PeerReport};
@@ -54,15 +55,8 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
             let show = |state: &State| reports::hub_effective_routes(&state.resources, hub, &routes);
             (manager.core.read(show), unanswered)
         }
-        Ask::InboundRoutes(peer) => {
-            let of = RoutesOf::Peer(peer.clone());
-            let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.all()?;
-            (reports::inbound_routes(&routes, peer), unanswered)
-        }
-        Ask::OutboundRoutes(peer) => {
-            let (routes, unanswered) = each(manager, |control| control.advertised(peer)).await.all()?;
-            (reports::outbound_routes(&routes), unanswered)
-        }
+        Ask::InboundRoutes(connection) => inbound_routes(manager, connection).await?,
+        Ask::OutboundRoutes(connection) => outbound_routes(manager, connection).await?,
         Ask::GatewayPeers(gateway, only) => {
             let (peers, unanswered) = each(manager, |control| control.peers(Some(gateway))).await.all()?;
             let show = |state: &State| diagnostics::bgp_peer_status(&state.resources, gateway, &peers, *only);
@@ -89,6 +83,38 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
         }
     };
     Ok(Reply { body, unanswered })
+}
+
+/// What a gateway's connection carries; `None`: it is a route server's.
+fn carries(manager: &Manager, connection: &str) -> Option<Carries> {
+    let find = |state: &State| diagnostics::carries(&state.resources, &state.settings, connection);
+    manager.core.read(find)
+}
+
+async fn inbound_routes(manager: &Manager, connection: &str) -> Result<(Value, Vec<usize>), ArmError> {
+    let carries = carries(manager, connection);
+    let of = match &carries {
+        Some(carries) => RoutesOf::RouteServer(carries.gateway.clone(), None),
+        None => RoutesOf::Peer(connection.to_owned()),
+    };
+    let (routes, unanswered) = each(manager, |control| control.routes(&of)).await.all()?;
+    let over_it = routes.iter().filter(|route| match &carries {
+        Some(carries) => carries.is_of(route),
+        None => route.peer == connection,
+    });
+    Ok((reports::inbound_routes(over_it), unanswered))
+}
+
+async fn outbound_routes(manager: &Manager, connection: &str) -> Result<(Value, Vec<usize>), ArmError> {
+    let carries = carries(manager, connection);
+    let sessions = carries.map_or_else(|| vec![connection.to_owned()], |carries| carries.sessions);
+    let (mut told, mut unanswered) = (Vec::new(), BTreeSet::new());
+    for session in &sessions {
+        let (routes, without) = each(manager, |control| control.advertised(session)).await.all()?;
+        told.extend(routes);
+        unanswered.extend(without);
+    }
+    Ok((reports::outbound_routes(&told), unanswered.into_iter().collect()))
 }
 
 /// What a gateway tells the peer with this address. A circuit's edges have an address each; else a peer is one peering.
@@ -152,8 +178,17 @@ pub(crate) async fn each_within<'m, T>(
     patience: Duration,
     question: impl Fn(&'m dyn Control) -> Asked<'m, T>,
 ) -> Answers<T> {
+    each_its_own(manager, patience, |_, control| question(control)).await
+}
+
+/// The same with a question that depends on which instance it is.
+pub(crate) async fn each_its_own<'m, T>(
+    manager: &'m Manager,
+    patience: Duration,
+    question: impl Fn(usize, &'m dyn Control) -> Asked<'m, T>,
+) -> Answers<T> {
     let asked = manager.instances.iter().map(|instance| {
-        let answer = question(instance.control.as_ref());
+        let answer = question(instance.index, instance.control.as_ref());
         let patience = match instance.status.borrow().is_up() {
             true => patience,
             false => SHORT_PATIENCE,

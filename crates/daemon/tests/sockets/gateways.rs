@@ -53,6 +53,7 @@ fn hybrid() -> Intent {
             is_external: false,
             peers: of_gateway,
             static_routes: Vec::new(),
+            static_route_maps: Vec::new(),
             routes_to_circuit: 0,
             ipv6: false,
         }],

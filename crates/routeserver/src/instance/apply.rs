@@ -101,10 +101,10 @@ impl Instance {
             }
         }
         if let Some(speaker) = self.speakers.get_mut(&intent.id) {
-            speaker.reconsider_if_due();
             let peers = keys.iter().filter_map(|key| self.peers.get(key));
             let routers = peers.map(|peer| (&*peer.intent.id, peer.index)).collect();
             speaker.set_static_routes(&routers);
+            speaker.reconsider_if_due();
             // Another outbound route map has another number.
             for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
                 if let Some(up) = &peer.up {

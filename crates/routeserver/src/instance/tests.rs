@@ -4,6 +4,7 @@ mod agents;
 mod branches;
 mod export;
 mod extended_maps;
+mod gateway_maps;
 mod gateway_tables;
 mod gateways;
 mod hybrid;

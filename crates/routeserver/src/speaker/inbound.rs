@@ -16,7 +16,7 @@ use bgp::wire::{Announcement, Community, PathAttributes, PathAttributesBuilder};
 use rib::report::PathReport;
 use rib::{PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
 
-use super::Speaker;
+use super::{Speaker, precedence};
 use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
 use crate::total_limit::Import;
 
@@ -24,6 +24,8 @@ use crate::total_limit::Import;
 #[derive(Debug)]
 pub(crate) struct Inbound {
     map: RouteMap,
+    /// What the peer is.
+    source: RouteSource,
     /// By the import preference that the map gives; `None`: the peer's own.
     voices: BTreeMap<Option<u32>, PeerIndex>,
     /// What the peer's prefixes became, where that is something else.
@@ -73,7 +75,7 @@ impl Inbound {
 
     /// What the map makes of a route.
     pub(crate) fn make(&self, prefix: &IpNet, attributes: &PathAttributes) -> Made {
-        let before = Route::new(*prefix, attributes.clone(), RouteSource::Nva);
+        let before = Route::new(*prefix, attributes.clone(), self.source);
         let is_same = |route: &Route| {
             route.prefix == *prefix && route.attributes == *attributes && route.import_preference.is_none()
         };
@@ -203,6 +205,7 @@ impl Speaker {
         if let Some(map) = map {
             let inbound = Inbound {
                 map: map.clone(),
+                source: info.source,
                 voices: map
                     .import_preferences()
                     .into_iter()
@@ -384,7 +387,9 @@ impl Speaker {
 /// A peer's facts with another import preference, if it is given one.
 fn preferred(info: &PeerInfo, preference: Option<u32>) -> PeerInfo {
     PeerInfo {
-        import_preference: preference.unwrap_or(info.import_preference),
+        import_preference: preference.map_or(info.import_preference, |preference| {
+            preference.saturating_add(precedence(info.source))
+        }),
         ..info.clone()
     }
 }

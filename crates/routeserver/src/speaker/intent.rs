@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use bgp::{Asn, IpNet};
 use rib::{Preference, RouteSource};
 
-use crate::intent::{GatewayIntent, GatewayKind, Intent, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent};
+use crate::intent::{
+    GatewayIntent, GatewayKind, Intent, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent,
+    StaticRouteMapIntent,
+};
 
 /// Gateways have no setting for it: as long as route servers by default.
 const GATEWAY_CONVERGE_SECS: u64 = 120;
@@ -42,6 +45,7 @@ pub(crate) struct SpeakerIntent {
     pub(crate) converge_secs: u64,
     pub(crate) peers: Vec<PeerIntent>,
     pub(crate) static_routes: Vec<StaticRouteIntent>,
+    pub(crate) static_route_maps: Vec<StaticRouteMapIntent>,
     pub(crate) ipv6: bool,
     /// 0: no limit.
     pub(crate) total_routes: u32,
@@ -84,6 +88,7 @@ impl SpeakerIntent {
             converge_secs: intent.converge_secs,
             peers: intent.peers.clone(),
             static_routes: Vec::new(),
+            static_route_maps: Vec::new(),
             ipv6: intent.ipv6,
             total_routes: intent.total_routes,
             routes_to_circuit: 0,
@@ -114,6 +119,7 @@ impl SpeakerIntent {
             converge_secs: GATEWAY_CONVERGE_SECS,
             peers: intent.peers.clone(),
             static_routes: intent.static_routes.clone(),
+            static_route_maps: intent.static_route_maps.clone(),
             ipv6: intent.ipv6,
             total_routes: 0,
             routes_to_circuit: intent.routes_to_circuit,

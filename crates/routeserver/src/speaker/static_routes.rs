@@ -15,6 +15,7 @@ use rib::{PeerIndex, PeerInfo, RouteSource};
 use rustc_hash::FxHashMap;
 
 use super::{Speaker, precedence};
+use crate::route_map::RouteMap;
 
 /// The far ends, and what is behind each.
 #[derive(Debug, Default)]
@@ -47,7 +48,7 @@ impl Speaker {
             .collect();
         for far_end in going {
             if let Some(tunnel) = self.static_routes.0.remove(&far_end) {
-                self.rib.remove_peer(tunnel.peer);
+                self.remove_peer(tunnel.peer);
                 self.unsettled = true;
             }
         }
@@ -60,14 +61,17 @@ impl Speaker {
     fn set_tunnel(&mut self, far_end: FarEnd, router: Option<PeerIndex>, wanted: BTreeSet<IpNet>) {
         let tunnel = self.static_routes.0.remove(&far_end);
         let next_hop = far_end.0;
+        let info = self.tunnel_info(next_hop);
         let Tunnel { peer, prefixes, .. } = tunnel.unwrap_or_else(|| Tunnel {
             peer: match router {
-                Some(router) => self.rib.add_voice(router, self.tunnel_info(next_hop)),
-                None => self.rib.add_peer(self.tunnel_info(next_hop)),
+                Some(router) => self.rib.add_voice(router, info.clone()),
+                None => self.rib.add_peer(info.clone()),
             },
             router,
             prefixes: BTreeSet::new(),
         });
+        let map = self.tunnel_map(&far_end);
+        self.set_inbound_map(peer, info, map.as_ref());
         let gone: Vec<IpNet> = prefixes.difference(&wanted).copied().collect();
         let come: Vec<IpNet> = wanted.difference(&prefixes).copied().collect();
         if !gone.is_empty() {
@@ -87,6 +91,13 @@ impl Speaker {
         };
         self.static_routes.0.insert(far_end, tunnel);
         self.unsettled = true;
+    }
+
+    /// The inbound route map of the connection whose tunnel this is.
+    fn tunnel_map(&self, (next_hop, peering): &FarEnd) -> Option<RouteMap> {
+        let mut maps = self.intent.static_route_maps.iter();
+        let found = maps.find(|map| map.next_hop == *next_hop && map.peering == *peering);
+        found.map(|map| map.inbound_route_map.clone())
     }
 
     fn tunnel_info(&self, next_hop: IpAddr) -> PeerInfo {

@@ -119,6 +119,7 @@ fn gateway(id: &str, kind: GatewayKind, asn: Asn, peers: Vec<PeerIntent>) -> Gat
         is_external: false,
         peers,
         static_routes: Vec::new(),
+        static_route_maps: Vec::new(),
         routes_to_circuit: 1_000,
         ipv6: false,
     }

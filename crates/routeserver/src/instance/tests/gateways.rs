@@ -31,6 +31,7 @@ fn gateway(kind: GatewayKind, asn: u32, peers: Vec<PeerIntent>) -> GatewayIntent
         is_external: false,
         peers,
         static_routes: Vec::new(),
+        static_route_maps: Vec::new(),
         routes_to_circuit: 0,
         ipv6: false,
     }
@@ -51,7 +52,7 @@ fn with_gateway(gateway: GatewayIntent) -> World {
 }
 
 /// With a route server and two sites.
-fn vpn_gateway(asn: u32) -> World {
+pub(super) fn vpn_gateway(asn: u32) -> World {
     let peers = vec![
         of_kind(PeerKind::RouteServer, "rs", "10.1.1.4", 65515),
         of_kind(PeerKind::Site, "site1", "192.168.101.1", 64701),
@@ -60,7 +61,7 @@ fn vpn_gateway(asn: u32) -> World {
     with_gateway(gateway(GatewayKind::Vpn, asn, peers))
 }
 
-fn express_route_gateway() -> World {
+pub(super) fn express_route_gateway() -> World {
     let peers = vec![
         of_kind(PeerKind::RouteServer, "rs", "10.1.1.4", 65515),
         of_kind(PeerKind::ProviderEdge, "edge", "10.200.0.1", 12076),
@@ -77,11 +78,11 @@ fn provider_edge() -> World {
     with_gateway(gateway(GatewayKind::ProviderEdge, 12076, peers))
 }
 
-fn edit_gateway(world: &mut World, edit: impl FnOnce(&mut GatewayIntent)) {
+pub(super) fn edit_gateway(world: &mut World, edit: impl FnOnce(&mut GatewayIntent)) {
     world.edit(|intent: &mut Intent| edit(&mut intent.gateways[0]));
 }
 
-fn set_static_routes(world: &mut World, routes: &[(&str, &str)]) {
+pub(super) fn set_static_routes(world: &mut World, routes: &[(&str, &str)]) {
     let routes = routes.iter().map(|(prefix, next_hop)| StaticRouteIntent {
         prefix: net(prefix),
         next_hop: ip(next_hop),

@@ -29,6 +29,7 @@ fn gateway(id: &str, kind: GatewayKind, asn: u32, address: &str, peers: Vec<Peer
         is_external: false,
         peers,
         static_routes: Vec::new(),
+        static_route_maps: Vec::new(),
         routes_to_circuit: 1000,
         ipv6: false,
     }
