@@ -19,13 +19,17 @@ use crate::namespace::Namespace;
 ///
 /// Traffic takes another way back than it came (through the gateway one way, straight from the NVA the other), so reverse path
 /// filtering must be off; the gateway must not tell VMs of shorter ways; 5-tuple hashing spreads flows over equal next hops.
-const SWITCHES: [(&str, &str); 6] = [
+///
+/// Nor is anybody's answer to be held back: the kernel tells one sender of six packets that died, and then of one a second, so a second look at
+/// the way that packets go would show nodes that say nothing.
+const SWITCHES: [(&str, &str); 7] = [
     ("conf/all/rp_filter", "0"),
     ("conf/default/rp_filter", "0"),
     ("conf/all/send_redirects", "0"),
     ("conf/default/send_redirects", "0"),
     ("conf/all/accept_redirects", "0"),
     ("conf/default/accept_redirects", "0"),
+    ("icmp_ratemask", "0"),
 ];
 /// Switches that some kernels lack.
 const OPTIONAL_SWITCHES: [(&str, &str); 2] = [
