@@ -165,6 +165,7 @@ impl Client {
         let hello = Hello {
             agent: self.name.clone(),
             nics: self.nics.keys().cloned().collect(),
+            layers: true,
         };
         let url = self.source.url.clone();
         let mut stream = self

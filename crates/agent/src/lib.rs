@@ -13,6 +13,7 @@
 //! carries out the difference ([`netlink`]). Both pure parts know nothing of sockets. The agent keeps nothing on disk: it
 //! can be killed at any line, reads what is installed when it starts, and leaves the routes where they are when it stops.
 
+pub mod layers;
 pub mod merge;
 pub mod netlink;
 pub mod ours;

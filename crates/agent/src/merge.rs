@@ -12,6 +12,8 @@
 //!
 //! Routes are gathered under a [`GroupKey`]: the groups that the words name for them. So a group that changes at one instance is one
 //! change here, whatever the number of its routes, and the two instances' groups need not have the same borders.
+//!
+//! A word may have two layers ([`crate::layers`]). Each instance's are put together first: ranks are compared between instances only.
 
 use std::net::IpAddr;
 
@@ -19,7 +21,8 @@ use api::best_next_hops;
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::table::{GroupId, Rank, SharedTable, Table, TableRoute, Way};
+use crate::layers::{GroupRef, Layer, Layers, ReadLayers};
+use crate::table::{GroupId, Rank, SharedTable, TableRoute, Way};
 
 /// IN_0 and IN_1.
 pub const MAX_VOICES: usize = 2;
@@ -31,7 +34,7 @@ const SLOTS: usize = MAX_VOICES * 2;
 pub const MAX_GROUP_MEMBERS: usize = 128;
 
 /// The groups that the words name for a route: this life's and the former one's of each voice.
-pub type GroupKey = [Option<GroupId>; SLOTS];
+pub type GroupKey = [Option<GroupRef>; SLOTS];
 
 /// What a NIC is told about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,12 +55,12 @@ pub enum Said {
         /// The instance's life.
         epoch: u64,
     },
-    /// The NIC's facts, and its table once that is known.
-    Table(NicFacts, SharedTable),
+    /// The NIC's facts, and its table once that is known, with the base below it.
+    Table(NicFacts, Layers),
     /// The instance doesn't know the NIC.
     Unknown,
-    /// The shared table has changed here.
-    Changed(std::sync::Arc<Changes>),
+    /// A shared table has changed here.
+    Changed(Layer, std::sync::Arc<Changes>),
     /// All is said that this instance has to say after a start (or not yet).
     Converged(bool),
     /// Something came that says nothing else. Needed only while another instance is silent.
@@ -73,6 +76,8 @@ pub struct Changes {
     pub groups: Vec<GroupId>,
     /// Prefixes with another way, or none.
     pub prefixes: Vec<IpNet>,
+    /// It hides something else of its base now.
+    pub hides: bool,
 }
 
 /// How packets to a prefix should go.
@@ -121,8 +126,8 @@ struct Voice {
     /// Was silent while another was not: its words don't count until they are said again.
     dropped: bool,
     facts: Option<NicFacts>,
-    now: Option<SharedTable>,
-    former: Option<SharedTable>,
+    now: Option<Layers>,
+    former: Option<Layers>,
 }
 
 impl Voice {
@@ -168,7 +173,7 @@ impl Merge {
         }
         let mut rebuild = false;
         match said {
-            Said::Changed(changes) => rebuild = self.changed(voice, &changes),
+            Said::Changed(layer, changes) => rebuild = self.changed(voice, layer, &changes),
             said => rebuild |= self.take(voice, said),
         }
         if self.settle_voices(voice) || rebuild {
@@ -239,7 +244,7 @@ impl Merge {
                 voice.unknown = voice.now.is_none();
                 let known = voice.now.is_some();
                 if known {
-                    voice.now = Some(SharedTable::default());
+                    voice.now = Some(Layers::default());
                 }
                 known
             }
@@ -251,7 +256,7 @@ impl Merge {
                 voice.silent = true;
                 false
             }
-            Said::Alive | Said::Changed(_) => false,
+            Said::Alive | Said::Changed(..) => false,
         }
     }
 
@@ -279,12 +284,12 @@ impl Merge {
         let mut routes = FxHashMap::default();
         let mut groups = FxHashMap::default();
         for (index, table) in words.tables() {
-            for prefix in table.routes.keys() {
+            for prefix in table.prefixes() {
                 // Each prefix once: where the first word that has it comes.
                 if words
                     .tables()
                     .take_while(|(other, _)| *other < index)
-                    .any(|(_, other)| other.routes.contains_key(prefix))
+                    .any(|(_, other)| other.route(prefix).is_some())
                 {
                     continue;
                 }
@@ -303,15 +308,17 @@ impl Merge {
     }
 
     /// Takes in where a shared table has changed; true if everything is to be worked out again.
-    fn changed(&mut self, index: usize, changes: &Changes) -> bool {
+    fn changed(&mut self, index: usize, layer: Layer, changes: &Changes) -> bool {
         // Which of the two words a route goes under depends on the members while both are there.
-        if self.voices[index].former.is_some() && !changes.groups.is_empty() {
+        let may_change_words = self.voices[index].former.is_some() && !changes.groups.is_empty();
+        // Any of the base's prefixes may count now, or not any more.
+        if may_change_words || changes.hides {
             return true;
         }
         let words = Words::read(&self.voices, self.system_routes);
         let slot = index * 2;
         for (key, members) in &mut self.groups {
-            if key[slot].is_some_and(|id| changes.groups.contains(&id)) {
+            if key[slot].is_some_and(|group| group.layer == layer && changes.groups.contains(&group.id)) {
                 let wanted = words.members(key);
                 if *members != wanted {
                     if !contains_all(&wanted, members) {
@@ -386,9 +393,9 @@ fn begin_life(voice: &mut Voice) {
         voice.former = now;
     } else if let (Some(former), Some(now)) = (&voice.former, now) {
         // It ended before it had converged: what it added stays beside what the life before had said.
-        let mut joined = former.read().clone();
-        joined.absorb(&now.read());
-        voice.former = Some(SharedTable::new(joined));
+        let mut joined = former.read().flattened();
+        joined.absorb(&now.read().flattened());
+        voice.former = Some(SharedTable::new(joined).into());
     }
     voice.converged = false;
     voice.unknown = false;
@@ -396,7 +403,7 @@ fn begin_life(voice: &mut Voice) {
 
 /// All words, locked for reading.
 struct Words<'a> {
-    slots: [Option<std::sync::RwLockReadGuard<'a, Table>>; SLOTS],
+    slots: [Option<ReadLayers<'a>>; SLOTS],
     counts: [bool; SLOTS],
     system_routes: bool,
 }
@@ -409,19 +416,19 @@ impl<'a> Words<'a> {
             system_routes,
         };
         for (index, voice) in voices.iter().enumerate() {
-            words.slots[index * 2] = voice.now.as_ref().map(SharedTable::read);
-            words.slots[index * 2 + 1] = voice.former.as_ref().map(SharedTable::read);
+            words.slots[index * 2] = voice.now.as_ref().map(Layers::read);
+            words.slots[index * 2 + 1] = voice.former.as_ref().map(Layers::read);
             words.counts[index * 2] = !voice.dropped;
             words.counts[index * 2 + 1] = !voice.dropped;
         }
         words
     }
 
-    fn tables(&self) -> impl Iterator<Item = (usize, &Table)> {
+    fn tables(&self) -> impl Iterator<Item = (usize, &ReadLayers<'a>)> {
         self.slots
             .iter()
             .enumerate()
-            .filter_map(|(index, slot)| slot.as_deref().map(|table| (index, table)))
+            .filter_map(|(index, slot)| slot.as_ref().map(|table| (index, table)))
     }
 
     /// The best way for a prefix over all words.
@@ -430,12 +437,12 @@ impl<'a> Words<'a> {
         let mut grouped = false;
         let mut other: Option<(u8, WantedWay)> = None;
         for (index, table) in self.tables() {
-            let Some(route) = table.routes.get(&prefix) else {
+            let Some((layer, route)) = table.route(&prefix) else {
                 continue;
             };
             if let Way::Group(id) = route.way {
                 if self.wants(route) {
-                    key[index] = Some(id);
+                    key[index] = Some(GroupRef { layer, id });
                     grouped |= self.counts[index];
                 }
             } else if self.wants(route) && self.counts[index] {
@@ -472,7 +479,7 @@ impl<'a> Words<'a> {
     }
 
     fn group(&self, key: &GroupKey, slot: usize) -> Option<(&[IpAddr], Rank)> {
-        let group = self.slots[slot].as_ref()?.groups.get(&key[slot]?)?;
+        let group = self.slots[slot].as_ref()?.group(key[slot]?)?;
         Some((&group.members, group.rank))
     }
 

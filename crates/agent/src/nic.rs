@@ -21,6 +21,7 @@ use crate::netlink::{Kernel, Link, Monitor, News, Target};
 use crate::options::NicSpec;
 use crate::ours::NEXTHOP_IDS;
 use crate::plan::{Installed, Op, Planner};
+use crate::tables::Confirm;
 
 /// Operations between two looks at the news. About 15 ms of the kernel's work.
 const PORTION: usize = 2048;
@@ -51,8 +52,8 @@ pub(crate) struct Input {
     pub(crate) voice: usize,
     /// What it said.
     pub(crate) said: Said,
-    /// To be confirmed when it is in the kernel: table and generation.
-    pub(crate) confirm: Option<(u64, u64)>,
+    /// To be confirmed when it is in the kernel.
+    pub(crate) confirm: Option<Confirm>,
 }
 
 /// What a NIC's thread needs from the start.
@@ -81,9 +82,9 @@ struct NicTask {
     options: NicOptions,
     inputs: mpsc::Receiver<Input>,
     merge: Merge,
-    /// Per instance: the latest table and generation, and the ones that were confirmed.
-    latest: Vec<Option<(u64, u64)>>,
-    confirmed: Vec<Option<(u64, u64)>>,
+    /// Per instance: the latest tables and generations, and the ones that were confirmed.
+    latest: Vec<Option<Confirm>>,
+    confirmed: Vec<Option<Confirm>>,
     neighbours: Neighbours,
     /// Next hops have come or gone since their neighbours were looked for.
     nexthops_changed: bool,
@@ -542,15 +543,17 @@ impl NicTask {
             self.reported.clone_from(&problems);
         }
         for (voice, latest) in self.latest.iter().enumerate() {
-            if let Some((table, generation)) = *latest
+            if let Some(confirm) = *latest
                 && (changed || self.confirmed[voice] != *latest)
             {
                 self.confirmed[voice] = *latest;
                 let nic = self.options.spec.id.clone();
                 self.options.confirmations[voice].put(Confirmation {
                     nic,
-                    table,
-                    generation,
+                    table: confirm.table,
+                    generation: confirm.generation,
+                    base: confirm.base.map(|(base, _)| base),
+                    base_generation: confirm.base.map_or(0, |(_, generation)| generation),
                     problems: problems.clone(),
                 });
             }

@@ -23,6 +23,8 @@ pub struct Table {
     pub groups: FxHashMap<GroupId, Group>,
     /// Routes by prefix.
     pub routes: FxHashMap<IpNet, TableRoute>,
+    /// Of an overlay: where the base below does not count. In order, none inside another.
+    hides: Vec<IpNet>,
 }
 
 /// Next hops that routes share.
@@ -83,12 +85,32 @@ impl SharedTable {
 }
 
 impl Table {
-    /// Takes up what `other` says beyond this: prefixes that are missing here or have a better or equally good way there.
-    pub fn absorb(&mut self, other: &Table) {
+    /// Hides these prefixes of the base, and what lies inside them, and nothing else.
+    pub fn hide(&mut self, mut prefixes: Vec<IpNet>) {
+        // A prefix comes before those inside it.
+        prefixes.sort_unstable();
+        prefixes.dedup_by(|inner, outer| outer.contains(&*inner));
+        self.hides = prefixes;
+    }
+
+    /// Whether the base does not count for a prefix.
+    pub fn hides(&self, prefix: &IpNet) -> bool {
+        let after = self.hides.partition_point(|hidden| hidden <= prefix);
+        after > 0 && self.hides[after - 1].contains(prefix)
+    }
+
+    /// Takes up the groups of another table, under ids that are so much higher.
+    pub fn add_groups(&mut self, other: &Table) -> GroupId {
         let offset = self.groups.keys().max().map_or(0, |id| id.saturating_add(1));
         for (id, group) in &other.groups {
             self.groups.insert(offset.saturating_add(*id), group.clone());
         }
+        offset
+    }
+
+    /// Takes up what `other` says beyond this: prefixes that are missing here or have a better or equally good way there.
+    pub fn absorb(&mut self, other: &Table) {
+        let offset = self.add_groups(other);
         for (prefix, route) in &other.routes {
             let way = match route.way {
                 Way::Group(id) => Way::Group(offset.saturating_add(id)),

@@ -11,6 +11,7 @@ use api::agent::route::Way as WireWay;
 use api::agent::{Nic, Prefix, TableUpdate, ToAgent, Welcome, to_agent::Body};
 use ipnet::IpNet;
 
+use crate::layers::{Layer, Layers};
 use crate::merge::{Changes, NicFacts, Said};
 use crate::table::{Group, SharedTable, Table, TableRoute, Way};
 
@@ -21,8 +22,19 @@ pub struct Told {
     pub nic: Option<String>,
     /// What.
     pub said: Said,
-    /// Table and generation to confirm.
-    pub confirm: Option<(u64, u64)>,
+    /// To be confirmed when it is in the kernel.
+    pub confirm: Option<Confirm>,
+}
+
+/// Which generations a NIC's tables are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// Which table.
+    pub table: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// The base below, if there is one, and its generation.
+    pub base: Option<(u64, u64)>,
 }
 
 /// A message that makes no sense. The stream is ended and begun again.
@@ -59,12 +71,31 @@ struct Followed {
     fresh: bool,
 }
 
+/// What a NIC is told to follow.
+#[derive(Debug)]
+struct Assigned {
+    table: u64,
+    base: Option<u64>,
+    facts: NicFacts,
+}
+
+impl Assigned {
+    /// What a table is to the NIC; `None`: nothing.
+    fn layer(&self, id: u64) -> Option<Layer> {
+        match id {
+            id if id == self.table => Some(Layer::Own),
+            id if Some(id) == self.base => Some(Layer::Base),
+            _ => None,
+        }
+    }
+}
+
 /// The tables of one instance.
 #[derive(Debug, Default)]
 pub struct Tables {
     epoch: Option<u64>,
     tables: BTreeMap<u64, Followed>,
-    nics: BTreeMap<String, (u64, NicFacts)>,
+    nics: BTreeMap<String, Assigned>,
     /// Pieces of an update whose last one has not come.
     unfinished: Option<Update>,
 }
@@ -94,6 +125,8 @@ impl Update {
         whole.removed_groups.extend(piece.removed_groups);
         whole.routes.extend(piece.routes);
         whole.removed.extend(piece.removed);
+        whole.hides.extend(piece.hides);
+        whole.hides_changed |= piece.hides_changed;
         whole.more = piece.more;
     }
 }
@@ -156,14 +189,18 @@ impl Tables {
                 confirm: None,
             }]);
         };
-        let before = self.nics.insert(nic.nic.clone(), (table, facts.clone()));
-        if before.is_some_and(|(before, _)| before != table) {
+        let assigned = Assigned {
+            table,
+            base: nic.base.filter(|base| *base != table),
+            facts,
+        };
+        let told = self.tell(&nic.nic, &assigned);
+        let names = (assigned.table, assigned.base);
+        let before = self.nics.insert(nic.nic, assigned);
+        if before.is_some_and(|before| (before.table, before.base) != names) {
             self.forget_unused();
         }
-        match self.tables.get(&table).filter(|followed| followed.fresh) {
-            Some(followed) => Ok(vec![tell(&nic.nic, table, &facts, &followed.shared)]),
-            None => Ok(Vec::new()),
-        }
+        Ok(told.into_iter().collect())
     }
 
     /// Takes an update as a whole: no NIC sees half of one.
@@ -193,9 +230,9 @@ impl Tables {
         let followed = self.tables.entry(id).or_default();
         *followed.shared.write() = table;
         followed.fresh = true;
-        let following = self.nics.iter().filter(|(_, (table, _))| *table == id);
+        let following = self.nics.iter().filter(|(_, assigned)| assigned.layer(id).is_some());
         Ok(following
-            .map(|(nic, (_, facts))| tell(nic, id, facts, &followed.shared))
+            .filter_map(|(nic, assigned)| self.tell(nic, assigned))
             .collect())
     }
 
@@ -216,28 +253,51 @@ impl Tables {
             }
             Arc::new(apply(&mut table, update)?)
         };
-        let following = self.nics.iter().filter(|(_, (table, _))| *table == id);
-        let told = |nic: &String| Told {
-            nic: Some(nic.clone()),
-            said: Said::Changed(Arc::clone(&changes)),
-            confirm: Some((id, generation)),
+        let told = |(nic, assigned): (&String, &Assigned)| {
+            let layer = assigned.layer(id)?;
+            Some(Told {
+                nic: Some(nic.clone()),
+                said: Said::Changed(layer, Arc::clone(&changes)),
+                confirm: Some(self.confirm(assigned)?),
+            })
         };
-        Ok(following.map(|(nic, _)| told(nic)).collect())
+        Ok(self.nics.iter().filter_map(told).collect())
+    }
+
+    /// A NIC's facts and tables, once all of them are fresh.
+    fn tell(&self, nic: &str, assigned: &Assigned) -> Option<Told> {
+        let confirm = self.confirm(assigned)?;
+        let own = self.fresh(assigned.table)?.clone();
+        let base = assigned.base.and_then(|base| self.fresh(base)).cloned();
+        Some(Told {
+            nic: Some(nic.to_owned()),
+            said: Said::Table(assigned.facts.clone(), Layers::new(own, base)),
+            confirm: Some(confirm),
+        })
+    }
+
+    /// The generations of a NIC's tables; `None`: one of them is not fresh.
+    fn confirm(&self, assigned: &Assigned) -> Option<Confirm> {
+        let generation = |id: u64| Some(self.fresh(id)?.read().generation);
+        Some(Confirm {
+            table: assigned.table,
+            generation: generation(assigned.table)?,
+            base: match assigned.base {
+                Some(base) => Some((base, generation(base)?)),
+                None => None,
+            },
+        })
+    }
+
+    fn fresh(&self, id: u64) -> Option<&SharedTable> {
+        let followed = self.tables.get(&id).filter(|followed| followed.fresh);
+        followed.map(|followed| &followed.shared)
     }
 
     fn forget_unused(&mut self) {
         let nics = &self.nics;
-        self.tables.retain(|id, _| nics.values().any(|(table, _)| table == id));
-    }
-}
-
-fn tell(nic: &str, table: u64, facts: &NicFacts, shared: &SharedTable) -> Told {
-    let generation = shared.read().generation;
-    let said = Said::Table(facts.clone(), shared.clone());
-    Told {
-        nic: Some(nic.to_owned()),
-        said,
-        confirm: Some((table, generation)),
+        self.tables
+            .retain(|id, _| nics.values().any(|assigned| assigned.layer(*id).is_some()));
     }
 }
 
@@ -285,6 +345,10 @@ fn apply(table: &mut Table, update: TableUpdate) -> Result<Changes, StreamError>
     for id in update.removed_groups {
         table.groups.remove(&id);
         changes.groups.push(id);
+    }
+    if update.hides_changed {
+        table.hide(update.hides.iter().map(prefix).collect::<Result<_, _>>()?);
+        changes.hides = true;
     }
     table.generation = update.generation;
     Ok(changes)
@@ -377,23 +441,70 @@ mod tests {
             Said::Welcome { epoch } => format!("welcome {epoch}"),
             Said::Table(_, table) => format!(
                 "table of {} routes, confirm {:?}",
-                table.read().routes.len(),
-                told.confirm.unwrap()
+                table.read().prefixes().count(),
+                generations(told)
             ),
-            Said::Changed(changes) => format!(
-                "{} changes, confirm {:?}",
-                changes.prefixes.len(),
-                told.confirm.unwrap()
-            ),
+            Said::Changed(_, changes) => format!("{} changes, confirm {:?}", changes.prefixes.len(), generations(told)),
             said => format!("{said:?}"),
         }
     }
 
+    /// Table and generation, of a base too.
+    fn generations(told: &Told) -> Vec<(u64, u64)> {
+        let confirm = told.confirm.unwrap();
+        let own = (confirm.table, confirm.generation);
+        [Some(own), confirm.base].into_iter().flatten().collect()
+    }
+
     #[test]
     fn a_nic_is_told_its_table_whatever_comes_first() {
-        let expected: &[&str] = &["welcome 1", "table of 1 routes, confirm (7, 4)"];
+        let expected: &[&str] = &["welcome 1", "table of 1 routes, confirm [(7, 4)]"];
         check(vec![welcome(1), nic(Some(7)), Body::Snapshot(update(4))], Ok(expected));
         check(vec![welcome(1), Body::Snapshot(update(4)), nic(Some(7))], Ok(expected));
+    }
+
+    #[test]
+    fn a_nic_with_two_layers_is_told_when_both_are_there_and_of_changes_in_both() {
+        let layered = || match nic(Some(7)) {
+            Body::Nic(nic) => Body::Nic(Nic { base: Some(8), ..nic }),
+            other => other,
+        };
+        let base = |generation: u64| TableUpdate {
+            table: 8,
+            ..update(generation)
+        };
+        let overlay = |generation: u64| TableUpdate {
+            routes: vec![],
+            hides_changed: true,
+            hides: vec![],
+            ..update(generation)
+        };
+        let expected: &[&str] = &[
+            "welcome 1",
+            "table of 1 routes, confirm [(7, 4), (8, 2)]",
+            "1 changes, confirm [(7, 4), (8, 3)]",
+            "0 changes, confirm [(7, 5), (8, 3)]",
+        ];
+        let (own, below) = (Body::Snapshot(overlay(4)), Body::Snapshot(base(2)));
+        let changes = [Body::Delta(base(3)), Body::Delta(overlay(5))];
+        for first in [
+            [welcome(1), layered(), own.clone(), below.clone()],
+            [welcome(1), below.clone(), own.clone(), layered()],
+            [welcome(1), own, layered(), below],
+        ] {
+            check(first.into_iter().chain(changes.clone()).collect(), Ok(expected));
+        }
+        // The base has changed before the overlay is there: nobody is told of that.
+        check(
+            vec![
+                welcome(1),
+                layered(),
+                Body::Snapshot(base(2)),
+                Body::Delta(base(3)),
+                Body::Snapshot(overlay(4)),
+            ],
+            Ok(&["welcome 1", "table of 1 routes, confirm [(7, 4), (8, 3)]"]),
+        );
     }
 
     #[test]
@@ -407,7 +518,7 @@ mod tests {
         ];
         check(
             again,
-            Ok(&["welcome 1", "table of 1 routes, confirm (7, 4)", "welcome 1"]),
+            Ok(&["welcome 1", "table of 1 routes, confirm [(7, 4)]", "welcome 1"]),
         );
     }
 
@@ -417,8 +528,8 @@ mod tests {
         let with = |generation| begin().into_iter().chain([Body::Delta(update(generation))]).collect();
         let told: &[&str] = &[
             "welcome 1",
-            "table of 1 routes, confirm (7, 4)",
-            "1 changes, confirm (7, 5)",
+            "table of 1 routes, confirm [(7, 4)]",
+            "1 changes, confirm [(7, 5)]",
         ];
         check(with(5), Ok(told));
         check(
@@ -452,15 +563,15 @@ mod tests {
         check(with(snapshot()[..1].to_vec()), Ok(&["welcome 1"]));
         check(
             with(snapshot().into()),
-            Ok(&["welcome 1", "table of 2 routes, confirm (7, 4)"]),
+            Ok(&["welcome 1", "table of 2 routes, confirm [(7, 4)]"]),
         );
         // The table is shared, so that at the end it is the one after the delta.
         check(
             with([snapshot(), delta()].concat()),
             Ok(&[
                 "welcome 1",
-                "table of 4 routes, confirm (7, 4)",
-                "2 changes, confirm (7, 5)",
+                "table of 4 routes, confirm [(7, 4)]",
+                "2 changes, confirm [(7, 5)]",
             ]),
         );
         // Broken off, and begun again with what is true by then.
@@ -473,8 +584,8 @@ mod tests {
             ]),
             Ok(&[
                 "welcome 1",
-                "table of 1 routes, confirm (7, 6)",
-                "table of 1 routes, confirm (7, 9)",
+                "table of 1 routes, confirm [(7, 6)]",
+                "table of 1 routes, confirm [(7, 9)]",
             ]),
         );
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use agent::layers::{Layer, Layers};
 use agent::merge::{Changes, Merge, NicFacts, Said};
 use agent::ours::{NEXTHOP_IDS, PRIORITY};
 use agent::plan::{ForeignRoute, Installed, KernelWay, Op, Planner};
@@ -22,14 +23,21 @@ const OWN: u8 = 3;
 enum Event {
     Route {
         voice: usize,
+        layer: Layer,
         prefix: u8,
         way: Option<Way>,
     },
     Group {
         voice: usize,
+        layer: Layer,
         id: u32,
         members: Vec<u8>,
         rank: u64,
+    },
+    /// These prefixes of the base don't count.
+    Hides {
+        voice: usize,
+        prefixes: Vec<u8>,
     },
     Restarts {
         voice: usize,
@@ -63,11 +71,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Some(Way::Blackhole)),
         2 => Just(None),
     ];
+    let layer = prop::sample::select(vec![Layer::Own, Layer::Base]);
+    let hidden = proptest::collection::vec(0..PREFIXES, 0..3);
     let members = proptest::collection::btree_set(0..HOPS, 1..4).prop_map(|members| members.into_iter().collect());
     prop_oneof![
-        8 => (voice.clone(), 0..PREFIXES, way).prop_map(|(voice, prefix, way)| Event::Route { voice, prefix, way }),
-        4 => (voice.clone(), 0..3u32, members, 0..2u64)
-            .prop_map(|(voice, id, members, rank)| Event::Group { voice, id, members, rank }),
+        8 => (voice.clone(), layer.clone(), 0..PREFIXES, way)
+            .prop_map(|(voice, layer, prefix, way)| Event::Route { voice, layer, prefix, way }),
+        4 => (voice.clone(), layer, 0..3u32, members, 0..2u64)
+            .prop_map(|(voice, layer, id, members, rank)| Event::Group { voice, layer, id, members, rank }),
+        1 => (voice.clone(), hidden).prop_map(|(voice, prefixes)| Event::Hides { voice, prefixes }),
         1 => voice.clone().prop_map(|voice| Event::Restarts { voice }),
         2 => voice.clone().prop_map(|voice| Event::Converges { voice }),
         1 => voice.clone().prop_map(|voice| Event::FallsSilent { voice }),
@@ -113,8 +125,8 @@ proptest! {
         prop_assert_eq!(&world.kernel.ways(), &had);
         for (prefix, id) in after {
             // Next hops of the worst rank: they add where there is nothing else.
-            world.happen(Event::Group { voice: 0, id, members: vec![0], rank: 9 });
-            world.happen(Event::Route { voice: 0, prefix, way: Some(Way::Group(id)) });
+            world.happen(Event::Group { voice: 0, layer: Layer::Own, id, members: vec![0], rank: 9 });
+            world.happen(Event::Route { voice: 0, layer: Layer::Own, prefix, way: Some(Way::Group(id)) });
             world.settle();
         }
         let has = world.kernel.ways();
@@ -152,6 +164,7 @@ enum ModelWay {
 struct Instance {
     epoch: u64,
     table: SharedTable,
+    base: SharedTable,
     converged: bool,
     silent: bool,
 }
@@ -165,11 +178,21 @@ struct World {
     kernel: FakeKernel,
 }
 
+impl Instance {
+    fn layer(&self, layer: Layer) -> &SharedTable {
+        match layer {
+            Layer::Own => &self.table,
+            Layer::Base => &self.base,
+        }
+    }
+}
+
 impl World {
     fn new(portion: usize) -> World {
         let instance = || Instance {
             epoch: 1,
             table: SharedTable::default(),
+            base: SharedTable::default(),
             converged: false,
             silent: false,
         };
@@ -190,11 +213,11 @@ impl World {
         match event {
             Event::Route {
                 voice,
+                layer,
                 prefix: number,
                 way,
             } => {
-                let instance = &self.instances[voice];
-                let mut table = instance.table.write();
+                let mut table = self.instances[voice].layer(layer).write();
                 match way {
                     Some(Way::Group(id)) if !table.groups.contains_key(&id) => return,
                     Some(way) => table.routes.insert(prefix(number), TableRoute { way, system: false }),
@@ -203,29 +226,46 @@ impl World {
                 drop(table);
                 self.say_changes(
                     voice,
+                    layer,
                     Changes {
                         groups: vec![],
                         prefixes: vec![prefix(number)],
+                        hides: false,
                     },
                 );
             }
             Event::Group {
                 voice,
+                layer,
                 id,
                 members,
                 rank,
             } => {
                 let members = members.into_iter().map(hop).collect();
                 self.instances[voice]
-                    .table
+                    .layer(layer)
                     .write()
                     .groups
                     .insert(id, Group { members, rank });
                 self.say_changes(
                     voice,
+                    layer,
                     Changes {
                         groups: vec![id],
                         prefixes: vec![],
+                        hides: false,
+                    },
+                );
+            }
+            Event::Hides { voice, prefixes } => {
+                let hidden = prefixes.into_iter().map(prefix).collect();
+                self.instances[voice].table.write().hide(hidden);
+                self.say_changes(
+                    voice,
+                    Layer::Own,
+                    Changes {
+                        hides: true,
+                        ..Changes::default()
                     },
                 );
             }
@@ -233,6 +273,7 @@ impl World {
                 let instance = &mut self.instances[voice];
                 instance.epoch += 1;
                 instance.table = SharedTable::default();
+                instance.base = SharedTable::default();
                 instance.converged = false;
                 instance.silent = false;
                 self.begin_stream(voice);
@@ -298,6 +339,7 @@ impl World {
         let Instance {
             epoch,
             table,
+            base,
             converged,
             ..
         } = &self.instances[voice];
@@ -306,14 +348,15 @@ impl World {
             subnet_prefixes: vec![],
             gateways: vec![gateway()],
         };
+        let layers = Layers::new(table.clone(), Some(base.clone()));
         self.merge.handle(voice, Said::Welcome { epoch: *epoch });
-        self.merge.handle(voice, Said::Table(facts, table.clone()));
+        self.merge.handle(voice, Said::Table(facts, layers));
         self.merge.handle(voice, Said::Converged(*converged));
     }
 
-    fn say_changes(&mut self, voice: usize, changes: Changes) {
+    fn say_changes(&mut self, voice: usize, layer: Layer, changes: Changes) {
         if !self.instances[voice].silent {
-            self.merge.handle(voice, Said::Changed(Arc::new(changes)));
+            self.merge.handle(voice, Said::Changed(layer, Arc::new(changes)));
         }
     }
 
@@ -362,10 +405,17 @@ impl World {
         if self.kernel.foreign.contains_key(&prefix) {
             return None;
         }
-        let tables = [self.instances[0].table.read(), self.instances[1].table.read()];
-        let ways: Vec<_> = tables
+        let ways: Vec<_> = self
+            .instances
             .iter()
-            .filter_map(|table| Some((table.routes.get(&prefix)?.way, table)))
+            .filter_map(|instance| {
+                let (own, base) = (instance.table.read(), instance.base.read());
+                if let Some(route) = own.routes.get(&prefix) {
+                    return Some((route.way, own));
+                }
+                let route = base.routes.get(&prefix).filter(|_| !own.hides(&prefix))?;
+                Some((route.way, base))
+            })
             .collect();
         let groups: Vec<&Group> = ways
             .iter()

@@ -79,13 +79,14 @@ fn nic_assignment(nic: &delivery::NicAssignment) -> agent::Nic {
     agent::Nic {
         nic: nic.nic.to_string(),
         table: nic.table.map(|table| table.0),
+        base: nic.base.map(|table| table.0),
         addresses: nic.addresses.iter().copied().map(octets).collect(),
         subnet_prefixes: nic.subnet_prefixes.iter().map(to_prefix).collect(),
         gateways: nic.gateways.iter().copied().map(octets).collect(),
     }
 }
 
-/// Groups come first, since routes name them, and go last.
+/// Groups come first, since routes name them, and go last. What an overlay hides is told in its first piece and those that follow it.
 fn pieces(update: &delivery::TableUpdate) -> Vec<agent::TableUpdate> {
     let mut pieces = Pieces {
         table: update.table.0,
@@ -94,6 +95,11 @@ fn pieces(update: &delivery::TableUpdate) -> Vec<agent::TableUpdate> {
         filling: agent::TableUpdate::default(),
         octets: 0,
     };
+    pieces.filling.hides_changed = update.hides.is_some();
+    for hidden in update.hides.iter().flatten().map(to_prefix) {
+        let octets = hidden.encoded_len();
+        pieces.with_room(octets).hides.push(hidden);
+    }
     for group in update.groups.iter().map(group) {
         let octets = group.encoded_len();
         pieces.with_room(octets).groups.push(group);
@@ -252,6 +258,7 @@ mod tests {
                 })
                 .collect(),
             removed: vec!["10.251.0.0/16".parse().unwrap()],
+            hides: Some(vec!["10.1.0.0/16".parse().unwrap()]),
         }
     }
 
@@ -269,6 +276,8 @@ mod tests {
         assert_eq!(decoded.groups[0].rank, 9);
         assert_eq!(decoded.routes[0].way, Some(route::Way::Group(1)));
         assert_eq!(prefix(&decoded.removed[0]).unwrap().to_string(), "10.251.0.0/16");
+        assert!(decoded.hides_changed);
+        assert_eq!(prefix(&decoded.hides[0]).unwrap().to_string(), "10.1.0.0/16");
     }
 
     #[test]
@@ -298,6 +307,7 @@ mod tests {
             removed_groups: vec![],
             routes: vec![],
             removed: vec![],
+            hides: None,
         };
         let frames = encode(&ToAgent::Snapshot(Arc::new(empty)));
         assert_eq!(frames.len(), 1);

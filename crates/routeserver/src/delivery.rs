@@ -1,5 +1,13 @@
-//! What agents are told: tables of kernel-ready routes. NICs whose tables agree share one table, so that a change is computed and
-//! encoded once.
+//! What agents are told: tables of kernel-ready routes, in two layers, so that a change is computed and encoded once for all NICs that
+//! it reaches.
+//!
+//! ```text
+//! base      one per speaker: what BGP brings, the same for every NIC that hears the speaker
+//! overlay   one per subnet: system and user-defined routes; wherever it has a route the base's does not count, nor inside
+//!           the prefixes that it hides (BGP may not speak there, az §2.7)
+//! whole     one layer alone: for a NIC that is a next hop itself, subnets whose import filter looks at routes, and agents that know
+//!           of no layers
+//! ```
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +16,7 @@ use bgp::IpNet;
 use rib::Rank;
 
 mod agents;
+mod followed;
 mod table;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -47,6 +56,8 @@ pub struct NicAssignment {
     pub nic: Arc<str>,
     /// `None`: this instance doesn't know the NIC.
     pub table: Option<TableId>,
+    /// The table below it, if that is an overlay.
+    pub base: Option<TableId>,
     /// The NIC's addresses, the primary one first.
     pub addresses: Vec<IpAddr>,
     /// Prefixes of its subnet: on-link.
@@ -70,6 +81,8 @@ pub struct TableUpdate {
     pub routes: Vec<TableRoute>,
     /// Prefixes that have no route any more.
     pub removed: Vec<IpNet>,
+    /// If they are others than before: the prefixes in which the base's routes don't count, neither for the prefix itself nor inside it.
+    pub hides: Option<Vec<IpNet>>,
 }
 
 /// Next hops that routes share: routes that have the same best set and the same fallback.

@@ -100,6 +100,8 @@ pub enum Input {
         name: String,
         /// NIC ids.
         nics: Vec<String>,
+        /// It knows of tables in layers; one of an earlier release gets whole ones.
+        layers: bool,
     },
     /// An agent has installed (or failed to install) a generation for a NIC.
     AgentInstalled {
@@ -111,6 +113,8 @@ pub enum Input {
         table: TableId,
         /// Generation.
         generation: u64,
+        /// The base below the table and its generation, if there is one.
+        base: Option<(TableId, u64)>,
         /// What could not be done, for people; empty when all is in the kernel.
         problems: Vec<String>,
     },

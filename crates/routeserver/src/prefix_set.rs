@@ -29,6 +29,19 @@ impl PrefixSet {
             IpNet::V6(prefix) => covers(&self.ipv6, range_v6(prefix)),
         }
     }
+
+    /// The members that no other member covers, in order.
+    pub(crate) fn outermost(&self) -> impl Iterator<Item = IpNet> {
+        let ipv4 = self.ipv4.iter().map(|&(first, last)| {
+            let length = (first ^ last).leading_zeros() as u8;
+            IpNet::V4(Ipv4Net::new_assert(first.into(), length))
+        });
+        let ipv6 = self.ipv6.iter().map(|&(first, last)| {
+            let length = (first ^ last).leading_zeros() as u8;
+            IpNet::V6(Ipv6Net::new_assert(first.into(), length))
+        });
+        ipv4.chain(ipv6)
+    }
 }
 
 #[inline]
@@ -85,6 +98,23 @@ mod tests {
     fn check(members: &[&str], prefix: &str, covered: bool) {
         let set: PrefixSet = members.iter().map(|member| net(member)).collect();
         assert_eq!(set.covers(&net(prefix)), covered, "{members:?} and {prefix}");
+    }
+
+    #[test]
+    fn names_its_outermost_members_in_order() {
+        let members = [
+            "fd00::/48",
+            "10.2.0.0/15",
+            "0.0.0.0/8",
+            "10.3.0.0/16",
+            "255.255.255.255/32",
+        ];
+        let set: PrefixSet = members.iter().map(|member| net(member)).collect();
+        let named: Vec<String> = set.outermost().map(|prefix| prefix.to_string()).collect();
+        let expected = ["0.0.0.0/8", "10.2.0.0/15", "255.255.255.255/32", "fd00::/48"];
+        assert_eq!(named, expected);
+        let all: PrefixSet = ["::/0", "0.0.0.0/0"].into_iter().map(net).collect();
+        assert_eq!(all.outermost().collect::<Vec<_>>(), [net("0.0.0.0/0"), net("::/0")]);
     }
 
     #[test]

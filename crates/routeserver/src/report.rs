@@ -259,9 +259,9 @@ pub struct AgentReport {
     pub instance: usize,
     /// This instance's epoch.
     pub epoch: u64,
-    /// The generation the NIC's table is at.
+    /// The generation the NIC's table is at; with a base below it, those of both added up.
     pub generation: u64,
-    /// The generation the agent has confirmed.
+    /// The generation the agent has confirmed, of the same tables.
     pub installed_generation: Option<u64>,
     /// What the agent could not do, for people.
     pub problems: Vec<String>,

@@ -67,7 +67,7 @@ pub(crate) struct Speaker {
     /// The Loc-RIB for effective routes; kept only while agents are there.
     loc_rib: Option<LocRib>,
     /// What changed in the Loc-RIB when it was last settled.
-    changed: Changed,
+    changed: Arc<Changed>,
     /// The Loc-RIB was not at hand before: whatever was made of an earlier one is void.
     started_over: bool,
     local: Vec<(IpNet, RouteSource)>,
@@ -94,7 +94,7 @@ impl Speaker {
             arrival: Arrival::default(),
             refresh: Refresh::begin(spokes(&intent, topology)),
             loc_rib: None,
-            changed: Changed::default(),
+            changed: Arc::default(),
             started_over: false,
             local: Vec::new(),
             static_routes: StaticRoutes::default(),
@@ -190,7 +190,7 @@ impl Speaker {
     pub(crate) fn keep(&mut self, changes: Vec<Change>) {
         self.started_over |= self.loc_rib.is_none();
         let loc_rib = self.loc_rib.get_or_insert_with(|| LocRib::new(self.key));
-        self.changed = loc_rib.apply(changes);
+        self.changed = Arc::new(loc_rib.apply(changes));
     }
 
     /// Nobody has tables.
@@ -222,7 +222,7 @@ impl Speaker {
         self.loc_rib.as_ref()
     }
 
-    pub(crate) fn changed(&self) -> &Changed {
+    pub(crate) fn changed(&self) -> &Arc<Changed> {
         &self.changed
     }
 
@@ -231,7 +231,7 @@ impl Speaker {
     }
 
     pub(crate) fn forget_changed(&mut self) {
-        self.changed = Changed::default();
+        self.changed = Arc::default();
         self.started_over = false;
     }
 }

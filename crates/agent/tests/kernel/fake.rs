@@ -185,6 +185,7 @@ pub fn nic(nic: &str, address: &str, subnet: &str, gateway: &str) -> Body {
         addresses: vec![octets(address)],
         subnet_prefixes: vec![prefix(subnet)],
         gateways: vec![octets(gateway)],
+        base: None,
     })
 }
 

@@ -50,7 +50,7 @@ pub(super) struct RouteLog {
     /// Bytes of lines that the writing thread has not come to.
     waiting_bytes: Arc<AtomicUsize>,
     next: Chunk,
-    /// Which NICs follow a table, as far as was told since the log began,
+    /// Which NICs follow a table (but for bases, which too many follow), as far as was told since the log began,
     nics: FxHashMap<TableId, BTreeSet<String>>,
     /// and which table a NIC follows.
     tables: FxHashMap<String, TableId>,
@@ -160,8 +160,9 @@ impl RouteLog {
             ToAgent::Nic(assignment) => {
                 let nic = assignment.nic.to_string();
                 self.follows(&nic, assignment.table);
-                let table = assignment.table.map(|table| table.0);
-                self.line("nicFollows", json!({"nic": nic, "table": table}));
+                let number = |table: Option<TableId>| table.map(|table| table.0);
+                let (table, base) = (number(assignment.table), number(assignment.base));
+                self.line("nicFollows", json!({"nic": nic, "table": table, "base": base}));
             }
             ToAgent::Snapshot(update) => self.update("snapshot", update),
             ToAgent::Delta(update) => self.update("delta", update),
@@ -204,13 +205,16 @@ impl RouteLog {
             nic,
             table,
             generation,
+            base,
             problems,
         } = input
         {
+            let (base, base_generation) = base.map(|(base, generation)| (base.0, generation)).unzip();
             self.line(
                 "installed",
                 json!({
-                    "agent": agent.0, "nic": nic, "table": table.0, "generation": generation, "problems": problems,
+                    "agent": agent.0, "nic": nic, "table": table.0, "generation": generation,
+                    "base": base, "baseGeneration": base_generation, "problems": problems,
                 }),
             );
         }
@@ -448,6 +452,7 @@ mod tests {
         ToAgent::Nic(NicAssignment {
             nic: nic.into(),
             table: table.map(TableId),
+            base: None,
             addresses: Vec::new(),
             subnet_prefixes: Vec::new(),
             gateways: Vec::new(),
@@ -491,12 +496,14 @@ mod tests {
             removed_groups: Vec::new(),
             routes: Vec::new(),
             removed: vec![prefix],
+            hides: None,
         })));
         log.heard(&Input::AgentInstalled {
             agent: AgentId(1),
             nic: "vm1".to_owned(),
             table: TableId(7),
             generation: 2,
+            base: None,
             problems: Vec::new(),
         });
         let lines = lines(&mut log, &received);

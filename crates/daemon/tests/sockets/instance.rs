@@ -9,6 +9,7 @@ use api::control::{ControlClient, ControlError, OrderRef, agents_path, socket_pa
 use bgp::{Asn, IpNet};
 use routeserver::Intent;
 use routeserver::intent::{NicIntent, PeerIntent, PeerKind, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use tokio::sync::mpsc::Sender;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -35,10 +36,10 @@ crate::tests![
     the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing,
 ];
 
-const OURS: &str = "10.1.1.4";
-const NVA1: &str = "10.1.2.4";
+pub(crate) const OURS: &str = "10.1.1.4";
+pub(crate) const NVA1: &str = "10.1.2.4";
 const NVA2: &str = "10.1.3.4";
-const ADDRESSES: &[&str] = &[OURS, NVA1, NVA2];
+pub(crate) const ADDRESSES: &[&str] = &[OURS, NVA1, NVA2];
 
 pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -116,7 +117,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
 
 /// An instance process with a client to its control socket.
 pub(crate) struct World {
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     process: Process,
     pub(crate) control: ControlClient,
 }
@@ -149,7 +150,7 @@ impl World {
         until("the instance answers", || async { self.control.health().await.is_ok() }).await;
     }
 
-    async fn with(intent: Intent) -> World {
+    pub(crate) async fn with(intent: Intent) -> World {
         let world = World::start().await;
         world.put(&intent).await.unwrap();
         let listening = || async {
@@ -185,21 +186,29 @@ async fn follow(run_dir: &Path, nic: &str) -> tonic::Streaming<ToAgent> {
 }
 
 async fn follow_all(run_dir: &Path, nics: Vec<String>) -> tonic::Streaming<ToAgent> {
+    let (agent, sender) = join(run_dir, nics, false).await;
+    // The agent goes on listening although it says nothing more.
+    std::mem::forget(sender);
+    agent
+}
+
+/// Follows NICs, as an agent that knows tables in layers or one of an earlier release: what the instance says, and how to answer.
+pub(crate) async fn join(
+    run_dir: &Path,
+    nics: Vec<String>,
+    layers: bool,
+) -> (tonic::Streaming<ToAgent>, Sender<FromAgent>) {
     let mut client = RoutesClient::new(agent_endpoint(run_dir).await.connect().await.unwrap());
     let hello = Hello {
         agent: "test".into(),
         nics,
+        layers,
     };
     let (sender, said) = tokio::sync::mpsc::channel(8);
-    sender
-        .send(FromAgent {
-            body: Some(from_agent::Body::Hello(hello)),
-        })
-        .await
-        .unwrap();
-    // The agent goes on listening although it says nothing more.
-    std::mem::forget(sender);
-    client.follow(ReceiverStream::new(said)).await.unwrap().into_inner()
+    let body = Some(from_agent::Body::Hello(hello));
+    sender.send(FromAgent { body }).await.unwrap();
+    let stream = client.follow(ReceiverStream::new(said)).await.unwrap().into_inner();
+    (stream, sender)
 }
 
 /// An agent that does not read has so much on its way.
@@ -216,7 +225,7 @@ async fn agent_endpoint(run_dir: &Path) -> tonic::transport::Endpoint {
 }
 
 /// Reads until something is said that is wanted.
-async fn hears<T>(
+pub(crate) async fn hears<T>(
     agent: &mut tonic::Streaming<ToAgent>,
     what: &str,
     mut wanted: impl FnMut(to_agent::Body) -> Option<T>,
@@ -232,7 +241,7 @@ async fn hears<T>(
     .await
 }
 
-fn update(body: to_agent::Body) -> Option<api::agent::TableUpdate> {
+pub(crate) fn update(body: to_agent::Body) -> Option<api::agent::TableUpdate> {
     match body {
         to_agent::Body::Snapshot(update) | to_agent::Body::Delta(update) => Some(update),
         _ => None,
@@ -240,7 +249,7 @@ fn update(body: to_agent::Body) -> Option<api::agent::TableUpdate> {
 }
 
 /// The next hops of a prefix, if the update has it with a group.
-fn members(update: &api::agent::TableUpdate, prefix: IpNet) -> Option<Vec<IpAddr>> {
+pub(crate) fn members(update: &api::agent::TableUpdate, prefix: IpNet) -> Option<Vec<IpAddr>> {
     let of_prefix = |route: &&api::agent::Route| api::convert::prefix(route.prefix.as_ref().unwrap()) == Some(prefix);
     let route = update.routes.iter().find(of_prefix)?;
     let Some(api::agent::route::Way::Group(id)) = route.way else {

@@ -17,6 +17,7 @@ mod connections;
 mod full_disk;
 mod gateways;
 mod instance;
+mod layers;
 mod nva;
 mod protection;
 mod world;
@@ -47,6 +48,7 @@ fn main() {
         connections::TESTS,
         protection::TESTS,
         instance::TESTS,
+        layers::TESTS,
         gateways::TESTS,
         full_disk::TESTS,
     ]

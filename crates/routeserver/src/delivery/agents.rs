@@ -2,18 +2,20 @@
 //! and then whole tables: what it missed is state here, not a queue.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use bgp::IpNet;
-use rib::{Choice, HashKey};
+use rib::HashKey;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::delivery::table::Table;
+use crate::delivery::followed::{Deltas, Followed, TableKey};
 use crate::delivery::{AgentId, NicAssignment, TableId, TableUpdate, ToAgent};
 use crate::instance::Output;
 use crate::report::AgentReport;
-use crate::vnet::{Changed, LocRib, NicFacts, Scope, SubnetView, Topology, dependants, prefixes, resolve};
+use crate::vnet::{Changed, LocRib, NicFacts, Topology};
+
+/// What it takes to see what a NIC is to follow, compared with a look at a prefix.
+const PREFIXES_PER_NIC: usize = 16;
 
 /// All tables that somebody follows, and all agents.
 #[derive(Debug)]
@@ -24,37 +26,29 @@ pub(crate) struct Delivery {
     tables: BTreeMap<TableId, Followed>,
     by_key: FxHashMap<TableKey, TableId>,
     next_table: u64,
+    /// The speaker (id) whose base holds in a place, if one does. What is asked for every NIC is made once per topology.
+    bases: FxHashMap<String, Option<String>>,
     /// NICs with a table of their own, because they are a next hop of their subnet's. Sticky until the topology changes, so that
     /// a flapping route does not make the NIC change tables.
     private: FxHashSet<String>,
-    /// Agents that may have to be told something besides deltas.
+    /// Agents that may have to be told something besides deltas, and which of them had its turn last.
     dirty: BTreeSet<AgentId>,
+    last_told: AgentId,
+    /// Whole tables that have not taken over all changes, and which of them had its turn last.
+    behind: BTreeSet<TableId>,
+    last_turn: TableId,
+    /// Prefixes, since the present piece of work began.
+    looked_at: usize,
     /// As of the last sync.
     converged: bool,
-}
-
-/// NICs of a subnet share a table, those that are next hops themselves have their own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct TableKey {
-    place: String,
-    /// Addresses of the NIC whose own table this is; empty: shared.
-    own: Vec<IpAddr>,
-}
-
-#[derive(Debug)]
-struct Followed {
-    key: TableKey,
-    view: SubnetView,
-    table: Table,
-    /// Addresses of the NICs that share the table.
-    addresses: FxHashSet<IpAddr>,
-    followers: BTreeSet<AgentId>,
 }
 
 #[derive(Debug, Default)]
 struct Agent {
     name: String,
     nics: Vec<String>,
+    /// It puts an overlay above a base.
+    layers: bool,
     follows: BTreeSet<TableId>,
     told: FxHashMap<String, NicAssignment>,
     /// The generation told of each table.
@@ -71,7 +65,21 @@ struct Agent {
 pub(crate) struct Installed {
     pub(crate) table: TableId,
     pub(crate) generation: u64,
+    /// The base below, if there is one.
+    pub(crate) base: Option<(TableId, u64)>,
     pub(crate) problems: Vec<String>,
+}
+
+impl Installed {
+    fn names(&self) -> (TableId, Option<TableId>) {
+        (self.table, self.base.map(|(base, _)| base))
+    }
+
+    /// Of both layers together. No agent is ahead of a table, so sums are equal only if both layers are.
+    fn generation(&self) -> u64 {
+        let base = self.base.map_or(0, |(_, generation)| generation);
+        self.generation.saturating_add(base)
+    }
 }
 
 /// Where tables take their routes from.
@@ -79,7 +87,7 @@ pub(crate) trait Routes {
     /// The Loc-RIB of a speaker (id).
     fn loc_rib(&self, speaker: &str) -> Option<&LocRib>;
     /// What changed in it since the last call.
-    fn changed(&self, speaker: &str) -> Option<&Changed>;
+    fn changed(&self, speaker: &str) -> Option<&Arc<Changed>>;
     /// Whether everything may be different.
     fn started_over(&self, speaker: &str) -> bool;
 }
@@ -92,8 +100,13 @@ impl Delivery {
             tables: BTreeMap::new(),
             by_key: FxHashMap::default(),
             next_table: 0,
+            bases: FxHashMap::default(),
             private: FxHashSet::default(),
             dirty: BTreeSet::new(),
+            last_told: AgentId(0),
+            behind: BTreeSet::new(),
+            last_turn: TableId(0),
+            looked_at: 0,
             converged: false,
         }
     }
@@ -111,9 +124,10 @@ impl Delivery {
         self.agents.len()
     }
 
-    pub(crate) fn follows(&mut self, id: AgentId, name: String, nics: Vec<String>) {
+    pub(crate) fn follows(&mut self, id: AgentId, name: String, nics: Vec<String>, layers: bool) {
         let agent = self.agents.entry(id).or_default();
         agent.name = name;
+        agent.layers = layers;
         let mut seen = FxHashSet::default();
         agent.nics = nics.into_iter().filter(|nic| seen.insert(nic.clone())).collect();
         agent.told.retain(|nic, _| seen.contains(nic));
@@ -156,14 +170,12 @@ impl Delivery {
         routes: &impl Routes,
         outputs: &mut VecDeque<Output>,
     ) {
+        self.bases.clear();
         let mut deltas = Vec::new();
-        for followed in self.tables.values_mut() {
-            let Some(view) = topology.view(&followed.key.place) else {
-                continue;
-            };
-            if view != followed.view {
-                followed.view = view;
-                deltas.extend(followed.rebuild(routes));
+        for (id, followed) in &mut self.tables {
+            deltas.extend(followed.follow_topology(topology, routes));
+            if followed.is_behind() {
+                self.behind.insert(*id);
             }
         }
         self.distribute(deltas, outputs);
@@ -173,17 +185,42 @@ impl Delivery {
 
     /// Routes of a speaker changed.
     pub(crate) fn routes_changed(&mut self, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
-        let deltas: Vec<_> = self
-            .tables
-            .values_mut()
-            .filter_map(|followed| followed.follow_changes(routes))
-            .collect();
-        self.distribute(deltas, outputs);
+        let mut deltas = Deltas::default();
+        for (id, followed) in &mut self.tables {
+            followed.follow_routes(routes, &mut deltas);
+            if followed.is_behind() {
+                self.behind.insert(*id);
+            }
+        }
+        self.distribute(deltas.in_order(), outputs);
     }
 
-    /// Tells agents what they lack: facts, snapshots, whether the instance has converged.
+    /// Whole tables take over what changed, in turn, until so many prefixes have been looked at; the last table may go beyond.
+    pub(crate) fn catch_up(&mut self, most: usize, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
+        self.looked_at = 0;
+        while self.looked_at < most
+            && let Some(id) = next_in_turn(&self.behind, self.last_turn)
+        {
+            self.last_turn = id;
+            self.finish(id, routes, outputs);
+        }
+    }
+
+    /// Whether whole tables have not taken over all changes.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Whether [`Delivery::catch_up`] or [`Delivery::sync`] have more to do.
+    pub(crate) fn has_work_left(&self) -> bool {
+        self.is_behind() || !self.dirty.is_empty()
+    }
+
+    /// Tells agents what they lack: facts, snapshots, whether the instance has converged; in turn, until so many prefixes have been looked
+    /// at for tables that nobody followed before. The last agent may go beyond.
     pub(crate) fn sync(
         &mut self,
+        most: usize,
         topology: &Topology,
         routes: &impl Routes,
         converged: bool,
@@ -193,11 +230,15 @@ impl Delivery {
             self.converged = converged;
             self.dirty.extend(self.agents.keys());
         }
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty.is_empty() {
+        if self.dirty.is_empty() {
             return;
         }
-        for id in dirty {
+        self.looked_at = 0;
+        while self.looked_at < most
+            && let Some(id) = next_in_turn(&self.dirty, self.last_told)
+        {
+            self.dirty.remove(&id);
+            self.last_told = id;
             self.sync_agent(id, topology, routes, converged, outputs);
         }
         self.drop_unfollowed();
@@ -207,19 +248,18 @@ impl Delivery {
         let mut reports = Vec::new();
         for agent in self.agents.values() {
             for nic in &agent.nics {
-                let table = agent.told.get(nic).and_then(|assignment| assignment.table);
+                let told = agent.told.get(nic);
                 let installed = agent.installed.get(nic);
+                let names = told.and_then(|told| Some((told.table?, told.base)));
                 reports.push(AgentReport {
                     agent: agent.name.clone(),
                     nic: nic.clone(),
                     instance,
                     epoch,
-                    generation: table
-                        .and_then(|id| self.tables.get(&id))
-                        .map_or(0, |followed| followed.table.generation()),
+                    generation: names.map_or(0, |(table, base)| self.generation(table, base)),
                     installed_generation: installed
-                        .filter(|installed| Some(installed.table) == table)
-                        .map(|installed| installed.generation),
+                        .filter(|installed| Some(installed.names()) == names)
+                        .map(Installed::generation),
                     problems: installed
                         .map(|installed| installed.problems.clone())
                         .unwrap_or_default(),
@@ -229,8 +269,15 @@ impl Delivery {
         reports
     }
 
+    /// Of both layers together: their sum, as [`Installed::generation`].
+    fn generation(&self, table: TableId, base: Option<TableId>) -> u64 {
+        let layers = [Some(table), base].into_iter().flatten();
+        let followed = layers.filter_map(|id| self.tables.get(&id));
+        followed.map(|followed| followed.table.generation()).sum()
+    }
+
     /// Sends deltas to those who hold the generation before, and gives NICs that have become next hops a table of their own.
-    fn distribute(&mut self, deltas: Vec<Arc<TableUpdate>>, outputs: &mut VecDeque<Output>) {
+    fn distribute(&mut self, deltas: impl IntoIterator<Item = Arc<TableUpdate>>, outputs: &mut VecDeque<Output>) {
         for delta in deltas {
             let Some(followed) = self.tables.get(&delta.table) else {
                 continue;
@@ -270,12 +317,16 @@ impl Delivery {
         converged: bool,
         outputs: &mut VecDeque<Output>,
     ) {
-        let Some(nics) = self.agents.get(&id).map(|agent| agent.nics.clone()) else {
+        let Some((nics, layers)) = self.agents.get(&id).map(|agent| (agent.nics.clone(), agent.layers)) else {
             return;
         };
-        let assignments: Vec<NicAssignment> = nics.iter().map(|nic| self.assign(nic, topology, routes)).collect();
-        let tables: BTreeSet<TableId> = assignments.iter().filter_map(|assignment| assignment.table).collect();
+        self.looked_at += nics.len() * PREFIXES_PER_NIC;
+        let nics = nics.iter();
+        let assignments: Vec<_> = nics.map(|nic| self.assign(nic, layers, topology, routes)).collect();
+        let both = |assignment: &NicAssignment| [assignment.table, assignment.base];
+        let tables: BTreeSet<TableId> = assignments.iter().flat_map(both).flatten().collect();
         self.set_followed(id, &tables);
+        self.finish_lacking(id, &tables, routes, outputs);
         let Some(agent) = self.agents.get_mut(&id) else {
             return;
         };
@@ -312,6 +363,34 @@ impl Delivery {
         }
     }
 
+    /// What the agent is about to get as a snapshot is to be what holds now.
+    fn finish_lacking(
+        &mut self,
+        id: AgentId,
+        tables: &BTreeSet<TableId>,
+        routes: &impl Routes,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        for table in tables {
+            let told = self.agents.get(&id).and_then(|agent| agent.tables.get(table)).copied();
+            let now = self.tables.get(table).map(|followed| followed.table.generation());
+            if told != now && self.behind.contains(table) {
+                self.finish(*table, routes, outputs);
+            }
+        }
+    }
+
+    /// A whole table takes over what waits for it.
+    fn finish(&mut self, table: TableId, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
+        self.behind.remove(&table);
+        let Some(followed) = self.tables.get_mut(&table) else {
+            return;
+        };
+        let (looked_at, delta) = followed.catch_up(routes);
+        self.looked_at += looked_at;
+        self.distribute(delta, outputs);
+    }
+
     fn set_followed(&mut self, id: AgentId, tables: &BTreeSet<TableId>) {
         let Some(agent) = self.agents.get_mut(&id) else {
             return;
@@ -329,64 +408,99 @@ impl Delivery {
         }
     }
 
-    fn assign(&mut self, nic: &str, topology: &Topology, routes: &impl Routes) -> NicAssignment {
+    fn assign(&mut self, nic: &str, layers: bool, topology: &Topology, routes: &impl Routes) -> NicAssignment {
         let facts = topology.nic(nic).unwrap_or_default();
+        let (table, base) = self.choose_tables(nic, &facts, layers, topology, routes).unzip();
         NicAssignment {
             nic: Arc::from(nic),
-            table: self.choose_table(nic, &facts, topology, routes),
+            table,
+            base: base.flatten(),
             addresses: facts.addresses,
             subnet_prefixes: facts.subnet_prefixes,
             gateways: facts.gateways,
         }
     }
 
-    fn choose_table(
+    /// A NIC's table, and the base below it if that is an overlay.
+    fn choose_tables(
         &mut self,
         nic: &str,
         facts: &NicFacts,
+        layers: bool,
         topology: &Topology,
         routes: &impl Routes,
-    ) -> Option<TableId> {
+    ) -> Option<(TableId, Option<TableId>)> {
+        let place = &facts.place;
         if !self.private.contains(nic) {
-            let followed = self.ensure(&facts.place, &[], topology, routes)?;
-            if !followed.table.mentions(&facts.addresses) {
-                followed.addresses.extend(&facts.addresses);
-                return Some(followed.table.id());
+            let (table, base) = self.ensure_shared(place, layers, topology, routes)?;
+            let both = [Some(table), base].into_iter().flatten();
+            let mut followed = both.clone().filter_map(|id| self.tables.get(&id));
+            let is_next_hop = followed.any(|followed| followed.table.mentions(&facts.addresses));
+            for id in both {
+                let Some(followed) = self.tables.get_mut(&id) else {
+                    continue;
+                };
+                match is_next_hop {
+                    true => followed.addresses.retain(|address| !facts.addresses.contains(address)),
+                    false => followed.addresses.extend(&facts.addresses),
+                }
+            }
+            if !is_next_hop {
+                return Some((table, base));
             }
             self.private.insert(nic.to_owned());
         }
-        let followed = self.ensure(&facts.place, &facts.addresses, topology, routes)?;
-        Some(followed.table.id())
+        let own = TableKey::Whole {
+            place: place.clone(),
+            own: facts.addresses.clone(),
+        };
+        Some((self.ensure(own, topology, routes)?, None))
     }
 
-    /// The table of a subnet, or of a NIC that is a next hop itself; computed if nobody followed it.
-    fn ensure(
+    /// What the NICs of a place share.
+    fn ensure_shared(
         &mut self,
         place: &str,
-        own: &[IpAddr],
+        layers: bool,
         topology: &Topology,
         routes: &impl Routes,
-    ) -> Option<&mut Followed> {
-        let key = TableKey {
-            place: place.to_owned(),
-            own: own.to_vec(),
+    ) -> Option<(TableId, Option<TableId>)> {
+        let speaker = match layers {
+            true => self.base_of(place, topology)?,
+            false => None,
         };
-        if let Some(id) = self.by_key.get(&key) {
-            return self.tables.get_mut(id);
+        let place = place.to_owned();
+        let Some(speaker) = speaker else {
+            let whole = TableKey::Whole { place, own: Vec::new() };
+            return Some((self.ensure(whole, topology, routes)?, None));
+        };
+        let base = self.ensure(TableKey::Base(speaker.clone()), topology, routes)?;
+        let overlay = self.ensure(TableKey::Overlay { place, speaker }, topology, routes)?;
+        Some((overlay, Some(base)))
+    }
+
+    /// The speaker whose base holds in a place, if one does; `None`: the place is unknown.
+    fn base_of(&mut self, place: &str, topology: &Topology) -> Option<Option<String>> {
+        if let Some(known) = self.bases.get(place) {
+            return Some(known.clone());
         }
-        let view = topology.view(place)?;
+        let base = topology.view(place)?.base().map(str::to_owned);
+        self.bases.insert(place.to_owned(), base.clone());
+        Some(base)
+    }
+
+    /// A table, computed if nobody followed it.
+    fn ensure(&mut self, key: TableKey, topology: &Topology, routes: &impl Routes) -> Option<TableId> {
+        if let Some(id) = self.by_key.get(&key) {
+            return Some(*id);
+        }
+        let id = TableId(self.next_table + 1);
+        let followed = Followed::new(id, self.key, key.clone(), topology, routes)?;
+        self.looked_at += followed.table.prefixes().count();
         self.next_table += 1;
-        let id = TableId(self.next_table);
-        let mut followed = Followed {
-            key: key.clone(),
-            view,
-            table: Table::new(id, self.key),
-            addresses: FxHashSet::default(),
-            followers: BTreeSet::new(),
-        };
-        followed.rebuild(routes);
         self.by_key.insert(key, id);
-        Some(self.tables.entry(id).or_insert(followed))
+        self.tables.insert(id, followed);
+        Some(id)
     }
 
     fn drop_unfollowed(&mut self) {
@@ -398,64 +512,13 @@ impl Delivery {
             }
             keep
         });
+        let tables = &self.tables;
+        self.behind.retain(|id| tables.contains_key(id));
     }
 }
 
-impl Followed {
-    /// Computes every route again; the difference to what was.
-    fn rebuild(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
-        let loc_rib = self.view.speaker.as_deref().and_then(|id| routes.loc_rib(id));
-        let known = self.table.prefixes().copied();
-        let mut all: Vec<IpNet> = prefixes(&self.view, loc_rib).chain(known).collect();
-        all.sort_unstable();
-        all.dedup();
-        self.apply(&[], all, loc_rib)
-    }
-
-    fn follow_changes(&mut self, routes: &impl Routes) -> Option<Arc<TableUpdate>> {
-        let speaker = self.view.speaker.as_deref()?;
-        if routes.started_over(speaker) {
-            return self.rebuild(routes);
-        }
-        if self.view.propagation_disabled {
-            return None;
-        }
-        let changed = routes.changed(speaker)?;
-        // A NIC that is a next hop itself has routes come and go where others only see other next hops; so has one behind a filter that
-        // looks at them.
-        let (replaced, prefixes) = match self.key.own.is_empty() && !self.view.looks_at_next_hops() {
-            true => (changed.replaced.as_slice(), &changed.rest),
-            false => ([].as_slice(), &changed.all),
-        };
-        let mut only_dependants = dependants(&self.view, prefixes);
-        if !only_dependants.is_empty() {
-            for prefix in prefixes {
-                only_dependants.remove(prefix);
-            }
-        }
-        let all = prefixes.iter().copied().chain(only_dependants);
-        self.apply(replaced, all, routes.loc_rib(speaker))
-    }
-
-    fn apply(
-        &mut self,
-        replaced: &[(Arc<Choice>, Arc<Choice>)],
-        prefixes: impl IntoIterator<Item = IpNet>,
-        loc_rib: Option<&LocRib>,
-    ) -> Option<Arc<TableUpdate>> {
-        let scope = Scope {
-            view: &self.view,
-            loc_rib,
-            own: &self.key.own,
-        };
-        let wanted = prefixes.into_iter().map(|prefix| (prefix, resolve(scope, &prefix)));
-        self.table.apply(replaced, wanted)
-    }
-
-    /// Whether a NIC that shares this table is a next hop of the changed groups, and must have its own from now on.
-    fn has_become_next_hop(&self, delta: &TableUpdate) -> bool {
-        let groups = delta.groups.iter();
-        let mut addresses = groups.flat_map(|group| group.members.iter().chain(&group.fallback));
-        addresses.any(|address| self.addresses.contains(address))
-    }
+/// The one after the last, or the first: nobody's work keeps others from theirs.
+fn next_in_turn<T: Copy + Ord>(waiting: &BTreeSet<T>, last: T) -> Option<T> {
+    let mut later = waiting.range((Excluded(last), Unbounded));
+    later.next().or_else(|| waiting.first()).copied()
 }

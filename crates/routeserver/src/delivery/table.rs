@@ -26,6 +26,9 @@ pub(crate) struct Table {
     groups: BTreeMap<GroupId, Members>,
     by_next_hops: KeyedMap<Arc<Choice>, GroupId>,
     next_group: u32,
+    /// Of an overlay: where the base does not count.
+    hides: Option<Vec<IpNet>>,
+    hides_untold: bool,
     /// The whole table, built when an agent asked for this generation.
     snapshot: Option<Arc<TableUpdate>>,
 }
@@ -51,12 +54,10 @@ impl Table {
             groups: BTreeMap::new(),
             by_next_hops: KeyedMap::with_hasher(key),
             next_group: 0,
+            hides: None,
+            hides_untold: false,
             snapshot: None,
         }
-    }
-
-    pub(crate) fn id(&self) -> TableId {
-        self.id
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -88,9 +89,18 @@ impl Table {
             removed_groups: Vec::new(),
             routes: self.routes.iter().map(|(prefix, entry)| entry.told(*prefix)).collect(),
             removed: Vec::new(),
+            hides: self.hides.clone(),
         });
         self.snapshot = Some(snapshot.clone());
         snapshot
+    }
+
+    /// Hides these prefixes of the base, and no others; told with what is applied next.
+    pub(crate) fn hide(&mut self, prefixes: Vec<IpNet>) {
+        if self.hides.as_ref() != Some(&prefixes) {
+            self.hides = Some(prefixes);
+            self.hides_untold = true;
+        }
     }
 
     /// Gives groups whose choice was replaced as a whole their other members, then makes the routes as wanted (each prefix
@@ -105,7 +115,11 @@ impl Table {
             .into_iter()
             .filter(|(prefix, wanted)| !self.holds(prefix, wanted.as_ref()))
             .collect();
-        if moves.is_empty() && changed_groups.is_empty() {
+        let hides = match std::mem::take(&mut self.hides_untold) {
+            true => self.hides.clone(),
+            false => None,
+        };
+        if moves.is_empty() && changed_groups.is_empty() && hides.is_none() {
             return None;
         }
         self.generation += 1;
@@ -117,6 +131,7 @@ impl Table {
             removed_groups: Vec::new(),
             routes: Vec::new(),
             removed: Vec::new(),
+            hides,
         };
         changed_groups.extend(self.change_groups_whole(&moves));
         let mut left = FxHashSet::default();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::instance::Output;
-use crate::intent::Intent;
+use crate::intent::{ImportFilter, ImportRule, Intent};
 use crate::report::EffectiveRoute;
 use crate::testing::*;
 use crate::vnet::{Changed, LocRib, Scope, Topology, rows};
@@ -21,9 +21,11 @@ struct World {
     intent: Intent,
     topology: Topology,
     loc_rib: LocRib,
-    changed: Changed,
+    changed: Arc<Changed>,
     delivery: Delivery,
     agent: ModelAgent,
+    /// Whole tables take over nothing for now.
+    falls_behind: bool,
     /// Updates as the agent got them, since last asked.
     heard: Vec<ToAgent>,
 }
@@ -40,15 +42,16 @@ struct ModelTable {
     generation: u64,
     groups: BTreeMap<GroupId, Group>,
     routes: BTreeMap<IpNet, TableRoute>,
+    hides: Vec<IpNet>,
 }
 
-struct FakeRoutes<'a>(&'a LocRib, &'a Changed);
+struct FakeRoutes<'a>(&'a LocRib, &'a Arc<Changed>);
 
 impl Routes for FakeRoutes<'_> {
     fn loc_rib(&self, _route_server: &str) -> Option<&LocRib> {
         Some(self.0)
     }
-    fn changed(&self, _route_server: &str) -> Option<&Changed> {
+    fn changed(&self, _route_server: &str) -> Option<&Arc<Changed>> {
         Some(self.1)
     }
     fn started_over(&self, _route_server: &str) -> bool {
@@ -58,18 +61,24 @@ impl Routes for FakeRoutes<'_> {
 
 impl World {
     fn new() -> World {
+        World::with_layers(true)
+    }
+
+    /// With an agent that knows layers, or not.
+    fn with_layers(layers: bool) -> World {
         let intent = hub_and_spoke();
         let mut world = World {
             topology: Topology::new(Arc::new(intent.clone()), 0),
             intent,
             loc_rib: LocRib::new(KEY),
-            changed: Changed::default(),
+            changed: Arc::default(),
             delivery: Delivery::new(KEY),
             agent: ModelAgent::default(),
+            falls_behind: false,
             heard: Vec::new(),
         };
         let nics = ["vm", "nva1", "nva2", "spokevm", "peeredvm"].map(str::to_owned);
-        world.delivery.follows(AGENT, "model".into(), nics.into());
+        world.delivery.follows(AGENT, "model".into(), nics.into(), layers);
         world.settle(false);
         world
     }
@@ -79,7 +88,7 @@ impl World {
     }
 
     fn changes(&mut self, changes: impl IntoIterator<Item = rib::Change>) {
-        self.changed = self.loc_rib.apply(changes);
+        self.changed = Arc::new(self.loc_rib.apply(changes));
         self.settle(false);
     }
 
@@ -96,15 +105,39 @@ impl World {
         if topology_changed {
             self.delivery.topology_changed(&self.topology, &routes, &mut outputs);
         }
-        self.delivery.sync(&self.topology, &routes, true, &mut outputs);
-        self.changed = Changed::default();
-        for output in outputs {
-            if let Output::ToAgents { agents, message } = output
-                && agents.contains(&AGENT)
-            {
-                self.heard.push(message.clone());
-                self.agent.hear(message);
+        if !self.falls_behind {
+            self.delivery.catch_up(usize::MAX, &routes, &mut outputs);
+        }
+        self.delivery
+            .sync(usize::MAX, &self.topology, &routes, true, &mut outputs);
+        self.changed = Arc::default();
+        let to_agent = |output: Output| match output {
+            Output::ToAgents { agents, message } if agents.contains(&AGENT) => Some(message),
+            _ => None,
+        };
+        self.told(outputs.into_iter().filter_map(to_agent).collect());
+    }
+
+    /// The agent hears this. While tables only change, no prefix is left without a route that has one before and after.
+    fn told(&mut self, messages: Vec<ToAgent>) {
+        let only_deltas = messages.iter().all(|message| matches!(message, ToAgent::Delta(_)));
+        let mut pictures = vec![self.agent.prefixes()];
+        for message in messages {
+            self.heard.push(message.clone());
+            self.agent.hear(message);
+            if only_deltas {
+                pictures.push(self.agent.prefixes());
             }
+        }
+        let (Some(first), Some(last)) = (pictures.first(), pictures.last()) else {
+            return;
+        };
+        let stays: BTreeSet<_> = first.intersection(last).collect();
+        for picture in &pictures {
+            assert!(
+                stays.iter().all(|prefix| picture.contains(*prefix)),
+                "no route goes for a moment"
+            );
         }
     }
 
@@ -139,14 +172,49 @@ impl ModelAgent {
     pub(crate) fn check(&self, nic: &str, rows: &[EffectiveRoute], space: &[IpNet]) {
         let assignment = &self.nics[nic];
         let expected = expected_kernel(rows, space, &assignment.subnet_prefixes);
-        let table = &self.tables[&assignment.table.unwrap()];
-        assert_eq!(table.kernel(), expected, "kernel of {nic}");
-        for group in table.groups.values() {
-            let used = table.routes.values().any(|route| route.way == Way::Group(group.id));
-            assert!(used, "no unused group stays");
-            let ours = |address| assignment.addresses.contains(address);
-            assert!(!group.fallback.iter().any(ours), "no NIC is its own fallback");
+        assert_eq!(self.kernel(assignment), expected, "kernel of {nic}");
+        for table in self.layers(assignment) {
+            for group in table.groups.values() {
+                let used = table.routes.values().any(|route| route.way == Way::Group(group.id));
+                assert!(used, "no unused group stays");
+                let ours = |address| assignment.addresses.contains(address);
+                assert!(!group.fallback.iter().any(ours), "no NIC is its own fallback");
+            }
         }
+    }
+
+    /// The NIC's table, and the one below.
+    fn layers(&self, assignment: &NicAssignment) -> impl Iterator<Item = &ModelTable> {
+        let layers = [assignment.table, assignment.base].into_iter().flatten();
+        layers.map(|id| &self.tables[&id])
+    }
+
+    /// Both layers as one.
+    fn kernel(&self, assignment: &NicAssignment) -> BTreeMap<IpNet, String> {
+        let mut layers = self.layers(assignment);
+        let Some(own) = layers.next() else {
+            return BTreeMap::new();
+        };
+        let mut kernel = layers.next().map(ModelTable::kernel).unwrap_or_default();
+        kernel.retain(|prefix, _| !own.hides.iter().any(|hidden| hidden.contains(prefix)));
+        kernel.extend(own.kernel());
+        kernel
+    }
+
+    /// Every prefix of every NIC with a table.
+    fn prefixes(&self) -> BTreeSet<(String, IpNet)> {
+        let of = |(nic, assignment): (&String, &NicAssignment)| -> Vec<(String, IpNet)> {
+            let both = [assignment.table, assignment.base].into_iter().flatten();
+            match both.clone().all(|id| self.tables.contains_key(&id)) {
+                true => self
+                    .kernel(assignment)
+                    .into_keys()
+                    .map(|prefix| (nic.clone(), prefix))
+                    .collect(),
+                false => Vec::new(),
+            }
+        };
+        self.nics.iter().flat_map(of).collect()
     }
 
     pub(crate) fn hear(&mut self, message: ToAgent) {
@@ -172,6 +240,9 @@ impl ModelAgent {
 impl ModelTable {
     fn apply(&mut self, update: &TableUpdate) {
         self.generation = update.generation;
+        if let Some(hides) = &update.hides {
+            self.hides.clone_from(hides);
+        }
         for group in &update.groups {
             assert!(!group.members.is_empty());
             self.groups.insert(group.id, group.clone());
@@ -207,21 +278,27 @@ impl ModelTable {
 fn expected_kernel(rows: &[EffectiveRoute], space: &[IpNet], subnet: &[IpNet]) -> BTreeMap<IpNet, String> {
     let mut local: BTreeSet<IpNet> = BTreeSet::new();
     let mut kernel = BTreeMap::new();
+    // Not for a filter's sake.
+    let is_us = |row: &EffectiveRoute| {
+        row.not_installed
+            .as_ref()
+            .is_some_and(|why| why.contains("own address"))
+    };
     // What the list leaves out because of a default route that this NIC cannot use.
-    let default_is_us = rows.iter().any(|row| {
-        row.address_prefix == net("0.0.0.0/0") && row.source == "VirtualNetworkGateway" && row.not_installed.is_some()
-    });
+    let default_is_us = rows
+        .iter()
+        .any(|row| row.address_prefix == net("0.0.0.0/0") && row.source == "VirtualNetworkGateway" && is_us(row));
     let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
     let blocks = blocks.map(net).into_iter();
     for block in blocks.filter(|block| !space.iter().any(|prefix| prefix.contains(block))) {
-        let ours = |row: &EffectiveRoute| row.address_prefix == block && row.not_installed.is_some();
+        let ours = |row: &EffectiveRoute| row.address_prefix == block && is_us(row);
         if default_is_us || rows.iter().any(ours) {
             kernel.insert(block, "Blackhole system".to_owned());
         }
     }
     let default_user_is_us = rows
         .iter()
-        .any(|row| row.address_prefix == net("0.0.0.0/0") && row.source == "User" && row.not_installed.is_some());
+        .any(|row| row.address_prefix == net("0.0.0.0/0") && row.source == "User" && is_us(row));
     if default_is_us || default_user_is_us {
         kernel.insert(net("0.0.0.0/0"), "SubnetGateway system".to_owned());
     }
@@ -230,7 +307,7 @@ fn expected_kernel(rows: &[EffectiveRoute], space: &[IpNet], subnet: &[IpNet]) -
             && (row.source != "Default"
                 || !rows
                     .iter()
-                    .any(|other| other.address_prefix == row.address_prefix && other.not_installed.is_some()));
+                    .any(|other| other.address_prefix == row.address_prefix && is_us(other)));
         if overridden || row.not_installed.is_some() {
             continue;
         }
@@ -266,6 +343,20 @@ fn expected_kernel(rows: &[EffectiveRoute], space: &[IpNet], subnet: &[IpNet]) -
     kernel
 }
 
+/// Lets in what leads to this next hop.
+fn only_through(next_hop: &str) -> ImportFilter {
+    let rule = ImportRule {
+        name: "mine".into(),
+        allow: true,
+        prefixes: Vec::new(),
+        next_hops: vec![ip(next_hop)],
+    };
+    ImportFilter {
+        rules: vec![rule],
+        allow_others: false,
+    }
+}
+
 fn deltas(heard: &[ToAgent]) -> Vec<Arc<TableUpdate>> {
     let delta = |message: &ToAgent| match message {
         ToAgent::Delta(update) => Some(update.clone()),
@@ -282,6 +373,97 @@ fn nics_of_a_subnet_share_a_table_until_one_is_a_next_hop() {
     world.bgp(&["10.250.0.0/16 10.1.4.4"]);
     assert_ne!(table(&world, "nva1"), table(&world, "nva2"));
     world.check();
+}
+
+#[test]
+fn subnets_share_a_base_and_have_what_differs_above_it() {
+    let mut world = World::new();
+    world.bgp(&["10.250.0.0/16 10.1.4.9", "10.1.7.0/24 10.1.4.9", "0.0.0.0/0 10.1.4.9"]);
+    let of = |world: &World, nic: &str| {
+        let assignment = &world.agent.nics[nic];
+        (assignment.table.unwrap(), assignment.base.unwrap())
+    };
+    let (vm, spoke) = (of(&world, "vm"), of(&world, "spokevm"));
+    assert_eq!(vm.1, spoke.1, "one base");
+    assert_ne!(vm.0, spoke.0);
+    assert_eq!(world.agent.tables[&vm.1].routes.len(), 3);
+    let overlay = &world.agent.tables[&vm.0];
+    assert!(overlay.hides.contains(&net("10.1.0.0/16")));
+    assert!(!overlay.routes.contains_key(&net("10.250.0.0/16")) && overlay.groups.is_empty());
+    // It is told once, however many subnets there are.
+    world.hear();
+    world.bgp(&["10.250.0.0/16 10.1.4.8", "10.251.0.0/16 10.1.4.8"]);
+    let told = deltas(&world.hear());
+    assert_eq!(told.iter().map(|delta| delta.table).collect::<Vec<_>>(), [vm.1]);
+    world.check();
+}
+
+#[test]
+fn whole_tables_follow_one_by_one_and_each_gets_its_turn() {
+    let mut world = World::with_layers(false);
+    world.falls_behind = true;
+    world.bgp(&["10.250.0.0/16 10.1.4.9"]);
+    let routes = FakeRoutes(&world.loc_rib, &world.changed);
+    let mut outputs = VecDeque::new();
+    let mut told = Vec::new();
+    while world.delivery.is_behind() {
+        world.delivery.catch_up(1, &routes, &mut outputs);
+        told.push(outputs.drain(..).count());
+    }
+    assert_eq!(told, [1, 1, 1], "the subnets that hear the route server: a piece each");
+}
+
+#[test]
+fn an_agent_that_knows_no_layers_gets_whole_tables() {
+    let mut world = World::with_layers(false);
+    world.bgp(&["10.250.0.0/16 10.1.4.9"]);
+    assert!(world.agent.nics.values().all(|assignment| assignment.base.is_none()));
+    world.check();
+}
+
+#[test]
+fn where_nothing_is_propagated_there_is_no_base() {
+    let mut world = World::new();
+    world.intent(|intent| disable_propagation(intent, "vms"));
+    assert_eq!(world.agent.nics["vm"].base, None);
+    world.check();
+}
+
+#[test]
+fn where_a_filter_looks_at_routes_there_is_no_base_until_it_goes() {
+    let mut world = World::new();
+    world.bgp(&["10.250.0.0/16 10.1.4.8,10.1.4.9", "0.0.0.0/0 10.1.4.9"]);
+    world.intent(|intent| set_import(intent, "vms", Some(only_through("10.1.4.9"))));
+    assert_eq!(world.agent.nics["vm"].base, None);
+    assert!(world.agent.nics["spokevm"].base.is_some());
+    world.check();
+    world.bgp(&["10.250.0.0/16 10.1.4.8", "10.251.0.0/16 10.1.4.9"]);
+    world.check();
+    world.intent(|intent| set_import(intent, "vms", None));
+    assert_eq!(world.agent.nics["vm"].base, world.agent.nics["spokevm"].base);
+    world.check();
+}
+
+#[test]
+fn agents_of_which_each_has_tables_made_for_it_are_told_in_turn() {
+    let mut world = World::with_layers(false);
+    world.delivery.gone(AGENT);
+    for (id, nic) in [(1, "vm"), (2, "spokevm"), (3, "peeredvm")] {
+        world.delivery.follows(AgentId(id), nic.into(), vec![nic.into()], false);
+    }
+    let routes = FakeRoutes(&world.loc_rib, &world.changed);
+    let mut turns = Vec::new();
+    while world.delivery.has_work_left() {
+        let mut outputs = VecDeque::new();
+        world.delivery.sync(1, &world.topology, &routes, true, &mut outputs);
+        let told = outputs.into_iter().filter_map(|output| match output {
+            Output::ToAgents { agents, .. } => agents.first().copied(),
+            _ => None,
+        });
+        let told: BTreeSet<AgentId> = told.collect();
+        turns.push(told.into_iter().collect::<Vec<_>>());
+    }
+    assert_eq!(turns, [[AgentId(1)], [AgentId(2)], [AgentId(3)]]);
 }
 
 #[test]
@@ -384,7 +566,9 @@ fn what_was_told_just_before_an_agent_was_full_is_told_again_although_nothing_ch
 #[test]
 fn an_unknown_nic_has_no_table_until_it_is_known() {
     let mut world = World::new();
-    world.delivery.follows(AGENT, "model".into(), vec!["later".into()]);
+    world
+        .delivery
+        .follows(AGENT, "model".into(), vec!["later".into()], true);
     world.settle(false);
     assert_eq!(world.agent.nics["later"].table, None);
     world.intent(|intent| {
@@ -413,6 +597,7 @@ enum Step {
     Bgp(Vec<String>),
     UserRoutes(&'static str, Vec<String>),
     Propagation(&'static str),
+    Import(&'static str, Option<&'static str>),
     Transit(bool),
     Space(Vec<&'static str>),
     Address(&'static str),
@@ -456,11 +641,13 @@ fn step() -> impl Strategy<Value = Step> {
         "10.1.4.5,10.1.2.4",
     ]);
     let user = (prefix, user_hop).prop_map(|(prefix, hop)| format!("{prefix} {hop}"));
+    let filtered = prop::sample::select(vec!["10.1.4.4", "10.1.4.9", "10.1.2.4"]);
     let subnet = prop::sample::select(vec!["vms", "nvas", "spokevms", "peeredvms"]);
     let space = prop::sample::subsequence(vec!["10.1.0.0/16", "20.1.0.0/16", "192.168.0.0/24"], 1..=3);
     prop_oneof![
         6 => prop::collection::vec(bgp, 1..8).prop_map(Step::Bgp),
         2 => (subnet.clone(), prop::collection::vec(user, 0..4)).prop_map(|(subnet, user)| Step::UserRoutes(subnet, user)),
+        1 => (subnet.clone(), prop::option::of(filtered)).prop_map(|(subnet, next_hop)| Step::Import(subnet, next_hop)),
         1 => subnet.prop_map(Step::Propagation),
         1 => any::<bool>().prop_map(Step::Transit),
         1 => space.prop_map(Step::Space),
@@ -484,6 +671,9 @@ impl World {
                 set_user_routes(intent, subnet, &routes);
             }),
             Step::Propagation(subnet) => self.intent(|intent| disable_propagation(intent, subnet)),
+            Step::Import(subnet, next_hop) => {
+                self.intent(|intent| set_import(intent, subnet, next_hop.map(only_through)));
+            }
             Step::Transit(on) => self.intent(|intent| {
                 intent.virtual_networks[1].peerings = vec![peering("hub", *on, false)];
             }),
@@ -501,11 +691,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn tables_made_of_deltas_equal_the_effective_routes(steps in prop::collection::vec(step(), 1..24)) {
-        let mut world = World::new();
+    fn tables_made_of_deltas_equal_the_effective_routes(
+        layers in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..24),
+    ) {
+        let mut world = World::with_layers(layers);
         for step in &steps {
             world.take(step);
             world.check();
         }
+    }
+
+    #[test]
+    fn tables_that_fell_behind_catch_up(layers in any::<bool>(), steps in prop::collection::vec(step(), 1..12)) {
+        let mut world = World::with_layers(layers);
+        world.falls_behind = true;
+        for step in &steps {
+            world.take(step);
+        }
+        world.falls_behind = false;
+        world.settle(false);
+        world.settle(false);
+        world.check();
     }
 }

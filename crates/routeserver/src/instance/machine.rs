@@ -105,17 +105,24 @@ impl Instance {
                 full,
                 stalled,
             } => self.backpressure(now, connection, full, stalled),
-            Input::AgentFollows { agent, name, nics } => self.delivery.follows(agent, name, nics),
+            Input::AgentFollows {
+                agent,
+                name,
+                nics,
+                layers,
+            } => self.delivery.follows(agent, name, nics, layers),
             Input::AgentInstalled {
                 agent,
                 nic,
                 table,
                 generation,
+                base,
                 problems,
             } => {
                 let installed = Installed {
                     table,
                     generation,
+                    base,
                     problems,
                 };
                 self.delivery.installed(agent, nic, installed);

@@ -1,6 +1,7 @@
 //! Settling: what the inputs since the last time changed is decided once, then told to agents and to peers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::session;
@@ -10,6 +11,10 @@ use crate::instance::through::Decided;
 use crate::instance::{Event, Instance, Output, PeerKey};
 use crate::speaker::Speaker;
 use crate::vnet::{Changed, LocRib};
+
+/// Prefixes looked at in agents' whole tables, those that are behind and those that nobody followed before, until inputs get their turn: some
+/// 100 ms of work each.
+const MAX_LOOKED_AT: usize = 131_072;
 
 impl Instance {
     /// Decides what the inputs since the last call changed, and makes the outputs for it. Call it when no input waits, or when some
@@ -25,9 +30,10 @@ impl Instance {
         self.ask_for_routes(now);
     }
 
-    /// A large table is decided and goes out in bounded pieces, so that inputs get their turn in between.
+    /// A large table is decided and goes out in bounded pieces, and agents' whole tables follow one by one, so that inputs, and questions,
+    /// get their turn in between.
     pub(super) fn has_work_left(&self) -> bool {
-        self.speakers.values().any(|speaker| speaker.unsettled)
+        self.speakers.values().any(|speaker| speaker.unsettled) || (!self.leaving && self.delivery.has_work_left())
     }
 
     fn decide(&mut self, now: Instant) {
@@ -67,10 +73,11 @@ impl Instance {
         if std::mem::take(&mut self.topology_changed) {
             delivery.topology_changed(&self.topology, &routes, outputs);
         }
+        delivery.catch_up(MAX_LOOKED_AT, &routes, outputs);
         self.check_converged(now);
         let routes = LocRibs(&self.speakers);
-        self.delivery
-            .sync(&self.topology, &routes, self.converged, &mut self.outputs);
+        let (delivery, outputs) = (&mut self.delivery, &mut self.outputs);
+        delivery.sync(MAX_LOOKED_AT, &self.topology, &routes, self.converged, outputs);
         for speaker in self.speakers.values_mut() {
             speaker.forget_changed();
         }
@@ -129,7 +136,7 @@ impl Instance {
             let hears = peers.any(|peer| !peer.heard_out && !peer.intent.admin_down);
             now < speaker.converge_by && (hears || !speaker.rib.is_decided())
         };
-        if !self.speakers.values().any(waits) {
+        if !self.speakers.values().any(waits) && !self.delivery.is_behind() {
             self.converged = true;
             self.event(Event::Converged);
         }
@@ -158,7 +165,7 @@ impl Routes for LocRibs<'_> {
         self.0.get(speaker)?.loc_rib()
     }
 
-    fn changed(&self, speaker: &str) -> Option<&Changed> {
+    fn changed(&self, speaker: &str) -> Option<&Arc<Changed>> {
         self.0.get(speaker).map(Speaker::changed)
     }
 

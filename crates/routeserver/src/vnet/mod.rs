@@ -16,7 +16,7 @@ mod topology;
 mod view;
 
 pub(crate) use loc_rib::{Changed, LocRib};
-pub(crate) use resolve::{Resolved, Scope, Target, dependants, prefixes, resolve};
+pub(crate) use resolve::{Resolved, Scope, Target, dependants, known_inside, prefixes, resolve, resolve_above_base};
 pub(crate) use rows::{rows, rows_of};
 pub(crate) use topology::{NicFacts, Topology};
 pub(crate) use view::SubnetView;

@@ -3,6 +3,7 @@
 //! the system route below it stays (design: how a route reaches a kernel).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,14 +61,40 @@ pub(crate) fn resolve(scope: Scope<'_>, prefix: &IpNet) -> Option<Resolved> {
     None
 }
 
+/// The same for an overlay: nothing where BGP's own route holds, since the base has that.
+///
+/// Only for views with a base ([`SubnetView::base`]), and never for a NIC's own table.
+pub(crate) fn resolve_above_base(scope: Scope<'_>, prefix: &IpNet) -> Option<Resolved> {
+    let base_holds = !scope.view.user.contains_key(prefix) && learned(scope, prefix).is_some();
+    if base_holds { None } else { resolve(scope, prefix) }
+}
+
 /// Every prefix that can have a route; some more than once.
 pub(crate) fn prefixes<'a>(view: &'a SubnetView, loc_rib: Option<&'a LocRib>) -> impl Iterator<Item = IpNet> + 'a {
     let learned = loc_rib
         .filter(|_| !view.propagation_disabled)
         .into_iter()
         .flat_map(LocRib::prefixes);
-    let known = view.user.keys().chain(view.system.keys()).chain(&view.prefixes);
-    known.chain(learned).copied()
+    view.known().chain(learned).copied()
+}
+
+/// Which of a view's own prefixes depend on the Loc-RIB's entries for those that changed: they equal one or lie inside one. Costs no more
+/// than the shorter of the two lists; some may be named that do not depend on them.
+pub(crate) fn known_inside(view: &SubnetView, changed: &[IpNet]) -> BTreeSet<IpNet> {
+    if changed.len() >= view.system.len() + view.user.len() {
+        return view.known().copied().collect();
+    }
+    let mut inside = BTreeSet::new();
+    for outer in changed {
+        // What a prefix contains follows it: by address, the wider first.
+        let contained = |prefix: &&IpNet| outer.contains(*prefix);
+        let system = view.system.range(*outer..).map(|(prefix, _)| prefix);
+        inside.extend(system.take_while(contained));
+        let user = view.user.range(*outer..).map(|(prefix, _)| prefix);
+        inside.extend(user.take_while(contained));
+        inside.extend(view.prefixes.iter().filter(contained));
+    }
+    inside
 }
 
 /// Which other prefixes depend on the Loc-RIB's entries for those that changed.

@@ -68,6 +68,17 @@ impl SubnetView {
         }
     }
 
+    /// The speaker (id) whose base table holds here, if one does: then BGP brings what it brings to all others, but for `not_from_bgp`.
+    pub(crate) fn base(&self) -> Option<&str> {
+        let all_comes = !self.propagation_disabled && self.import.is_none();
+        self.speaker.as_deref().filter(|_| all_comes)
+    }
+
+    /// Prefixes of its own, whatever BGP says; some more than once.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &IpNet> {
+        self.user.keys().chain(self.system.keys()).chain(&self.prefixes)
+    }
+
     /// Whether it depends on a route's next hops if the route comes.
     pub(crate) fn looks_at_next_hops(&self) -> bool {
         self.import.as_ref().is_some_and(ImportFilter::looks_at_next_hops)

@@ -45,6 +45,7 @@ impl World {
                 agent,
                 name: format!("vm{vm}"),
                 nics: vec![nic],
+                layers: true,
             },
         );
     }

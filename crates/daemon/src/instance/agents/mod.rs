@@ -122,6 +122,7 @@ mod tests {
             removed_groups: vec![],
             routes: vec![],
             removed: vec![],
+            hides: None,
         }))
     }
 

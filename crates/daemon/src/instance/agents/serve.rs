@@ -222,6 +222,7 @@ impl Agent {
                     agent: self.id,
                     name: hello.agent,
                     nics: hello.nics.iter().map(|nic| nic.to_lowercase()).collect(),
+                    layers: hello.layers,
                 })
             }
             Some(from_agent::Body::Installed(installed)) => Some(Input::AgentInstalled {
@@ -229,6 +230,7 @@ impl Agent {
                 nic: installed.nic.to_lowercase(),
                 table: TableId(installed.table),
                 generation: installed.generation,
+                base: installed.base.map(|base| (TableId(base), installed.base_generation)),
                 problems: installed.problems,
             }),
             None => None,

@@ -14,6 +14,7 @@ fn follow(world: &mut World, nics: &[&str]) {
         agent: AGENT,
         name: "agent".into(),
         nics: nics.iter().map(|nic| (*nic).to_owned()).collect(),
+        layers: false,
     });
 }
 
@@ -104,6 +105,7 @@ fn what_an_agent_installed_is_reported() {
         nic: "vm".into(),
         table: table.table,
         generation: table.generation,
+        base: None,
         problems: vec!["10.250.0.0/16 belongs to somebody else".into()],
     });
     let report = &world.instance.agents()[0];
@@ -111,6 +113,46 @@ fn what_an_agent_installed_is_reported() {
     assert_eq!(report.problems.len(), 1);
     world.input(Input::AgentGone { agent: AGENT });
     assert_eq!(world.instance.agents(), []);
+}
+
+#[test]
+fn a_nic_has_installed_what_it_follows_when_both_layers_are() {
+    let mut world = world();
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
+    world.input(Input::AgentFollows {
+        agent: AGENT,
+        name: "agent".into(),
+        nics: vec!["vm".into()],
+        layers: true,
+    });
+    let messages = heard(&mut world);
+    let [ToAgent::Nic(nic), ..] = messages.as_slice() else {
+        panic!("{messages:?}");
+    };
+    let generation = |id| {
+        let mut snapshots = messages.iter().filter_map(|message| match message {
+            ToAgent::Snapshot(table) => Some((table.table, table.generation)),
+            _ => None,
+        });
+        snapshots.find(|(table, _)| *table == id).unwrap().1
+    };
+    let (table, base) = (nic.table.unwrap(), nic.base.unwrap());
+    let mut report = |base_generation| {
+        world.input(Input::AgentInstalled {
+            agent: AGENT,
+            nic: "vm".into(),
+            table,
+            generation: generation(table),
+            base: Some((base, base_generation)),
+            problems: Vec::new(),
+        });
+        world.instance.agents().remove(0)
+    };
+    let now = generation(base);
+    let behind = report(now - 1);
+    assert!(behind.installed_generation.unwrap() < behind.generation);
+    let there = report(now);
+    assert_eq!(there.installed_generation, Some(there.generation));
 }
 
 #[test]

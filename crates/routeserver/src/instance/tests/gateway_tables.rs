@@ -20,6 +20,7 @@ fn followed(asn_of_vpn: u32) -> (World, ModelAgent) {
         agent: AGENT,
         name: "agent".into(),
         nics: NICS.map(str::to_owned).to_vec(),
+        layers: true,
     });
     (world, ModelAgent::default())
 }

@@ -76,6 +76,7 @@ impl Followed {
             agent: AGENT,
             name: "model".into(),
             nics: NICS.map(str::to_owned).into(),
+            layers: true,
         });
         Followed {
             world,

@@ -91,14 +91,16 @@ fn step() -> impl Strategy<Value = Step> {
 struct Followed {
     world: World,
     agent: ModelAgent,
+    layers: bool,
     full: bool,
 }
 
 impl Followed {
-    fn new() -> Followed {
+    fn new(layers: bool) -> Followed {
         let mut followed = Followed {
             world: world(),
             agent: ModelAgent::default(),
+            layers,
             full: false,
         };
         followed.follow();
@@ -110,6 +112,7 @@ impl Followed {
             agent: AGENT,
             name: "model".into(),
             nics: NICS.map(str::to_owned).into(),
+            layers: self.layers,
         });
     }
 
@@ -209,8 +212,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn agents_and_nvas_hold_what_is_reported(steps in prop::collection::vec(step(), 1..40)) {
-        let mut followed = Followed::new();
+    fn agents_and_nvas_hold_what_is_reported(layers in any::<bool>(), steps in prop::collection::vec(step(), 1..40)) {
+        let mut followed = Followed::new(layers);
         for step in steps {
             followed.take(step);
             followed.check();
