@@ -68,7 +68,7 @@ impl Api {
     pub(crate) fn add_peering(&self, peer: u32) -> Result<()> {
         self.put(
             &network(&format!("virtualHubs/rs/bgpConnections/p{peer}")),
-            &json!({ "properties": { "peerIp": address_of(peer), "peerAsn": asn_of(peer) } }),
+            &peering_body(peer),
         )
     }
 
@@ -84,17 +84,21 @@ impl Api {
         let numbers: Vec<u32> = (0..count).collect();
         for (part, numbers) in numbers.chunks(NICS_AT_ONCE).enumerate() {
             let resources: Vec<Value> = numbers.iter().map(|n| nth_nic(*n)).collect();
-            let template = json!({
-                "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
-                "contentVersion": "1.0.0.0", "resources": resources });
-            let deployment = format!("{GROUP}/providers/Microsoft.Resources/deployments/nics{part}");
-            self.put(
-                &deployment,
-                &json!({ "properties": { "mode": "Incremental", "template": template } }),
-            )?;
+            self.deploy(&format!("nics{part}"), &resources)?;
         }
         let id = |n| network(&format!("networkInterfaces/vm{n}")).to_lowercase();
         Ok(numbers.into_iter().map(id).collect())
+    }
+
+    /// Resources made at once, by a template.
+    pub(crate) fn deploy(&self, name: &str, resources: &[Value]) -> Result<()> {
+        let template = json!({
+            "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+            "contentVersion": "1.0.0.0", "resources": resources });
+        self.put(
+            &format!("{GROUP}/providers/Microsoft.Resources/deployments/{name}"),
+            &json!({ "properties": { "mode": "Incremental", "template": template } }),
+        )
     }
 
     /// Where agents reach the instances.
@@ -106,8 +110,13 @@ impl Api {
         urls.map(|url| Ok(url.trim_start_matches("http://").parse()?)).collect()
     }
 
-    fn put(&self, path: &str, body: &Value) -> Result<()> {
-        self.ask("PUT", &format!("{path}?api-version=2024-05-01"), &body.to_string())?;
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<()> {
+        self.put_own(&format!("{path}?api-version=2024-05-01"), body)
+    }
+
+    /// A path of ours, which has no version.
+    pub(crate) fn put_own(&self, path: &str, body: &Value) -> Result<()> {
+        self.ask("PUT", path, &body.to_string())?;
         Ok(())
     }
 
@@ -129,6 +138,11 @@ impl Api {
         }
         Ok(answer)
     }
+}
+
+/// A peering with an NVA.
+pub(crate) fn peering_body(peer: u32) -> Value {
+    json!({ "properties": { "peerIp": address_of(peer), "peerAsn": asn_of(peer) } })
 }
 
 /// A network resource in the bench's group.

@@ -45,6 +45,10 @@ struct Board {
     reached: AtomicUsize,
     /// Routes of the table that reached it last.
     held: AtomicUsize,
+    start: Instant,
+    /// Generations that agents were told to their ends, and when the last was.
+    changes: AtomicU64,
+    last_change_micros: AtomicU64,
     leave: Notify,
     done: mpsc::Sender<Result<Instant>>,
 }
@@ -60,6 +64,9 @@ impl Followers {
             wanted: AtomicU64::new(u64::from(ANY)),
             reached: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            start: Instant::now(),
+            changes: AtomicU64::new(0),
+            last_change_micros: AtomicU64::new(0),
             leave: Notify::new(),
             done: sender,
         });
@@ -88,6 +95,16 @@ impl Followers {
             let (reached, agents) = (self.board.reached.load(Ordering::SeqCst), self.board.agents);
             anyhow!("{reached} of {agents} agents had it after {patience:?}")
         })?
+    }
+
+    /// When an agent's table last became another.
+    pub(crate) fn last_change(&self) -> Instant {
+        self.board.start + Duration::from_micros(self.board.last_change_micros.load(Ordering::SeqCst))
+    }
+
+    /// How often an agent's table became another.
+    pub(crate) fn changes(&self) -> u64 {
+        self.board.changes.load(Ordering::SeqCst)
     }
 
     /// Routes of the agents' table, system routes included.
@@ -128,6 +145,12 @@ impl Board {
     fn fail(&self, error: anyhow::Error) {
         // Whoever no longer waits need not know.
         let _ = self.done.send(Err(error));
+    }
+
+    fn changed(&self) {
+        let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_change_micros.store(now, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// An agent has so many routes. `met` is the round in which it last had what was wanted.
@@ -174,11 +197,12 @@ async fn converse(
     let hello = Hello {
         agent: "bench".to_owned(),
         nics: vec![nic.to_owned()],
+        layers: true,
     };
     out.send_data(framed(from_agent::Body::Hello(hello)), false)?;
     let mut body = answer.await?.into_body();
     let mut buffer = BytesMut::new();
-    let mut table = Table::default();
+    let mut tables = Tables::default();
     let mut met = None;
     while let Some(octets) = body.data().await {
         let octets = octets?;
@@ -186,14 +210,10 @@ async fn converse(
         buffer.put(octets);
         while let Some(message) = next_message(&mut buffer) {
             let news = known.borrow_mut().decoded(message)?;
-            if table.hear(&news)? {
-                board.holds(table.routes, &mut met);
-                let installed = Installed {
-                    nic: nic.to_owned(),
-                    table: table.id,
-                    generation: table.generation,
-                    problems: Vec::new(),
-                };
+            if tables.hear(&news)? {
+                board.changed();
+                board.holds(tables.routes(), &mut met);
+                let installed = tables.installed(nic);
                 out.send_data(framed(from_agent::Body::Installed(installed)), false)?;
             }
         }
@@ -241,6 +261,7 @@ impl Known {
 /// What a message means for the number of routes.
 #[derive(Clone, Copy)]
 enum News {
+    Nic { table: Option<u64>, base: Option<u64> },
     Snapshot(Counts),
     Delta(Counts),
     Else,
@@ -259,6 +280,10 @@ struct Counts {
 impl News {
     fn of(message: ToAgent) -> News {
         match message.body {
+            Some(Body::Nic(nic)) => News::Nic {
+                table: nic.table,
+                base: nic.base,
+            },
             Some(Body::Snapshot(update)) => News::Snapshot(Counts::of(&update)),
             Some(Body::Delta(update)) => News::Delta(Counts::of(&update)),
             _ => News::Else,
@@ -278,10 +303,61 @@ impl Counts {
     }
 }
 
+/// What the NIC follows: its table, and the base below it.
+#[derive(Default)]
+struct Tables {
+    names: Vec<u64>,
+    by_name: HashMap<u64, Table, FxBuildHasher>,
+}
+
+impl Tables {
+    /// Whether what the NIC has is another, and whole.
+    fn hear(&mut self, news: &News) -> Result<bool> {
+        let (counts, is_snapshot) = match news {
+            News::Else => return Ok(false),
+            News::Nic { table, base } => {
+                self.names = table.iter().chain(base).copied().collect();
+                let names = &self.names;
+                self.by_name.retain(|name, _| names.contains(name));
+                return Ok(self.are_whole());
+            }
+            News::Snapshot(counts) => (counts, true),
+            News::Delta(counts) => (counts, false),
+        };
+        if !self.names.contains(&counts.table) {
+            return Ok(false);
+        }
+        let table = self.by_name.entry(counts.table).or_default();
+        Ok(table.hear(counts, is_snapshot)? && self.are_whole())
+    }
+
+    fn are_whole(&self) -> bool {
+        let mut tables = self.names.iter().map(|name| self.by_name.get(name));
+        !self.names.is_empty() && tables.all(|table| table.is_some_and(|table| !table.unfinished))
+    }
+
+    /// Of both together. The load announces nothing that an overlay has, too.
+    fn routes(&self) -> usize {
+        self.by_name.values().map(|table| table.routes).sum()
+    }
+
+    fn installed(&self, nic: &str) -> Installed {
+        let generation = |name: &u64| self.by_name.get(name).map_or(0, |table| table.generation);
+        let (own, base) = (self.names.first(), self.names.get(1));
+        Installed {
+            nic: nic.to_owned(),
+            table: own.copied().unwrap_or_default(),
+            generation: own.map_or(0, generation),
+            problems: Vec::new(),
+            base: base.copied(),
+            base_generation: base.map_or(0, generation),
+        }
+    }
+}
+
 /// As much of a table as tells whether it is complete.
 #[derive(Default)]
 struct Table {
-    id: u64,
     generation: u64,
     routes: usize,
     /// In the middle of an update.
@@ -289,24 +365,18 @@ struct Table {
 }
 
 impl Table {
-    /// Whether the table is another one now.
-    fn hear(&mut self, news: &News) -> Result<bool> {
-        let (counts, is_snapshot) = match news {
-            News::Else => return Ok(false),
-            News::Snapshot(counts) => (counts, true),
-            News::Delta(counts) => (counts, false),
-        };
-        let continues = self.unfinished && (self.id, self.generation) == (counts.table, counts.generation);
+    /// Whether the update is complete.
+    fn hear(&mut self, counts: &Counts, is_snapshot: bool) -> Result<bool> {
+        let continues = self.unfinished && self.generation == counts.generation;
         if is_snapshot && !continues {
             self.routes = 0;
         }
         ensure!(
-            is_snapshot || continues || (self.id, self.generation + 1) == (counts.table, counts.generation),
+            is_snapshot || continues || self.generation + 1 == counts.generation,
             "a generation is missing"
         );
         // The load announces no prefix that is there already, and withdraws none that is not.
         *self = Table {
-            id: counts.table,
             generation: counts.generation,
             routes: self.routes + counts.routes - counts.removed,
             unfinished: counts.more,

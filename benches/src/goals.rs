@@ -3,6 +3,7 @@
 use crate::api_load;
 use crate::outcome::Figure::{self, *};
 use crate::outcome::{FLOOR, Missing, OURS, Outcome, Scenario, Size};
+use crate::settle;
 use crate::table::Table;
 use crate::workload;
 
@@ -38,6 +39,12 @@ const AGENTS: &[(Size, u64)] = &[(Size::Agents, 4_000), (Size::Routes, 10_000)];
 const API: &[(Size, u64)] = &[
     (Size::Peers, api_load::PEERINGS as u64),
     (Size::Nics, api_load::NICS as u64),
+];
+
+const SETTLE: &[(Size, u64)] = &[
+    (Size::Peers, settle::APART.peers as u64),
+    (Size::Prefixes, settle::APART.prefixes as u64),
+    (Size::Networks, settle::NETWORKS as u64),
 ];
 
 const fn goal(about: &'static str, scenario: Scenario, sizes: &'static [(Size, u64)], wanted: Wanted) -> Goal {
@@ -130,6 +137,30 @@ const ALL: &[Goal] = &[
         Scenario::Api,
         API,
         AtLeast(ReadsPerSec, 1_000.0),
+    ),
+    goal(
+        "branch-to-branch changed, max ms",
+        Scenario::Settle,
+        SETTLE,
+        AtMost(BranchMaxMs, 1_000.0),
+    ),
+    goal(
+        "VNet peering changed, max ms",
+        Scenario::Settle,
+        SETTLE,
+        AtMost(VnetPeeringMaxMs, 1_000.0),
+    ),
+    goal(
+        "route map changed, max ms",
+        Scenario::Settle,
+        SETTLE,
+        AtMost(RouteMapMaxMs, 1_000.0),
+    ),
+    goal(
+        "preference changed, max ms",
+        Scenario::Settle,
+        SETTLE,
+        AtMost(PreferenceMaxMs, 1_000.0),
     ),
     goal("lab ready, s", Scenario::Lab, &[], AtMost(ReadySecs, 10.0)),
 ];

@@ -20,6 +20,7 @@ mod peering;
 mod plot;
 mod rate;
 mod report;
+mod settle;
 mod speaker;
 mod table;
 mod watch;
@@ -90,6 +91,8 @@ enum Command {
     Peering,
     /// The ARM API: a route server created, 200 peerings, 10,000 NICs and what is asked about them, reads per second.
     Api,
+    /// A change of configuration in a large network, until every NVA and every VM has followed it.
+    Settle,
     /// `lab up`, reference scenario.
     Lab,
     /// Convergence and memory as prefixes, peers and agents become more; draws plots.
@@ -222,6 +225,7 @@ impl Run {
             } => agents::run(&agents, routes.max(1), changes.max(1)),
             Command::Peering => vec![peering::run()?],
             Command::Api => vec![api_load::run()?],
+            Command::Settle => vec![settle::run()?],
             Command::Lab => vec![lab::run()?],
             Command::Grow {
                 over,
@@ -271,6 +275,7 @@ impl Run {
             },
             Command::Peering,
             Command::Api,
+            Command::Settle,
             Command::Lab,
         ]);
         let mut failed = 0;

@@ -28,6 +28,7 @@ pub(crate) enum Scenario {
     Peering,
     Agents,
     Api,
+    Settle,
     Lab,
     /// Workload A with more and more prefixes.
     GrowPrefixes,
@@ -46,6 +47,8 @@ pub(crate) enum Size {
     Routes,
     Agents,
     Nics,
+    /// Virtual networks peered with the route server's.
+    Networks,
 }
 
 pub(crate) type Sizes = BTreeMap<Size, u64>;
@@ -121,6 +124,18 @@ pub(crate) enum Figure {
     RoutesOfNicMaxMs,
     /// Mixed reads, over some connections at once.
     ReadsPerSec,
+    /// A change of configuration, until the last NVA and the last agent have heard of it: branch-to-branch,
+    BranchP50Ms,
+    BranchMaxMs,
+    /// whether a virtual network uses the route server,
+    VnetPeeringP50Ms,
+    VnetPeeringMaxMs,
+    /// the rules of a route map,
+    RouteMapP50Ms,
+    RouteMapMaxMs,
+    /// which NVA is preferred.
+    PreferenceP50Ms,
+    PreferenceMaxMs,
     /// A laboratory, from the start of the binary until it is ready.
     ReadySecs,
 }

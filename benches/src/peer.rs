@@ -112,6 +112,50 @@ impl Session {
     pub(crate) fn close(&self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Both)
     }
+
+    /// Hands over each UPDATE until the connection ends, or `stop` says so.
+    pub(crate) fn read(&self, stop: &AtomicBool, listener: &mut impl Listener) {
+        let _ = self.stream.set_read_timeout(Some(SILENCE));
+        let mut buffer = vec![0u8; 1 << 20];
+        let mut filled = 0;
+        while !stop.load(Ordering::Relaxed) {
+            match (&self.stream).read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    filled += read;
+                    let used = scan(&buffer[..filled], listener);
+                    buffer.copy_within(used..filled, 0);
+                    filled -= used;
+                    listener.caught_up();
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.keepalive(),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// Takes what a session is told.
+pub(crate) trait Listener {
+    /// The body of an UPDATE.
+    fn update(&mut self, body: &[u8]);
+    /// All that had come when the session was read last was handed over.
+    fn caught_up(&mut self) {}
+}
+
+fn scan(bytes: &[u8], listener: &mut impl Listener) -> usize {
+    let mut at = 0;
+    while bytes.len() - at >= 19 {
+        let length = usize::from(u16::from_be_bytes([bytes[at + 16], bytes[at + 17]]));
+        if length < 19 || bytes.len() - at < length {
+            break;
+        }
+        if bytes[at + 18] == 2 {
+            listener.update(&bytes[at + 19..at + length]);
+        }
+        at += length;
+    }
+    at
 }
 
 /// Establishes a session: OPENs and KEEPALIVEs, hold time 0 is not asked for, so that all behave as usual.
@@ -214,23 +258,8 @@ impl Receiver {
 
     /// Runs to the end of the connection.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
-        let _ = self.session.stream.set_read_timeout(Some(SILENCE));
-        let mut buffer = vec![0u8; 1 << 20];
-        let mut filled = 0;
-        while !stop.load(Ordering::Relaxed) {
-            match (&self.session.stream).read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(read) => {
-                    filled += read;
-                    let used = self.scan(&buffer[..filled]);
-                    buffer.copy_within(used..filled, 0);
-                    filled -= used;
-                    self.publish();
-                }
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.session.keepalive(),
-                Err(_) => break,
-            }
-        }
+        let session = Arc::clone(&self.session);
+        session.read(stop, &mut self);
         self.holding.closed.store(true, Ordering::Release);
     }
 
@@ -247,21 +276,27 @@ impl Receiver {
         self.holding.held.store(held, Ordering::Release);
     }
 
-    fn scan(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        while bytes.len() - at >= 19 {
-            let length = usize::from(u16::from_be_bytes([bytes[at + 16], bytes[at + 17]]));
-            if length < 19 || bytes.len() - at < length {
-                break;
-            }
-            if bytes[at + 18] == 2 {
-                self.update(&bytes[at + 19..at + length]);
-            }
-            at += length;
+    fn set(&mut self, number: u32, through: u32) {
+        let index = number as usize;
+        if index >= self.table.len() {
+            let seen = if through == NOBODY { 0 } else { number };
+            self.holding.probe.store(seen, Ordering::Release);
+            return;
         }
-        at
+        let before = std::mem::replace(&mut self.table[index], through);
+        if before == through {
+            return;
+        }
+        let right = |held: u32, expected: u32| u32::from(held != NOBODY && held == expected && expected != self.own);
+        let Best { all_live, without_0 } = self.expected.best[index];
+        let counts = &mut self.counts;
+        counts.right = counts.right + right(through, all_live) - right(before, all_live);
+        counts.right_without_0 = counts.right_without_0 + right(through, without_0) - right(before, without_0);
+        counts.held = counts.held + u32::from(through != NOBODY) - u32::from(before != NOBODY);
     }
+}
 
+impl Listener for Receiver {
     /// Takes in an UPDATE (RFC 4271 §4.3). One that is cut off counts as far as it goes.
     fn update(&mut self, body: &[u8]) {
         let Some((withdrawn, rest)) = counted(body) else { return };
@@ -286,43 +321,35 @@ impl Receiver {
         });
     }
 
-    fn set(&mut self, number: u32, through: u32) {
-        let index = number as usize;
-        if index >= self.table.len() {
-            let seen = if through == NOBODY { 0 } else { number };
-            self.holding.probe.store(seen, Ordering::Release);
-            return;
-        }
-        let before = std::mem::replace(&mut self.table[index], through);
-        if before == through {
-            return;
-        }
-        let right = |held: u32, expected: u32| u32::from(held != NOBODY && held == expected && expected != self.own);
-        let Best { all_live, without_0 } = self.expected.best[index];
-        let counts = &mut self.counts;
-        counts.right = counts.right + right(through, all_live) - right(before, all_live);
-        counts.right_without_0 = counts.right_without_0 + right(through, without_0) - right(before, without_0);
-        counts.held = counts.held + u32::from(through != NOBODY) - u32::from(before != NOBODY);
+    fn caught_up(&mut self) {
+        self.publish();
     }
 }
 
-fn for_each_prefix(mut bytes: &[u8], mut each: impl FnMut(u32)) {
-    while let [length, rest @ ..] = bytes {
-        let octets = usize::from(length.div_ceil(8));
-        if rest.len() < octets {
-            return;
-        }
-        if *length == 24
-            && let Some(number) = number_of([rest[0], rest[1], rest[2]])
+/// The workload's prefixes among others.
+fn for_each_prefix(bytes: &[u8], mut each: impl FnMut(u32)) {
+    for_each_encoded(bytes, |prefix| {
+        if let [24, a, b, c] = *prefix
+            && let Some(number) = number_of([a, b, c])
         {
             each(number);
         }
-        bytes = &rest[octets..];
+    });
+}
+
+/// Prefixes as they are written: their length, then as many octets as that takes (RFC 4271 §4.3).
+pub(crate) fn for_each_encoded(mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
+    while let [length, ..] = bytes {
+        let Some((prefix, rest)) = bytes.split_at_checked(1 + usize::from(length.div_ceil(8))) else {
+            return;
+        };
+        each(prefix);
+        bytes = rest;
     }
 }
 
 /// What follows a length of two octets, and what comes after it.
-fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
@@ -402,7 +429,7 @@ mod tests {
     fn the_answer_of_a_route_server_makes_every_route_right() -> Result<()> {
         let mut receiver = receiver(1)?;
         let answer = WORKLOAD.encode_answer(1);
-        assert_eq!(receiver.scan(&answer), answer.len());
+        assert_eq!(scan(&answer, &mut receiver), answer.len());
         assert_eq!((receiver.counts.right, receiver.counts.held), (75, 75));
         Ok(())
     }
@@ -410,7 +437,7 @@ mod tests {
     #[test]
     fn a_table_that_no_route_server_touched_is_held_and_wrong() -> Result<()> {
         let mut receiver = receiver(1)?;
-        receiver.scan(&WORKLOAD.encode_table(0));
+        scan(&WORKLOAD.encode_table(0), &mut receiver);
         assert_eq!((receiver.counts.right, receiver.counts.held), (0, 100));
         Ok(())
     }
@@ -442,8 +469,8 @@ mod tests {
     #[test]
     fn withdrawing_everything_leaves_nothing_held() -> Result<()> {
         let mut receiver = receiver(1)?;
-        receiver.scan(&WORKLOAD.encode_answer(1));
-        receiver.scan(&WORKLOAD.encode_withdrawal(0));
+        scan(&WORKLOAD.encode_answer(1), &mut receiver);
+        scan(&WORKLOAD.encode_withdrawal(0), &mut receiver);
         assert_eq!((receiver.counts.right, receiver.counts.held), (0, 0));
         Ok(())
     }
@@ -451,9 +478,9 @@ mod tests {
     #[test]
     fn a_prefix_beyond_the_table_is_a_probe() -> Result<()> {
         let mut receiver = receiver(1)?;
-        receiver.scan(&encode_one(0, 101, true));
+        scan(&encode_one(0, 101, true), &mut receiver);
         assert_eq!(receiver.holding.probe.load(Ordering::Acquire), 101);
-        receiver.scan(&encode_one(0, 101, false));
+        scan(&encode_one(0, 101, false), &mut receiver);
         assert_eq!(receiver.holding.probe.load(Ordering::Acquire), 0);
         Ok(())
     }

@@ -122,6 +122,16 @@ const SHOWN: &[Shown] = &[
         ],
     },
     Shown {
+        scenario: Scenario::Settle,
+        title: "**Settle**, a PUT → every NVA and every VM's agent, of both instances, has followed (`cargo xtask bench settle`)",
+        columns: &[
+            Column("branch-to-branch p50/max ms", &[BranchP50Ms, BranchMaxMs], 0),
+            Column("VNet peering", &[VnetPeeringP50Ms, VnetPeeringMaxMs], 0),
+            Column("route map", &[RouteMapP50Ms, RouteMapMaxMs], 0),
+            Column("preference", &[PreferenceP50Ms, PreferenceMaxMs], 0),
+        ],
+    },
+    Shown {
         scenario: Scenario::Lab,
         title: "**Lab**, `lab up` of the reference scenario (`cargo xtask bench lab`)",
         columns: &[Column("ready s", &[ReadySecs], 2)],
@@ -189,6 +199,7 @@ pub(crate) fn sizes(outcome: &Outcome) -> String {
             Size::Routes => format!("{count} routes"),
             Size::Agents => format!("{count} agents"),
             Size::Nics => format!("{count} NICs"),
+            Size::Networks => format!("{count} VNets"),
         }
     });
     parts.collect::<Vec<_>>().join(" × ")

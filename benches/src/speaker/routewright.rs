@@ -15,7 +15,7 @@ use crate::network::Network;
 pub(crate) fn start(network: &Network, peers: u32) -> Result<(Speaker, Api)> {
     let directory = TempDir::new()?;
     let config = format!(
-        "[limits]\npeers = 0\nroutes_per_peer = 0\ntotal_routes = 0\nvms = 0\n\n[bind]\n\"10.9.255.0/27\" = \"{}\"\n",
+        "[limits]\npeers = 0\nroutes_per_peer = 0\ntotal_routes = 0\nvnets = 0\nvms = 0\n\n[bind]\n\"10.9.255.0/27\" = \"{}\"\n",
         network.device_path().display()
     );
     let config_path = directory.path().join("routewright.toml");
