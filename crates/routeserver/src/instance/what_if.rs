@@ -24,7 +24,7 @@ use crate::instance::reports::told_report;
 use crate::intent::Intent;
 use crate::peer::{Peer, needs_reset};
 use crate::report::{Alteration, Differences, EffectiveRoute, PeerDifference, TableDifference, WhatIfReport};
-use crate::vnet::{LocRib, Scope, SubnetView, dependants, prefixes, rows_of};
+use crate::vnet::{LocRib, Scope, SubnetView, dependants, known_inside, prefixes, rows_of};
 
 /// Routes received, in all, that are looked at: each is held twice more for a while, some 100 octets each time.
 pub const MAX_HEARD: usize = 500_000;
@@ -34,6 +34,9 @@ const MAX_LISTED: usize = 10_000;
 
 /// Prefixes compared in all subnets together: some seconds of work.
 const MAX_COMPARED: usize = 5_000_000;
+
+/// What all subnets share is only counted when nothing more can be listed: that is so much less work.
+const COUNTED_PER_COMPARED: usize = 16;
 
 /// What an instance has, but for routes.
 #[derive(Clone, Debug)]
@@ -152,8 +155,10 @@ pub fn what_if(outline: &Outline, heard: &[Heard], wanted: Arc<Intent>, now: Ins
     let comparison = Comparison {
         before: assumed(outline.intent.clone()),
         after: assumed(wanted),
-        room: MAX_LISTED,
-        work: MAX_COMPARED,
+        left: Left {
+            room: MAX_LISTED,
+            work: MAX_COMPARED,
+        },
     };
     comparison.report(outline)
 }
@@ -161,6 +166,10 @@ pub fn what_if(outline: &Outline, heard: &[Heard], wanted: Arc<Intent>, now: Ins
 struct Comparison {
     before: Instance,
     after: Instance,
+    left: Left,
+}
+
+struct Left {
     /// Routes that may still be listed.
     room: usize,
     /// Prefixes that may still be compared.
@@ -205,7 +214,7 @@ impl Comparison {
         let (_, peer) = sides[1].or(sides[0])?;
         let session = session(&sides);
         let [before, after] = sides.map(told);
-        let told = differences(&mut self.room, before, after, |prefix, attributes| {
+        let told = differences(&mut self.left.room, before, after, |prefix, attributes| {
             told_report(*prefix, attributes)
         });
         (session != "stays" || !told.is_none()).then(|| PeerDifference {
@@ -217,24 +226,21 @@ impl Comparison {
         })
     }
 
-    /// NICs of a subnet have the same routes, so each place is looked at once.
+    /// NICs of a subnet have the same routes, so each place is looked at once; and what BGP brings to all places alike is compared once.
     fn tables(&mut self, report: &mut WhatIfReport) {
         let both = [&self.before, &self.after];
         let loc_ribs = both.map(loc_ribs);
         let changed = changed(&loc_ribs);
+        let everywhere = everywhere(&loc_ribs, &changed);
         let nics = both.map(|each| each.topology.nics_by_place());
         let places: BTreeSet<&str> = nics.iter().flat_map(|side| side.keys().copied()).collect();
         for place in places {
             let views = both.map(|each| each.topology.view(place));
             let scopes = [scope(&views[0], &loc_ribs[0]), scope(&views[1], &loc_ribs[1])];
-            let candidates = candidates(&scopes, &changed);
-            let Some(left) = self.work.checked_sub(candidates.len()) else {
+            let Some(routes) = self.left.compare(scopes, &changed, &everywhere) else {
                 report.tables_not_compared += 1;
                 continue;
             };
-            self.work = left;
-            let [before, after] = scopes.map(|scope| rows_among(scope, &candidates));
-            let routes = differences(&mut self.room, before, after, |_, row| row.clone());
             if !routes.is_none() {
                 let there = nics.iter().filter_map(|side| side.get(place)).flatten();
                 let there: BTreeSet<&str> = there.copied().collect();
@@ -245,6 +251,36 @@ impl Comparison {
                 });
             }
         }
+    }
+}
+
+impl Left {
+    /// The rows of one place; `None`: that is more than may still be compared.
+    fn compare(
+        &mut self,
+        scopes: [Option<Scope<'_>>; 2],
+        changed: &BTreeMap<&str, Vec<IpNet>>,
+        everywhere: &Everywhere<'_>,
+    ) -> Option<Differences<EffectiveRoute>> {
+        let shared = shared(&scopes, everywhere);
+        let candidates = candidates(&scopes, changed);
+        let lists_more = self.room > 0;
+        let cost = if lists_more { 1 } else { COUNTED_PER_COMPARED };
+        self.work = self.work.checked_sub(candidates.len() + shared.len() / cost)?;
+        let comes = |each: &&Shared| comes(each, &scopes, &candidates);
+        let coming = shared.iter().filter(comes);
+        let [mut before, mut after] = scopes.map(|scope| rows_among(scope, &candidates));
+        let mut only_counted = 0;
+        match lists_more {
+            true => coming.for_each(|each| {
+                before.extend(each.before.clone().map(keyed));
+                after.extend(each.after.clone().map(keyed));
+            }),
+            false => only_counted = coming.count(),
+        }
+        let mut differences = differences(&mut self.room, before, after, |_, row| row.clone());
+        differences.not_listed += only_counted;
+        Some(differences)
     }
 }
 
@@ -269,12 +305,58 @@ fn changed<'a>([before, after]: &[LocRibs<'a>; 2]) -> BTreeMap<&'a str, Vec<IpNe
     there.collect()
 }
 
-/// The prefixes whose rows may differ. Where the subnet's own facts stay, that is what the Loc-RIB has otherwise, and what depends on it.
+/// A row that may be there or not, before and after.
+type Shared = Alteration<Option<EffectiveRoute>>;
+
+/// What differs, by route server, where nothing but BGP speaks.
+type Everywhere<'a> = BTreeMap<&'a str, Vec<Shared>>;
+
+fn everywhere<'a>([before, after]: &[LocRibs<'a>; 2], changed: &BTreeMap<&'a str, Vec<IpNet>>) -> Everywhere<'a> {
+    let view = SubnetView::default();
+    let view = &view;
+    let row = |loc_rib: Option<&LocRib>, prefix: &IpNet| {
+        let own = &[];
+        let row = rows_of(Scope { view, loc_rib, own }, prefix).next()?;
+        Some(keyed(row).1)
+    };
+    let of = |(id, prefixes): (&&'a str, &Vec<IpNet>)| {
+        let each = prefixes.iter().map(|prefix| Alteration {
+            before: row(before.get(id), prefix),
+            after: row(after.get(id), prefix),
+        });
+        (*id, each.filter(|each| each.before != each.after).collect())
+    };
+    changed.iter().map(of).collect()
+}
+
+/// What is the same here as everywhere, but for what the place has of its own.
+fn shared<'a>(scopes: &[Option<Scope<'_>>; 2], everywhere: &'a Everywhere<'_>) -> &'a [Shared] {
+    let speaker = match scopes {
+        [Some(before), Some(after)] if before.view == after.view => before.view.base(),
+        _ => None,
+    };
+    let shared = speaker.and_then(|id| everywhere.get(id));
+    shared.map_or(&[], Vec::as_slice)
+}
+
+/// Whether one of the shared rows is one of this place, too.
+fn comes(each: &Shared, scopes: &[Option<Scope<'_>>; 2], candidates: &BTreeSet<IpNet>) -> bool {
+    let row = each.before.as_ref().or(each.after.as_ref());
+    let view = scopes[0].map(|scope| scope.view);
+    row.zip(view)
+        .is_some_and(|(row, view)| !candidates.contains(&row.address_prefix) && view.takes_bgp(&row.address_prefix))
+}
+
+/// The prefixes whose rows may differ, but for those of [`shared`] rows. Where the subnet's own facts stay, that is what the Loc-RIB has
+/// otherwise, and what depends on it.
 fn candidates(scopes: &[Option<Scope<'_>>; 2], changed: &BTreeMap<&str, Vec<IpNet>>) -> BTreeSet<IpNet> {
     match scopes {
         [Some(before), Some(after)] if before.view == after.view => {
             let serving = before.view.speaker.as_deref();
             let changed = serving.and_then(|id| changed.get(id)).map_or(&[][..], Vec::as_slice);
+            if before.view.base().is_some() {
+                return known_inside(before.view, changed);
+            }
             let others = dependants(before.view, changed);
             changed.iter().copied().chain(others).collect()
         }
@@ -285,18 +367,20 @@ fn candidates(scopes: &[Option<Scope<'_>>; 2], changed: &BTreeMap<&str, Vec<IpNe
     }
 }
 
-/// The rows of these prefixes, but for how good a route is: that says nothing of where it leads.
-fn rows_among(scope: Option<Scope<'_>>, prefixes: &BTreeSet<IpNet>) -> BTreeMap<(IpNet, String), EffectiveRoute> {
+type Rows = BTreeMap<(IpNet, String), EffectiveRoute>;
+
+/// The rows of these prefixes.
+fn rows_among(scope: Option<Scope<'_>>, prefixes: &BTreeSet<IpNet>) -> Rows {
     let rows = prefixes
         .iter()
         .flat_map(|prefix| scope.map(|scope| rows_of(scope, prefix)));
-    let keyed = |row: EffectiveRoute| {
-        (
-            (row.address_prefix, row.source.clone()),
-            EffectiveRoute { rank: None, ..row },
-        )
-    };
     rows.flatten().map(keyed).collect()
+}
+
+/// A row by its name, but for how good the route is: that says nothing of where it leads.
+fn keyed(row: EffectiveRoute) -> ((IpNet, String), EffectiveRoute) {
+    let name = (row.address_prefix, row.source.clone());
+    (name, EffectiveRoute { rank: None, ..row })
 }
 
 fn loc_ribs(instance: &Instance) -> LocRibs<'_> {

@@ -256,10 +256,13 @@ fn it_is_said_of_which_gateways_it_is_not_followed_what_they_would_tell_on() {
 #[test]
 fn a_dry_run_lists_so_many_routes_and_counts_the_others_and_refuses_what_is_too_much() {
     let mut world = world();
-    world.edit(|intent| intent.route_servers[0].peers[0].route_limit = 0);
-    let many = (0..4_000u32)
-        .map(|n| net(&format!("20.{}.{}.0/24", n / 256, n % 256)))
-        .collect();
+    world.edit(|intent| {
+        intent.route_servers[0].peers[0].route_limit = 0;
+        set_user_routes(intent, "vms", &["20.0.7.0/24 none"]);
+    });
+    let many = (0..5_000u32).map(|n| net(&format!("20.{}.{}.0/24", n / 256, n % 256)));
+    // The hub's subnets have a system route for this one.
+    let many = many.chain([net("10.3.7.0/24")]).collect();
     world.announce_nets("nva1", path("10.1.4.4", &[65001]), many);
     world.advance_secs(1);
     let mut wanted = world.intent.clone();
@@ -268,7 +271,8 @@ fn a_dry_run_lists_so_many_routes_and_counts_the_others_and_refuses_what_is_too_
     let listed: usize = report.tables.iter().map(|table| table.routes.vanishes.len()).sum();
     let others: usize = report.tables.iter().map(|table| table.routes.not_listed).sum();
     // Subnets with NICs: two of the hub, the spoke's. The network that is only peered has no routes of BGP.
-    assert_eq!((listed, others), (10_000, 2_000));
+    assert_eq!((listed, others), (10_000, 5_001));
+    assert_eq!(report.tables_not_compared, 0);
     let held = MAX_HEARD + 1;
     assert!(TooManyRoutes { held }.to_string().contains("500001"));
 }
