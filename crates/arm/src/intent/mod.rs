@@ -4,7 +4,7 @@ mod circuits;
 mod gateways;
 mod peers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use bgp::IpNet;
@@ -29,6 +29,7 @@ const CONVERGE_SECS: u64 = 120;
 /// The whole intent; its version is that of the resources, which therefore must grow also when only settings change.
 pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
     let nics = nics_by_network(resources);
+    let peerings = Peerings::of(resources);
     let of_kind = |kind: &'static str| resources.iter().filter(move |resource| resource.kind == kind);
     let route_servers: Vec<RouteServerIntent> = of_kind(types::VIRTUAL_HUB)
         .filter_map(|hub| route_server(resources, settings, hub))
@@ -40,7 +41,7 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
         gateways,
         route_servers,
         virtual_networks: of_kind(types::VIRTUAL_NETWORK)
-            .map(|network| virtual_network(resources, settings, network, &nics))
+            .map(|network| virtual_network(resources, settings, network, &nics, &peerings))
             .collect(),
         logs_routes: settings.logs_routes,
     }
@@ -102,6 +103,7 @@ fn virtual_network(
     settings: &Settings,
     network: &Resource,
     nics: &BTreeMap<String, Vec<NicIntent>>,
+    peerings: &Peerings<'_>,
 ) -> VirtualNetworkIntent {
     let id = network.key();
     VirtualNetworkIntent {
@@ -113,7 +115,7 @@ fn virtual_network(
             .collect(),
         peerings: resources
             .children(&id, "virtualNetworkPeerings")
-            .filter_map(|found| peering(resources, network, found))
+            .filter_map(|found| peering(resources, peerings, network, found))
             .collect(),
         nics: nics.get(&id).cloned().unwrap_or_default(),
         id,
@@ -173,16 +175,40 @@ fn user_route(route: &Resource) -> Option<UserRouteIntent> {
     })
 }
 
+/// The peerings of all networks, by the keys of the network and of the one that it leads to: a hub has hundreds, and each looks for its
+/// other side.
+struct Peerings<'a>(HashMap<(String, String), &'a Resource>);
+
+impl<'a> Peerings<'a> {
+    fn of(resources: &'a Resources) -> Peerings<'a> {
+        let mut peerings = HashMap::new();
+        for peering in resources.iter() {
+            if peering.kind != types::VIRTUAL_NETWORK_PEERING {
+                continue;
+            }
+            let (key, remote) = (peering.key(), peering.reference_key("remoteVirtualNetwork"));
+            if let (Some(network), Some(remote)) = (parent_key(&key), remote) {
+                peerings.entry((network.to_owned(), remote)).or_insert(peering);
+            }
+        }
+        Peerings(peerings)
+    }
+
+    fn between(&self, network: String, remote: String) -> Option<&'a Resource> {
+        self.0.get(&(network, remote)).copied()
+    }
+}
+
 /// Connected peerings only.
-fn peering(resources: &Resources, network: &Resource, peering: &Resource) -> Option<PeeringIntent> {
+fn peering(
+    resources: &Resources,
+    peerings: &Peerings<'_>,
+    network: &Resource,
+    peering: &Resource,
+) -> Option<PeeringIntent> {
     let remote = peering.reference_key("remoteVirtualNetwork")?;
     let remote_network = resources.by_key(&remote)?;
-    let local = network.key();
-    let other = || {
-        resources
-            .children(&remote, "virtualNetworkPeerings")
-            .find(|other| other.reference_key("remoteVirtualNetwork").as_deref() == Some(&local))
-    };
+    let other = || peerings.between(remote.clone(), network.key());
     types::is_connected(peering, other).then(|| PeeringIntent {
         use_remote_gateways: is_true(peering.property("useRemoteGateways")),
         allow_gateway_transit: is_true(peering.property("allowGatewayTransit")),
