@@ -1,10 +1,10 @@
 //! Ten thousand prefixes at once: through the lab, but for GoBGP, whose tool takes them one by one and reads many from a file only.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::topology::Software;
 
 use crate::world::{LEFT_ADDRESS, World, plain};
@@ -13,15 +13,16 @@ use crate::world::{LEFT_ADDRESS, World, plain};
 pub(crate) const MANY: usize = 10_000;
 const FIRST: u32 = 20 << 24;
 
-fn prefixes() -> impl Iterator<Item = Ipv4Net> {
+fn prefixes() -> impl Iterator<Item = IpNet> {
     (FIRST..)
         .step_by(256)
         .take(MANY)
-        .map(|address| Ipv4Net::new_assert(Ipv4Addr::from(address), 24))
+        .map(|address| IpNet::new_assert(Ipv4Addr::from(address).into(), 24))
 }
 
 /// Whether a prefix is one of them.
-pub(crate) fn is_one(prefix: Ipv4Net) -> bool {
+pub(crate) fn is_one(prefix: IpNet) -> bool {
+    let IpNet::V4(prefix) = prefix else { return false };
     let place = u32::from(prefix.network()).wrapping_sub(FIRST) as usize;
     prefix.prefix_len() == 24 && place < MANY * 256
 }
@@ -68,7 +69,10 @@ pub(crate) fn withdraw(world: &mut World, node: &str) -> Result<()> {
 fn table_dump() -> Vec<u8> {
     const PEER_INDEX_TABLE: u16 = 1;
     const RIB_IPV4_UNICAST: u16 = 2;
-    let own = LEFT_ADDRESS.octets();
+    let IpAddr::V4(own) = LEFT_ADDRESS else {
+        return Vec::new();
+    };
+    let own = own.octets();
     let mut peers = Vec::new();
     // Collector, empty view name, one peer: type 0 (IPv4, AS number of two octets), identifier, address, AS number.
     peers.extend(own);
@@ -84,7 +88,10 @@ fn table_dump() -> Vec<u8> {
         attributes.extend(own);
         let mut rib = number.to_be_bytes().to_vec();
         rib.push(prefix.prefix_len());
-        rib.extend(&prefix.network().octets()[..3]);
+        let IpAddr::V4(network) = prefix.network() else {
+            continue;
+        };
+        rib.extend(&network.octets()[..3]);
         // One entry: peer 0, originated at 0.
         rib.extend([0, 1, 0, 0, 0, 0, 0, 0, 0, 14]);
         rib.extend(attributes);

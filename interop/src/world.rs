@@ -13,12 +13,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::topology::{Path, Software};
 use lab::{Api, KernelRoute, Lab, Resource, Topology, UpOptions, network_id};
 use serde_json::{Value, json};
@@ -38,11 +38,11 @@ pub(crate) const RIGHT: &str = "right";
 pub(crate) const OBSERVER: &str = "observer";
 pub(crate) const VMS: [&str; 2] = ["vm1", "vm2"];
 /// Their addresses.
-pub(crate) const LEFT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 4);
-pub(crate) const RIGHT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
+pub(crate) const LEFT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 4));
+pub(crate) const RIGHT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 5));
 /// Hosts behind them.
-pub(crate) const SITE: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 10);
-pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 252, 0, 10);
+pub(crate) const SITE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
+pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 252, 0, 10));
 /// Instances per route server.
 pub(crate) const INSTANCES: usize = INSTANCE_ADDRESSES.len();
 const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
@@ -86,7 +86,7 @@ impl World {
         self.branch_to_branch(false)?;
         for node in [LEFT, RIGHT, OBSERVER] {
             self.expect_sessions(node)?;
-            let announced: Vec<Ipv4Net> = self.lab.state().announced[node].iter().map(|p| p.prefix).collect();
+            let announced: Vec<IpNet> = self.lab.state().announced[node].iter().map(|p| p.prefix).collect();
             // ExaBGP forgets to withdraw from a neighbour that it has not told yet.
             self.expect_peer("has told all that it announces", node, |report| {
                 report["routesReceived"] == announced.len()
@@ -158,7 +158,7 @@ impl World {
     }
 
     /// Withdraws.
-    pub(crate) fn withdraw(&mut self, node: &str, prefix: Ipv4Net) -> Result<()> {
+    pub(crate) fn withdraw(&mut self, node: &str, prefix: IpNet) -> Result<()> {
         Ok(self.lab.withdraw(node, &[prefix])?)
     }
 
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// The verdict of each instance on a peer's route, with the reason where there is one.
-    pub(crate) fn verdicts(&self, node: &str, prefix: Ipv4Net) -> Result<Vec<String>> {
+    pub(crate) fn verdicts(&self, node: &str, prefix: IpNet) -> Result<Vec<String>> {
         let path = format!(
             "/routewright/v1/routes?routeServer={}&prefix={prefix}",
             network_id("virtualHubs/rs")
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// Both instances come to this verdict.
-    pub(crate) fn expect_verdict(&self, node: &str, prefix: Ipv4Net, verdict: &str) -> Result<()> {
+    pub(crate) fn expect_verdict(&self, node: &str, prefix: IpNet, verdict: &str) -> Result<()> {
         self.eventually(&format!("verdict {verdict} on {prefix} from {node}"), |world| {
             let found = world.verdicts(node, prefix)?;
             let agreed = found.len() == INSTANCES && found.iter().all(|v| v.starts_with(verdict));
@@ -232,7 +232,7 @@ impl World {
     }
 
     /// Neither instance has the route.
-    pub(crate) fn expect_no_route(&self, node: &str, prefix: Ipv4Net) -> Result<()> {
+    pub(crate) fn expect_no_route(&self, node: &str, prefix: IpNet) -> Result<()> {
         self.eventually(&format!("{node}'s {prefix} to be gone"), |world| {
             world.verdicts(node, prefix)
         })
@@ -240,7 +240,7 @@ impl World {
 
     /// What a VM's kernel has learned through BGP.
     pub(crate) fn learned(&self, vm: &str) -> Result<Vec<KernelRoute>> {
-        let home: Ipv4Net = "10.1.0.0/16".parse()?;
+        let home: IpNet = "10.1.0.0/16".parse()?;
         let mut routes = self.lab.kernel_routes(vm)?;
         routes.retain(|r| {
             r.protocol == OURS && r.prefix.prefix_len() > 8 && !home.contains(&r.prefix) && r.kind == "unicast"
@@ -249,8 +249,8 @@ impl World {
     }
 
     /// Every VM's kernel sends the prefix to exactly these next hops; none: it has no route.
-    pub(crate) fn expect_kernel(&self, prefix: Ipv4Net, next_hops: &[Ipv4Addr]) -> Result<()> {
-        let wanted: BTreeSet<String> = next_hops.iter().map(Ipv4Addr::to_string).collect();
+    pub(crate) fn expect_kernel(&self, prefix: IpNet, next_hops: &[IpAddr]) -> Result<()> {
+        let wanted: BTreeSet<String> = next_hops.iter().map(IpAddr::to_string).collect();
         self.eventually(&format!("{prefix} through {next_hops:?} in the VMs"), |world| {
             let mut missing = Vec::new();
             for vm in VMS {
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// Packets from every VM to the host are answered, and forwarded by one of these; returns who forwarded for the first VM.
-    pub(crate) fn expect_packets(&self, host: Ipv4Addr, through: &[Ipv4Addr]) -> Result<Ipv4Addr> {
+    pub(crate) fn expect_packets(&self, host: IpAddr, through: &[IpAddr]) -> Result<IpAddr> {
         let mut first = None;
         for vm in VMS {
             let used = std::cell::Cell::new(None);
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// The prefixes that both instances tell a peer now.
-    pub(crate) fn advertised(&self, node: &str) -> Result<Vec<(Ipv4Net, String)>> {
+    pub(crate) fn advertised(&self, node: &str) -> Result<Vec<(IpNet, String)>> {
         let answer = self
             .api
             .get(&format!("/routewright/v1/peers{}/advertised", peering_id(node)))?;
@@ -292,7 +292,7 @@ impl World {
     }
 
     /// Whether an NVA's kernel has a route to the prefix.
-    pub(crate) fn nva_has(&self, node: &str, prefix: Ipv4Net) -> Result<bool> {
+    pub(crate) fn nva_has(&self, node: &str, prefix: IpNet) -> Result<bool> {
         Ok(self.lab.kernel_routes(node)?.iter().any(|r| r.prefix == prefix))
     }
 
@@ -386,12 +386,12 @@ impl Drop for World {
 }
 
 /// Only a prefix, no options.
-pub(crate) fn plain(prefix: Ipv4Net) -> Path {
+pub(crate) fn plain(prefix: IpNet) -> Path {
     Path::plain(prefix)
 }
 
 /// A prefix written out.
-pub(crate) fn net(text: &str) -> Ipv4Net {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("scenarios are written with valid prefixes")
 }
 

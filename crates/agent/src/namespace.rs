@@ -29,17 +29,23 @@ pub(crate) fn identity(path: Option<&Path>) -> io::Result<Identity> {
 pub(crate) fn set_sysctls() -> Vec<String> {
     // Without the first, a changed group makes the kernel announce each of its routes; without the second, all packets
     // between two hosts take one way.
-    let settings = [("nexthop_compat_mode", "0"), ("fib_multipath_hash_policy", "1")];
+    let settings = [
+        ("ipv4", "nexthop_compat_mode", "0"),
+        ("ipv4", "fib_multipath_hash_policy", "1"),
+        ("ipv6", "fib_multipath_hash_policy", "1"),
+    ];
     settings
         .iter()
-        .filter_map(|(name, value)| set_sysctl(name, value).err())
+        // A kernel without IPv6 has no routes that need it.
+        .filter(|(family, ..)| *family == "ipv4" || Path::new("/proc/sys/net/ipv6").exists())
+        .filter_map(|(family, name, value)| set_sysctl(family, name, value).err())
         .collect()
 }
 
-fn set_sysctl(name: &str, value: &str) -> Result<(), String> {
-    let path = format!("/proc/sys/net/ipv4/{name}");
+fn set_sysctl(family: &str, name: &str, value: &str) -> Result<(), String> {
+    let path = format!("/proc/sys/net/{family}/{name}");
     if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
         return Ok(());
     }
-    std::fs::write(&path, value).map_err(|error| format!("net.ipv4.{name} could not be set to {value}: {error}"))
+    std::fs::write(&path, value).map_err(|error| format!("net.{family}.{name} could not be set to {value}: {error}"))
 }

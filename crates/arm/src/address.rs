@@ -93,6 +93,20 @@ pub(crate) fn instance_addresses(subnet: &Ipv4Net) -> [Ipv4Addr; 2] {
     [PLATFORM_ADDRESSES, PLATFORM_ADDRESSES + 1].map(|offset| Ipv4Addr::from(base.saturating_add(offset)))
 }
 
+/// The IPv6 address that an instance of a route server or gateway has beside an IPv4 address of the same subnet: the one of the same
+/// number in the subnet's first IPv6 prefix. `None`: the subnet has none.
+pub(crate) fn beside(prefixes: &[IpNet], address: Ipv4Addr) -> Option<Ipv6Addr> {
+    let number = prefixes.iter().find_map(|prefix| match prefix {
+        IpNet::V4(v4) if v4.contains(&address) => Some(u32::from(address) - u32::from(v4.network())),
+        _ => None,
+    })?;
+    let network = prefixes.iter().find_map(|prefix| match prefix {
+        IpNet::V6(v6) => Some(v6.network()),
+        IpNet::V4(_) => None,
+    })?;
+    Some(Ipv6Addr::from(u128::from(network).saturating_add(number.into())))
+}
+
 /// Why a NIC can't have the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
@@ -165,6 +179,18 @@ mod tests {
         check(&["10.0.3.0/24", "10.0.1.0/24", "10.0.0.0/16"], true);
         check(&["10.0.0.0/8", "10.0.0.0/9", "10.200.0.0/24"], true);
         check(&["10.0.0.0/24", "10.0.0.0/24"], true);
+    }
+
+    #[test]
+    fn the_ipv6_address_beside_one_has_the_same_number() {
+        let check = |prefixes: &[&str], address: &str, expected: Option<&str>| {
+            let prefixes: Vec<IpNet> = prefixes.iter().map(|text| net(text)).collect();
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(beside(&prefixes, address.parse().unwrap()), expected);
+        };
+        check(&["10.0.1.64/27", "fd00:0:0:1::/64"], "10.0.1.69", Some("fd00:0:0:1::5"));
+        check(&["10.0.1.64/27"], "10.0.1.69", None);
+        check(&["10.0.1.64/27", "fd00::/64"], "10.0.2.4", None);
     }
 
     #[test]

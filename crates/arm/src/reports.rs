@@ -123,10 +123,15 @@ fn instance_addresses(resources: &Resources, connection: &str) -> [Option<IpAddr
     let connection = connection.to_ascii_lowercase();
     let addresses = parent_key(&connection).and_then(|hub| {
         let configuration = resources.children(hub, "ipConfigurations").next();
-        types::provisioned_instances(configuration, |key| resources.by_key(key))
+        let get = |key: &str| resources.by_key(key);
+        let found = resources.by_key(&connection);
+        match types::peer_over_ipv6(found.into_iter()) {
+            Some(_) => types::provisioned_instances_v6(configuration, get).map(|found| found.map(IpAddr::V6)),
+            None => types::provisioned_instances(configuration, get).map(|found| found.map(IpAddr::V4)),
+        }
     });
     match addresses {
-        Some(addresses) => addresses.map(|address| Some(IpAddr::V4(address))),
+        Some(addresses) => addresses.map(Some),
         None => [None, None],
     }
 }

@@ -132,7 +132,7 @@ const HUB: [Member; 5] = [
 const GATEWAY: [Member; 4] = [
     // Real routers speak at its addresses.
     member("external", Kind::Flag),
-    // Towards sites; what they say over IPv6 stays at the gateway, whose own address is IPv4.
+    // Without an IPv6 prefix of GatewaySubnet what sites say over IPv6 stays at the gateway, whose own addresses are IPv4 then.
     member("ipv6", Kind::Flag),
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("connectRetrySecs", Kind::Whole(1, 3600)),
@@ -188,6 +188,7 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
     }
     if resource.kind == types::VIRTUAL_HUB {
         mistakes.extend(asn_in_maps(resources, &resource.key(), given.get("asn")));
+        mistakes.extend(peers_over_ipv6(resources, &resource.key(), given.get("ipv6")));
     }
     match mistakes.is_empty() {
         true => Ok(Value::Object(kept)),
@@ -204,6 +205,19 @@ fn all_wrong(mistakes: Vec<ArmError>) -> ArmError {
             format!("{many} settings are wrong; see details. Nothing was changed."),
         )
     }
+}
+
+/// A peering with an IPv6 address needs `ipv6`.
+fn peers_over_ipv6(resources: &Resources, hub: &str, ipv6: Option<&Value>) -> Option<ArmError> {
+    if ipv6 == Some(&Value::Bool(true)) {
+        return None;
+    }
+    let peering = types::peer_over_ipv6(resources.children(hub, "bgpConnections"))?;
+    let sentence = format!(
+        "ipv6 must stay true while peering '{}' has an IPv6 address. Delete that first, or give it an IPv4 address.",
+        peering.name()
+    );
+    Some(ArmError::bad("InvalidSetting", sentence).at("ipv6"))
 }
 
 /// A route server's number is not put into paths by its maps: each would be a loop.

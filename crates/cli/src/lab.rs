@@ -67,7 +67,7 @@ enum Verb {
         node: String,
         /// The prefixes.
         #[arg(required = true)]
-        prefixes: Vec<ipnet::Ipv4Net>,
+        prefixes: Vec<ipnet::IpNet>,
     },
     /// Let an NVA withdraw prefixes.
     Withdraw {
@@ -75,7 +75,7 @@ enum Verb {
         node: String,
         /// The prefixes.
         #[arg(required = true)]
-        prefixes: Vec<ipnet::Ipv4Net>,
+        prefixes: Vec<ipnet::IpNet>,
     },
     /// Pull a node's cable, or plug it in again.
     Link {

@@ -1,5 +1,6 @@
 //! The route server's public API, used as any user would: resources by PUT, state by GET.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,13 +59,13 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
     let vms = topology
         .vms
         .iter()
-        .map(|v| nic(&v.name, &v.vnet, &v.subnet, v.address, false));
+        .map(|v| nic(&v.name, (&v.vnet, &v.subnet), (v.address, v.address_v6), false));
     let nvas = topology
         .nvas
         .iter()
-        .map(|n| nic(&n.name, &n.vnet, &n.subnet, n.address, true));
+        .map(|n| nic(&n.name, (&n.vnet, &n.subnet), (n.address, n.address_v6), true));
     let balancers = topology.load_balancers.iter();
-    let balancers = balancers.map(|b| nic(&b.name, &b.vnet, &b.subnet, b.address, true));
+    let balancers = balancers.map(|b| nic(&b.name, (&b.vnet, &b.subnet), (b.address, None), true));
     all.extend(vms.chain(nvas).chain(balancers));
     for rs in &topology.route_servers {
         let hub = format!("virtualHubs/{}", rs.name);
@@ -84,6 +85,7 @@ pub fn resources(topology: &Topology) -> Vec<Resource> {
                 "publicIPAddress": { "id": network_id(&format!("publicIPAddresses/{}-ip", rs.name)) },
             }),
         ));
+        all.extend(with_ipv6(&hub, rs.ipv6));
     }
     all.extend(hybrid::gateways(topology));
     // Who wants to use another's route server can only say so when that is there and has been offered.
@@ -115,7 +117,7 @@ fn subnet_id(vnet: &str, subnet: &str) -> String {
 
 fn vnet(vnet: &Vnet) -> Resource {
     let subnets = vnet.subnets.iter().map(|s| {
-        let mut properties = json!({ "addressPrefix": s.prefix });
+        let mut properties = json!({ "addressPrefixes": s.prefixes().collect::<Vec<_>>() });
         if let Some(table) = &s.route_table {
             properties["routeTable"] = json!({ "id": network_id(&format!("routeTables/{table}")) });
         }
@@ -169,21 +171,39 @@ fn route_table(table: &crate::topology::RouteTable) -> Resource {
     )
 }
 
-fn nic(node: &str, vnet: &str, subnet: &str, address: std::net::Ipv4Addr, forwards: bool) -> Resource {
+/// In a subnet of a virtual network, with an address and perhaps one of IPv6.
+fn nic(
+    node: &str,
+    (vnet, subnet): (&str, &str),
+    (address, address_v6): (Ipv4Addr, Option<Ipv6Addr>),
+    forwards: bool,
+) -> Resource {
+    let configuration = |name: &str, version: &str, address: IpAddr| {
+        json!({
+            "name": name,
+            "properties": {
+                "primary": version == "IPv4",
+                "privateIPAddress": address,
+                "privateIPAddressVersion": version,
+                "privateIPAllocationMethod": "Static",
+                "subnet": { "id": subnet_id(vnet, subnet) },
+            },
+        })
+    };
+    let mut configurations = vec![configuration("ipconfig1", "IPv4", address.into())];
+    configurations.extend(address_v6.map(|address| configuration("ipconfig-v6", "IPv6", address.into())));
     tracked(
         &format!("networkInterfaces/{node}-nic"),
-        json!({
-            "enableIPForwarding": forwards,
-            "ipConfigurations": [{
-                "name": "ipconfig1",
-                "properties": {
-                    "privateIPAddress": address,
-                    "privateIPAllocationMethod": "Static",
-                    "subnet": { "id": subnet_id(vnet, subnet) },
-                },
-            }],
-        }),
+        json!({ "enableIPForwarding": forwards, "ipConfigurations": configurations }),
     )
+}
+
+/// Settings of ours that a resource gets, if it has IPv6.
+fn with_ipv6(path: &str, ipv6: bool) -> Option<Resource> {
+    ipv6.then(|| Resource {
+        id: format!("/routewright/v1{}/settings", network_id(path)),
+        body: json!({ "ipv6": true }),
+    })
 }
 
 fn public_ip(name: &str) -> Resource {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use nix::sys::signal::Signal;
 
 use crate::error::LabError;
@@ -73,9 +73,10 @@ impl Lab {
     }
 
     /// Lets an NVA announce prefixes, with the path options that the topology gives them, if any.
-    pub fn announce(&mut self, node: &str, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+    pub fn announce(&mut self, node: &str, prefixes: &[impl Into<IpNet> + Copy]) -> Result<(), LabError> {
         let nva = self.nva(node)?;
-        let options = |prefix: &Ipv4Net| nva.announce.iter().find(|p| p.prefix == *prefix).cloned();
+        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
+        let options = |prefix: &IpNet| nva.announce.iter().find(|p| p.prefix == *prefix).cloned();
         let more: Vec<Path> = prefixes
             .iter()
             .map(|p| options(p).unwrap_or_else(|| Path::plain(*p)))
@@ -101,7 +102,8 @@ impl Lab {
     }
 
     /// Lets an NVA withdraw prefixes.
-    pub fn withdraw(&mut self, node: &str, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+    pub fn withdraw(&mut self, node: &str, prefixes: &[impl Into<IpNet> + Copy]) -> Result<(), LabError> {
+        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
         let _lock = self.directory.lock()?;
         let nva = self.nva(node)?;
         let paths = self.state.announced.entry(node.to_owned()).or_default();
@@ -113,7 +115,7 @@ impl Lab {
         let appliance = self.appliance(&nva)?;
         appliance.configure()?;
         if self.node_runs(node) {
-            appliance.withdraw(prefixes)
+            appliance.withdraw(&prefixes)
         } else {
             Ok(())
         }

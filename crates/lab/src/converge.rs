@@ -1,10 +1,10 @@
 //! Is everything where it belongs? Sessions Established, routes heard, kernels as the API says.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use routeserver::report::PeerReport;
 use serde_json::Value;
 
@@ -31,13 +31,15 @@ impl Lab {
     }
 
     /// Sends an ICMP echo request; the round trip, or `None` without an answer.
-    pub fn ping(&self, from: &str, to: Ipv4Addr, patience: Duration) -> Result<Option<Duration>, LabError> {
+    pub fn ping(&self, from: &str, to: impl Into<IpAddr>, patience: Duration) -> Result<Option<Duration>, LabError> {
+        let to = to.into();
         let answer = probe::ping(&self.namespace(from)?, to, patience);
         answer.map_err(LabError::system(format!("{from}: probing {to}")))
     }
 
     /// Finds the way that packets take.
-    pub fn trace(&self, from: &str, to: Ipv4Addr, patience: Duration) -> Result<probe::Path, LabError> {
+    pub fn trace(&self, from: &str, to: impl Into<IpAddr>, patience: Duration) -> Result<probe::Path, LabError> {
+        let to = to.into();
         let answer = probe::trace(&self.namespace(from)?, to, patience);
         answer.map_err(LabError::system(format!("{from}: probing {to}")))
     }
@@ -155,10 +157,10 @@ impl Lab {
     fn missing_routes(&self, api: &Api) -> Result<Vec<String>, LabError> {
         let mut missing = Vec::new();
         for vm in &self.state.topology.vms {
-            let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(&vm.name)?.iter().map(|r| r.prefix).collect();
+            let kernel: BTreeSet<IpNet> = self.kernel_routes(&vm.name)?.iter().map(|r| r.prefix).collect();
             for row in api.effective_routes(&vm.name)?.iter().filter(|r| is_installed(r)) {
                 let prefixes = row.get("addressPrefix").and_then(Value::as_array).into_iter().flatten();
-                let prefixes = prefixes.filter_map(|p| p.as_str()?.parse::<Ipv4Net>().ok());
+                let prefixes = prefixes.filter_map(|p| p.as_str()?.parse::<IpNet>().ok());
                 missing.extend(
                     prefixes
                         .filter(|p| !self.has(&kernel, &vm.name, *p))
@@ -186,38 +188,46 @@ impl Lab {
             let gateways = site.gateways.iter().chain(circuits);
             for gateway in gateways.filter_map(|name| topology.gateway(name)) {
                 let paths = self.state.announced.get(site.name()).into_iter().flatten();
-                let said: Vec<Ipv4Net> = paths.map(|path| path.prefix).collect();
+                // What a site has of IPv6 is nothing to a gateway that has it not.
+                let taken = |prefix: &IpNet| gateway.ipv6 || is_ipv4(prefix);
+                let said: Vec<IpNet> = paths.map(|path| path.prefix).filter(taken).collect();
                 for (node, _) in gateway.nodes().take(topology.each_instance().len()) {
                     missing.extend(self.missing_of(&node, &said)?);
                 }
                 let vnet = topology.vnet(&gateway.vnet).filter(|_| site.speaks_bgp);
-                let space = vnet.map(|vnet| vnet.address_prefixes.clone()).unwrap_or_default();
+                let mut space = vnet.map(|vnet| vnet.address_prefixes.clone()).unwrap_or_default();
+                let hears_v6 = gateway.ipv6 && site.router.address_v6.is_some();
+                space.retain(|prefix| is_ipv4(prefix) || hears_v6);
                 missing.extend(self.missing_of(site.name(), &space)?);
             }
         }
         Ok(missing)
     }
 
-    fn missing_of(&self, node: &str, wanted: &[Ipv4Net]) -> Result<Vec<String>, LabError> {
-        let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(node)?.iter().map(|r| r.prefix).collect();
+    fn missing_of(&self, node: &str, wanted: &[IpNet]) -> Result<Vec<String>, LabError> {
+        let kernel: BTreeSet<IpNet> = self.kernel_routes(node)?.iter().map(|r| r.prefix).collect();
         let missing = wanted.iter().filter(|prefix| !kernel.contains(*prefix));
         Ok(missing.map(|prefix| format!("{node}: no route to {prefix}")).collect())
     }
 
     /// A virtual network's row stands for its own subnet and the rest of it: the kernel has it whole or in parts.
-    fn has(&self, kernel: &BTreeSet<Ipv4Net>, vm: &str, prefix: Ipv4Net) -> bool {
+    fn has(&self, kernel: &BTreeSet<IpNet>, vm: &str, prefix: IpNet) -> bool {
         let vm = self.state.topology.vm(vm);
-        let is_own = vm.is_some_and(|vm| prefix.contains(&vm.address));
+        let is_own = vm.is_some_and(|vm| vm.addresses().any(|own| prefix.contains(&own)));
         kernel.contains(&prefix) || (is_own && kernel.iter().any(|k| prefix.contains(k)))
     }
 
     /// Whether an NVA knows the way back.
     fn missing_in_nva(&self, nva: &Nva) -> Result<Vec<String>, LabError> {
-        let kernel: BTreeSet<Ipv4Net> = self.kernel_routes(&nva.name)?.iter().map(|r| r.prefix).collect();
+        let kernel: BTreeSet<IpNet> = self.kernel_routes(&nva.name)?.iter().map(|r| r.prefix).collect();
         let vnet = self.state.topology.vnet(&nva.vnet);
+        let route_servers = nva.route_servers.iter();
+        let mut route_servers = route_servers.filter_map(|name| self.state.topology.route_server(name));
+        let hears_v6 = nva.address_v6.is_some() && route_servers.any(|rs| rs.ipv6);
         let prefixes = vnet.into_iter().flat_map(|v| &v.address_prefixes);
+        let prefixes = prefixes.filter(|prefix| is_ipv4(prefix) || hears_v6);
         // A route map may have made it part of something wider.
-        let leads = |p: &Ipv4Net| kernel.iter().any(|k| k.prefix_len() > 0 && k.contains(p));
+        let leads = |p: &IpNet| kernel.iter().any(|k| k.prefix_len() > 0 && k.contains(p));
         let missing = prefixes.filter(|p| !leads(p));
         Ok(missing.map(|p| format!("{}: no route to {p}", nva.name)).collect())
     }
@@ -227,6 +237,10 @@ impl Lab {
 pub(crate) fn is_of(peer: &PeerReport, route_server: &str) -> bool {
     let name = peer.route_server.rsplit('/').next();
     name.is_some_and(|name| name.eq_ignore_ascii_case(route_server))
+}
+
+fn is_ipv4(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V4(_))
 }
 
 /// A manager that is just starting does not answer; that is for waiting too.

@@ -80,7 +80,7 @@ impl Pen {
             } else {
                 ("├─", "│ ")
             };
-            let name = format!("{} {}", subnet.name, subnet.prefix);
+            let name = format!("{} {}", subnet.name, joined(&subnet.prefixes().collect::<Vec<_>>()));
             writeln!(text, "{corner} {}", self.paint(DIM, &name)).expect("a string takes any text");
             let members = self.members(topology, vnet, subnet, status);
             for (i, lines) in members.iter().enumerate() {
@@ -147,7 +147,11 @@ impl Pen {
             } else {
                 format!("  {up} of {} sessions Established", sessions.count())
             };
-            vec![format!("{} {name:<12} {address:<14} AS 65515{bgp}", self.sign(state))]
+            let v6 = beside(subnet.beside(address).filter(|_| rs.ipv6));
+            vec![format!(
+                "{} {name:<12} {address:<14} AS 65515{v6}{bgp}",
+                self.sign(state)
+            )]
         };
         numbers.map(line).collect()
     }
@@ -169,12 +173,13 @@ impl Pen {
             .collect();
         let unplugged = self.unplugged(found);
         let mut lines = vec![format!(
-            "{} {:<12} {:<14} AS {} {}  BGP {}{unplugged}",
+            "{} {:<12} {:<14} AS {} {}{}  BGP {}{unplugged}",
             self.sign(state),
             nva.name,
             nva.address,
             nva.asn,
             nva.software.name(),
+            beside(nva.address_v6),
             if sessions.is_empty() {
                 "–".to_owned()
             } else {
@@ -197,9 +202,10 @@ impl Pen {
             let found = node(status, &host.name);
             let sign = self.sign(found.map_or("gone", |n| n.state.as_str()));
             lines.push(format!(
-                "    └── {sign} {:<8} {}{}",
+                "    └── {sign} {:<8} {}{}{}",
                 host.name,
                 host.address.addr(),
+                beside(host.address_v6.map(|own| own.addr())),
                 self.unplugged(found)
             ));
         }
@@ -212,9 +218,10 @@ impl Pen {
         let agent = found.is_some_and(|n| !n.pids.is_empty());
         let agent = if agent { "agent" } else { "no agent" };
         format!(
-            "{sign} {:<12} {:<14} {agent}{}",
+            "{sign} {:<12} {:<14} {agent}{}{}",
             vm.name,
             vm.address,
+            beside(vm.address_v6),
             self.unplugged(found)
         )
     }
@@ -330,6 +337,11 @@ mod hybrid;
 
 fn node<'a>(status: &'a Status, name: &str) -> Option<&'a NodeStatus> {
     status.nodes.iter().find(|n| n.name == name)
+}
+
+/// The IPv6 address behind the rest, if there is one.
+fn beside(address: Option<std::net::Ipv6Addr>) -> String {
+    address.map_or_else(String::new, |address| format!("  {address}"))
 }
 
 fn joined<T: ToString>(items: &[T]) -> String {

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
     RouteVia,
@@ -24,7 +25,7 @@ use crate::namespace::Namespace;
 #[serde(rename_all = "camelCase")]
 pub struct KernelRoute {
     /// The destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// unicast, blackhole, unreachable, …
     pub kind: String,
     /// Next hops; none for a blackhole.
@@ -51,7 +52,8 @@ pub struct Hop {
     pub weight: u16,
 }
 
-/// Reads the main IPv4 table of a node, ordered by prefix.
+/// Reads the main tables of a node, ordered by prefix: IPv4, then what there is of IPv6 without the link-local addresses that every
+/// interface has.
 pub(crate) fn routes(namespace: &Namespace, node: &str) -> Result<Vec<KernelRoute>, LabError> {
     let reading = LabError::system(format!("{node}: reading nexthop objects"));
     let nexthops = namespace.run(dump_nexthops).map_err(reading)?;
@@ -62,24 +64,39 @@ pub(crate) fn routes(namespace: &Namespace, node: &str) -> Result<Vec<KernelRout
 
 async fn read_routes(netlink: &Handle, nexthops: &Nexthops) -> Result<Vec<KernelRoute>, rtnetlink::Error> {
     let names: HashMap<u32, String> = link_names(netlink).await?.into_iter().collect();
-    let mut messages = netlink
-        .route()
-        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-        .execute();
+    let families = [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ];
     let mut routes = Vec::new();
-    while let Some(message) = messages.try_next().await? {
-        if message.header.table == RouteHeader::RT_TABLE_MAIN {
-            routes.push(route(&message, nexthops, &names));
+    for family in families {
+        let mut messages = netlink.route().get(family).execute();
+        while let Some(message) = messages.try_next().await? {
+            if message.header.table == RouteHeader::RT_TABLE_MAIN {
+                routes.push(route(&message, nexthops, &names));
+            }
         }
     }
+    routes.retain(|route: &KernelRoute| !is_of_the_link(&route.prefix));
     routes.sort_by_key(|r| (r.prefix, r.metric));
     Ok(routes)
 }
 
+/// What IPv6 has on every link.
+fn is_of_the_link(prefix: &IpNet) -> bool {
+    match prefix {
+        IpNet::V4(_) => false,
+        IpNet::V6(prefix) => prefix.addr().is_unicast_link_local() || prefix.addr().is_multicast(),
+    }
+}
+
 fn route(message: &RouteMessage, nexthops: &Nexthops, names: &HashMap<u32, String>) -> KernelRoute {
-    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let mut destination = match message.header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
     let mut route = KernelRoute {
-        prefix: Ipv4Net::default(),
+        prefix: IpNet::from(destination),
         kind: kind_name(message.header.kind).to_owned(),
         hops: Vec::new(),
         protocol: protocol_name(message.header.protocol),
@@ -90,7 +107,7 @@ fn route(message: &RouteMessage, nexthops: &Nexthops, names: &HashMap<u32, Strin
     let mut single = Hop::default();
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Destination(address) => destination = address_of(address).unwrap_or(destination),
             RouteAttribute::Gateway(gateway) => single.via = address_of(gateway),
             RouteAttribute::Via(via) => single.via = via_address(via),
             RouteAttribute::Oif(index) => single.device = name(*index),
@@ -114,14 +131,16 @@ fn route(message: &RouteMessage, nexthops: &Nexthops, names: &HashMap<u32, Strin
             _ => {}
         }
     }
-    route.prefix = Ipv4Net::new(destination, message.header.destination_prefix_length).unwrap_or_default();
+    let prefix = IpNet::new(destination, message.header.destination_prefix_length);
+    route.prefix = prefix.unwrap_or(route.prefix);
     if let Some(id) = route.nexthop_id {
         route.hops = nexthops.hops(id, &name);
         if nexthops.is_blackhole(id) {
             route.kind = "blackhole".to_owned();
         }
     }
-    if route.hops.is_empty() && !single.device.is_empty() {
+    // IPv6 says of a blackhole that it goes out by the loopback interface.
+    if route.hops.is_empty() && !single.device.is_empty() && route.kind == "unicast" {
         single.weight = 1;
         single.onlink = message
             .header
@@ -182,10 +201,9 @@ impl fmt::Display for KernelRoute {
         if self.kind != "unicast" {
             write!(f, "{} ", self.kind)?;
         }
-        if self.prefix.prefix_len() == 0 {
-            f.write_str("default")?;
-        } else {
-            write!(f, "{}", self.prefix)?;
+        match self.prefix {
+            IpNet::V4(all) if all.prefix_len() == 0 => f.write_str("default")?,
+            prefix => write!(f, "{prefix}")?,
         }
         for hop in &self.hops {
             if self.hops.len() > 1 {

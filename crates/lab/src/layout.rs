@@ -14,11 +14,11 @@
 //! would die at the gateway, which cannot know that the NVA was meant.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::topology::{self, LoadBalancer, Nva, Software, Subnet, Topology};
+use crate::topology::{self, Host, LoadBalancer, Nva, Software, Subnet, Topology};
 
 /// The namespace with the bridges.
 pub const FABRIC: &str = "fabric";
@@ -74,7 +74,7 @@ pub struct Interface {
     /// Its name in the node.
     pub name: String,
     /// Its addresses, with the subnet's prefix length.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Whether the kernel makes the routes to the subnets; for a VM the agent does.
     pub prefix_routes: bool,
 }
@@ -83,7 +83,7 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticRoute {
     /// The destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// How packets go there.
     pub way: Way,
 }
@@ -92,7 +92,7 @@ pub struct StaticRoute {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To a next hop.
-    Via(Ipv4Addr),
+    Via(IpAddr),
     /// Out of an interface: who is meant answers there (a tunnel).
     Over(String),
 }
@@ -140,8 +140,9 @@ impl Layout {
             let Some(subnet) = topology.route_server_subnet(rs) else {
                 continue;
             };
-            let addresses = subnet.instance_addresses().map(|a| within(a, subnet)).to_vec();
-            let routes = vec![through_gateway(Ipv4Net::default(), subnet)];
+            let addresses = subnet.instance_addresses();
+            let addresses = addresses.into_iter().flat_map(|a| within(a, subnet)).collect();
+            let routes = everything().filter_map(|all| through_gateway(all, subnet)).collect();
             layout.add(&rs.name, NodeKind::RouteServer, addresses, routes, &bridges[&rs.vnet]);
         }
         for nva in &topology.nvas {
@@ -154,7 +155,7 @@ impl Layout {
             layout.add(
                 &vm.name,
                 NodeKind::Vm,
-                vec![within(vm.address, subnet)],
+                within(vm.address, subnet),
                 vec![],
                 &bridges[&vm.vnet],
             );
@@ -170,7 +171,7 @@ impl Layout {
     }
 
     /// A node joined to a bridge by its `eth0`.
-    fn add(&mut self, name: &str, kind: NodeKind, addresses: Vec<Ipv4Net>, routes: Vec<StaticRoute>, bridge: &str) {
+    fn add(&mut self, name: &str, kind: NodeKind, addresses: Vec<IpNet>, routes: Vec<StaticRoute>, bridge: &str) {
         self.links.push(Link {
             name: name.to_owned(),
             near: end(FABRIC, name),
@@ -195,11 +196,11 @@ impl Layout {
         let Some(subnet) = topology.subnet(&balancer.vnet, &balancer.subnet) else {
             return;
         };
-        let routes = reachable(topology, &balancer.vnet).map(|prefix| through_gateway(*prefix, subnet));
+        let routes = reachable(topology, &balancer.vnet).filter_map(|prefix| through_gateway(*prefix, subnet));
         self.add(
             &balancer.name,
             NodeKind::LoadBalancer,
-            vec![within(balancer.address, subnet)],
+            within(balancer.address, subnet),
             routes.collect(),
             bridge,
         );
@@ -215,15 +216,15 @@ impl Layout {
             bridge: None,
         });
         for at in &link.ends {
-            self.add_interface(&at.nva, &link.name, at.address);
+            self.add_interface(&at.nva, &link.name, vec![IpNet::V4(at.address)]);
         }
     }
 
-    fn add_interface(&mut self, node: &str, name: &str, address: Ipv4Net) {
+    fn add_interface(&mut self, node: &str, name: &str, addresses: Vec<IpNet>) {
         if let Some(node) = self.nodes.iter_mut().find(|n| n.name == node) {
             node.interfaces.push(Interface {
                 name: name.to_owned(),
-                addresses: vec![address],
+                addresses,
                 prefix_routes: true,
             });
         }
@@ -236,20 +237,15 @@ impl Layout {
         // Without it, what the NVA learns from an instance (the virtual network's prefix, through that instance) would lead
         // its own packets to the instance in a circle (az §2.1).
         let rs_subnets = topology.route_server_subnets_of(nva);
-        let mut routes: Vec<_> = rs_subnets.map(|s| through_gateway(s.prefix, subnet)).collect();
-        for host in &nva.behind {
-            routes.extend(host.routes.iter().map(|prefix| via(*prefix, host.address.addr())));
-        }
+        let of_instances = rs_subnets.flat_map(Subnet::prefixes);
+        let mut routes: Vec<_> = of_instances
+            .filter_map(|prefix| through_gateway(prefix, subnet))
+            .collect();
+        routes.extend(nva.behind.iter().flat_map(routes_to));
         if !nva.software.installs_routes() && nva.software != Software::External {
-            routes.extend(reachable(topology, &nva.vnet).map(|prefix| through_gateway(*prefix, subnet)));
+            routes.extend(reachable(topology, &nva.vnet).filter_map(|prefix| through_gateway(*prefix, subnet)));
         }
-        self.add(
-            &nva.name,
-            NodeKind::Nva,
-            vec![within(nva.address, subnet)],
-            routes,
-            bridge,
-        );
+        self.add(&nva.name, NodeKind::Nva, within(nva.address, subnet), routes, bridge);
         self.add_hosts(nva);
     }
 
@@ -257,23 +253,28 @@ impl Layout {
     fn add_hosts(&mut self, nva: &Nva) {
         for (i, host) in nva.behind.iter().enumerate() {
             let interface = format!("eth{}", i + 1);
-            let gateway = host.gateway();
+            let gateways: Vec<_> = host.ends().map(|(own, gateway)| with_length(gateway, own)).collect();
             self.links.push(Link {
                 name: host.name.clone(),
                 near: end(&nva.name, &interface),
                 far: end(&host.name, "eth0"),
                 bridge: None,
             });
-            self.add_interface(&nva.name, &interface, with_length(gateway, host.address));
+            self.add_interface(&nva.name, &interface, gateways);
+            let default = |gateway: IpAddr| {
+                everything()
+                    .find(|all| all.contains(&gateway))
+                    .map(|all| via(all, gateway))
+            };
             self.nodes.push(Node {
                 name: host.name.clone(),
                 kind: NodeKind::Host,
                 interfaces: vec![Interface {
                     name: "eth0".to_owned(),
-                    addresses: vec![host.address],
+                    addresses: host.ends().map(|(own, _)| own).collect(),
                     prefix_routes: true,
                 }],
-                routes: vec![via(Ipv4Net::default(), gateway)],
+                routes: host.ends().filter_map(|(_, gateway)| default(gateway)).collect(),
                 forwards: false,
             });
         }
@@ -319,7 +320,7 @@ fn fabric(topology: &Topology, bridges: &BTreeMap<String, String>) -> Node {
         });
         bridge
             .addresses
-            .extend(vnet.subnets.iter().map(|s| within(s.gateway(), s)));
+            .extend(vnet.subnets.iter().flat_map(|s| within(s.gateway(), s)));
     }
     Node {
         name: FABRIC.to_owned(),
@@ -331,7 +332,7 @@ fn fabric(topology: &Topology, bridges: &BTreeMap<String, String>) -> Node {
 }
 
 /// The address space of a virtual network and of those it peers with: software that leaves its kernel alone needs the way there.
-fn reachable<'a>(topology: &'a Topology, vnet: &str) -> impl Iterator<Item = &'a Ipv4Net> {
+fn reachable<'a>(topology: &'a Topology, vnet: &str) -> impl Iterator<Item = &'a IpNet> {
     let own = topology.vnet(vnet);
     let peered = own
         .into_iter()
@@ -340,23 +341,46 @@ fn reachable<'a>(topology: &'a Topology, vnet: &str) -> impl Iterator<Item = &'a
     own.into_iter().chain(peered).flat_map(|v| &v.address_prefixes)
 }
 
-fn through_gateway(prefix: Ipv4Net, subnet: &Subnet) -> StaticRoute {
-    via(prefix, subnet.gateway())
+/// The default routes of both families.
+fn everything() -> impl Iterator<Item = IpNet> {
+    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter()
 }
 
-fn via(prefix: Ipv4Net, next_hop: Ipv4Addr) -> StaticRoute {
+/// `None`: the subnet has not the prefix's family.
+fn through_gateway(prefix: IpNet, subnet: &Subnet) -> Option<StaticRoute> {
+    let gateway = subnet
+        .gateways()
+        .find(|gateway| gateway.is_ipv6() == is_ipv6(&prefix))?;
+    Some(via(prefix, gateway))
+}
+
+/// A router's routes to what is behind a host.
+fn routes_to(host: &Host) -> impl Iterator<Item = StaticRoute> {
+    host.routes.iter().filter_map(|prefix| {
+        let (own, _) = host.ends().find(|(own, _)| is_ipv6(own) == is_ipv6(prefix))?;
+        Some(via(*prefix, own.addr()))
+    })
+}
+
+fn via(prefix: IpNet, next_hop: impl Into<IpAddr>) -> StaticRoute {
     StaticRoute {
         prefix,
-        way: Way::Via(next_hop),
+        way: Way::Via(next_hop.into()),
     }
 }
 
-fn within(address: Ipv4Addr, subnet: &Subnet) -> Ipv4Net {
-    with_length(address, subnet.prefix)
+fn is_ipv6(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V6(_))
 }
 
-fn with_length(address: Ipv4Addr, prefix: Ipv4Net) -> Ipv4Net {
-    Ipv4Net::new(address, prefix.prefix_len()).expect("the length is that of a prefix")
+/// An address of the subnet, and the one beside it, with the prefixes' lengths.
+fn within(address: Ipv4Addr, subnet: &Subnet) -> Vec<IpNet> {
+    let pairs = subnet.both(address).zip(subnet.prefixes());
+    pairs.map(|(address, prefix)| with_length(address, prefix)).collect()
+}
+
+fn with_length(address: IpAddr, prefix: IpNet) -> IpNet {
+    IpNet::new(address, prefix.prefix_len()).expect("the length is that of a prefix")
 }
 
 fn end(node: &str, interface: &str) -> LinkEnd {

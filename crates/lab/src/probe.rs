@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -10,10 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::namespace::Namespace;
 
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST: u8 = 8;
-const TIME_EXCEEDED: u8 = 11;
 const ICMP_HEADER: usize = 8;
+const IPV6_HEADER: usize = 40;
 /// More hops than any topology has.
 const MAX_HOPS: u8 = 8;
 
@@ -22,7 +20,7 @@ const MAX_HOPS: u8 = 8;
 #[serde(rename_all = "camelCase")]
 pub struct Path {
     /// Who forwarded, in order; `None` where nobody said.
-    pub hops: Vec<Option<Ipv4Addr>>,
+    pub hops: Vec<Option<IpAddr>>,
     /// Whether the target answered.
     pub reached: bool,
     /// The answer's round trip, microseconds.
@@ -30,7 +28,7 @@ pub struct Path {
 }
 
 /// Sends one echo request from a namespace and waits for the answer; returns its round trip.
-pub(crate) fn ping(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Option<Duration>> {
+pub(crate) fn ping(from: &Namespace, to: IpAddr, patience: Duration) -> io::Result<Option<Duration>> {
     from.run(|| match Prober::new(to)?.probe(64, patience)? {
         Some(Answer {
             reached: true, after, ..
@@ -40,7 +38,7 @@ pub(crate) fn ping(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Re
 }
 
 /// Finds the way from a namespace to an address, waiting `patience` for each hop.
-pub(crate) fn trace(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::Result<Path> {
+pub(crate) fn trace(from: &Namespace, to: IpAddr, patience: Duration) -> io::Result<Path> {
     from.run(|| {
         let mut prober = Prober::new(to)?;
         let mut hops = Vec::new();
@@ -71,27 +69,52 @@ pub(crate) fn trace(from: &Namespace, to: Ipv4Addr, patience: Duration) -> io::R
     })
 }
 
+/// ICMP of a family: its type numbers (RFC 792, RFC 4443).
+#[derive(Clone, Copy)]
+struct Icmp {
+    echo_request: u8,
+    echo_reply: u8,
+    time_exceeded: u8,
+}
+
+const ICMP_V4: Icmp = Icmp {
+    echo_request: 8,
+    echo_reply: 0,
+    time_exceeded: 11,
+};
+const ICMP_V6: Icmp = Icmp {
+    echo_request: 128,
+    echo_reply: 129,
+    time_exceeded: 3,
+};
+
 struct Answer {
-    from: Ipv4Addr,
+    from: IpAddr,
     reached: bool,
     after: Duration,
 }
 
 struct Prober {
     socket: Socket,
-    to: Ipv4Addr,
+    to: IpAddr,
+    icmp: Icmp,
     identifier: u16,
     sequence: u16,
 }
 
 impl Prober {
-    fn new(to: Ipv4Addr) -> io::Result<Prober> {
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+    fn new(to: IpAddr) -> io::Result<Prober> {
+        let (domain, protocol, icmp) = match to {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, ICMP_V4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, ICMP_V6),
+        };
+        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
         // Threads of one process probe at once, and every raw socket hears all answers.
         let thread = nix::unistd::gettid().as_raw();
         Ok(Prober {
             socket,
             to,
+            icmp,
             identifier: (thread & 0xffff) as u16,
             sequence: 0,
         })
@@ -99,13 +122,14 @@ impl Prober {
 
     fn probe(&mut self, ttl: u8, patience: Duration) -> io::Result<Option<Answer>> {
         self.sequence += 1;
-        self.socket.set_ttl_v4(u32::from(ttl))?;
+        match self.to {
+            IpAddr::V4(_) => self.socket.set_ttl_v4(u32::from(ttl))?,
+            IpAddr::V6(_) => self.socket.set_unicast_hops_v6(u32::from(ttl))?,
+        }
         let start = Instant::now();
-        let target = SocketAddrV4::new(self.to, 0);
-        match self
-            .socket
-            .send_to(&echo_request(self.identifier, self.sequence), &target.into())
-        {
+        let target = SocketAddr::new(self.to, 0);
+        let request = echo_request(self.icmp.echo_request, self.identifier, self.sequence);
+        match self.socket.send_to(&request, &target.into()) {
             Err(e) if e.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code)) => return Ok(None),
             sent => sent?,
         };
@@ -116,15 +140,18 @@ impl Prober {
             }
             self.socket.set_read_timeout(Some(left))?;
             let mut buffer = [MaybeUninit::<u8>::uninit(); 1500];
-            let length = match self.socket.recv(&mut buffer) {
-                Ok(length) => length,
+            let (length, sender) = match self.socket.recv_from(&mut buffer) {
+                Ok(received) => received,
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                // IPv6 says so on the socket when somebody knows no way.
+                Err(e) if e.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code)) => return Ok(None),
                 Err(e) => return Err(e),
             };
             // SAFETY: the kernel has written that many bytes.
             let packet: Vec<u8> = buffer[..length].iter().map(|b| unsafe { b.assume_init() }).collect();
-            if let Some((from, reached)) = self.judge(&packet) {
+            let sender = sender.as_socket().map(|address| address.ip());
+            if let Some((from, reached)) = sender.and_then(|sender| self.judge(sender, &packet)) {
                 return Ok(Some(Answer {
                     from,
                     reached,
@@ -134,15 +161,22 @@ impl Prober {
         }
     }
 
-    /// Whether a packet answers our last request, and from where.
-    fn judge(&self, packet: &[u8]) -> Option<(Ipv4Addr, bool)> {
-        let (from, icmp) = split_ip(packet)?;
+    /// Whether a packet answers our last request, and from where. Raw sockets are told the header of IPv4, not that of IPv6.
+    fn judge(&self, sender: IpAddr, packet: &[u8]) -> Option<(IpAddr, bool)> {
+        let icmp = match self.to {
+            IpAddr::V4(_) => behind_ipv4(packet)?,
+            IpAddr::V6(_) => packet,
+        };
         match *icmp.first()? {
-            ECHO_REPLY => self.is_ours(icmp).then_some((from, true)),
+            kind if kind == self.icmp.echo_reply => self.is_ours(icmp).then_some((sender, true)),
             // The packet that died comes back inside.
-            TIME_EXCEEDED => {
-                let (_, inner) = split_ip(icmp.get(ICMP_HEADER..)?)?;
-                (*inner.first()? == ECHO_REQUEST && self.is_ours(inner)).then_some((from, false))
+            kind if kind == self.icmp.time_exceeded => {
+                let dead = icmp.get(ICMP_HEADER..)?;
+                let inner = match self.to {
+                    IpAddr::V4(_) => behind_ipv4(dead)?,
+                    IpAddr::V6(_) => dead.get(IPV6_HEADER..)?,
+                };
+                (*inner.first()? == self.icmp.echo_request && self.is_ours(inner)).then_some((sender, false))
             }
             _ => None,
         }
@@ -155,11 +189,17 @@ impl Prober {
 }
 
 /// The kernel knows no way, or knows that there is none.
-const NO_ROUTE: [i32; 4] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::ENETDOWN];
+const NO_ROUTE: [i32; 5] = [
+    libc::ENETUNREACH,
+    libc::EHOSTUNREACH,
+    libc::EINVAL,
+    libc::ENETDOWN,
+    libc::EADDRNOTAVAIL,
+];
 
-/// An ICMP echo request (RFC 792) with some payload.
-fn echo_request(identifier: u16, sequence: u16) -> Vec<u8> {
-    let mut packet = vec![ECHO_REQUEST, 0, 0, 0];
+/// An echo request (RFC 792, RFC 4443) with some payload. Of IPv6 the kernel makes the checksum, which covers addresses.
+fn echo_request(kind: u8, identifier: u16, sequence: u16) -> Vec<u8> {
+    let mut packet = vec![kind, 0, 0, 0];
     packet.extend(identifier.to_be_bytes());
     packet.extend(sequence.to_be_bytes());
     packet.extend(*b"routewright lab.");
@@ -180,10 +220,8 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// An IPv4 packet's source and what it carries.
-fn split_ip(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+/// What an IPv4 packet carries.
+fn behind_ipv4(packet: &[u8]) -> Option<&[u8]> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
-    let source = packet.get(12..16)?;
-    let source = Ipv4Addr::new(source[0], source[1], source[2], source[3]);
-    Some((source, packet.get(header..)?))
+    packet.get(header..)
 }

@@ -1,10 +1,10 @@
 //! A lab's whole state, for programs; `draw` shows it to people.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use routeserver::report::PeerReport;
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub struct NodeStatus {
     /// up, or what is wrong with it: down, degraded (some processes), silent (it runs and does not answer), gone (no namespace).
     pub state: String,
     /// Its addresses.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// The process that holds its namespace.
     pub namespace_pid: Option<i32>,
     /// Its namespace, for tools that take a path.
@@ -69,7 +69,7 @@ pub struct NodeStatus {
     /// The AS number of an NVA.
     pub asn: Option<u32>,
     /// What an NVA announces.
-    pub announces: Vec<Ipv4Net>,
+    pub announces: Vec<IpNet>,
 }
 
 /// A probed way.
@@ -81,7 +81,7 @@ pub struct Probe {
     /// The node that should answer.
     pub to: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The nodes on the way, or their addresses where they are none.
     pub through: Vec<String>,
     /// Whether it answered.
@@ -194,16 +194,22 @@ impl Lab {
             return Vec::new();
         }
         let topology = &self.state.topology;
-        let hosts = topology.hosts().map(|(_, host)| (&host.name, host.address.addr()));
+        let hosts = topology.hosts();
+        let hosts = hosts.flat_map(|(_, host)| host.ends().map(|(own, _)| (&host.name, own.addr())));
         let mut targets: Vec<_> = hosts.collect();
         // Without hosts it is VMs that want to reach each other.
         if targets.is_empty() {
-            targets.extend(topology.vms.iter().map(|vm| (&vm.name, vm.address)));
+            targets.extend(
+                topology
+                    .vms
+                    .iter()
+                    .flat_map(|vm| vm.addresses().map(|own| (&vm.name, own))),
+            );
         }
-        let pairs = topology
-            .vms
-            .iter()
-            .flat_map(|vm| targets.iter().map(move |(name, address)| (&vm.name, *name, *address)));
+        let pairs = topology.vms.iter().flat_map(|vm| {
+            let targets = targets.iter().filter(|(_, address)| vm.has_family_of(*address));
+            targets.map(move |(name, address)| (&vm.name, *name, *address))
+        });
         std::thread::scope(|scope| {
             let threads: Vec<_> = pairs
                 .filter(|(vm, name, _)| vm != name)
@@ -214,7 +220,8 @@ impl Lab {
     }
 
     /// Probes the way from one node to an address of another, waiting `patience` for each hop.
-    pub fn probe(&self, from: &str, to: &str, address: Ipv4Addr, patience: Duration) -> Probe {
+    pub fn probe(&self, from: &str, to: &str, address: impl Into<IpAddr>, patience: Duration) -> Probe {
+        let address = address.into();
         let path = self.trace(from, address, patience).unwrap_or(probe::Path {
             hops: Vec::new(),
             reached: false,
@@ -231,7 +238,7 @@ impl Lab {
     }
 
     /// The node that has an address.
-    fn name_of(&self, address: Option<Ipv4Addr>) -> String {
+    fn name_of(&self, address: Option<IpAddr>) -> String {
         let Some(address) = address else { return "?".to_owned() };
         let has = |node: &crate::layout::Node| {
             let mut all = node.interfaces.iter().flat_map(|i| &i.addresses);

@@ -1,12 +1,12 @@
 //! `lab up`: fabric, manager, resources through the API, NVAs, agents; then waiting until routes are where they belong.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::balancer::BalancerConfig;
@@ -174,17 +174,22 @@ impl Lab {
             else {
                 continue;
             };
-            text += &bind(subnet.prefix, holder);
+            text += &bind(subnet.prefix.into(), holder);
         }
         for gateway in &topology.gateways {
             for (node, address) in gateway.nodes() {
-                text.extend(self.state.holders.get(&node).map(|holder| bind(address.into(), holder)));
+                text.extend(
+                    self.state
+                        .holders
+                        .get(&node)
+                        .map(|holder| bind(IpNet::from(IpAddr::V4(address)), holder)),
+                );
             }
         }
         for circuit in &topology.circuits {
             for link in 0..circuit.links.len() {
                 let holder = self.state.holders.get(&circuit.node(link));
-                text.extend(holder.map(|holder| bind(circuit.provider(link).into(), holder)));
+                text.extend(holder.map(|holder| bind(IpNet::from(IpAddr::V4(circuit.provider(link))), holder)));
             }
         }
         text
@@ -414,7 +419,7 @@ struct Follower {
 }
 
 /// A line of `[bind]`.
-fn bind(prefix: Ipv4Net, holder: &ProcessId) -> String {
+fn bind(prefix: IpNet, holder: &ProcessId) -> String {
     format!("\"{prefix}\" = \"/proc/{}/ns/net\"\n", holder.pid)
 }
 

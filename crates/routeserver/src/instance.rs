@@ -131,10 +131,12 @@ pub enum Input {
         /// Its stream.
         agent: AgentId,
     },
-    /// Whether a speaker's own address of this instance could be bound: health tells.
+    /// Whether an own address of a speaker of this instance could be bound: health tells.
     AddressPresent {
         /// Speaker id.
         speaker: String,
+        /// The address.
+        local: IpAddr,
         /// `None`: listening. Otherwise why not, for people.
         problem: Option<String>,
     },

@@ -2,7 +2,7 @@
 //! the instance asks for nothing else. Ids are ARM ids as first written; they compare case-insensitively, so the manager
 //! lower-cases the keys it puts here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bgp::{Asn, IpNet, Password};
 use rib::Preference;
@@ -42,6 +42,9 @@ pub struct RouteServerIntent {
     pub subnet: IpNet,
     /// The addresses of IN_0 and IN_1.
     pub instance_addresses: [IpAddr; 2],
+    /// The addresses that they have besides, as next hops of IPv6 routes and for peers with IPv6 addresses.
+    #[serde(default)]
+    pub instance_addresses_v6: [Option<Ipv6Addr>; 2],
     /// allowBranchToBranchTraffic: NVA-to-NVA and NVA-to-gateway exchange (az §2.4, §2.6).
     pub branch_to_branch: bool,
     /// hubRoutingPreference.
@@ -78,6 +81,9 @@ pub struct GatewayIntent {
     pub subnet: Option<String>,
     /// The addresses of IN_0 and IN_1; a gateway that is not active-active has no IN_1.
     pub instance_addresses: [Option<IpAddr>; 2],
+    /// The addresses that they have besides, as next hops of IPv6 routes.
+    #[serde(default)]
+    pub instance_addresses_v6: [Option<Ipv6Addr>; 2],
     /// Where each address lives: a network namespace path, from `[bind]`; `None`: the process's own.
     #[serde(default)]
     pub namespaces: [Option<String>; 2],
@@ -95,8 +101,8 @@ pub struct GatewayIntent {
     /// Of an ExpressRoute gateway: routes that it may tell a circuit (az §1.1); 0: no limit.
     #[serde(default)]
     pub routes_to_circuit: u32,
-    /// Beyond Azure: exchange IPv6 routes. Those of sites stay at the gateway: its address is IPv4, so the next hop that it tells is
-    /// IPv4-mapped, and no speaker of ours takes that.
+    /// Beyond Azure: exchange IPv6 routes. Without IPv6 addresses of the gateway those of sites stay there: the next hop that it tells is
+    /// IPv4-mapped then, and no speaker of ours takes that.
     #[serde(default)]
     pub ipv6: bool,
 }

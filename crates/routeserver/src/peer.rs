@@ -173,7 +173,7 @@ pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
 
 pub(crate) fn endpoint(intent: &PeerIntent, speaker: &Speaker) -> Endpoint {
     Endpoint {
-        local: speaker.intent.address,
+        local: speaker.intent.address_towards(intent.address),
         remote: intent.address,
         namespace: speaker.intent.namespace.clone(),
         md5_password: intent.md5_password.clone(),

@@ -3,6 +3,7 @@
 //! Speakers are one kind of thing. What distinguishes them is their role, and of that only [`crate::policy`] knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,8 @@ pub(crate) struct Speaker {
     pub(crate) peers: Vec<PeerKey>,
     /// Established sessions.
     pub(crate) connections: FxHashMap<PeerIndex, ConnectionId>,
-    /// Why the address cannot be bound, for people.
-    pub(crate) address_problem: Option<String>,
+    /// Why addresses of its cannot be bound, for people.
+    pub(crate) address_problems: BTreeMap<IpAddr, String>,
     /// When converging ends whatever the peers say.
     pub(crate) converge_by: Instant,
     /// Something happened to the RIB since it was last settled.
@@ -71,6 +72,8 @@ pub(crate) struct Speaker {
     /// The Loc-RIB was not at hand before: whatever was made of an earlier one is void.
     started_over: bool,
     local: Vec<(IpNet, RouteSource)>,
+    /// The addresses that `local` was originated with.
+    local_next_hops: Option<(IpAddr, Option<Ipv6Addr>)>,
     static_routes: StaticRoutes,
 }
 
@@ -85,7 +88,7 @@ impl Speaker {
             export: export_rules(&intent, &[]),
             peers: Vec::new(),
             connections: FxHashMap::default(),
-            address_problem: None,
+            address_problems: BTreeMap::new(),
             converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
             unsettled: true,
             reconsider_due: false,
@@ -97,6 +100,7 @@ impl Speaker {
             changed: Arc::default(),
             started_over: false,
             local: Vec::new(),
+            local_next_hops: None,
             static_routes: StaticRoutes::default(),
             intent,
         };
@@ -121,6 +125,8 @@ impl Speaker {
         self.import = import;
         self.refresh.set_spokes(now, spokes(&intent, topology));
         self.intent = intent;
+        let own: Vec<IpAddr> = self.intent.addresses().collect();
+        self.address_problems.retain(|address, _| own.contains(address));
         self.set_local(topology);
         let other_limit = self.total.set(self.intent.total_routes, self.local.len());
         self.reconsider_due |= other_rules || other_limit;
@@ -159,11 +165,13 @@ impl Speaker {
             .filter(|(prefix, _)| self.intent.ipv6 || matches!(prefix, IpNet::V4(_)))
             .filter(|(prefix, _)| seen.insert(*prefix))
             .collect();
-        if local == self.local {
+        let next_hops = (self.intent.address, self.intent.address_v6);
+        if local == self.local && self.local_next_hops == Some(next_hops) {
             return;
         }
+        self.local_next_hops = Some(next_hops);
         let attributes = |ipv6| {
-            let next_hop = next_hop_self(self.intent.address, ipv6)?;
+            let next_hop = next_hop_self(self.intent.address, self.intent.address_v6, ipv6)?;
             Some(Arc::new(PathAttributes::builder(next_hop).build()))
         };
         let (v4, v6) = (attributes(false), attributes(true));
@@ -263,6 +271,7 @@ fn export_rules(intent: &SpeakerIntent, maps_before: &[Option<RouteMap>]) -> Exp
         role: intent.role,
         asn: intent.asn,
         address: intent.address,
+        address_v6: intent.address_v6,
         identifier: bgp_identifier(intent.address),
         branch_to_branch: intent.branch_to_branch,
         route_maps: outbound_route_maps(intent, maps_before),

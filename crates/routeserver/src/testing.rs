@@ -68,6 +68,7 @@ fn route_server() -> RouteServerIntent {
         virtual_network: "hub".into(),
         subnet: net("10.1.1.0/26"),
         instance_addresses: [ip("10.1.1.4"), ip("10.1.1.5")],
+        instance_addresses_v6: [None; 2],
         branch_to_branch: false,
         preference: Preference::default(),
         namespace: None,

@@ -56,6 +56,7 @@ pub fn intent() -> Intent {
             virtual_network: HUB.to_owned(),
             subnet: net("10.1.255.0/27"),
             instance_addresses: crate::world::instances(),
+            instance_addresses_v6: [None; 2],
             branch_to_branch: false,
             preference: Preference::ExpressRoute,
             namespace: None,

@@ -1,7 +1,7 @@
 //! Routes of one NVA: from its mouth to the kernels, and away again.
 
 use anyhow::{Result, ensure};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::topology::Path;
 use serde_json::json;
 
@@ -126,7 +126,7 @@ pub(super) fn no_advertise(world: &mut World) -> Result<()> {
     })
 }
 
-fn told(world: &World, prefix: Ipv4Net) -> Result<bool> {
+fn told(world: &World, prefix: IpNet) -> Result<bool> {
     Ok(world.advertised(OBSERVER)?.iter().any(|(p, _)| *p == prefix) || world.nva_has(OBSERVER, prefix)?)
 }
 

@@ -132,7 +132,7 @@ pub(super) fn md5(world: &mut World) -> Result<()> {
     outcome
 }
 
-fn md5_with_password(world: &World, prefix: ipnet::Ipv4Net) -> Result<()> {
+fn md5_with_password(world: &World, prefix: ipnet::IpNet) -> Result<()> {
     world.set(LEFT, json!({ "md5Password": password::AS_TYPED }))?;
     world.expect_sessions(LEFT)?;
     world.expect_kernel(prefix, &[LEFT_ADDRESS])?;

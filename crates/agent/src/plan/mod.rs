@@ -327,6 +327,10 @@ impl Planner {
     fn target(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet) -> Option<WantedWay> {
         self.problems.remove(&prefix);
         let way = *merge.routes().get(&prefix)?;
+        // NICs of a subnet share a table; one that has IPv4 alone has no use for the other half.
+        if prefix.addr().is_ipv6() && !merge.facts().addresses.iter().any(IpAddr::is_ipv6) {
+            return None;
+        }
         if let WantedWay::Group(key) = way {
             let members = merge.groups().get(&key)?;
             if let Some(problem) = member_problem(prefix, members, merge) {

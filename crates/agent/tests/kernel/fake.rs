@@ -189,6 +189,13 @@ pub fn nic(nic: &str, address: &str, subnet: &str, gateway: &str) -> Body {
     })
 }
 
+/// Gives the NIC an IPv6 address as well.
+pub fn add_ipv6(nic: &mut Nic, address: &str, subnet: &str, gateway: &str) {
+    nic.addresses.push(octets(address));
+    nic.subnet_prefixes.push(prefix(subnet));
+    nic.gateways.push(octets(gateway));
+}
+
 pub fn update(generation: u64, groups: Vec<Group>, routes: Vec<Route>) -> TableUpdate {
     TableUpdate {
         table: TABLE,

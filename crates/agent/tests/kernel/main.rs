@@ -15,6 +15,7 @@ mod failures;
 mod fake;
 mod foreign;
 mod instances;
+mod ipv6;
 mod routes;
 mod world;
 
@@ -51,7 +52,13 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
-    let tests = [routes::TESTS, foreign::TESTS, failures::TESTS, instances::TESTS];
+    let tests = [
+        routes::TESTS,
+        foreign::TESTS,
+        failures::TESTS,
+        instances::TESTS,
+        ipv6::TESTS,
+    ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().map(test).collect()).exit();
 }
 

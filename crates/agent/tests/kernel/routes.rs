@@ -16,10 +16,6 @@ pub const TESTS: &[(&str, fn())] = &[
         two_members_of_a_group_share_the_packets,
     ),
     ("ten_thousand_routes_come_and_go", ten_thousand_routes_come_and_go),
-    (
-        "ipv6_routes_are_installed_and_removed",
-        ipv6_routes_are_installed_and_removed,
-    ),
     ("a_table_of_its_own_is_used", a_table_of_its_own_is_used),
     (
         "a_next_hop_on_another_link_is_used_over_that_link_as_long_as_the_kernel_says_so",
@@ -188,37 +184,6 @@ fn ten_thousand_routes_come_and_go() {
     }));
     assert_eq!(instance.confirmed(3), Vec::<String>::new());
     assert_eq!(world.routes().len(), 0);
-}
-
-fn ipv6_routes_are_installed_and_removed() {
-    let mut world = World::new();
-    let routes = vec![
-        via_group("2001:db8::/32", 1),
-        via_group("2001:db9::/32", 1),
-        route("2001:dba::/32", Way::Blackhole(true)),
-        route("fd00:1::/64", Way::OnLink(true)),
-    ];
-    let table = update(1, vec![group(1, &["fd00:1::4", "fd00:1::5"])], routes);
-    let instance = world.instance(world.greeting(0, 1, table));
-    world.start_agent(&[&instance]);
-    assert_eq!(instance.confirmed(1), Vec::<String>::new());
-    let count = |world: &World| {
-        world
-            .ip("-6 route show proto 157")
-            .lines()
-            .filter(|line| line.contains("metric 20"))
-            .count()
-    };
-    assert_eq!(count(&world), 4);
-    let mut changes = update(
-        2,
-        vec![group(1, &["fd00:1::5"])],
-        vec![route("2001:db9::/32", Way::Blackhole(true))],
-    );
-    changes.removed = vec![prefix("2001:dba::/32")];
-    instance.say(Body::Delta(changes));
-    assert_eq!(instance.confirmed(2), Vec::<String>::new());
-    assert_eq!(count(&world), 3);
 }
 
 fn a_table_of_its_own_is_used() {

@@ -151,7 +151,7 @@ impl World {
         self.wait_until(arguments, || self.try_ip(arguments).is_ok());
     }
 
-    fn try_ip(&self, arguments: &str) -> Result<String, String> {
+    pub fn try_ip(&self, arguments: &str) -> Result<String, String> {
         let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
         if output.status.success() {
             Ok(String::from_utf8(output.stdout).unwrap())

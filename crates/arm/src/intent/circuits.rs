@@ -28,6 +28,7 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
     let id = circuit.key();
     let peering = private_peering(resources, &id)?;
     let (links, _) = types::links_of(peering)?;
+    let links_v6 = types::links_v6_of(peering);
     let mut peers = customers(settings, peering);
     for connection in connections(resources, &id) {
         let gateway = types::gateway_of(connection).filter(|_| is_circuits(connection, &id));
@@ -45,6 +46,7 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
         virtual_network: None,
         subnet: None,
         instance_addresses: addresses.map(Some),
+        instance_addresses_v6: links_v6.map_or([None; 2], |links| links.map(|link| Some(link.provider()))),
         namespaces: [0, 1].map(|instance| {
             let prefix = IpNet::V4(links[instance].prefix);
             bound(settings, Some(addresses[instance]), None, Some(&prefix))
@@ -54,7 +56,7 @@ fn intent(resources: &Resources, settings: &Settings, circuit: &Resource) -> Opt
         static_routes: Vec::new(),
         static_route_maps: Vec::new(),
         routes_to_circuit: 0,
-        ipv6: false,
+        ipv6: links_v6.is_some(),
         id,
     })
 }

@@ -1,7 +1,7 @@
 //! Virtual network gateways as speakers, and the hidden peerings between them and the route server of their network: each instance
 //! with each instance, made by both sides by themselves (az §2.6).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use routeserver::intent::{
     GatewayIntent, GatewayKind, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent, StaticRouteMapIntent,
@@ -9,6 +9,7 @@ use routeserver::intent::{
 
 use super::peers::{RouteMaps, SettingsOf, With, route_map, with_maps};
 use super::{bound, circuits, route_server as route_server_intent};
+use crate::address::beside;
 use crate::id::parent_key;
 use crate::index::Relation;
 use crate::resource::{Resource, Resources};
@@ -40,6 +41,16 @@ impl<'r> Gateway<'r> {
 
     fn network(&self) -> &str {
         parent_key(&self.subnet).unwrap_or_default()
+    }
+
+    /// The IPv6 addresses that its instances have beside the others, if GatewaySubnet has an IPv6 prefix.
+    fn addresses_v6(&self, resources: &Resources) -> [Option<Ipv6Addr>; 2] {
+        let subnet = resources.by_key(&self.subnet);
+        let prefixes = subnet.map(types::subnet_prefixes).unwrap_or_default();
+        self.addresses.map(|address| match address? {
+            IpAddr::V4(v4) => beside(&prefixes, v4),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// The peerings that a speaker has with its instances; `own` are the settings of them all, `id` makes one of the instance's
@@ -142,6 +153,7 @@ fn intent(
     gateway: &Gateway<'_>,
 ) -> GatewayIntent {
     let own = SettingsOf::new(settings, &gateway.key);
+    let ipv6 = settings.ipv6_of(&gateway.key);
     let mut peers = Vec::new();
     let mut static_routes = Vec::new();
     let mut static_route_maps = Vec::new();
@@ -179,6 +191,10 @@ fn intent(
         virtual_network: Some(gateway.network().to_owned()),
         subnet: Some(gateway.subnet.clone()),
         instance_addresses: gateway.addresses,
+        instance_addresses_v6: match ipv6 {
+            true => gateway.addresses_v6(resources),
+            false => [None; 2],
+        },
         namespaces: namespaces(resources, settings, gateway),
         is_external: own.flag("external").unwrap_or(false),
         peers,
@@ -188,7 +204,7 @@ fn intent(
             GatewayKind::ExpressRoute => settings.limits.routes_to_expressroute,
             _ => 0,
         },
-        ipv6: own.flag("ipv6").unwrap_or(false),
+        ipv6,
         id: gateway.key.clone(),
     }
 }

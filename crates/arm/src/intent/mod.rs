@@ -61,9 +61,14 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         .into_iter()
         .find(|prefix| matches!(prefix, IpNet::V4(_)))?;
     let addresses = types::provisioned_instances(Some(configuration), |key| resources.by_key(key))?;
+    let ipv6 = settings.ipv6_of(&id);
+    let addresses_v6 = types::provisioned_instances_v6(Some(configuration), |key| resources.by_key(key));
+    let addresses_v6 = addresses_v6.filter(|_| ipv6);
     let own = SettingsOf::new(settings, &id);
     let network = parent_key(&subnet_id)?;
     let mut peers = peers::of_route_server(resources, settings, &id);
+    // Refused as long as it is looked at; without addresses to speak from there is nobody to speak.
+    peers.retain(|peer| peer.address.is_ipv4() || addresses_v6.is_some());
     peers.extend(gateways::peers_of_route_server(resources, settings, &id, network));
     Some(RouteServerIntent {
         name: hub.name().to_owned(),
@@ -71,12 +76,13 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         virtual_network: network.to_owned(),
         subnet,
         instance_addresses: addresses.map(IpAddr::V4),
+        instance_addresses_v6: addresses_v6.map_or([None; 2], |addresses| addresses.map(Some)),
         branch_to_branch: is_true(hub.property("allowBranchToBranchTraffic")),
         preference: preference(hub.property("hubRoutingPreference")),
         namespace: bound(settings, None, Some(&subnet_id), Some(&subnet)),
         converge_secs: own.whole("convergeSecs").unwrap_or(CONVERGE_SECS),
         peers,
-        ipv6: own.flag("ipv6").unwrap_or(false),
+        ipv6,
         total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
         id,
     })

@@ -1,6 +1,6 @@
 //! `virtualHubs/bgpConnections`: a peering of the route server with an NVA.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde_json::json;
@@ -9,6 +9,7 @@ use super::{
     Draft, ResourceType, asn, hub_ip_configurations, routing_configuration, subnets, virtual_hubs,
     virtual_network_peerings, virtual_networks,
 };
+use crate::address::{self, Unusable};
 use crate::error::ArmError;
 use crate::id::last_segment;
 use crate::index::Reference;
@@ -51,7 +52,7 @@ impl ResourceType for BgpConnections {
         let peer_asn = asn as u32;
         asn::check_peer(peer_asn, world.settings.asn_of(&hub).0, "properties.peerAsn")?;
         let text = reader.required_text("peerIp", "the IPv4 address of the network virtual appliance")?;
-        let address = check_address(text)?;
+        let address = check_address(world, &hub, text)?;
         check_place(world, &hub, address, instances)?;
         check_others(world, draft, &hub, address)?;
         draft.set("peerIp", address.to_string());
@@ -76,14 +77,14 @@ impl ResourceType for BgpConnections {
 }
 
 /// A peer of a peered network has no route maps (az §2.8).
-fn check_maps_allowed(world: &World<'_>, hub: &str, peer: Ipv4Addr) -> Result<(), ArmError> {
+fn check_maps_allowed(world: &World<'_>, hub: &str, peer: IpAddr) -> Result<(), ArmError> {
     let subnet = hub_ip_configurations::of_hub(world, hub).and_then(hub_ip_configurations::subnet_of);
     let network = subnet.as_deref().map(subnets::network_key).unwrap_or_default();
     let space = world
         .get(network)
         .map(virtual_networks::address_space)
         .unwrap_or_default();
-    match space.iter().any(|prefix| prefix.contains(&std::net::IpAddr::V4(peer))) {
+    match space.iter().any(|prefix| prefix.contains(&peer)) {
         true => Ok(()),
         false => Err(ArmError::bad(
             "HubBgpConnectionFromSpokeVnetCannotReferenceRouteMap",
@@ -105,20 +106,26 @@ fn invalid_address(address: &str, why: &str) -> ArmError {
     .at("properties.peerIp")
 }
 
-fn check_address(text: &str) -> Result<Ipv4Addr, ArmError> {
-    let Ok(address) = text.parse::<Ipv4Addr>() else {
-        return Err(invalid_address(
-            text,
-            "it must be an IPv4 address, for example 10.0.2.4.",
-        ));
+/// Azure's peers have IPv4 addresses. With the setting `ipv6` those with IPv6 addresses are dialled as well, from the instances' own.
+fn check_address(world: &World<'_>, hub: &str, text: &str) -> Result<IpAddr, ArmError> {
+    let takes_v6 = world.settings.ipv6_of(hub);
+    let address = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => IpAddr::V4(address),
+        Ok(IpAddr::V6(_)) if takes_v6 && virtual_hubs::instances_v6_of(world, hub).is_none() => {
+            return Err(invalid_address(
+                text,
+                "RouteServerSubnet has no IPv6 prefix, so the instances have no IPv6 addresses. Add a /64 to it first.",
+            ));
+        }
+        Ok(IpAddr::V6(address)) if takes_v6 => IpAddr::V6(address),
+        _ => {
+            return Err(invalid_address(
+                text,
+                "it must be an IPv4 address, for example 10.0.2.4.",
+            ));
+        }
     };
-    let unicast = !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || address.is_link_local()
-        || address.octets()[0] == 0
-        || address.octets()[0] >= 240);
-    match unicast {
+    match is_unicast(address) {
         true => Ok(address),
         false => Err(invalid_address(
             text,
@@ -127,11 +134,18 @@ fn check_address(text: &str) -> Result<Ipv4Addr, ArmError> {
     }
 }
 
+fn is_unicast(address: IpAddr) -> bool {
+    let of_its_family = match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && v4.octets()[0] != 0 && v4.octets()[0] < 240,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && v6.to_ipv4_mapped().is_none(),
+    };
+    of_its_family && !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
 /// A peer is outside RouteServerSubnet, in the virtual network or in one directly peered with it (az §2.8).
-fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4Addr; 2]) -> Result<(), ArmError> {
+fn check_place(world: &World<'_>, hub: &str, address: IpAddr, instances: [Ipv4Addr; 2]) -> Result<(), ArmError> {
     let text = address.to_string();
-    let ip = std::net::IpAddr::V4(address);
-    if instances.contains(&address) {
+    if instances.iter().any(|own| address == IpAddr::V4(*own)) {
         return Err(invalid_address(
             &text,
             "it is one of the route server's own. Give the appliance's address.",
@@ -140,7 +154,7 @@ fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4
     let Some(subnet) = hub_ip_configurations::of_hub(world, hub).and_then(hub_ip_configurations::subnet_of) else {
         return Ok(());
     };
-    let inside = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&ip));
+    let inside = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&address));
     if world
         .get(&subnet)
         .is_some_and(|subnet| inside(&subnets::prefixes(subnet)))
@@ -169,16 +183,11 @@ fn check_place(world: &World<'_>, hub: &str, address: Ipv4Addr, instances: [Ipv4
     }
 }
 
-/// In its subnet, the platform has the first four addresses and the last one: no appliance has them.
-fn check_host(world: &World<'_>, network: &str, address: Ipv4Addr) -> Result<(), ArmError> {
+/// In its subnet, the platform has the first four addresses and of IPv4 the last one: no appliance has them.
+fn check_host(world: &World<'_>, network: &str, address: IpAddr) -> Result<(), ArmError> {
     let subnets = world.children(network, "subnets");
     let mut prefixes = subnets.iter().flat_map(|subnet| subnets::prefixes(subnet));
-    let reserved = prefixes.any(|prefix| match prefix {
-        IpNet::V4(v4) if v4.contains(&address) => {
-            u32::from(address) - u32::from(v4.network()) < 4 || address == v4.broadcast()
-        }
-        _ => false,
-    });
+    let reserved = prefixes.any(|prefix| address::check_host(&[prefix], address) == Err(Unusable::Reserved));
     match reserved {
         false => Ok(()),
         true => Err(invalid_address(
@@ -188,7 +197,7 @@ fn check_host(world: &World<'_>, network: &str, address: Ipv4Addr) -> Result<(),
     }
 }
 
-fn check_others(world: &World<'_>, draft: &Draft, hub: &str, address: Ipv4Addr) -> Result<(), ArmError> {
+fn check_others(world: &World<'_>, draft: &Draft, hub: &str, address: IpAddr) -> Result<(), ArmError> {
     let mut others = world.children(hub, "bgpConnections");
     others.retain(|other| other.key() != draft.id.key());
     if let Some(other) = others

@@ -1,10 +1,10 @@
 //! `expressRouteCircuits/peerings`: the private peering of a circuit, which is two links: primary and secondary, a /30 each. Of each
 //! the customer's edge has the first usable address, and the provider's edge the second.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bgp::Asn;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, asn, hybrid};
@@ -31,6 +31,9 @@ const SHARED_KEY: &str = "sharedKey";
 /// Members that hold the links' prefixes: primary, secondary.
 const PREFIXES: [&str; 2] = ["primaryPeerAddressPrefix", "secondaryPeerAddressPrefix"];
 
+/// The same of IPv6, as an object.
+const IPV6: &str = "ipv6PeeringConfig";
+
 pub(super) struct ExpressRoutePeerings;
 
 /// One link of a circuit.
@@ -53,6 +56,26 @@ impl Link {
     pub(crate) fn provider(self) -> Ipv4Addr {
         self.address(2)
     }
+}
+
+/// The IPv6 prefix of a link: what its ends say as next hops of IPv6 routes. Sessions are over IPv4, and carry both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkV6(Ipv6Net);
+
+impl LinkV6 {
+    /// The provider's edge: the second address, as in IPv4.
+    pub(crate) fn provider(self) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.0.network()).saturating_add(2))
+    }
+}
+
+/// The links' IPv6 prefixes, if the private peering has IPv6 in use.
+pub(crate) fn links_v6(peering: &Resource) -> Option<[LinkV6; 2]> {
+    let config = peering.property(IPV6);
+    let in_use = peering.property("state") != "Disabled" && config["state"] != "Disabled";
+    let link = |name: &str| Some(LinkV6(config[name].as_str().filter(|_| in_use)?.parse().ok()?));
+    let [primary, secondary] = PREFIXES.map(link);
+    Some([primary?, secondary?])
 }
 
 /// A private peering that is in use: its links and the customer's AS number.
@@ -114,6 +137,12 @@ impl ResourceType for ExpressRoutePeerings {
             return Err(reader.wrong(PREFIXES[1], "another prefix than the primary one"));
         }
         check_key(&reader)?;
+        if let Some(config) = reader.object(IPV6)? {
+            config.one_of("state", &["Enabled", "Disabled"])?;
+            for name in PREFIXES {
+                check_prefix_v6(&config, name)?;
+            }
+        }
         draft.set("peeringType", PRIVATE);
         draft.set("peerASN", peer);
         draft.set("vlanId", vlan);
@@ -170,6 +199,15 @@ fn check_type(draft: &Draft) -> Result<(), ArmError> {
             ),
         )
         .at("properties.peeringType")),
+    }
+}
+
+fn check_prefix_v6(reader: &Reader<'_>, name: &str) -> Result<(), ArmError> {
+    let what = "a /126 in CIDR notation, for example fd00:15::/126";
+    let text = reader.required_text(name, what)?;
+    match parse_prefix(text, &reader.path_of(name))? {
+        ipnet::IpNet::V6(prefix) if prefix.prefix_len() == 126 => Ok(()),
+        _ => Err(reader.wrong(name, what)),
     }
 }
 

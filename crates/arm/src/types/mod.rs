@@ -42,7 +42,9 @@ use crate::world::World;
 pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
 pub(crate) use connections::{CIRCUIT, KIND as CONNECTION, SITE, far_end_as, gateway_of};
 pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
-pub(crate) use express_route_peerings::{KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of, shared_key};
+pub(crate) use express_route_peerings::{
+    KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of, links_v6 as links_v6_of, shared_key,
+};
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
 pub(crate) use import_filters::read as import_filter;
 pub(crate) use local_network_gateways::{KIND as LOCAL_NETWORK_GATEWAY, site_of};
@@ -53,7 +55,7 @@ pub(crate) use route_maps::{KIND as ROUTE_MAP, check_settings as check_route_map
 pub(crate) use route_tables::KIND as ROUTE_TABLE;
 pub(crate) use routing_configuration::{INBOUND, OUTBOUND, check_is_of, route_map_of};
 pub(crate) use subnets::prefixes as subnet_prefixes;
-pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, provisioned_instances};
+pub(crate) use virtual_hubs::{KIND as VIRTUAL_HUB, peer_over_ipv6, provisioned_instances, provisioned_instances_v6};
 pub(crate) use virtual_network_gateways::{
     KIND as VIRTUAL_NETWORK_GATEWAY, addresses as gateway_addresses, asn as gateway_asn, kind as gateway_kind,
     subnet as gateway_subnet,

@@ -4,7 +4,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Draft, ResourceType, check_region, network_security_groups, references, resolve, route_tables, virtual_networks,
+    Draft, ResourceType, check_region, network_security_groups, references, resolve, route_tables, virtual_hubs,
+    virtual_networks,
 };
 use crate::address::{first_overlap, parse_prefix};
 use crate::error::ArmError;
@@ -217,7 +218,11 @@ fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Re
     for held in world.holders(Relation::AddressIn, &draft.id.key()) {
         let stays = match held.address {
             Some(address) => prefixes.iter().any(|prefix| prefix.contains(&address)),
-            None => first_v4(prefixes) == draft.existing.as_ref().and_then(|old| first_v4(&self::prefixes(old))),
+            None => {
+                let before = draft.existing.as_ref().map(self::prefixes).unwrap_or_default();
+                let over_ipv6 = peers_over_ipv6(world, &held.id);
+                first_v4(prefixes) == first_v4(&before) && (!over_ipv6 || first_v6(prefixes) == first_v6(&before))
+            }
         };
         if !stays {
             return Err(ArmError::bad(
@@ -232,6 +237,17 @@ fn check_allocations(world: &World<'_>, draft: &Draft, prefixes: &[IpNet]) -> Re
         }
     }
     Ok(())
+}
+
+/// Whether the route server with this ip configuration (id) has a peering with an IPv6 address, so that its instances' are in use.
+fn peers_over_ipv6(world: &World<'_>, configuration: &str) -> bool {
+    let configuration = configuration.to_ascii_lowercase();
+    let hub = parent_key(&configuration).unwrap_or_default();
+    virtual_hubs::peer_over_ipv6(world.children(hub, "bgpConnections").into_iter()).is_some()
+}
+
+fn first_v6(prefixes: &[IpNet]) -> Option<IpNet> {
+    prefixes.iter().copied().find(|prefix| matches!(prefix, IpNet::V6(_)))
 }
 
 /// The prefix that a route server's instances are in.

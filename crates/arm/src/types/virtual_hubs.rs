@@ -1,12 +1,12 @@
 //! `virtualHubs`: the route server. Without an ip configuration it is an empty shell: harmless, listable, deletable (az's create
 //! sometimes leaves one behind).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
 use super::{Draft, ResourceType, bgp_connections, connections, hub_ip_configurations, references, subnets};
-use crate::address::instance_addresses;
+use crate::address::{beside, instance_addresses};
 use crate::error::ArmError;
 use crate::id::{ResourceId, parent_key};
 use crate::limits;
@@ -91,6 +91,9 @@ impl ResourceType for VirtualHubs {
         properties.insert("routingState".to_owned(), json!(state));
         properties.insert("virtualRouterAsn".to_owned(), json!(asn));
         properties.insert("virtualRouterIps".to_owned(), json!(addresses));
+        if let Some(addresses) = instances_v6_of(world, &key) {
+            properties.insert("virtualRouterIpsV6".to_owned(), json!(addresses));
+        }
         properties.insert("routeTable".to_owned(), json!({ "routes": [] }));
         properties.insert("virtualHubRouteTableV2s".to_owned(), json!([]));
         for segment in ["bgpConnections", "ipConfigurations", "routeMaps"] {
@@ -143,7 +146,37 @@ pub(crate) fn provisioned_instances<'r>(
     Some(instance_addresses(&subnets::first_v4(&subnets::prefixes(subnet))?))
 }
 
+/// The IPv6 addresses of IN_0 and IN_1, in the world of a request: with the setting `ipv6`, and an IPv6 prefix of RouteServerSubnet.
+pub(super) fn instances_v6_of(world: &World<'_>, hub: &str) -> Option<[Ipv6Addr; 2]> {
+    let configuration = hub_ip_configurations::of_hub(world, hub).filter(|_| world.settings.ipv6_of(hub));
+    provisioned_instances_v6(configuration, |key| world.get(key))
+}
+
+/// The IPv6 addresses of IN_0 and IN_1, were the setting on.
+pub(crate) fn provisioned_instances_v6<'r>(
+    configuration: Option<&Resource>,
+    get: impl Fn(&str) -> Option<&'r Resource>,
+) -> Option<[Ipv6Addr; 2]> {
+    let subnet = get(&hub_ip_configurations::subnet_of(configuration?)?)?;
+    let prefixes = subnets::prefixes(subnet);
+    let [first, second] = instance_addresses(&subnets::first_v4(&prefixes)?);
+    Some([beside(&prefixes, first)?, beside(&prefixes, second)?])
+}
+
+/// The first peering of a route server's `connections` with an IPv6 address.
+pub(crate) fn peer_over_ipv6<'r>(mut connections: impl Iterator<Item = &'r Resource>) -> Option<&'r Resource> {
+    connections.find(|connection| {
+        let address = connection.property("peerIp").as_str().map(str::parse::<IpAddr>);
+        matches!(address, Some(Ok(IpAddr::V6(_))))
+    })
+}
+
 impl Settings {
+    /// Whether a route server or gateway (key) exchanges IPv6 routes: a setting of ours.
+    pub(crate) fn ipv6_of(&self, key: &str) -> bool {
+        self.by_key.get(key).is_some_and(|settings| settings["ipv6"] == true)
+    }
+
     /// The AS number of a route server (key): Azure's, unless a setting of ours says otherwise.
     pub fn asn_of(&self, hub: &str) -> bgp::Asn {
         let asn = self.by_key.get(hub).and_then(|settings| settings["asn"].as_u64());

@@ -85,8 +85,8 @@ fn announce(world: &mut World, dice: &mut Dice, nva: usize) -> String {
         _ => {}
     }
     match dice.below(10) {
-        0 => path.next_hop = Some(Ipv4Addr::new(10, 1, 1, 100)),
-        1 => path.next_hop = Some(VMS[1].address),
+        0 => path.next_hop = Some(Ipv4Addr::new(10, 1, 1, 100).into()),
+        1 => path.next_hop = Some(VMS[1].address.into()),
         _ => {}
     }
     match dice.below(12) {

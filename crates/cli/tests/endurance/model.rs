@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use lab::KernelRoute;
 use lab::topology::Path;
 
@@ -99,7 +99,8 @@ impl Model {
                     *entry = (length, BTreeSet::new());
                 }
                 if length == entry.0 {
-                    entry.1.insert(path.next_hop.unwrap_or(nva.address));
+                    let next_hop = path.next_hop.map(|address| address.to_string().parse().unwrap());
+                    entry.1.insert(next_hop.unwrap_or(nva.address));
                 }
             }
         }
@@ -108,7 +109,7 @@ impl Model {
 
     fn accepts(&self, path: &Path) -> bool {
         let loops = path.as_path.iter().any(|asn| [0, 65515].contains(asn));
-        let inside = self.address_space.iter().any(|space| space.contains(&path.prefix));
+        let inside = self.address_space.iter().any(|space| space.contains(&v4(path.prefix)));
         !loops && !inside
     }
 }
@@ -116,7 +117,7 @@ impl Model {
 /// Our routes in a kernel's table.
 pub fn from_kernel(routes: &[KernelRoute]) -> Table {
     let ours = routes.iter().filter(|route| route.protocol == "routewright");
-    ours.map(|route| (route.prefix, way(route))).collect()
+    ours.map(|route| (v4(route.prefix), way(route))).collect()
 }
 
 fn way(route: &KernelRoute) -> Way {
@@ -204,6 +205,14 @@ pub fn differences(what: &str, table: &Table, expected: &Table) -> Vec<String> {
 
 fn first(subnet: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()) + 1)
+}
+
+/// The world of these tests is IPv4.
+pub fn v4(prefix: IpNet) -> Ipv4Net {
+    match prefix {
+        IpNet::V4(prefix) => prefix,
+        IpNet::V6(prefix) => panic!("{prefix} is in no topology here"),
+    }
 }
 
 pub fn net(text: &str) -> Ipv4Net {

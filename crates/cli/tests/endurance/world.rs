@@ -10,7 +10,7 @@ use lab::{Api, Lab, LabError, UpOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::model::{Model, Nva, Vm, differences, from_api, from_kernel, net};
+use crate::model::{Model, Nva, Vm, differences, from_api, from_kernel, net, v4};
 
 /// Far more than anything here takes, also on a machine ten times slower.
 pub const DEADLINE: Duration = Duration::from_secs(300);
@@ -111,7 +111,7 @@ impl World {
         let model = &mut self.model.nvas[nva];
         model
             .announced
-            .extend(paths.iter().map(|path| (path.prefix, path.clone())));
+            .extend(paths.iter().map(|path| (v4(path.prefix), path.clone())));
         self.lab.announce_paths(&model.name, paths).unwrap();
     }
 

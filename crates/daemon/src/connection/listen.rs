@@ -56,6 +56,8 @@ pub enum ListenEvent {
     Problem {
         /// [`ListenOptions::name`].
         name: Arc<str>,
+        /// The address.
+        local: IpAddr,
         /// `None`: it listens. Otherwise why it doesn't, for people.
         problem: Option<String>,
     },
@@ -120,10 +122,10 @@ async fn run<E: From<ListenEvent>>(mut options: watch::Receiver<ListenOptions>, 
         let now = options.borrow_and_update().clone();
         let opened = open(&now).await;
         let problem = opened.as_ref().err().map(ToString::to_string);
-        tell(&mut told, problem, &now.name, &events).await;
+        tell(&mut told, problem, &now, &events).await;
         if let Ok(open) = opened {
             let error = serve(open, &mut options, &mut admission, &events).await;
-            tell(&mut told, Some(error.to_string()), &now.name, &events).await;
+            tell(&mut told, Some(error.to_string()), &now, &events).await;
         }
     }
 }
@@ -131,13 +133,14 @@ async fn run<E: From<ListenEvent>>(mut options: watch::Receiver<ListenOptions>, 
 async fn tell<E: From<ListenEvent>>(
     told: &mut Option<Option<String>>,
     problem: Option<String>,
-    name: &Arc<str>,
+    options: &ListenOptions,
     events: &mpsc::Sender<E>,
 ) {
     if told.as_ref() != Some(&problem) {
         *told = Some(problem.clone());
         let event = ListenEvent::Problem {
-            name: name.clone(),
+            name: options.name.clone(),
+            local: options.local.ip(),
             problem,
         };
         // Without an owner there is nobody to tell.

@@ -221,6 +221,7 @@ mod tests {
 
     fn called() -> Happening {
         Happening::Listen(ListenEvent::Problem {
+            local: std::net::Ipv4Addr::LOCALHOST.into(),
             name: "rs".into(),
             problem: None,
         })

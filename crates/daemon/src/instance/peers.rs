@@ -108,17 +108,19 @@ impl Peers {
                     remote,
                 }
             }
-            ListenEvent::Problem { name, problem } => {
+            ListenEvent::Problem { name, local, problem } => {
                 match &problem {
-                    Some(problem) => tracing::warn!(speaker = %name, problem, "not listening"),
-                    None => tracing::info!(speaker = %name, "listening"),
+                    Some(problem) => tracing::warn!(speaker = %name, %local, problem, "not listening"),
+                    None => tracing::info!(speaker = %name, %local, "listening"),
                 }
-                let listening = self.listeners.iter_mut().find(|((owner, ..), _)| **owner == *name);
+                let is_it = |(owner, address, _): &ListenerKey| **owner == *name && *address == local;
+                let listening = self.listeners.iter_mut().find(|(key, _)| is_it(key));
                 if let Some((_, listening)) = listening {
                     listening.problem.clone_from(&problem);
                 }
                 Input::AddressPresent {
                     speaker: name.to_string(),
+                    local,
                     problem,
                 }
             }
@@ -157,6 +159,7 @@ impl Peers {
             if let Some(problem) = listening.problem.clone() {
                 problems.push(Input::AddressPresent {
                     speaker: listener.speaker,
+                    local: listener.local,
                     problem: Some(problem),
                 });
             }

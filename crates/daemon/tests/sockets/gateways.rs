@@ -49,6 +49,7 @@ fn hybrid() -> Intent {
             virtual_network: Some("hub".into()),
             subnet: None,
             instance_addresses: GATEWAY.map(|text| Some(address(text))),
+            instance_addresses_v6: [None; 2],
             namespaces: [None, None],
             is_external: false,
             peers: of_gateway,

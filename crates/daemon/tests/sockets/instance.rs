@@ -87,6 +87,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
             virtual_network: "hub".into(),
             subnet: net("10.1.1.0/26"),
             instance_addresses: [address(OURS), address("10.1.1.5")],
+            instance_addresses_v6: [None; 2],
             branch_to_branch: true,
             preference: rib::Preference::default(),
             namespace: None,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Resource, child, network_id, public_ip, subnet_id, tracked};
+use super::{Resource, child, network_id, public_ip, subnet_id, tracked, with_ipv6};
 use crate::topology::{Circuit, GATEWAY_SUBNET, Gateway, GatewayType, Site, Topology};
 
 /// Where a circuit says that it is.
@@ -16,6 +16,10 @@ pub(super) fn gateways(topology: &Topology) -> impl Iterator<Item = Resource> {
         let addresses = public_addresses(gateway);
         let mut all: Vec<Resource> = addresses.iter().map(|name| public_ip(name)).collect();
         all.push(virtual_network_gateway(gateway, &addresses));
+        all.extend(with_ipv6(
+            &format!("virtualNetworkGateways/{}", gateway.name),
+            gateway.ipv6,
+        ));
         all
     })
 }

@@ -49,7 +49,7 @@ impl Pen {
         let mut text = format!(
             "{title} ═══ {}\n└─ {sign} {:<14} {speaks}\n",
             joined(&ways),
-            router.address.to_string()
+            [router.address.to_string(), super::beside(router.address_v6)].concat()
         );
         let announces = node(status, site.name()).map(|found| joined(&found.announces));
         let verb = if site.speaks_bgp { "announces" } else { "has" };

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -21,9 +22,9 @@ const MAX_HOPS: usize = 8;
 /// The kernel's table, and what we have put there.
 pub(super) struct Kernel {
     netlink: Handle,
-    installed: BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>,
+    installed: BTreeMap<IpNet, BTreeSet<IpAddr>>,
     /// The gateway towards each BGP next hop, as long as it is not asked to look again.
-    resolved: BTreeMap<Ipv4Addr, Option<Ipv4Addr>>,
+    resolved: BTreeMap<IpAddr, Option<IpAddr>>,
 }
 
 impl Kernel {
@@ -50,7 +51,7 @@ impl Kernel {
     }
 
     /// Makes the table hold what is learned: for each prefix its BGP next hops.
-    pub(super) async fn sync(&mut self, learned: &BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>) -> io::Result<()> {
+    pub(super) async fn sync(&mut self, learned: &BTreeMap<IpNet, BTreeSet<IpAddr>>) -> io::Result<()> {
         let mut wanted = BTreeMap::new();
         for (prefix, next_hops) in learned {
             let mut gateways = BTreeSet::new();
@@ -61,7 +62,7 @@ impl Kernel {
                 wanted.insert(*prefix, gateways);
             }
         }
-        let gone: Vec<Ipv4Net> = self
+        let gone: Vec<IpNet> = self
             .installed
             .keys()
             .filter(|p| !wanted.contains_key(p))
@@ -78,9 +79,15 @@ impl Kernel {
         Ok(())
     }
 
-    async fn install(&mut self, prefix: Ipv4Net, gateways: BTreeSet<Ipv4Addr>) {
+    async fn install(&mut self, prefix: IpNet, gateways: BTreeSet<IpAddr>) {
         let hops = gateways.iter().take(MAX_HOPS);
-        let hops = hops.filter_map(|g| Some(RouteNextHopBuilder::new_ipv4().via(IpAddr::V4(*g)).ok()?.build()));
+        let hops = hops.filter_map(|gateway| {
+            let hop = match gateway {
+                IpAddr::V4(_) => RouteNextHopBuilder::new_ipv4(),
+                IpAddr::V6(_) => RouteNextHopBuilder::new_ipv6(),
+            };
+            Some(hop.via(*gateway).ok()?.build())
+        });
         let mut message = route(prefix);
         message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
         match self.netlink.route().add(message).replace().execute().await {
@@ -89,7 +96,7 @@ impl Kernel {
         }
     }
 
-    async fn remove(&mut self, prefix: Ipv4Net) {
+    async fn remove(&mut self, prefix: IpNet) {
         // With its link the kernel has lost the route too.
         if let Err(error) = self.netlink.route().del(route(prefix)).execute().await {
             tracing::debug!(%prefix, %error, "a route was gone already");
@@ -98,7 +105,7 @@ impl Kernel {
     }
 
     /// The gateway towards a BGP next hop: by the longest match among routes that are not ours, itself if it is on a link.
-    async fn resolve(&mut self, next_hop: Ipv4Addr) -> io::Result<Option<Ipv4Addr>> {
+    async fn resolve(&mut self, next_hop: IpAddr) -> io::Result<Option<IpAddr>> {
         if let Some(known) = self.resolved.get(&next_hop) {
             return Ok(*known);
         }
@@ -115,48 +122,64 @@ impl Kernel {
     }
 
     async fn main_table(&self) -> io::Result<Vec<RouteMessage>> {
-        let messages = self
-            .netlink
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-            .execute();
-        let messages: Vec<RouteMessage> = messages.try_collect().await.map_err(io::Error::other)?;
-        Ok(messages
-            .into_iter()
-            .filter(|m| m.header.table == RouteHeader::RT_TABLE_MAIN)
-            .collect())
+        let families = [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ];
+        let mut all: Vec<RouteMessage> = Vec::new();
+        for family in families {
+            let messages = self.netlink.route().get(family).execute();
+            let messages: Vec<RouteMessage> = messages.try_collect().await.map_err(io::Error::other)?;
+            all.extend(messages);
+        }
+        all.retain(|m| m.header.table == RouteHeader::RT_TABLE_MAIN);
+        Ok(all)
     }
 }
 
-fn route(prefix: Ipv4Net) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(prefix.network(), prefix.prefix_len())
-        .protocol(RouteProtocol::from(PROTOCOL))
-        .scope(RouteScope::Universe)
-        .kind(RouteType::Unicast)
-        .priority(METRIC)
-        .build()
+fn route(prefix: IpNet) -> RouteMessage {
+    let mut message = match prefix {
+        IpNet::V4(prefix) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .build(),
+        IpNet::V6(prefix) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .build(),
+    };
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Priority(METRIC));
+    message
 }
-
 fn is_ours(message: &RouteMessage) -> bool {
     u8::from(message.header.protocol) == PROTOCOL
 }
 
-fn destination(message: &RouteMessage) -> Option<Ipv4Net> {
+fn destination(message: &RouteMessage) -> Option<IpNet> {
     let address = message.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        RouteAttribute::Destination(address) => address_of(address),
         _ => None,
     });
-    Ipv4Net::new(
-        address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        message.header.destination_prefix_length,
-    )
-    .ok()
+    let everything = match message.header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let length = message.header.destination_prefix_length;
+    IpNet::new(address.unwrap_or(everything), length).ok()
 }
 
-fn gateway(message: &RouteMessage) -> Option<Ipv4Addr> {
+fn gateway(message: &RouteMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
+        RouteAttribute::Gateway(address) => address_of(address),
         _ => None,
     })
+}
+
+fn address_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
 }

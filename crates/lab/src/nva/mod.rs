@@ -12,7 +12,7 @@
 //! and it says on its control socket what it knows.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path as FilePath, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct NvaConfig {
     pub asn: u32,
     /// Its address, which is also its BGP Identifier.
     pub address: Ipv4Addr,
+    /// Its IPv6 address; without one it speaks of IPv4 alone.
+    #[serde(default)]
+    pub address_v6: Option<Ipv6Addr>,
     /// Whom it dials. What it learns on one side it passes on to the other.
     pub neighbours: Vec<Neighbour>,
     /// What it announces.

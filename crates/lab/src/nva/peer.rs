@@ -13,7 +13,6 @@ use bytes::BytesMut;
 use daemon::connection::Connection;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ipnet::Ipv4Net;
 
 use super::NvaConfig;
 use super::transit::Learned;
@@ -29,9 +28,9 @@ pub(super) struct Peer {
     session: Session,
     connections: HashMap<ConnectionId, Connection>,
     established: Option<Negotiated>,
-    learned: BTreeMap<Ipv4Net, Learned>,
+    learned: BTreeMap<IpNet, Learned>,
     /// What it has been told in this session.
-    told: BTreeMap<Ipv4Net, Path>,
+    told: BTreeMap<IpNet, Path>,
 }
 
 /// What a peer wants of its owner.
@@ -53,7 +52,7 @@ impl Peer {
         let mut session = SessionConfig::azure(BgpIdentifier(config.address), address.into(), Asn(asn));
         session.local_asn = Asn(config.asn);
         session.hold_time_secs = neighbour.hold_time_secs();
-        session.capabilities.families = FamilySet::IPV4;
+        session.capabilities.families = families(config);
         session.capabilities.enhanced_route_refresh = true;
         session.capabilities.extended_message = true;
         session.connect_retry = CONNECT_RETRY;
@@ -81,7 +80,7 @@ impl Peer {
         self.session.poll_timeout()
     }
 
-    pub(super) fn learned(&self) -> &BTreeMap<Ipv4Net, Learned> {
+    pub(super) fn learned(&self) -> &BTreeMap<IpNet, Learned> {
         &self.learned
     }
 
@@ -142,7 +141,7 @@ impl Peer {
             }
             Output::Update(update) => wishes.learned |= self.learn(config, &update),
             Output::Refresh(refresh) => {
-                wishes.everything |= refresh.kind == RefreshKind::Request && refresh.family == Family::Ipv4Unicast;
+                wishes.everything |= refresh.kind == RefreshKind::Request;
             }
         }
     }
@@ -150,22 +149,20 @@ impl Peer {
     /// Takes an UPDATE; says whether anything changed.
     fn learn(&mut self, config: &NvaConfig, update: &Update) -> bool {
         let mut changed = false;
-        for prefix in update.withdrawn.iter().filter_map(ipv4) {
-            changed |= self.learned.remove(&prefix).is_some();
+        for prefix in &update.withdrawn {
+            changed |= self.learned.remove(prefix).is_some();
         }
         for announcement in &update.announced {
-            let IpAddr::V4(next_hop) = announcement.attributes.next_hop() else {
-                continue;
-            };
+            let next_hop = announcement.attributes.next_hop();
             //= https://www.rfc-editor.org/rfc/rfc4271#section-9.1.2
             //# If the AS_PATH attribute of a BGP route contains an AS loop, the BGP
             //# route should be excluded from the Phase 2 decision function.
             let as_path: Vec<u32> = announcement.attributes.as_numbers().map(|asn| asn.0).collect();
             let learned = (!as_path.contains(&config.asn)).then_some(Learned { next_hop, as_path });
-            for prefix in announcement.prefixes.iter().filter_map(ipv4) {
+            for prefix in &announcement.prefixes {
                 changed |= match &learned {
-                    None => self.learned.remove(&prefix).is_some(),
-                    Some(path) => self.learned.insert(prefix, path.clone()).as_ref() != Some(path),
+                    None => self.learned.remove(prefix).is_some(),
+                    Some(path) => self.learned.insert(*prefix, path.clone()).as_ref() != Some(path),
                 };
             }
         }
@@ -173,21 +170,23 @@ impl Peer {
     }
 
     /// Tells the peer everything, with End-of-RIB.
-    pub(super) fn tell_everything(&mut self, config: &NvaConfig, wanted: BTreeMap<Ipv4Net, Path>) {
+    pub(super) fn tell_everything(&mut self, config: &NvaConfig, wanted: BTreeMap<IpNet, Path>) {
         self.told.clear();
         self.tell(config, wanted);
         let mut bytes = BytesMut::new();
-        pack_end_of_rib(&mut bytes, Family::Ipv4Unicast);
+        for family in families(config).iter() {
+            pack_end_of_rib(&mut bytes, family);
+        }
         if let Some(connection) = self.established.as_ref().map(|n| n.connection) {
             self.write(connection, bytes);
         }
     }
 
     /// Tells the peer, if it is Established, how what it is to know differs from what it has been told.
-    pub(super) fn tell(&mut self, config: &NvaConfig, wanted: BTreeMap<Ipv4Net, Path>) {
-        if self.established.is_none() {
-            return;
-        }
+    pub(super) fn tell(&mut self, config: &NvaConfig, mut wanted: BTreeMap<IpNet, Path>) {
+        let Some(negotiated) = &self.established else { return };
+        let common = negotiated.capabilities.families;
+        wanted.retain(|prefix, path| common.contains(family_of(prefix)) && self.next_hop(path).is_some());
         let more = wanted
             .iter()
             .filter(|(prefix, path)| self.told.get(prefix) != Some(path));
@@ -196,20 +195,19 @@ impl Peer {
         self.told = wanted;
     }
 
-    fn send<'a>(&self, config: &NvaConfig, paths: impl Iterator<Item = &'a Path>, gone: impl Iterator<Item = Ipv4Net>) {
+    fn send<'a>(&self, config: &NvaConfig, paths: impl Iterator<Item = &'a Path>, gone: impl Iterator<Item = IpNet>) {
         let Some(negotiated) = &self.established else { return };
         let mut bytes = BytesMut::new();
         let context: EncodeContext = negotiated.encode;
-        pack_withdrawal(&mut bytes, context, Family::Ipv4Unicast, gone.map(IpNet::V4));
+        for prefix in gone {
+            pack_withdrawal(&mut bytes, context, family_of(&prefix), [prefix]);
+        }
         for path in paths {
-            let prefix = [IpNet::V4(path.prefix)];
-            pack_announcement(
-                &mut bytes,
-                context,
-                &self.attributes(config, path),
-                Family::Ipv4Unicast,
-                prefix,
-            );
+            let Some(attributes) = self.attributes(config, path) else {
+                continue;
+            };
+            let family = family_of(&path.prefix);
+            pack_announcement(&mut bytes, context, &attributes, family, [path.prefix]);
         }
         self.write(negotiated.connection, bytes);
     }
@@ -221,7 +219,15 @@ impl Peer {
         }
     }
 
-    fn attributes(&self, config: &NvaConfig, path: &Path) -> PathAttributes {
+    /// What a path is told with: its own next hop, or our address of its family.
+    fn next_hop(&self, path: &Path) -> Option<IpAddr> {
+        path.next_hop.or(match path.is_ipv6() {
+            true => self.neighbour.local_v6.map(IpAddr::V6),
+            false => Some(self.neighbour.local.into()),
+        })
+    }
+
+    fn attributes(&self, config: &NvaConfig, path: &Path) -> Option<PathAttributes> {
         let own = std::iter::repeat_n(config.asn, usize::from(path.as_path_prepend) + 1);
         let as_path: Vec<Asn> = own.chain(path.as_path.iter().copied()).map(Asn).collect();
         let communities: Vec<Community> = path
@@ -229,17 +235,24 @@ impl Peer {
             .iter()
             .map(|(high, low)| Community::new(*high, *low))
             .collect();
-        PathAttributes::builder(path.next_hop.unwrap_or(self.neighbour.local).into())
+        let attributes = PathAttributes::builder(self.next_hop(path)?)
             .as_sequence(&as_path)
             .med(path.med)
-            .communities(&communities)
-            .build()
+            .communities(&communities);
+        Some(attributes.build())
     }
 }
 
-fn ipv4(prefix: &IpNet) -> Option<Ipv4Net> {
+fn families(config: &NvaConfig) -> FamilySet {
+    match config.address_v6 {
+        Some(_) => FamilySet::BOTH,
+        None => FamilySet::IPV4,
+    }
+}
+
+fn family_of(prefix: &IpNet) -> Family {
     match prefix {
-        IpNet::V4(prefix) => Some(*prefix),
-        IpNet::V6(_) => None,
+        IpNet::V4(_) => Family::Ipv4Unicast,
+        IpNet::V6(_) => Family::Ipv6Unicast,
     }
 }

@@ -11,7 +11,7 @@ use bgp::wire::CeaseSubcode;
 use daemon::connection::{
     Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, Permit, dial,
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -282,7 +282,7 @@ impl Speaker {
     }
 
     fn status(&self) -> String {
-        let learned = |p: &Peer| -> BTreeMap<Ipv4Net, Ipv4Addr> {
+        let learned = |p: &Peer| -> BTreeMap<IpNet, IpAddr> {
             p.learned()
                 .iter()
                 .map(|(prefix, path)| (*prefix, path.next_hop))
@@ -315,6 +315,6 @@ impl Speaker {
     }
 }
 
-fn told(peers: &[Peer]) -> Vec<(Neighbour, &BTreeMap<Ipv4Net, Learned>)> {
+fn told(peers: &[Peer]) -> Vec<(Neighbour, &BTreeMap<IpNet, Learned>)> {
     peers.iter().map(|peer| (peer.neighbour, peer.learned())).collect()
 }

@@ -4,9 +4,9 @@
 //! never back: two instances of a route server do not hear of each other through an NVA.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::NvaConfig;
 use crate::topology::{Neighbour, Path, Side};
@@ -17,15 +17,15 @@ const ROUTE_SERVER_ASN: u32 = bgp::Asn::AZURE_ROUTE_SERVER.0;
 /// A path as a neighbour told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Learned {
-    pub(super) next_hop: Ipv4Addr,
+    pub(super) next_hop: IpAddr,
     pub(super) as_path: Vec<u32>,
 }
 
 /// What each neighbour has told.
-pub(super) type Told<'a> = [(Neighbour, &'a BTreeMap<Ipv4Net, Learned>)];
+pub(super) type Told<'a> = [(Neighbour, &'a BTreeMap<IpNet, Learned>)];
 
 /// Prefix → the next hops of its shortest paths.
-pub(super) fn next_hops(told: &Told<'_>) -> BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>> {
+pub(super) fn next_hops(told: &Told<'_>) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
     let hops = |paths: Vec<(Side, &Learned)>| paths.into_iter().map(|(_, path)| path.next_hop).collect();
     best(told)
         .into_iter()
@@ -34,7 +34,7 @@ pub(super) fn next_hops(told: &Told<'_>) -> BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>
 }
 
 /// All that a neighbour is to know: what is announced, and the best of what the other side says.
-pub(super) fn wanted(config: &NvaConfig, told: &Told<'_>, to: &Neighbour) -> BTreeMap<Ipv4Net, Path> {
+pub(super) fn wanted(config: &NvaConfig, told: &Told<'_>, to: &Neighbour) -> BTreeMap<IpNet, Path> {
     let mut wanted = BTreeMap::new();
     if told.iter().any(|(neighbour, _)| neighbour.side != to.side) {
         for (prefix, paths) in best(told) {
@@ -47,7 +47,7 @@ pub(super) fn wanted(config: &NvaConfig, told: &Told<'_>, to: &Neighbour) -> BTr
     wanted
 }
 
-fn passed_on(config: &NvaConfig, prefix: Ipv4Net, learned: &Learned, to: &Neighbour) -> Path {
+fn passed_on(config: &NvaConfig, prefix: IpNet, learned: &Learned, to: &Neighbour) -> Path {
     let overrides = config.as_override && to.side == Side::Azure;
     let number = |asn: &u32| match *asn {
         ROUTE_SERVER_ASN if overrides => config.asn,
@@ -60,8 +60,8 @@ fn passed_on(config: &NvaConfig, prefix: Ipv4Net, learned: &Learned, to: &Neighb
 }
 
 /// The shortest paths to each prefix.
-fn best<'a>(told: &'a Told<'_>) -> BTreeMap<Ipv4Net, Vec<(Side, &'a Learned)>> {
-    let mut best: BTreeMap<Ipv4Net, Vec<(Side, &Learned)>> = BTreeMap::new();
+fn best<'a>(told: &'a Told<'_>) -> BTreeMap<IpNet, Vec<(Side, &'a Learned)>> {
+    let mut best: BTreeMap<IpNet, Vec<(Side, &Learned)>> = BTreeMap::new();
     for (neighbour, learned) in told {
         for (prefix, path) in *learned {
             let known = best.entry(*prefix).or_default();
@@ -80,6 +80,8 @@ fn best<'a>(told: &'a Told<'_>) -> BTreeMap<Ipv4Net, Vec<(Side, &'a Learned)>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn neighbour(side: Side) -> Neighbour {
@@ -87,11 +89,12 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             asn: 65515,
             local: Ipv4Addr::LOCALHOST,
+            local_v6: None,
             side,
         }
     }
 
-    fn learned(prefix: &str, next_hop: [u8; 4], as_path: &[u32]) -> BTreeMap<Ipv4Net, Learned> {
+    fn learned(prefix: &str, next_hop: [u8; 4], as_path: &[u32]) -> BTreeMap<IpNet, Learned> {
         let path = Learned {
             next_hop: next_hop.into(),
             as_path: as_path.to_vec(),
@@ -104,8 +107,9 @@ mod tests {
             name: "nva".into(),
             asn: 65001,
             address: Ipv4Addr::LOCALHOST,
+            address_v6: None,
             neighbours: Vec::new(),
-            announce: vec![Path::plain("10.9.0.0/16".parse().unwrap())],
+            announce: vec![Path::plain("10.9.0.0/16".parse::<IpNet>().unwrap())],
             as_override,
             install: true,
             control: "c".into(),
@@ -155,7 +159,11 @@ mod tests {
             learned("10.2.0.0/16", [10, 1, 0, 6], &[65515, 65003, 65004]),
         ];
         let hops = next_hops(&[(side, &three), (side, &one), (side, &two)]);
-        let hops: Vec<_> = hops.into_values().flatten().map(|hop| hop.octets()[3]).collect();
+        let hops: Vec<_> = hops
+            .into_values()
+            .flatten()
+            .map(|hop| hop.to_string().rsplit('.').next().unwrap().parse::<u8>().unwrap())
+            .collect();
         assert_eq!(hops, [4, 5]);
     }
 }

@@ -8,38 +8,49 @@ use crate::layout::{StaticRoute, Way};
 use crate::process::ProcessSpec;
 use crate::topology::{Neighbour, Path, Side};
 
+/// Channels, and whether they are of IPv6.
+const FAMILIES: [(&str, bool); 2] = [("ipv4", false), ("ipv6", true)];
+
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = format!(
-        "log stderr all;\nrouter id {};\nprotocol device {{ }}\nprotocol direct {{ ipv4; }}\n\
-         protocol kernel {{ merge paths on; ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n",
+        "log stderr all;\nrouter id {};\nprotocol device {{ }}\nprotocol direct {{ ipv4; ipv6; }}\n",
         nva.address
     );
+    for (channel, _) in FAMILIES {
+        text += &format!(
+            "protocol kernel {{ merge paths on; {channel} {{ import none; export where source = RTS_BGP; }}; }}\n"
+        );
+    }
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
     // The kernel has these routes too, but BIRD resolves next hops in its own table.
-    line(format_args!("protocol static peers {{\n  ipv4;"));
-    for StaticRoute { prefix, way } in appliance
-        .static_routes
-        .iter()
-        .filter(|route| route.prefix.prefix_len() > 0)
-    {
-        match way {
-            Way::Via(next_hop) => line(format_args!("  route {prefix} via {next_hop};")),
-            Way::Over(interface) => line(format_args!("  route {prefix} via \"{interface}\";")),
+    let routes = || appliance.static_routes.iter();
+    for (channel, ipv6) in FAMILIES {
+        line(format_args!("protocol static peers_{channel} {{\n  {channel};"));
+        for StaticRoute { prefix, way } in
+            routes().filter(|route| route.prefix.prefix_len() > 0 && route.prefix.addr().is_ipv6() == ipv6)
+        {
+            match way {
+                Way::Via(next_hop) => line(format_args!("  route {prefix} via {next_hop};")),
+                Way::Over(interface) => line(format_args!("  route {prefix} via \"{interface}\";")),
+            }
         }
+        line(format_args!("}}\nprotocol static announced_{channel} {{\n  {channel};"));
+        for path in appliance.paths_of(ipv6) {
+            line(format_args!("  route {} blackhole;", path.prefix));
+        }
+        line(format_args!("}}"));
     }
-    line(format_args!("}}"));
-    line(format_args!("protocol static announced {{\n  ipv4;"));
-    for path in appliance.paths {
-        line(format_args!("  route {} blackhole;", path.prefix));
-    }
-    line(format_args!("}}\nfilter announce {{"));
-    for path in appliance.paths {
-        line(format_args!(
-            "  if net = {} then {{ {}accept; }}",
-            path.prefix,
-            changes(appliance, path)
-        ));
+    line(format_args!("filter announce {{"));
+    // A prefix of one family cannot be compared with a net of the other.
+    for (_, ipv6) in FAMILIES {
+        let of_family = if ipv6 { "NET_IP6" } else { "NET_IP4" };
+        line(format_args!("  if net.type = {of_family} then {{"));
+        for path in appliance.paths_of(ipv6) {
+            let changes = changes(appliance, path);
+            line(format_args!("    if net = {} then {{ {changes}accept; }}", path.prefix));
+        }
+        line(format_args!("  }}"));
     }
     // What instances tell us begins with their number, and is not for the other instance.
     if appliance.is_transit() {
@@ -57,6 +68,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             address,
             asn,
             local,
+            local_v6,
             side,
         } = neighbour;
         let hold = neighbour.hold_time_secs();
@@ -76,9 +88,16 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         let next_hop = if appliance.is_transit() { "next hop self; " } else { "" };
         let export = match side {
             Side::Azure => "filter announce",
-            Side::Link => "where source = RTS_BGP || proto = \"announced\"",
+            Side::Link => "where source = RTS_BGP || proto = \"announced_ipv4\"",
         };
-        line(format_args!("  ipv4 {{ import all; {next_hop}export {export}; }};\n}}"));
+        line(format_args!("  ipv4 {{ import all; {next_hop}export {export}; }};"));
+        // The session is over IPv4, so its own address is no next hop of IPv6.
+        if let Some(own) = local_v6 {
+            line(format_args!(
+                "  ipv6 {{ import all; next hop address {own}; {next_hop}export {export}; }};"
+            ));
+        }
+        line(format_args!("}}"));
     }
     text
 }

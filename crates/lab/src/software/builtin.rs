@@ -19,6 +19,7 @@ pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
         name: appliance.nva.name.clone(),
         asn: appliance.nva.asn,
         address: appliance.nva.address,
+        address_v6: appliance.nva.address_v6,
         neighbours: appliance.neighbours.clone(),
         announce: appliance.paths.to_vec(),
         as_override: appliance.nva.as_override,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nix::sys::signal::Signal;
 
@@ -16,7 +16,11 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let mut text = String::new();
     for neighbour in &appliance.neighbours {
         let Neighbour {
-            address, asn, local, ..
+            address,
+            asn,
+            local,
+            local_v6,
+            ..
         } = neighbour;
         let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
         line(format_args!(
@@ -27,17 +31,24 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             "  local-as {};\n  peer-as {asn};\n  outgoing-ttl 8;",
             nva.asn
         ));
-        line(format_args!("  family {{ ipv4 unicast; }}\n  static {{"));
+        let more = if local_v6.is_some() { " ipv6 unicast;" } else { "" };
+        line(format_args!("  family {{ ipv4 unicast;{more} }}\n  static {{"));
+        let own = |path: &Path| match path.is_ipv6() {
+            true => local_v6.map(IpAddr::V6),
+            false => Some(IpAddr::V4(*local)),
+        };
         for path in appliance.paths {
-            line(format_args!("    {}", route(appliance, path, *local)));
+            if let Some(next_hop) = path.next_hop.or_else(|| own(path)) {
+                line(format_args!("    {}", route(appliance, path, next_hop)));
+            }
         }
         line(format_args!("  }}\n}}"));
     }
     text
 }
 
-fn route(appliance: &Appliance<'_>, path: &Path, local: Ipv4Addr) -> String {
-    let mut text = format!("route {} next-hop {}", path.prefix, path.next_hop.unwrap_or(local));
+fn route(appliance: &Appliance<'_>, path: &Path, next_hop: IpAddr) -> String {
+    let mut text = format!("route {} next-hop {next_hop}", path.prefix);
     let extra = extra_as_path(appliance.nva, path);
     if !extra.is_empty() {
         // A path that is given is sent as it is, our own number included.

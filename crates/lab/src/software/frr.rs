@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
 use crate::error::LabError;
@@ -42,21 +42,29 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
         line(format_args!(" neighbor {peer} timers connect 2"));
     }
-    line(format_args!(" address-family ipv4 unicast"));
-    for path in appliance.paths {
-        line(format_args!("  network {}", path.prefix));
-    }
-    for Neighbour {
-        address: peer, side, ..
-    } in &appliance.neighbours
-    {
-        line(format_args!("  neighbor {peer} soft-reconfiguration inbound"));
-        line(format_args!("  neighbor {peer} route-map {} out", policy_of(*side)));
-        if appliance.nva.as_override && *side == Side::Azure {
-            line(format_args!("  neighbor {peer} as-override"));
+    for (family, ipv6) in [("ipv4", false), ("ipv6", true)] {
+        line(format_args!(" address-family {family} unicast"));
+        for path in appliance.paths_of(ipv6) {
+            line(format_args!("  network {}", path.prefix));
         }
+        // Sessions are over IPv4; there IPv4 is spoken of without being told to.
+        let spoken = |neighbour: &&Neighbour| !ipv6 || neighbour.local_v6.is_some();
+        for Neighbour {
+            address: peer, side, ..
+        } in appliance.neighbours.iter().filter(spoken)
+        {
+            if ipv6 {
+                line(format_args!("  neighbor {peer} activate"));
+            }
+            line(format_args!("  neighbor {peer} soft-reconfiguration inbound"));
+            line(format_args!("  neighbor {peer} route-map {} out", policy_of(*side)));
+            if appliance.nva.as_override && *side == Side::Azure {
+                line(format_args!("  neighbor {peer} as-override"));
+            }
+        }
+        line(format_args!(" exit-address-family"));
     }
-    line(format_args!(" exit-address-family\nexit"));
+    line(format_args!("exit"));
     for path in appliance.paths {
         for command in policy(appliance, path) {
             line(format_args!("{command}"));
@@ -90,10 +98,14 @@ fn policy(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
         return Vec::new();
     }
     let name = list_name(path.prefix);
+    let (ip, next_hop) = match path.is_ipv6() {
+        true => ("ipv6", "ipv6 next-hop global"),
+        false => ("ip", "ip next-hop"),
+    };
     let mut commands = vec![
-        format!("ip prefix-list {name} seq 5 permit {}", path.prefix),
+        format!("{ip} prefix-list {name} seq 5 permit {}", path.prefix),
         format!("route-map ANNOUNCE permit {}", sequence(path.prefix)),
-        format!(" match ip address prefix-list {name}"),
+        format!(" match {ip} address prefix-list {name}"),
     ];
     let as_path = extra_as_path(appliance.nva, path);
     if !as_path.is_empty() {
@@ -106,20 +118,28 @@ fn policy(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
     if let Some(med) = path.med {
         commands.push(format!(" set metric {med}"));
     }
-    if let Some(next_hop) = path.next_hop {
-        commands.push(format!(" set ip next-hop {next_hop}"));
+    if let Some(address) = path.next_hop {
+        commands.push(format!(" set {next_hop} {address}"));
     }
     commands.push("exit".to_owned());
     commands
 }
 
-fn list_name(prefix: Ipv4Net) -> String {
+fn list_name(prefix: IpNet) -> String {
     format!("P-{}-{}", prefix.network(), prefix.prefix_len())
 }
 
 /// A place in the route map that depends on the prefix alone, so that announcing twice changes nothing.
-fn sequence(prefix: Ipv4Net) -> u32 {
-    let mixed = u32::from(prefix.network()).wrapping_mul(0x9E37_79B1) ^ u32::from(prefix.prefix_len());
+fn sequence(prefix: IpNet) -> u32 {
+    let number = match prefix {
+        IpNet::V4(prefix) => u32::from(prefix.network()),
+        IpNet::V6(prefix) => prefix
+            .network()
+            .segments()
+            .iter()
+            .fold(0x1234, |mixed: u32, segment| mixed.rotate_left(9) ^ u32::from(*segment)),
+    };
+    let mixed = number.wrapping_mul(0x9E37_79B1) ^ u32::from(prefix.prefix_len());
     (mixed >> 8) % (LAST_ENTRY - 1) + 1
 }
 
@@ -147,24 +167,26 @@ pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), L
         commands.push(format!("no route-map ANNOUNCE permit {}", sequence(path.prefix)));
         commands.extend(policy(appliance, path));
     }
-    commands.extend(network_commands(
-        appliance,
-        more.iter().map(|p| format!("network {}", p.prefix)),
-    ));
+    let prefixes: Vec<IpNet> = more.iter().map(|path| path.prefix).collect();
+    commands.extend(network_commands(appliance, "network", &prefixes));
     vtysh(appliance, &commands)
 }
 
-pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
-    let commands = network_commands(appliance, prefixes.iter().map(|p| format!("no network {p}")));
+pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[IpNet]) -> Result<(), LabError> {
+    let commands = network_commands(appliance, "no network", prefixes);
     vtysh(appliance, &commands)
 }
 
-fn network_commands(appliance: &Appliance<'_>, commands: impl Iterator<Item = String>) -> Vec<String> {
-    let mut all = vec![
-        format!("router bgp {}", appliance.nva.asn),
-        "address-family ipv4 unicast".to_owned(),
-    ];
-    all.extend(commands);
+fn network_commands(appliance: &Appliance<'_>, verb: &str, prefixes: &[IpNet]) -> Vec<String> {
+    let mut all = vec![format!("router bgp {}", appliance.nva.asn)];
+    for (family, ipv6) in [("ipv4", false), ("ipv6", true)] {
+        let mut of_family = prefixes.iter().filter(|p| p.addr().is_ipv6() == ipv6).peekable();
+        if of_family.peek().is_some() {
+            all.push(format!("address-family {family} unicast"));
+            all.extend(of_family.map(|prefix| format!("{verb} {prefix}")));
+            all.push("exit-address-family".to_owned());
+        }
+    }
     all
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use ipnet::Ipv4Net;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::{Appliance, extra_as_path, program, words};
 use crate::error::LabError;
@@ -17,7 +19,10 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         nva.address,
         appliance.own_addresses().join("\", \"")
     );
-    for Neighbour { address, asn, .. } in &appliance.neighbours {
+    for Neighbour {
+        address, asn, local_v6, ..
+    } in &appliance.neighbours
+    {
         write!(
             text,
             "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{address}\"\npeer-as = {asn}\n\
@@ -25,6 +30,12 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
              [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 8\n"
         )
         .expect("a string takes any text");
+        for family in ["ipv4-unicast", "ipv6-unicast"]
+            .iter()
+            .take(1 + usize::from(local_v6.is_some()))
+        {
+            text += &format!("[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n");
+        }
     }
     text
 }
@@ -54,14 +65,16 @@ pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), L
 }
 
 fn arguments(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
-    let mut arguments = rib(&["add", &path.prefix.to_string()]);
+    let mut arguments = rib(path.prefix, "add");
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     option("origin", "igp".to_owned());
     let as_path = extra_as_path(appliance.nva, path);
     if !as_path.is_empty() {
         option("aspath", words(as_path));
     }
-    if let Some(next_hop) = path.next_hop {
+    // The session is over IPv4, so its own address is no next hop of IPv6.
+    let own = appliance.nva.address_v6.filter(|_| path.is_ipv6()).map(IpAddr::V6);
+    if let Some(next_hop) = path.next_hop.or(own) {
         option("nexthop", next_hop.to_string());
     }
     if let Some(med) = path.med {
@@ -74,18 +87,21 @@ fn arguments(appliance: &Appliance<'_>, path: &Path) -> Vec<String> {
     arguments
 }
 
-pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+pub(super) fn withdraw(appliance: &Appliance<'_>, prefixes: &[IpNet]) -> Result<(), LabError> {
     for prefix in prefixes {
-        let arguments = rib(&["del", &prefix.to_string()]);
+        let arguments = rib(*prefix, "del");
         appliance.run_tool(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
 }
 
-fn rib(arguments: &[&str]) -> Vec<String> {
-    let gobgp = program("gobgp");
-    let all = [gobgp.as_str(), "global", "rib", "-a", "ipv4"]
-        .into_iter()
-        .chain(arguments.iter().copied());
-    all.map(str::to_owned).collect()
+/// What is done with a prefix.
+fn rib(prefix: IpNet, verb: &str) -> Vec<String> {
+    let family = match prefix {
+        IpNet::V4(_) => "ipv4",
+        IpNet::V6(_) => "ipv6",
+    };
+    let (gobgp, prefix) = (program("gobgp"), prefix.to_string());
+    let all = [gobgp.as_str(), "global", "rib", "-a", family, verb, &prefix];
+    all.map(str::to_owned).to_vec()
 }

@@ -19,7 +19,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::LabError;
 use crate::layout::StaticRoute;
@@ -114,7 +114,7 @@ impl Appliance<'_> {
     }
 
     /// Withdraws; the configuration is written already.
-    pub(crate) fn withdraw(&self, prefixes: &[Ipv4Net]) -> Result<(), LabError> {
+    pub(crate) fn withdraw(&self, prefixes: &[IpNet]) -> Result<(), LabError> {
         match self.nva.software {
             Software::Frr => frr::withdraw(self, prefixes),
             Software::Gobgp => gobgp::withdraw(self, prefixes),
@@ -140,6 +140,11 @@ impl Appliance<'_> {
     fn own_addresses(&self) -> Vec<String> {
         let all: BTreeSet<Ipv4Addr> = self.neighbours.iter().map(|neighbour| neighbour.local).collect();
         all.into_iter().map(|address| address.to_string()).collect()
+    }
+
+    /// The paths of a family.
+    fn paths_of(&self, ipv6: bool) -> impl Iterator<Item = &Path> {
+        self.paths.iter().filter(move |path| path.is_ipv6() == ipv6)
     }
 
     /// Whether it passes on what one side says to the other.

@@ -27,13 +27,22 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     }
     line(format_args!("}}\nnetwork prefix-set announced"));
     for Neighbour {
-        address, asn, local, ..
+        address,
+        asn,
+        local,
+        local_v6,
+        ..
     } in &appliance.neighbours
     {
         line(format_args!(
             "neighbor {address} {{\n  remote-as {asn}\n  local-address {local}"
         ));
-        line(format_args!("  multihop 8\n  announce IPv4 unicast\n}}"));
+        line(format_args!("  multihop 8\n  announce IPv4 unicast"));
+        // The next hop is the interface's address of that family.
+        if local_v6.is_some() {
+            line(format_args!("  announce IPv6 unicast"));
+        }
+        line(format_args!("}}"));
     }
     line(format_args!(
         "deny to any\nallow from any\nallow to any prefix-set announced"

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_saphyr::Spanned;
 
-use super::file::{AnnounceFile, HostFile, NvaFile, PathFile, RouteTableFile, Text, TopologyFile, VnetFile};
+use super::file::{
+    AnnounceFile, HostFile, NvaFile, PathFile, RouteTableFile, SubnetFile, Text, TopologyFile, VnetFile,
+};
 use super::{
     GATEWAY_SUBNET, Host, Nva, Path, Peering, ROUTE_SERVER_SUBNET, RouteServer, RouteTable, Software, Subnet, Topology,
-    UserRoute, Vm, Vnet, nth,
+    UserRoute, Vm, Vnet, nth, nth_v6,
 };
 
 /// A node's name becomes a network link's name (15 bytes at most) and a host name, and `agent-` is put before some.
@@ -19,6 +21,8 @@ const MAX_NODE_NAME: usize = 13;
 const RESERVED: [&str; 4] = ["manager", "instance0", "instance1", "fabric"];
 /// The platform keeps a subnet's network address and the next three (az §2.1); an NVA or VM never has one of them.
 const RESERVED_ADDRESSES: u32 = 4;
+/// Azure's IPv6 subnets are of this length.
+const SUBNET_V6: u8 = 64;
 const NEXT_HOP_TYPES: [&str; 5] = [
     "VirtualAppliance",
     "VirtualNetworkGateway",
@@ -169,12 +173,20 @@ impl Checker {
         }
     }
 
+    /// An IPv4 prefix.
     fn prefix(&mut self, text: &Text) -> Ipv4Net {
-        self.prefix_at(text, &text.value)
+        match self.prefix_at(text, &text.value) {
+            IpNet::V4(net) => net,
+            IpNet::V6(net) => {
+                self.mistake(text, format!("{net} is not an IPv4 prefix such as 10.1.0.0/16"));
+                Ipv4Net::default()
+            }
+        }
     }
 
-    fn prefix_at<T>(&mut self, at: &Spanned<T>, text: &str) -> Ipv4Net {
-        match text.parse::<Ipv4Net>() {
+    /// A prefix of either family.
+    fn prefix_at<T>(&mut self, at: &Spanned<T>, text: &str) -> IpNet {
+        match text.parse::<IpNet>() {
             Ok(net) if net.addr() != net.network() => {
                 self.mistake(
                     at,
@@ -184,10 +196,18 @@ impl Checker {
             }
             Ok(net) => net,
             Err(_) => {
-                self.mistake(at, format!("{text} is not an IPv4 prefix such as 10.1.0.0/16"));
-                Ipv4Net::default()
+                self.mistake(at, format!("{text} is not a prefix such as 10.1.0.0/16"));
+                IpNet::V4(Ipv4Net::default())
             }
         }
+    }
+
+    fn address_v6(&mut self, text: &Text) -> Option<Ipv6Addr> {
+        let address = text.value.parse().ok();
+        if address.is_none() {
+            self.mistake(text, format!("{} is not an IPv6 address", text.value));
+        }
+        address
     }
 
     fn address(&mut self, text: &Text) -> Option<Ipv4Addr> {
@@ -200,9 +220,9 @@ impl Checker {
 
     fn route_table(&mut self, file: &RouteTableFile) -> RouteTable {
         let routes = file.routes.iter().map(|route| {
-            let prefix = self.prefix(&route.prefix);
+            let prefix = self.prefix_at(&route.prefix, &route.prefix.value);
             let next_hop_type = self.one_of(&route.next_hop_type, &NEXT_HOP_TYPES);
-            let next_hop = route.next_hop.as_ref().and_then(|a| self.address(a));
+            let next_hop = route.next_hop.as_ref().and_then(|a| self.address_at(a, &a.value));
             if next_hop_type == "VirtualAppliance" && route.next_hop.is_none() {
                 self.mistake(&route.next_hop_type, "VirtualAppliance needs a next_hop");
             }
@@ -219,6 +239,15 @@ impl Checker {
         }
     }
 
+    /// An address of either family.
+    fn address_at<T>(&mut self, at: &Spanned<T>, text: &str) -> Option<IpAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.mistake(at, format!("{text} is not an IP address"));
+        }
+        address
+    }
+
     /// The allowed spelling of a word.
     fn one_of(&mut self, text: &Text, allowed: &[&str]) -> String {
         match allowed.iter().find(|a| a.eq_ignore_ascii_case(&text.value)) {
@@ -231,7 +260,11 @@ impl Checker {
     }
 
     fn vnet(&mut self, file: &VnetFile, route_tables: &[RouteTable]) -> Vnet {
-        let address_prefixes: Vec<_> = file.address_prefixes.iter().map(|p| self.prefix(p)).collect();
+        let address_prefixes: Vec<_> = file
+            .address_prefixes
+            .iter()
+            .map(|p| self.prefix_at(p, &p.value))
+            .collect();
         if address_prefixes.is_empty() {
             self.mistake(&file.name, format!("{} has no address prefix", file.name.value));
         }
@@ -243,7 +276,7 @@ impl Checker {
                     &subnet.prefix,
                     format!("{prefix} is smaller than a /29, the smallest subnet"),
                 );
-            } else if !address_prefixes.iter().any(|p| p.contains(&prefix)) {
+            } else if !address_prefixes.iter().any(|p| p.contains(&IpNet::V4(prefix))) {
                 self.mistake(&subnet.prefix, format!("{prefix} is outside the virtual network"));
             }
             if let Some(other) = subnets
@@ -261,6 +294,7 @@ impl Checker {
             subnets.push(Subnet {
                 name: subnet.name.value.clone(),
                 prefix,
+                prefix_v6: self.subnet_v6(subnet, &address_prefixes, &subnets),
                 route_table: subnet.route_table.as_ref().map(|t| t.value.clone()),
             });
         }
@@ -277,6 +311,24 @@ impl Checker {
             subnets,
             peerings: peerings.collect(),
         }
+    }
+
+    fn subnet_v6(&mut self, file: &SubnetFile, space: &[IpNet], others: &[Subnet]) -> Option<Ipv6Net> {
+        let text = file.prefix_v6.as_ref()?;
+        let prefix = match self.prefix_at(text, &text.value) {
+            IpNet::V6(prefix) if prefix.prefix_len() == SUBNET_V6 => prefix,
+            other => {
+                self.mistake(text, format!("{other} is no IPv6 prefix of length {SUBNET_V6}"));
+                return None;
+            }
+        };
+        if !space.iter().any(|p| p.contains(&IpNet::V6(prefix))) {
+            self.mistake(text, format!("{prefix} is outside the virtual network"));
+        }
+        if let Some(other) = others.iter().find(|s| s.prefix_v6 == Some(prefix)) {
+            self.mistake(text, format!("{prefix} is subnet {}'s", other.name));
+        }
+        Some(prefix)
     }
 
     fn peerings(&mut self, file: &TopologyFile) {
@@ -316,6 +368,7 @@ impl Checker {
                 branch_to_branch: rs.branch_to_branch,
                 routing_preference: preference
                     .map_or_else(|| "ExpressRoute".to_owned(), |p| self.one_of(p, &ROUTING_PREFERENCES)),
+                ipv6: rs.ipv6,
             });
         }
         route_servers
@@ -377,6 +430,7 @@ impl Checker {
         Some(Placement {
             vnet: vnet.name.clone(),
             subnet: subnet_found.name.clone(),
+            address_v6: subnet_found.beside(address),
             address,
         })
     }
@@ -415,6 +469,7 @@ impl Checker {
             vnet: place.vnet,
             subnet: place.subnet,
             address: place.address,
+            address_v6: place.address_v6,
         })
     }
 
@@ -433,6 +488,7 @@ impl Checker {
             vnet: place.vnet,
             subnet: place.subnet,
             address: place.address,
+            address_v6: place.address_v6,
             software,
             asn: file.asn.value,
             route_servers,
@@ -492,13 +548,7 @@ impl Checker {
                 None => self.mistake(at, format!("{text} is not a community such as 65001:100")),
             }
         }
-        let next_hop = file.next_hop.as_ref().and_then(|text| {
-            let address = text.parse().ok();
-            if address.is_none() {
-                self.mistake(at, format!("{text} is not an IPv4 address"));
-            }
-            address
-        });
+        let next_hop = file.next_hop.as_ref().and_then(|text| self.address_at(at, text));
         Path {
             prefix: self.prefix_at(at, &file.prefix),
             as_path_prepend: file.as_path_prepend,
@@ -526,6 +576,7 @@ impl Checker {
             return Host {
                 name: file.name.value.clone(),
                 address: Ipv4Net::default(),
+                address_v6: None,
                 routes: Vec::new(),
             };
         };
@@ -543,7 +594,7 @@ impl Checker {
         let spaces = topology.vnets.iter().flat_map(|v| &v.address_prefixes);
         if let Some(space) = spaces
             .into_iter()
-            .find(|p| p.contains(&address.trunc()) || address.contains(*p))
+            .find(|p| p.contains(&IpNet::V4(address.trunc())) || IpNet::V4(address).contains(*p))
         {
             self.mistake(
                 text,
@@ -553,8 +604,23 @@ impl Checker {
         Host {
             name: file.name.value.clone(),
             address,
-            routes: file.routes.iter().map(|p| self.prefix(p)).collect(),
+            address_v6: file.address_v6.as_ref().and_then(|text| self.host_v6(text)),
+            routes: file.routes.iter().map(|p| self.prefix_at(p, &p.value)).collect(),
         }
+    }
+
+    /// An IPv6 address with its link's prefix length.
+    fn host_v6(&mut self, text: &Text) -> Option<Ipv6Net> {
+        let address = text.value.parse::<Ipv6Net>().ok();
+        let address = address.filter(|own| (1..=126).contains(&own.prefix_len()) && own.addr() != nth_v6(*own, 1));
+        if address.is_none() {
+            let message = format!(
+                "{} is not an IPv6 address with a prefix length, such as 2001:db8:250::a/64; the link's first is the NVA's",
+                text.value
+            );
+            self.mistake(text, message);
+        }
+        address
     }
 }
 
@@ -562,6 +628,7 @@ struct Placement {
     vnet: String,
     subnet: String,
     address: Ipv4Addr,
+    address_v6: Option<Ipv6Addr>,
 }
 
 fn find_subnet<'a>(topology: &'a Topology, name: &str) -> Option<(&'a Vnet, &'a Subnet)> {

@@ -71,6 +71,9 @@ pub(super) struct GatewayFile {
     /// Two instances (default true). An ExpressRoute gateway always has two.
     #[serde(default = "yes")]
     pub(super) active_active: bool,
+    /// Exchange IPv6 routes (default false): beyond Azure's route server.
+    #[serde(default)]
+    pub(super) ipv6: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -86,6 +89,9 @@ pub(super) struct SiteFile {
     /// Its router's own address, which BGP speaks from over tunnels.
     #[schemars(with = "String")]
     pub(super) address: Text,
+    /// The router's IPv6 address, if it has both families: the next hop of its IPv6 routes.
+    #[schemars(with = "Option<String>")]
+    pub(super) address_v6: Option<Text>,
     /// Its AS number. Without one it speaks no BGP, and its gateways are told by the API which prefixes are there.
     #[schemars(with = "Option<u32>")]
     pub(super) asn: Option<Spanned<u32>>,
@@ -130,7 +136,7 @@ pub(super) struct VnetFile {
     /// Name of the Azure resource.
     #[schemars(with = "String")]
     pub(super) name: Text,
-    /// The address space, for example 10.1.0.0/16.
+    /// The address space, for example 10.1.0.0/16; with IPv6 for example fd01::/48 as well.
     #[schemars(with = "Vec<String>")]
     pub(super) address_prefixes: Vec<Text>,
     /// Its subnets.
@@ -150,6 +156,9 @@ pub(super) struct SubnetFile {
     /// The subnet's prefix.
     #[schemars(with = "String")]
     pub(super) prefix: Text,
+    /// Its IPv6 prefix, a /64, if it has both families. Who has an IPv4 address in it has the IPv6 address of the same number as well.
+    #[schemars(with = "Option<String>")]
+    pub(super) prefix_v6: Option<Text>,
     /// Name of a route table to attach.
     #[schemars(with = "Option<String>")]
     pub(super) route_table: Option<Text>,
@@ -219,6 +228,9 @@ pub(super) struct RouteServerFile {
     /// ExpressRoute (default), VpnGateway or ASPath.
     #[schemars(with = "Option<String>")]
     pub(super) routing_preference: Option<Text>,
+    /// Exchange IPv6 routes (default false): beyond Azure.
+    #[serde(default)]
+    pub(super) ipv6: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -435,6 +447,9 @@ pub(super) struct HostFile {
     /// Its address with the link's prefix length, for example 10.250.0.10/24; the NVA has the first address.
     #[schemars(with = "String")]
     pub(super) address: Text,
+    /// The same of IPv6, if it has both families, for example 2001:db8:250::a/64.
+    #[schemars(with = "Option<String>")]
+    pub(super) address_v6: Option<Text>,
     /// Prefixes that the NVA sends here besides the link's own, for example 0.0.0.0/0.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

@@ -39,6 +39,8 @@ pub struct Gateway {
     pub asn: u32,
     /// The addresses of its instances.
     pub addresses: Vec<Ipv4Addr>,
+    /// Whether it exchanges IPv6 routes.
+    pub ipv6: bool,
 }
 
 impl Gateway {

@@ -4,9 +4,9 @@
 //! all of its mistakes, each with its line. What the API has an opinion about (address ranges, AS numbers, limits) is left to
 //! the API: a lab must be able to try what Azure refuses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ pub struct Vnet {
     /// Its name as an Azure resource.
     pub name: String,
     /// Its address space.
-    pub address_prefixes: Vec<Ipv4Net>,
+    pub address_prefixes: Vec<IpNet>,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
     /// Its half of each peering.
@@ -77,6 +77,8 @@ pub struct Subnet {
     pub name: String,
     /// Its prefix.
     pub prefix: Ipv4Net,
+    /// Its IPv6 prefix, if it has both families.
+    pub prefix_v6: Option<Ipv6Net>,
     /// The route table that is attached to it.
     pub route_table: Option<String>,
 }
@@ -90,6 +92,27 @@ impl Subnet {
     /// The addresses of the two instances, if this is a RouteServerSubnet: the first two after the platform's three.
     pub fn instance_addresses(&self) -> [Ipv4Addr; 2] {
         [nth(self.prefix, 4), nth(self.prefix, 5)]
+    }
+
+    /// The IPv6 address of who has this IPv4 address here: the one of the same number.
+    pub fn beside(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        let number = u32::from(address).wrapping_sub(u32::from(self.prefix.network()));
+        Some(nth_v6(self.prefix_v6?, number))
+    }
+
+    /// Its prefixes.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        std::iter::once(IpNet::V4(self.prefix)).chain(self.prefix_v6.map(IpNet::V6))
+    }
+
+    /// The gateway's addresses.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.both(self.gateway())
+    }
+
+    /// An IPv4 address of the subnet, and the IPv6 address beside it.
+    pub fn both(&self, address: Ipv4Addr) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(IpAddr::V4(address)).chain(self.beside(address).map(IpAddr::V6))
     }
 }
 
@@ -121,11 +144,11 @@ pub struct RouteTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRoute {
     /// The destination.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// `VirtualAppliance`, `None`, `Internet`, `VnetLocal`, `VirtualNetworkGateway`.
     pub next_hop_type: String,
     /// For `VirtualAppliance`.
-    pub next_hop: Option<Ipv4Addr>,
+    pub next_hop: Option<IpAddr>,
 }
 
 /// A route server.
@@ -139,6 +162,8 @@ pub struct RouteServer {
     pub branch_to_branch: bool,
     /// `hubRoutingPreference`: `ExpressRoute`, `VpnGateway` or `ASPath`.
     pub routing_preference: String,
+    /// Whether it exchanges IPv6 routes.
+    pub ipv6: bool,
 }
 
 /// A virtual machine.
@@ -152,6 +177,20 @@ pub struct Vm {
     pub subnet: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if its subnet has both families.
+    pub address_v6: Option<Ipv6Addr>,
+}
+
+impl Vm {
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(IpAddr::V4(self.address)).chain(self.address_v6.map(IpAddr::V6))
+    }
+
+    /// Whether it has an address of the family.
+    pub fn has_family_of(&self, address: IpAddr) -> bool {
+        address.is_ipv4() || self.address_v6.is_some()
+    }
 }
 
 /// A network virtual appliance.
@@ -165,6 +204,8 @@ pub struct Nva {
     pub subnet: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has both families: then it speaks of both.
+    pub address_v6: Option<Ipv6Addr>,
     /// What speaks BGP there.
     pub software: Software,
     /// Its AS number.
@@ -292,7 +333,7 @@ impl Software {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The prefix.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// How many times the NVA's own AS number is put in front once more.
     pub as_path_prepend: u8,
     /// AS numbers after our own, as if learned from elsewhere.
@@ -302,20 +343,25 @@ pub struct Path {
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
     /// Another next hop than the NVA itself (a load balancer, az §2.6).
-    pub next_hop: Option<Ipv4Addr>,
+    pub next_hop: Option<IpAddr>,
 }
 
 impl Path {
     /// The prefix with no options.
-    pub fn plain(prefix: Ipv4Net) -> Path {
+    pub fn plain(prefix: impl Into<IpNet>) -> Path {
         Path {
-            prefix,
+            prefix: prefix.into(),
             as_path_prepend: 0,
             as_path: Vec::new(),
             communities: Vec::new(),
             med: None,
             next_hop: None,
         }
+    }
+
+    /// Whether it is an IPv6 prefix.
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self.prefix, IpNet::V6(_))
     }
 }
 
@@ -326,14 +372,23 @@ pub struct Host {
     pub name: String,
     /// Its address and the prefix of its link; the NVA has the first address.
     pub address: Ipv4Net,
+    /// The same of IPv6, if it has both families.
+    pub address_v6: Option<Ipv6Net>,
     /// Prefixes that the NVA sends to this host besides the link's own.
-    pub routes: Vec<Ipv4Net>,
+    pub routes: Vec<IpNet>,
 }
 
 impl Host {
     /// The NVA's address on the link.
     pub fn gateway(&self) -> Ipv4Addr {
         nth(self.address, 1)
+    }
+
+    /// Its addresses, with their prefix lengths, and the NVA's on the link.
+    pub fn ends(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
+        let v4 = (IpNet::V4(self.address), IpAddr::V4(self.gateway()));
+        let v6 = self.address_v6.map(|own| (IpNet::V6(own), IpAddr::V6(nth_v6(own, 1))));
+        std::iter::once(v4).chain(v6)
     }
 }
 
@@ -393,4 +448,9 @@ impl Topology {
 /// The `n`-th address of a prefix, counted from its network address.
 pub(crate) fn nth(prefix: Ipv4Net, n: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(prefix.network()).wrapping_add(n))
+}
+
+/// The same of IPv6.
+pub(crate) fn nth_v6(prefix: Ipv6Net, n: u32) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(prefix.network()).wrapping_add(n.into()))
 }

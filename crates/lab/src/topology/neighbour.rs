@@ -1,7 +1,7 @@
 //! Whom an NVA speaks BGP with: the instances of its route server, and the other ends of its links. And a site's router: the instances of
 //! gateways, and providers' edges.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub struct Neighbour {
     pub asn: u32,
     /// Our own address towards it.
     pub local: Ipv4Addr,
+    /// Our IPv6 address, which we say as the next hop of IPv6 routes (the session is over IPv4); `None`: none are told.
+    #[serde(default)]
+    pub local_v6: Option<Ipv6Addr>,
     /// On which side of us it is.
     pub side: Side,
 }
@@ -66,6 +69,7 @@ impl Topology {
                 address: *address,
                 asn: gateway.asn,
                 local: site.router.address,
+                local_v6: site.router.address_v6.filter(|_| gateway.ipv6),
                 side: Side::Azure,
             })
         });
@@ -74,6 +78,7 @@ impl Topology {
                 address: circuit.provider(link),
                 asn: PROVIDER_ASN,
                 local: circuit.customer(link),
+                local_v6: None,
                 side: Side::Azure,
             })
         });
@@ -86,6 +91,7 @@ impl Topology {
             address,
             asn: bgp::Asn::AZURE_ROUTE_SERVER.0,
             local: nva.address,
+            local_v6: nva.address_v6,
             side: Side::Azure,
         };
         let subnets = self.route_server_subnets_of(nva);
@@ -99,6 +105,7 @@ impl Topology {
                 address: other.address.addr(),
                 asn: self.nva(&other.nva)?.asn,
                 local: link.ends[own].address.addr(),
+                local_v6: None,
                 side: Side::Link,
             })
         }));

@@ -3,11 +3,11 @@
 //! All that is asked is waited for: what a machine takes for it is no business of these tests.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::harness::TestLab;
 use lab::{KernelRoute, Topology, network_id};
 use routeserver::report::PeerReport;
@@ -63,30 +63,44 @@ impl Design {
 
     /// Waits until packets from one node reach another through exactly these nodes.
     pub fn goes(&self, from: &str, to: &str, through: &[&str]) {
-        self.until(from, to, |way| way.is_some_and(|way| way == through));
+        self.goes_to(from, to, self.address(to), through);
+    }
+
+    /// The same to one of the node's addresses.
+    pub fn goes_to(&self, from: &str, to: &str, address: IpAddr, through: &[&str]) {
+        self.until((from, to, address), |way| way.is_some_and(|way| way == through));
     }
 
     /// The same without the fabric's routers, which stand for the network itself.
     pub fn crosses(&self, from: &str, to: &str, through: &[&str]) {
-        self.until(from, to, |way| {
+        self.until((from, to, self.address(to)), |way| {
             way.is_some_and(|way| way.iter().filter(|node| *node != "fabric").eq(through))
         });
     }
 
     /// Waits until packets from one node reach another, and says through whom.
     pub fn way(&self, from: &str, to: &str) -> Vec<String> {
-        self.until(from, to, |way| way.is_some()).unwrap()
+        self.way_to(from, to, self.address(to))
+    }
+
+    /// The same to one of the node's addresses.
+    pub fn way_to(&self, from: &str, to: &str, address: IpAddr) -> Vec<String> {
+        self.until((from, to, address), |way| way.is_some()).unwrap()
     }
 
     /// Waits until packets do not arrive any more.
     pub fn does_not_reach(&self, from: &str, to: &str) {
-        self.until(from, to, |way| way.is_none());
+        self.until((from, to, self.address(to)), |way| way.is_none());
     }
 
-    fn until(&self, from: &str, to: &str, holds: impl Fn(Option<&[String]>) -> bool) -> Option<Vec<String>> {
+    fn until(
+        &self,
+        (from, to, address): (&str, &str, IpAddr),
+        holds: impl Fn(Option<&[String]>) -> bool,
+    ) -> Option<Vec<String>> {
         let end = Instant::now() + DEADLINE;
         loop {
-            let probe = self.lab.probe(from, to, self.address(to), HOP);
+            let probe = self.lab.probe(from, to, address, HOP);
             let way = probe.reached.then_some(probe.through);
             if holds(way.as_deref()) {
                 return way;
@@ -102,7 +116,7 @@ impl Design {
     }
 
     /// A node's first address.
-    pub fn address(&self, node: &str) -> Ipv4Addr {
+    pub fn address(&self, node: &str) -> IpAddr {
         let layout = self.lab.layout();
         let node = layout.node(node).unwrap();
         node.interfaces[0].addresses[0].addr()
@@ -113,6 +127,11 @@ impl Design {
         let mut wanted: Vec<_> = through.iter().map(|name| self.address(name)).collect();
         wanted.sort();
         self.wait(node, |routes| next_hops(routes, to) == wanted);
+    }
+
+    /// Waits until a kernel's route to a prefix has this address as its only next hop.
+    pub fn leads_to_address(&self, node: &str, to: &str, through: IpAddr) {
+        self.wait(node, |routes| next_hops(routes, to) == [through]);
     }
 
     /// Waits until a kernel has a route to a prefix.
@@ -187,16 +206,16 @@ pub fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 fn has(routes: &[KernelRoute], to: &str) -> bool {
-    let to: Ipv4Net = to.parse().unwrap();
+    let to: IpNet = to.parse().unwrap();
     routes.iter().any(|route| route.prefix == to)
 }
 
 /// Those of the route that is used, in order.
-fn next_hops(routes: &[KernelRoute], to: &str) -> Vec<Ipv4Addr> {
-    let to: Ipv4Net = to.parse().unwrap();
+fn next_hops(routes: &[KernelRoute], to: &str) -> Vec<IpAddr> {
+    let to: IpNet = to.parse().unwrap();
     let used = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
     let hops = used.into_iter().flat_map(|route| &route.hops);
-    let mut all: Vec<Ipv4Addr> = hops.filter_map(|hop| hop.via?.to_string().parse().ok()).collect();
+    let mut all: Vec<IpAddr> = hops.filter_map(|hop| hop.via?.to_string().parse().ok()).collect();
     all.sort();
     all
 }

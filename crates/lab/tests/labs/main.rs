@@ -20,6 +20,7 @@
 
 mod appliances;
 mod design;
+mod dual_stack;
 mod fabric;
 mod hybrid;
 mod reference;
@@ -57,10 +58,11 @@ fn main() {
         appliances::TESTS,
         regions::TESTS,
         hybrid::TESTS,
+        dual_stack::TESTS,
     ]
     .concat();
     let trials = tests.iter().map(|(name, run)| trial(name, *run, possible.is_ok()));
-    let with_others = [route_log::TESTS, regions::WITH_OTHERS].concat();
+    let with_others = [route_log::TESTS, regions::WITH_OTHERS, dual_stack::WITH_OTHERS].concat();
     let with_others = with_others
         .iter()
         .map(|(name, run)| trial(name, *run, possible.is_ok() && missing.is_none()));

@@ -1,8 +1,8 @@
 //! The reference scenario, brought up as a user would, and disturbed.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::harness::TestLab;
 use lab::{KernelRoute, Lab, NodeStatus, Topology, network_id};
 use nix::sys::signal::{Signal, kill};
@@ -23,8 +23,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ),
 ];
 
-const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 4);
-const FIREWALL: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
+const SDWAN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 4));
+const FIREWALL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 5));
 const VMS: [&str; 2] = ["vm1", "vm2"];
 const NVAS: [&str; 2] = ["sdwan", "firewall"];
 
@@ -126,20 +126,20 @@ fn both_nvas_learn_the_virtual_network_from_both_instances(lab: &Lab) {
         });
         let routes = lab.kernel_routes(nva).unwrap();
         assert!(
-            leads(&routes, prefix("10.1.0.0/16"), Ipv4Addr::new(10, 1, 1, 1)),
+            leads(&routes, prefix("10.1.0.0/16"), IpAddr::V4(Ipv4Addr::new(10, 1, 1, 1))),
             "{nva}: {routes:#?}"
         );
     }
 }
 
-fn every_vm_has(lab: &Lab, to: &str, via: Ipv4Addr) {
+fn every_vm_has(lab: &Lab, to: &str, via: IpAddr) {
     for vm in VMS {
         lab.wait_for_routes(vm, DEADLINE, |routes| leads(routes, prefix(to), via))
             .unwrap();
     }
 }
 
-fn no_vm_has(lab: &Lab, to: Ipv4Net) {
+fn no_vm_has(lab: &Lab, to: IpNet) {
     for vm in VMS {
         lab.wait_for_routes(vm, DEADLINE, |routes| routes.iter().all(|r| r.prefix != to))
             .unwrap();
@@ -165,12 +165,12 @@ fn add_address_prefix(lab: &Lab, more: &str) {
     api.put(&path, &vnet).unwrap();
 }
 
-fn leads(routes: &[KernelRoute], to: Ipv4Net, via: Ipv4Addr) -> bool {
+fn leads(routes: &[KernelRoute], to: IpNet, via: IpAddr) -> bool {
     let best = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
     best.is_some_and(|r| r.hops.iter().any(|h| h.via == Some(via.into())))
 }
 
-fn prefix(text: &str) -> Ipv4Net {
+fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 

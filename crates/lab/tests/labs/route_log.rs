@@ -2,11 +2,11 @@
 //! best, and which NICs have it.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::harness::TestLab;
 use lab::{Lab, Topology, network_id, nic_id};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ vms:
   - { name: vm1, subnet: hub/web, address: 10.1.2.4 }
   - { name: vm2, subnet: hub/web, address: 10.1.2.5 }
 ";
-const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 4);
+const SDWAN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 4));
 const SITE: &str = "10.250.0.0/16";
 const MORE: &str = "10.251.0.0/16";
 const VMS: [&str; 2] = ["vm1", "vm2"];
@@ -204,6 +204,6 @@ fn peer_id(nva: &str) -> String {
     network_id(&format!("virtualHubs/rs/bgpConnections/{nva}"))
 }
 
-fn prefix(text: &str) -> Ipv4Net {
+fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }

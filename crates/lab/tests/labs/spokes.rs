@@ -6,9 +6,9 @@
 //!   site ────── sdwan ─────┘   shared    └── spoke2 ── vm2
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lab::harness::TestLab;
 use lab::{KernelRoute, Lab, Topology, network_id};
 use serde_json::json;
@@ -21,10 +21,10 @@ pub const TESTS: &[(&str, fn())] = &[(
 )];
 
 const TOPOLOGY: &str = include_str!("../../../../topologies/hub-and-two-spokes.yaml");
-const SDWAN: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 4);
-const FIREWALL: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 5);
-const SHARED: Ipv4Addr = Ipv4Addr::new(10, 0, 10, 4);
-const VM2: Ipv4Addr = Ipv4Addr::new(10, 2, 10, 4);
+const SDWAN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 4));
+const FIREWALL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 5));
+const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 10, 4));
+const VM2: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 10, 4));
 
 fn two_spokes_reach_each_other_through_the_firewall_only() {
     let topology = Topology::parse("hub-and-two-spokes.yaml", TOPOLOGY).unwrap();
@@ -78,7 +78,7 @@ fn every_spoke_reaches_what_is_behind_the_nvas(lab: &Lab) {
 }
 
 /// Who forwards on the way, if there is one.
-fn way(lab: &Lab, from: &str, to: Ipv4Addr) -> Option<Vec<Option<Ipv4Addr>>> {
+fn way(lab: &Lab, from: &str, to: IpAddr) -> Option<Vec<Option<IpAddr>>> {
     let path = lab.trace(from, to, PATIENCE).unwrap();
     path.reached.then_some(path.hops)
 }
@@ -98,12 +98,12 @@ fn wait(lab: &Lab, node: &str, condition: impl Fn(&[KernelRoute]) -> bool) {
 }
 
 fn has(routes: &[KernelRoute], to: &str) -> bool {
-    let to: Ipv4Net = to.parse().unwrap();
+    let to: IpNet = to.parse().unwrap();
     routes.iter().any(|r| r.prefix == to)
 }
 
-fn leads(routes: &[KernelRoute], to: &str, via: Ipv4Addr) -> bool {
-    let to: Ipv4Net = to.parse().unwrap();
+fn leads(routes: &[KernelRoute], to: &str, via: IpAddr) -> bool {
+    let to: IpNet = to.parse().unwrap();
     let mut of_prefix = routes.iter().filter(|r| r.prefix == to);
     of_prefix.any(|r| r.hops.iter().any(|h| h.via == Some(via.into())))
 }

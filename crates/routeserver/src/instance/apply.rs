@@ -120,14 +120,20 @@ impl Instance {
     /// are another speaker's from now on.
     fn remove_peers(&mut self, now: Instant, intent: &SpeakerIntent, histories: &mut Histories) {
         let wanted: FxHashMap<&String, &PeerIntent> = intent.peers.iter().map(|peer| (&peer.id, peer)).collect();
-        let keys = self.speakers.get(&intent.id).map(|speaker| speaker.peers.clone());
-        for key in keys.into_iter().flatten() {
+        let Some(speaker) = self.speakers.get(&intent.id) else {
+            return;
+        };
+        let before = speaker.intent.clone();
+        for key in speaker.peers.clone() {
             let Some(peer) = self.peers.get(&key) else {
                 continue;
             };
+            // Only what the session stands on: IPv6 that comes or goes leaves sessions over IPv4 alone.
+            let address = peer.intent.address;
+            let moves = before.address_towards(address) != intent.address_towards(address);
             match wanted.get(&peer.intent.id) {
                 None => histories.extend(self.remove_peer(now, key, CeaseSubcode::PeerDeconfigured)),
-                Some(after) if needs_reset(&peer.intent, after) => {
+                Some(after) if moves || needs_reset(&peer.intent, after) => {
                     histories.extend(self.remove_peer(now, key, CeaseSubcode::OtherConfigurationChange));
                 }
                 Some(_) => {}
@@ -220,16 +226,15 @@ impl Instance {
         let listeners: Vec<Listener> = self
             .speakers
             .values()
-            .map(|speaker| Listener {
-                speaker: speaker.intent.id.clone(),
-                local: speaker.intent.address,
-                namespace: speaker.intent.namespace.clone(),
-                peers: speaker
-                    .peers
-                    .iter()
-                    .filter_map(|key| self.peers.get(key))
-                    .map(|peer| endpoint(&peer.intent, speaker))
-                    .collect(),
+            .flat_map(|speaker| {
+                let peers = speaker.peers.iter().filter_map(|key| self.peers.get(key));
+                let endpoints: Vec<_> = peers.map(|peer| endpoint(&peer.intent, speaker)).collect();
+                speaker.intent.addresses().map(move |local| Listener {
+                    speaker: speaker.intent.id.clone(),
+                    local,
+                    namespace: speaker.intent.namespace.clone(),
+                    peers: endpoints.iter().filter(|peer| peer.local == local).cloned().collect(),
+                })
             })
             .collect();
         if listeners != self.listeners {

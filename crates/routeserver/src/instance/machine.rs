@@ -129,9 +129,16 @@ impl Instance {
             }
             Input::AgentBackpressure { agent, full } => self.delivery.backpressure(agent, full),
             Input::AgentGone { agent } => self.delivery.gone(agent),
-            Input::AddressPresent { speaker, problem } => {
+            Input::AddressPresent {
+                speaker,
+                local,
+                problem,
+            } => {
                 if let Some(speaker) = self.speakers.get_mut(&speaker) {
-                    speaker.address_problem = problem;
+                    match problem {
+                        Some(problem) => drop(speaker.address_problems.insert(local, problem)),
+                        None => drop(speaker.address_problems.remove(&local)),
+                    }
                 }
             }
             Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),

@@ -20,9 +20,10 @@ use crate::vnet::{LocRib, Scope, rows};
 impl Instance {
     /// How the instance is.
     pub fn health(&self) -> InstanceReport {
-        let problem = |speaker: &Speaker| {
-            let problem = speaker.address_problem.clone()?;
-            Some((speaker.intent.id.clone(), problem))
+        let problems = |speaker: &Speaker| {
+            let id = speaker.intent.id.clone();
+            let all = speaker.address_problems.values().cloned();
+            all.map(|problem| (id.clone(), problem)).collect::<Vec<_>>()
         };
         InstanceReport {
             instance: self.index,
@@ -38,7 +39,7 @@ impl Instance {
                 .map(|peer| peer.intent.id.clone())
                 .collect(),
             agents: self.delivery.agent_count(),
-            address_problems: self.speakers.values().filter_map(problem).collect(),
+            address_problems: self.speakers.values().flat_map(problems).collect(),
             circuit_problems: self.circuit_problems(),
             agent_port_problem: None,
         }
@@ -121,11 +122,16 @@ impl Instance {
                 }
             }),
         };
-        Some(rows(Scope {
+        let mut rows = rows(Scope {
             view: &view,
             loc_rib,
             own: &facts.addresses,
-        }))
+        });
+        // A NIC may have IPv4 alone in a subnet that has both.
+        if !facts.addresses.iter().any(IpAddr::is_ipv6) {
+            rows.retain(|row| row.address_prefix.addr().is_ipv4());
+        }
+        Some(rows)
     }
 
     /// Every NIC that an agent follows.
@@ -149,7 +155,7 @@ impl Instance {
             route_server: peer.speaker.clone(),
             kind: peer.intent.kind,
             instance: self.index,
-            local_address: speaker.intent.address,
+            local_address: speaker.intent.address_towards(peer.intent.address),
             peer_address: peer.intent.address,
             peer_asn: peer.intent.asn.0,
             state: format!("{state:?}"),

@@ -12,6 +12,7 @@ mod hybrid_random;
 mod import;
 mod import_filters;
 mod intents;
+mod ipv6;
 mod limits;
 mod peered_networks;
 mod random;

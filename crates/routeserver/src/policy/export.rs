@@ -1,6 +1,6 @@
 //! Export: what leaves a speaker. The role says what goes to whom; what is changed follows from whether the peer is of our AS.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bgp::wire::{Community, PathAttributes, PathAttributesBuilder};
@@ -22,6 +22,8 @@ pub(crate) struct ExportRules {
     pub(crate) asn: Asn,
     /// This instance's address.
     pub(crate) address: IpAddr,
+    /// The one that it has besides for IPv6.
+    pub(crate) address_v6: Option<Ipv6Addr>,
     /// Our own, which is also our CLUSTER_ID (RFC 4456 §7).
     pub(crate) identifier: BgpIdentifier,
     /// What is learned is passed on.
@@ -117,10 +119,14 @@ impl ExportRules {
         Some(told.build())
     }
 
+    /// Ourselves as the next hop; the family is that of the route's own.
+    fn as_next_hop(&self, attributes: &PathAttributes) -> Option<IpAddr> {
+        next_hop_self(self.address, self.address_v6, attributes.next_hop().is_ipv6())
+    }
+
     /// To another AS: ours in front, and ourselves as the next hop.
     fn told_outside(&self, group: &GroupKey, attributes: &PathAttributes) -> Option<PathAttributesBuilder> {
-        // The family is that of the route's own next hop; the instance answers for both with one address.
-        let next_hop = next_hop_self(self.address, attributes.next_hop().is_ipv6())?;
+        let next_hop = self.as_next_hop(attributes)?;
         let told = attributes.to_builder().strip_for_external_peer().next_hop(next_hop);
         let told = match self.role {
             Role::ProviderEdge => provider_edge::hide_private_asns(told, group.source),
@@ -134,7 +140,7 @@ impl ExportRules {
         let told = attributes.to_builder().local_pref(Some(LOCAL_PREF));
         let told = match self.role {
             Role::RouteServer => told,
-            _ => told.next_hop(next_hop_self(self.address, attributes.next_hop().is_ipv6())?),
+            _ => told.next_hop(self.as_next_hop(attributes)?),
         };
         Some(match from.internal {
             //= https://www.rfc-editor.org/rfc/rfc4456#section-8

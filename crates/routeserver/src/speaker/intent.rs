@@ -1,6 +1,6 @@
 //! What an intent says of one speaker, whatever it is: a route server or a gateway, as this instance has it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bgp::{Asn, IpNet};
 use rib::{Preference, RouteSource};
@@ -30,7 +30,9 @@ pub(crate) struct SpeakerIntent {
     pub(crate) asn: Asn,
     /// This instance's address.
     pub(crate) address: IpAddr,
-    /// The addresses of all its instances.
+    /// The one that it has besides for IPv6.
+    pub(crate) address_v6: Option<Ipv6Addr>,
+    /// The addresses of all its instances, of both families.
     pub(crate) instances: Vec<IpAddr>,
     /// Instances that other processes are of the route server that it hears over eBGP: they forward nothing, and where they would send is
     /// not known here (`instance/through.rs`).
@@ -78,7 +80,8 @@ impl SpeakerIntent {
             role: Role::RouteServer,
             asn: intent.asn,
             address: intent.instance_addresses[instance],
-            instances: intent.instance_addresses.to_vec(),
+            address_v6: intent.instance_addresses_v6[instance],
+            instances: both(intent.instance_addresses.map(Some), intent.instance_addresses_v6).collect(),
             out_of_sight: Vec::new(),
             namespace: intent.namespace.clone(),
             virtual_network: Some(intent.virtual_network.clone()),
@@ -107,7 +110,8 @@ impl SpeakerIntent {
             },
             asn: intent.asn,
             address,
-            instances: intent.instance_addresses.iter().flatten().copied().collect(),
+            address_v6: intent.instance_addresses_v6[instance],
+            instances: both(intent.instance_addresses, intent.instance_addresses_v6).collect(),
             out_of_sight,
             namespace: intent.namespaces[instance].clone(),
             virtual_network: intent.virtual_network.clone(),
@@ -126,6 +130,19 @@ impl SpeakerIntent {
         })
     }
 
+    /// Its own address on the session with a peer.
+    pub(crate) fn address_towards(&self, peer: IpAddr) -> IpAddr {
+        match self.address_v6 {
+            Some(v6) if peer.is_ipv6() => v6.into(),
+            _ => self.address,
+        }
+    }
+
+    /// Its own addresses.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.address).chain(self.address_v6.map(IpAddr::V6))
+    }
+
     /// Whether sessions survive the change. Peers are looked at one by one.
     pub(crate) fn keeps_sessions(&self, after: &SpeakerIntent) -> bool {
         self.role == after.role
@@ -141,9 +158,19 @@ fn out_of_sight(intent: &Intent, gateway: &GatewayIntent, instance: usize) -> Ve
     let heard_over_ebgp = route_servers.filter(|route_server| {
         gateway.virtual_network.as_ref() == Some(&route_server.virtual_network) && gateway.asn != route_server.asn
     });
-    let addresses = heard_over_ebgp.flat_map(|route_server| route_server.instance_addresses.iter().enumerate());
-    let of_others = addresses.filter(|(its, _)| *its != instance);
-    of_others.map(|(_, address)| *address).collect()
+    let addresses = heard_over_ebgp.flat_map(|route_server| {
+        let mut v4 = route_server.instance_addresses.map(Some);
+        let mut v6 = route_server.instance_addresses_v6;
+        (v4[instance], v6[instance]) = (None, None);
+        both(v4, v6)
+    });
+    addresses.collect()
+}
+
+/// The addresses of both families that instances have.
+fn both(v4: [Option<IpAddr>; 2], v6: [Option<Ipv6Addr>; 2]) -> impl Iterator<Item = IpAddr> {
+    let v6 = v6.into_iter().flatten().map(IpAddr::V6);
+    v4.into_iter().flatten().chain(v6)
 }
 
 /// What a gateway adds to the import preference of whom it hears from outside, so that it prefers them to route servers, and a provider's

@@ -30,7 +30,7 @@ pub(crate) struct Topology {
     subnets: FxHashMap<String, (usize, usize)>,
     nics: FxHashMap<String, (usize, usize)>,
     /// NIC ids of the gateways' instances that this process is, with their addresses. No other process knows them.
-    gateways: FxHashMap<String, (usize, IpAddr)>,
+    gateways: FxHashMap<String, (usize, Vec<IpAddr>)>,
 }
 
 /// What an agent must know of a NIC besides its table.
@@ -67,7 +67,9 @@ impl Topology {
             let address = gateway.instance_addresses[instance].filter(|_| !gateway.is_external);
             if let Some(address) = address {
                 let nic = format!("{}/instances/{instance}", gateway.id);
-                topology.gateways.insert(nic, (index, address));
+                let v6 = gateway.instance_addresses_v6[instance].map(IpAddr::V6);
+                let addresses = std::iter::once(address).chain(v6).collect();
+                topology.gateways.insert(nic, (index, addresses));
             }
         }
         topology
@@ -113,12 +115,12 @@ impl Topology {
     }
 
     pub(crate) fn nic(&self, id: &str) -> Option<NicFacts> {
-        if let Some((gateway, address)) = self.gateway(id) {
+        if let Some((gateway, addresses)) = self.gateway(id) {
             let (_, subnet) = gateway.subnet.as_ref().and_then(|subnet| self.subnet(subnet)).unzip();
             let prefixes = subnet.map_or_else(Vec::new, |subnet| subnet.prefixes.clone());
             return Some(NicFacts {
                 place: id.to_owned(),
-                addresses: vec![address],
+                addresses: addresses.to_vec(),
                 gateways: gateways(&prefixes),
                 subnet_prefixes: prefixes,
             });
@@ -153,8 +155,10 @@ impl Topology {
             true => Vec::new(),
             false => self.peered(network).collect(),
         };
+        let is_here = |prefix: &IpNet| is_ipv4(prefix) || has_ipv6(subnet);
         let mut user = BTreeMap::new();
-        for route in table.iter().flat_map(|table| &table.routes) {
+        let routes = table.iter().flat_map(|table| &table.routes);
+        for route in routes.filter(|route| is_here(&route.prefix)) {
             user.insert(
                 route.prefix.trunc(),
                 UserRoute {
@@ -163,13 +167,15 @@ impl Topology {
                 },
             );
         }
+        let mut system = system_routes(network, &peered);
+        system.retain(|prefix, _| is_here(prefix));
         Some(SubnetView {
             prefixes: subnet.prefixes.clone(),
             speaker: self.serving(network).map(|route_server| route_server.id.clone()),
             propagation_disabled: table.is_some_and(|table| table.disable_bgp_route_propagation),
-            system: system_routes(network, &peered),
+            system,
             user,
-            not_from_bgp: not_from_bgp(network, &peered),
+            not_from_bgp: not_from_bgp(network, subnet, &peered),
             import: table.and_then(|table| table.import.clone()),
         })
     }
@@ -208,10 +214,10 @@ impl Topology {
         self.intent.route_servers.get(*index)
     }
 
-    /// Whose instance a NIC is, and its address.
-    fn gateway(&self, nic: &str) -> Option<(&GatewayIntent, IpAddr)> {
-        let (index, address) = self.gateways.get(nic)?;
-        Some((&self.intent.gateways[*index], *address))
+    /// Whose instance a NIC is, and its addresses.
+    fn gateway(&self, nic: &str) -> Option<(&GatewayIntent, &[IpAddr])> {
+        let (index, addresses) = self.gateways.get(nic)?;
+        Some((&self.intent.gateways[*index], addresses))
     }
 
     fn subnet(&self, id: &str) -> Option<(&VirtualNetworkIntent, &SubnetIntent)> {
@@ -251,10 +257,22 @@ fn system_routes(network: &VirtualNetworkIntent, peered: &[Peered<'_>]) -> BTree
     system
 }
 
-/// Where routes of BGP are not programmed: system routes of the network and its peerings win (az §2.7).
-fn not_from_bgp(network: &VirtualNetworkIntent, peered: &[Peered<'_>]) -> PrefixSet {
+/// Where routes of BGP are not programmed: system routes of the network and its peerings win (az §2.7). A subnet without IPv6 has no use for
+/// IPv6 routes.
+fn not_from_bgp(network: &VirtualNetworkIntent, subnet: &SubnetIntent, peered: &[Peered<'_>]) -> PrefixSet {
     let peered = peered.iter().flat_map(|(_, remote)| &remote.address_space);
-    network.address_space.iter().chain(peered).copied().collect()
+    let all_of_ipv6 = IpNet::V6(ipnet::Ipv6Net::default());
+    let space = network.address_space.iter().chain(peered).copied();
+    space.chain((!has_ipv6(subnet)).then_some(all_of_ipv6)).collect()
+}
+
+fn is_ipv4(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V4(_))
+}
+
+/// Whether NICs of the subnet can have IPv6 addresses.
+fn has_ipv6(subnet: &SubnetIntent) -> bool {
+    !subnet.prefixes.iter().all(is_ipv4)
 }
 
 fn peering_with<'a>(network: &'a VirtualNetworkIntent, other: &str) -> Option<&'a PeeringIntent> {

@@ -115,6 +115,7 @@ fn gateway(id: &str, kind: GatewayKind, asn: Asn, peers: Vec<PeerIntent>) -> Gat
         virtual_network: (!is_edge).then(|| HUB.to_owned()),
         subnet: (!is_edge).then(|| "/subnets/GatewaySubnet".to_owned()),
         instance_addresses: addresses(id).map(Some),
+        instance_addresses_v6: [None; 2],
         namespaces: [None, None],
         is_external: false,
         peers,

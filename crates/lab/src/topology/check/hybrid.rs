@@ -46,6 +46,7 @@ impl Checker {
             kind,
             asn: file.asn.unwrap_or(bgp::Asn::AZURE_ROUTE_SERVER.0),
             addresses: hybrid::addresses(subnet, taken, count),
+            ipv6: file.ipv6,
         })
     }
 
@@ -83,6 +84,7 @@ impl Checker {
             outbound_route_map: None,
             as_override: false,
             agent: false,
+            address_v6: file.address_v6.as_ref().and_then(|text| self.address_v6(text)),
             address: self.address(&file.address)?,
         };
         Some(Site {

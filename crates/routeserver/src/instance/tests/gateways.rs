@@ -27,6 +27,7 @@ fn gateway(kind: GatewayKind, asn: u32, peers: Vec<PeerIntent>) -> GatewayIntent
         virtual_network: (!is_edge).then(|| "hub".into()),
         subnet: (!is_edge).then(|| "gateways".into()),
         instance_addresses: [Some(ip("10.1.5.4")), Some(ip("10.1.5.5"))],
+        instance_addresses_v6: [None; 2],
         namespaces: [None, None],
         is_external: false,
         peers,

@@ -8,14 +8,14 @@ use super::world::*;
 use crate::intent::{GatewayIntent, GatewayKind, PeerIntent, PeerKind};
 use crate::testing::*;
 
-fn of_kind(kind: PeerKind, id: &str, address: &str, asn: u32) -> PeerIntent {
+pub(super) fn of_kind(kind: PeerKind, id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
         kind,
         ..peer(id, address, asn)
     }
 }
 
-fn gateway(id: &str, kind: GatewayKind, asn: u32, address: &str, peers: Vec<PeerIntent>) -> GatewayIntent {
+pub(super) fn gateway(id: &str, kind: GatewayKind, asn: u32, address: &str, peers: Vec<PeerIntent>) -> GatewayIntent {
     let is_edge = kind == GatewayKind::ProviderEdge;
     GatewayIntent {
         id: id.into(),
@@ -25,6 +25,7 @@ fn gateway(id: &str, kind: GatewayKind, asn: u32, address: &str, peers: Vec<Peer
         virtual_network: (!is_edge).then(|| "hub".into()),
         subnet: (!is_edge).then(|| "gateways".into()),
         instance_addresses: [Some(ip(address)), None],
+        instance_addresses_v6: [None; 2],
         namespaces: [None, None],
         is_external: false,
         peers,

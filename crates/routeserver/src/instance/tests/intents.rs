@@ -185,6 +185,7 @@ fn address_problems_are_in_the_health() {
     let mut world = world();
     let present = |problem: Option<&str>| Input::AddressPresent {
         speaker: "rs1".into(),
+        local: ip("10.1.1.4"),
         problem: problem.map(str::to_owned),
     };
     world.input(present(Some("address not present")));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bgp::{Asn, IpNet};
 use proptest::prelude::*;
 
+use super::ipv6::{set_ipv6, world_of_both};
 use super::world::*;
 use crate::delivery::AgentId;
 use crate::delivery::tests::ModelAgent;
@@ -31,6 +32,7 @@ enum Step {
     Transit(bool),
     Space(Vec<&'static str>),
     BranchToBranch(bool),
+    Ipv6(bool),
     ImportPreference(usize, u32),
     OwnAsn(u32),
     RemovePeer(usize),
@@ -53,8 +55,23 @@ fn step() -> impl Strategy<Value = Step> {
         "172.16.0.0/12",
         "192.168.0.0/24",
     ];
+    let prefixes_v6 = vec![
+        "fd00::/8",
+        "fd01:0:0:9::/64",
+        "2001:db8::/32",
+        "2001:db8:1::/48",
+        "2001:db8:9::/48",
+    ];
     let some = prop::sample::subsequence(prefixes, 1..6);
+    let some_v6 = prop::sample::subsequence(prefixes_v6, 1..4);
     let next_hop = prop::sample::select(vec!["10.1.4.4", "10.1.4.5", "10.1.4.200", "10.1.2.4", "10.1.1.4"]);
+    let next_hop_v6 = prop::sample::select(vec![
+        "fd01:0:0:4::4",
+        "fd01:0:0:4::5",
+        "fd01:0:0:2::4",
+        "fd01:0:0:1::5",
+        "::ffff:10.1.4.4",
+    ]);
     let as_path = prop::collection::vec(prop::sample::select(vec![65001, 65002, 65009]), 1..4);
     let subnet = prop::sample::select(vec!["vms", "nvas", "spokevms"]);
     let user = prop::sample::select(vec![
@@ -64,10 +81,24 @@ fn step() -> impl Strategy<Value = Step> {
         "10.250.4.0/24 gateway",
         "10.1.0.0/16 10.1.4.4",
         "172.16.0.0/12 none",
+        "2001:db8::/32 fd01:0:0:4::5",
+        "2001:db8:1::/48 gateway",
+        "fd01::/48 none",
     ]);
     let users = prop::collection::vec(user.prop_map(str::to_owned), 0..3);
-    let space = prop::sample::subsequence(vec!["10.1.0.0/16", "20.1.0.0/16", "192.168.0.0/16"], 1..=3);
+    let spaces = vec![
+        "10.1.0.0/16",
+        "20.1.0.0/16",
+        "192.168.0.0/16",
+        "fd01::/48",
+        "2001:db8:9::/48",
+    ];
+    let space = prop::sample::subsequence(spaces, 1..=5);
     prop_oneof![
+        4 => (nva.clone(), next_hop_v6, as_path.clone(), some_v6.clone())
+            .prop_map(|(nva, next_hop, path, prefixes)| Step::Announce { nva, next_hop, path, prefixes }),
+        1 => (nva.clone(), some_v6).prop_map(|(nva, prefixes)| Step::Withdraw(nva, prefixes)),
+        1 => any::<bool>().prop_map(Step::Ipv6),
         8 => (nva.clone(), next_hop, as_path, some.clone())
             .prop_map(|(nva, next_hop, path, prefixes)| Step::Announce { nva, next_hop, path, prefixes }),
         2 => (nva.clone(), some).prop_map(|(nva, prefixes)| Step::Withdraw(nva, prefixes)),
@@ -98,7 +129,7 @@ struct Followed {
 impl Followed {
     fn new(layers: bool) -> Followed {
         let mut followed = Followed {
-            world: world(),
+            world: world_of_both(),
             agent: ModelAgent::default(),
             layers,
             full: false,
@@ -142,6 +173,7 @@ impl Followed {
                 intent.virtual_networks[0].address_space = space.iter().map(|text| net(text)).collect();
             }),
             Step::BranchToBranch(on) => world.edit(|intent| intent.route_servers[0].branch_to_branch = on),
+            Step::Ipv6(on) => world.edit(|intent| set_ipv6(intent, on)),
             Step::ImportPreference(peer, preference) => world.edit(|intent| {
                 if let Some(peer) = intent.route_servers[0].peers.get_mut(peer) {
                     peer.import_preference = preference;

@@ -10,13 +10,14 @@ use bgp::wire::{
     Decoder, EncodeContext, Message, Notification, PathAttributes, PathAttributesBuilder, pack_announcement,
     pack_end_of_rib, pack_withdrawal,
 };
-use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
+use bgp::{Asn, Family, FamilySet, IpNet};
 use bytes::BytesMut;
 use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
 use crate::instance::{Endpoint, Event, Input, Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent, PeerKind};
+use crate::peer::bgp_identifier;
 use crate::report::RouteReport;
 use crate::testing::*;
 
@@ -130,13 +131,17 @@ pub(super) fn path(next_hop: &str, path: &[u32]) -> PathAttributesBuilder {
     PathAttributes::builder(ip(next_hop)).as_sequence(&path)
 }
 
+fn family_of(prefix: &IpNet) -> Family {
+    match prefix {
+        IpNet::V4(_) => Family::Ipv4Unicast,
+        IpNet::V6(_) => Family::Ipv6Unicast,
+    }
+}
+
 impl World {
     pub(super) fn add_nva(&mut self, name: &'static str, address: &str, asn: u32, families: FamilySet) {
         let address = ip(address);
-        let IpAddr::V4(identifier) = address else {
-            panic!("NVAs of the tests have IPv4 addresses");
-        };
-        let mut config = SessionConfig::azure(BgpIdentifier(identifier), ip("10.1.1.4"), Asn(asn));
+        let mut config = SessionConfig::azure(bgp_identifier(address), ip("10.1.1.4"), Asn(asn));
         config.local_asn = Asn(asn);
         config.peer_asn = None;
         config.dial = false;
@@ -227,18 +232,15 @@ impl World {
 
     pub(super) fn announce_nets(&mut self, nva: &'static str, attributes: PathAttributesBuilder, prefixes: Vec<IpNet>) {
         let mut bytes = BytesMut::new();
-        let family = match prefixes[0] {
-            IpNet::V4(_) => Family::Ipv4Unicast,
-            IpNet::V6(_) => Family::Ipv6Unicast,
-        };
+        let family = family_of(&prefixes[0]);
         pack_announcement(&mut bytes, ENCODE, &attributes.build(), family, prefixes);
         self.say(nva, &bytes);
     }
 
     pub(super) fn withdraw(&mut self, nva: &'static str, prefixes: &[&str]) {
         let mut bytes = BytesMut::new();
-        let prefixes = prefixes.iter().map(|prefix| net(prefix));
-        pack_withdrawal(&mut bytes, ENCODE, Family::Ipv4Unicast, prefixes);
+        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| net(prefix)).collect();
+        pack_withdrawal(&mut bytes, ENCODE, family_of(&prefixes[0]), prefixes);
         self.say(nva, &bytes);
     }
 
