@@ -1,6 +1,7 @@
 //! Each lab verb: which namespaces it needs, what it does, what it prints.
 
 use std::io::{IsTerminal, stderr, stdout};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -93,7 +94,7 @@ fn up(labs: &Path, name: &str, file: Option<&Path>, fabric_only: bool, output: O
     let silent: Vec<String> = status
         .probes
         .iter()
-        .filter(|p| !p.reached && expects_answer(&lab, &p.to))
+        .filter(|p| !p.reached && expects_answer(&lab, &p.to, p.address))
         .map(|p| format!("{} gets no answer from {} ({})", p.from, p.to, p.address))
         .collect();
     if silent.is_empty() {
@@ -131,10 +132,10 @@ fn read_topology(file: Option<&Path>) -> Result<Topology, LabError> {
 }
 
 /// A host answers if what its NVA announces leads to it; in other topologies silence may be what is meant to be shown.
-fn expects_answer(lab: &Lab, host: &str) -> bool {
+fn expects_answer(lab: &Lab, host: &str, address: IpAddr) -> bool {
     let behind = lab.topology().hosts().find(|(_, h)| h.name == host);
-    behind.is_some_and(|(nva, host)| {
-        !nva.route_servers.is_empty() && nva.announce.iter().any(|p| p.prefix.contains(&host.address.addr()))
+    behind.is_some_and(|(nva, _)| {
+        !nva.route_servers.is_empty() && nva.announce.iter().any(|p| p.prefix.contains(&address))
     }) && lab.topology().vnets.len() == 1
         && lab.topology().route_tables.is_empty()
 }

@@ -1,6 +1,7 @@
 //! OpenBGPD: drops its privileges to a user of its own, which a user namespace with one user does not have; so it needs root.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::{Appliance, program};
@@ -38,7 +39,6 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             "neighbor {address} {{\n  remote-as {asn}\n  local-address {local}"
         ));
         line(format_args!("  multihop 8\n  announce IPv4 unicast"));
-        // The next hop is the interface's address of that family.
         if local_v6.is_some() {
             line(format_args!("  announce IPv6 unicast"));
         }
@@ -48,7 +48,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         "deny to any\nallow from any\nallow to any prefix-set announced"
     ));
     for path in appliance.paths {
-        for change in changes(path) {
+        for change in changes(path, nva.address_v6) {
             line(format_args!("match to any prefix {} set {change}", path.prefix));
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
 }
 
 /// What is set on the way out. On the network itself, NO_ADVERTISE would keep the route from everybody.
-fn changes(path: &Path) -> Vec<String> {
+fn changes(path: &Path, own_v6: Option<Ipv6Addr>) -> Vec<String> {
     let mut changes = Vec::new();
     if path.as_path_prepend > 0 {
         changes.push(format!("prepend-self {}", path.as_path_prepend));
@@ -67,7 +67,9 @@ fn changes(path: &Path) -> Vec<String> {
             .map(|(high, low)| format!("community {high}:{low}")),
     );
     changes.extend(path.med.map(|med| format!("metric {med}")));
-    if let Some(next_hop) = path.next_hop {
+    // The session is over IPv4, so its own address is no next hop of IPv6.
+    let own = own_v6.filter(|_| path.is_ipv6()).map(IpAddr::V6);
+    if let Some(next_hop) = path.next_hop.or(own) {
         changes.push(format!("nexthop {next_hop}"));
         // Else a peer that is more than one hop away is told our own address.
         changes.push("nexthop no-modify".to_owned());

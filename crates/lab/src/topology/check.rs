@@ -361,6 +361,10 @@ impl Checker {
             } else if !taken.insert(rs.vnet.value.clone()) {
                 self.mistake(&rs.vnet, format!("{} already has a route server", rs.vnet.value));
             }
+            let subnet = topology.subnet(&rs.vnet.value, ROUTE_SERVER_SUBNET);
+            if rs.ipv6 && subnet.is_some_and(|subnet| subnet.prefix_v6.is_none()) {
+                self.mistake(&rs.name, format!("with ipv6 {ROUTE_SERVER_SUBNET} needs a prefix_v6"));
+            }
             let preference = rs.routing_preference.as_ref();
             route_servers.push(RouteServer {
                 name: rs.name.value.clone(),
@@ -482,6 +486,7 @@ impl Checker {
         let announce = file.announce.iter().map(|a| self.path(a)).collect();
         let behind = file.behind.iter().map(|h| self.host(h, topology)).collect();
         let place = place?;
+        self.check_next_hops(&file.announce, place.address_v6);
         let route_servers = self.route_servers_of(file, &place.vnet, topology);
         Some(Nva {
             name: file.name.value.clone(),
@@ -499,6 +504,19 @@ impl Checker {
             as_override: file.as_override,
             agent: file.agent,
         })
+    }
+
+    /// What is announced of IPv6 needs an IPv6 next hop.
+    fn check_next_hops(&mut self, announce: &[Spanned<AnnounceFile>], own: Option<Ipv6Addr>) {
+        for at in announce.iter().filter(|_| own.is_none()) {
+            let (prefix, next_hop) = match &at.value {
+                AnnounceFile::Plain(prefix) => (prefix, None),
+                AnnounceFile::WithOptions(path) => (&path.prefix, path.next_hop.as_ref()),
+            };
+            if next_hop.is_none() && matches!(prefix.parse(), Ok(IpNet::V6(_))) {
+                self.mistake(at, format!("{prefix} cannot be announced without an IPv6 address"));
+            }
+        }
     }
 
     fn software(&mut self, name: &Option<Text>) -> Software {

@@ -35,6 +35,11 @@ impl Checker {
             self.mistake(&file.vnet, message);
             return None;
         };
+        if file.ipv6 && kind == GatewayType::ExpressRoute {
+            self.mistake(&file.name, "in a lab only VPN gateways have ipv6");
+        } else if file.ipv6 && subnet.prefix_v6.is_none() {
+            self.mistake(&file.name, format!("with ipv6 {GATEWAY_SUBNET} needs a prefix_v6"));
+        }
         let count = if file.active_active || kind == GatewayType::ExpressRoute {
             2
         } else {
@@ -71,6 +76,10 @@ impl Checker {
         for name in &file.gateways {
             self.gateway_of_type(name, GatewayType::Vpn, topology);
         }
+        let address_v6 = file.address_v6.as_ref().and_then(|text| self.address_v6(text));
+        if file.asn.is_some() {
+            self.check_next_hops(&file.announce, address_v6);
+        }
         let router = Nva {
             name: file.name.value.clone(),
             vnet: String::new(),
@@ -84,7 +93,7 @@ impl Checker {
             outbound_route_map: None,
             as_override: false,
             agent: false,
-            address_v6: file.address_v6.as_ref().and_then(|text| self.address_v6(text)),
+            address_v6,
             address: self.address(&file.address)?,
         };
         Some(Site {

@@ -32,7 +32,7 @@ fn check(replace: &str, by: &str, line: u64, says: &str) {
 #[test]
 fn each_mistake_is_reported_at_its_line() {
     check("10.1.0.0/16]", "10.1.0.1/16]", 3, "did you mean 10.1.0.0/16?");
-    check("10.1.0.0/16]", "banana]", 3, "banana is not an IPv4 prefix");
+    check("10.1.0.0/16]", "banana]", 3, "banana is not a prefix");
     check("10.1.0.0/27 }", "10.2.0.0/27 }", 5, "outside the virtual network");
     check("10.1.1.0/24 }", "10.1.0.0/24 }", 6, "overlaps subnet RouteServerSubnet");
     check("10.1.1.0/24 }", "10.1.1.0/30 }", 6, "smaller than a /29");
@@ -192,6 +192,29 @@ fn mistakes_of_what_joins_are_reported_at_their_lines() {
         "asn: 65001, inbound_route_map: x",
         10,
         "no route map named x",
+    );
+}
+
+#[test]
+fn ipv6_needs_an_address_to_speak_from() {
+    check(
+        "announce: [10.250.0.0/16]",
+        "announce: ['2001:db8::/32']",
+        10,
+        "without an IPv6 address",
+    );
+    check("vnet: hub }", "vnet: hub, ipv6: true }", 8, "needs a prefix_v6");
+    check(
+        "prefix: 10.1.1.0/24 }",
+        "prefix: 10.1.1.0/24, prefix_v6: 'fd01::/64' }",
+        6,
+        "outside the virtual network",
+    );
+    check(
+        "prefix: 10.1.1.0/24 }",
+        "prefix: 10.1.1.0/24, prefix_v6: 'fd01::/56' }",
+        6,
+        "no IPv6 prefix of length 64",
     );
 }
 
