@@ -40,7 +40,7 @@ const OPTIONAL_SWITCHES: [(&str, &str); 2] = [
 
 /// Switches of every node for IPv6 (`/proc/sys/net/ipv6/…`). Nobody here has another's address, so addresses need not be asked for before
 /// they are used; who routes is not found out by asking either.
-const SWITCHES_V6: [(&str, &str); 8] = [
+const SWITCHES_V6: [(&str, &str); 9] = [
     ("conf/all/accept_redirects", "0"),
     ("conf/default/accept_redirects", "0"),
     ("conf/all/accept_ra", "0"),
@@ -50,6 +50,8 @@ const SWITCHES_V6: [(&str, &str); 8] = [
     // As with IPv4, an interface that is switched off keeps its addresses.
     ("conf/all/keep_addr_on_down", "1"),
     ("conf/default/keep_addr_on_down", "1"),
+    // Nobody's answer is held back here either.
+    ("icmp/ratelimit", "0"),
 ];
 /// Static routes go before those that routing software makes (IPv6 has no metric of 0).
 const STATIC_METRIC_V6: u32 = 1;
