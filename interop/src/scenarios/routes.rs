@@ -211,7 +211,7 @@ pub(super) fn ten_thousand(world: &mut World) -> Result<()> {
     bulk::announce(world, LEFT)?;
     world.expect_peer("has told 10,000 routes", LEFT, |r| r["routesAccepted"] == MANY)?;
     for vm in VMS {
-        let via_left = |r: &&lab::KernelRoute| r.hops.iter().any(|h| h.via == Some(LEFT_ADDRESS.into()));
+        let via_left = |r: &&lab::KernelRoute| r.hops.iter().any(|h| h.via == Some(LEFT_ADDRESS));
         world.lab.wait_for_routes(vm, PATIENCE, |all| {
             all.iter().filter(|r| bulk::is_one(r.prefix)).filter(via_left).count() == MANY
         })?;

@@ -215,7 +215,7 @@ fn next_hops(routes: &[KernelRoute], to: &str) -> Vec<IpAddr> {
     let to: IpNet = to.parse().unwrap();
     let used = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
     let hops = used.into_iter().flat_map(|route| &route.hops);
-    let mut all: Vec<IpAddr> = hops.filter_map(|hop| hop.via?.to_string().parse().ok()).collect();
+    let mut all: Vec<IpAddr> = hops.filter_map(|hop| hop.via).collect();
     all.sort();
     all
 }

@@ -167,7 +167,7 @@ fn add_address_prefix(lab: &Lab, more: &str) {
 
 fn leads(routes: &[KernelRoute], to: IpNet, via: IpAddr) -> bool {
     let best = routes.iter().filter(|r| r.prefix == to).min_by_key(|r| r.metric);
-    best.is_some_and(|r| r.hops.iter().any(|h| h.via == Some(via.into())))
+    best.is_some_and(|r| r.hops.iter().any(|h| h.via == Some(via)))
 }
 
 fn prefix(text: &str) -> IpNet {

@@ -105,5 +105,5 @@ fn has(routes: &[KernelRoute], to: &str) -> bool {
 fn leads(routes: &[KernelRoute], to: &str, via: IpAddr) -> bool {
     let to: IpNet = to.parse().unwrap();
     let mut of_prefix = routes.iter().filter(|r| r.prefix == to);
-    of_prefix.any(|r| r.hops.iter().any(|h| h.via == Some(via.into())))
+    of_prefix.any(|r| r.hops.iter().any(|h| h.via == Some(via)))
 }
