@@ -73,9 +73,8 @@ impl Lab {
     }
 
     /// Lets an NVA announce prefixes, with the path options that the topology gives them, if any.
-    pub fn announce(&mut self, node: &str, prefixes: &[impl Into<IpNet> + Copy]) -> Result<(), LabError> {
+    pub fn announce(&mut self, node: &str, prefixes: &[IpNet]) -> Result<(), LabError> {
         let nva = self.nva(node)?;
-        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
         let options = |prefix: &IpNet| nva.announce.iter().find(|p| p.prefix == *prefix).cloned();
         let more: Vec<Path> = prefixes
             .iter()
@@ -102,8 +101,7 @@ impl Lab {
     }
 
     /// Lets an NVA withdraw prefixes.
-    pub fn withdraw(&mut self, node: &str, prefixes: &[impl Into<IpNet> + Copy]) -> Result<(), LabError> {
-        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
+    pub fn withdraw(&mut self, node: &str, prefixes: &[IpNet]) -> Result<(), LabError> {
         let _lock = self.directory.lock()?;
         let nva = self.nva(node)?;
         let paths = self.state.announced.entry(node.to_owned()).or_default();
@@ -115,7 +113,7 @@ impl Lab {
         let appliance = self.appliance(&nva)?;
         appliance.configure()?;
         if self.node_runs(node) {
-            appliance.withdraw(&prefixes)
+            appliance.withdraw(prefixes)
         } else {
             Ok(())
         }

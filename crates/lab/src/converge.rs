@@ -31,15 +31,13 @@ impl Lab {
     }
 
     /// Sends an ICMP echo request; the round trip, or `None` without an answer.
-    pub fn ping(&self, from: &str, to: impl Into<IpAddr>, patience: Duration) -> Result<Option<Duration>, LabError> {
-        let to = to.into();
+    pub fn ping(&self, from: &str, to: IpAddr, patience: Duration) -> Result<Option<Duration>, LabError> {
         let answer = probe::ping(&self.namespace(from)?, to, patience);
         answer.map_err(LabError::system(format!("{from}: probing {to}")))
     }
 
     /// Finds the way that packets take.
-    pub fn trace(&self, from: &str, to: impl Into<IpAddr>, patience: Duration) -> Result<probe::Path, LabError> {
-        let to = to.into();
+    pub fn trace(&self, from: &str, to: IpAddr, patience: Duration) -> Result<probe::Path, LabError> {
         let answer = probe::trace(&self.namespace(from)?, to, patience);
         answer.map_err(LabError::system(format!("{from}: probing {to}")))
     }

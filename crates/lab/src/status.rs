@@ -220,8 +220,7 @@ impl Lab {
     }
 
     /// Probes the way from one node to an address of another, waiting `patience` for each hop.
-    pub fn probe(&self, from: &str, to: &str, address: impl Into<IpAddr>, patience: Duration) -> Probe {
-        let address = address.into();
+    pub fn probe(&self, from: &str, to: &str, address: IpAddr, patience: Duration) -> Probe {
         let path = self.trace(from, address, patience).unwrap_or(probe::Path {
             hops: Vec::new(),
             reached: false,

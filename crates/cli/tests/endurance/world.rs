@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path as FilePath;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use lab::topology::{Path, Topology};
 use lab::{Api, Lab, LabError, UpOptions};
 use serde_json::{Value, json};
@@ -120,7 +120,8 @@ impl World {
         for prefix in prefixes {
             model.announced.remove(prefix);
         }
-        self.lab.withdraw(&model.name, prefixes).unwrap();
+        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| IpNet::V4(*prefix)).collect();
+        self.lab.withdraw(&model.name, &prefixes).unwrap();
     }
 
     pub fn set_alive(&mut self, nva: usize, alive: bool) {

@@ -86,14 +86,9 @@ fn step() -> impl Strategy<Value = Step> {
         "fd01::/48 none",
     ]);
     let users = prop::collection::vec(user.prop_map(str::to_owned), 0..3);
-    let spaces = vec![
-        "10.1.0.0/16",
-        "20.1.0.0/16",
-        "192.168.0.0/16",
-        "fd01::/48",
-        "2001:db8:9::/48",
-    ];
-    let space = prop::sample::subsequence(spaces, 1..=5);
+    let space = prop::sample::subsequence(vec!["10.1.0.0/16", "20.1.0.0/16", "192.168.0.0/16"], 1..=3);
+    let space_v6 = prop::sample::subsequence(vec!["fd01::/48", "2001:db8:9::/48"], 0..=2);
+    let space = (space, space_v6).prop_map(|(v4, v6)| [v4, v6].concat());
     prop_oneof![
         4 => (nva.clone(), next_hop_v6, as_path.clone(), some_v6.clone())
             .prop_map(|(nva, next_hop, path, prefixes)| Step::Announce { nva, next_hop, path, prefixes }),
