@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
@@ -43,10 +43,6 @@ pub(crate) const RIGHT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 5));
 /// Hosts behind them.
 pub(crate) const SITE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
 pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 252, 0, 10));
-/// IPv6 beside it, which the route server exchanges with its setting alone.
-pub(crate) const HOME_V6: &str = "fd01::/48";
-pub(crate) const LEFT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd01, 0, 0, 1, 0, 0, 0, 4));
-pub(crate) const SITE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x250, 0, 0, 0, 0, 0x10));
 /// Instances per route server.
 pub(crate) const INSTANCES: usize = INSTANCE_ADDRESSES.len();
 const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
@@ -244,11 +240,10 @@ impl World {
 
     /// What a VM's kernel has learned through BGP.
     pub(crate) fn learned(&self, vm: &str) -> Result<Vec<KernelRoute>> {
-        let home = [net("10.1.0.0/16"), net(HOME_V6)];
+        let home = net("10.1.0.0/16");
         let mut routes = self.lab.kernel_routes(vm)?;
         routes.retain(|r| {
-            let is_home = home.iter().any(|home| home.contains(&r.prefix));
-            r.protocol == OURS && r.prefix.prefix_len() > 8 && !is_home && r.kind == "unicast"
+            r.protocol == OURS && r.prefix.prefix_len() > 8 && !home.contains(&r.prefix) && r.kind == "unicast"
         });
         Ok(routes)
     }
@@ -410,12 +405,12 @@ fn topology(speaker: Speaker) -> String {
         "
 vnets:
   - name: hub
-    address_prefixes: [10.1.0.0/16, '{HOME_V6}']
+    address_prefixes: [10.1.0.0/16]
     subnets:
-      - {{ name: RouteServerSubnet, prefix: 10.1.0.0/27, prefix_v6: 'fd01::/64' }}
-      - {{ name: nva, prefix: 10.1.1.0/24, prefix_v6: 'fd01:0:0:1::/64' }}
-      - {{ name: web, prefix: 10.1.10.0/24, prefix_v6: 'fd01:0:0:10::/64' }}
-      - {{ name: data, prefix: 10.1.20.0/24, prefix_v6: 'fd01:0:0:20::/64' }}
+      - {{ name: RouteServerSubnet, prefix: 10.1.0.0/27 }}
+      - {{ name: nva, prefix: 10.1.1.0/24 }}
+      - {{ name: web, prefix: 10.1.10.0/24 }}
+      - {{ name: data, prefix: 10.1.20.0/24 }}
 route_servers:
   - {{ name: rs, vnet: hub }}
 nvas:
@@ -424,7 +419,7 @@ nvas:
     subnet: hub/nva
     address: {LEFT_ADDRESS}
     asn: 65001
-    behind: [{{ name: site-left, address: {SITE}/24, address_v6: '{SITE_V6}/48' }}]
+    behind: [{{ name: site-left, address: {SITE}/24 }}]
   - name: right
     software: {software}
     subnet: hub/nva

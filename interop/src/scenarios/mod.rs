@@ -21,14 +21,13 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which a speaker goes through them.
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 12] = [
     everybody(
         "session_comes_up_and_goes_down_with_the_nva",
         sessions::comes_up_and_goes_down,
     ),
     everybody("announced_prefix_reaches_the_kernel_of_every_vm", routes::announced),
     everybody("withdrawn_prefix_leaves_every_kernel", routes::withdrawn),
-    everybody("ipv6_goes_beside_ipv4_over_the_same_session", routes::ipv6),
     everybody("equal_paths_of_two_nvas_share_the_load", paths::equal_cost),
     everybody("shorter_as_path_is_used_until_it_goes", paths::active_and_passive),
     everybody("next_hop_may_be_another_than_the_peer", paths::third_party_next_hop),

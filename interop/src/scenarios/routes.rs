@@ -6,9 +6,7 @@ use lab::topology::Path;
 use serde_json::json;
 
 use crate::bulk::{self, MANY};
-use crate::world::{
-    HOME_V6, INSTANCES, LEFT, LEFT_ADDRESS, LEFT_V6, OBSERVER, PATIENCE, SITE, SITE_V6, VMS, World, net, plain,
-};
+use crate::world::{INSTANCES, LEFT, LEFT_ADDRESS, OBSERVER, PATIENCE, SITE, VMS, World, net, plain};
 
 const BEHIND_LEFT: &str = "10.250.0.0/24";
 /// RFC 1997: known by everyone, passed on by no one.
@@ -39,41 +37,6 @@ pub(super) fn announced(world: &mut World) -> Result<()> {
             "the effective routes of {vm}: {rows:?}"
         );
     }
-    Ok(())
-}
-
-/// ```text
-///   site ── left ── 10.250.0.0/24, 2001:db8:250::/48 ──► rs ──► vm1, vm2      one session, over IPv4
-/// ```
-///
-/// 1. Without the setting what is said of IPv6 is refused, and that of IPv4 is not.
-/// 2. With it, the NVA is told the network's IPv6 prefix, and every VM's kernel sends the NVA's to its IPv6 address: packets arrive.
-/// 3. Withdrawn, it goes from every kernel; what was said of IPv4 stays, and so does the session.
-pub(super) fn ipv6(world: &mut World) -> Result<()> {
-    let (v4, v6) = (net(BEHIND_LEFT), net("2001:db8:250::/48"));
-    world.announce(LEFT, plain(v4))?;
-    world.announce(LEFT, plain(v6))?;
-    world.expect_verdict(LEFT, v6, "rejected")?;
-    world.expect_kernel(v4, &[LEFT_ADDRESS])?;
-    let before = world.numbers(LEFT, "establishedCount")?;
-
-    world.set_route_server(json!({ "ipv6": true }))?;
-    world.expect_verdict(LEFT, v6, "best")?;
-    world.expect_kernel(v6, &[LEFT_V6])?;
-    world.expect_packets(SITE_V6, &[LEFT_V6])?;
-    world.eventually("the network's IPv6 prefix is told", |world| {
-        let told = world.advertised(LEFT)?;
-        let is_told = told.iter().any(|(prefix, _)| *prefix == net(HOME_V6));
-        Ok((!is_told).then(|| format!("{told:?}")).into_iter().collect())
-    })?;
-
-    world.withdraw(LEFT, v6)?;
-    world.expect_kernel(v6, &[])?;
-    world.expect_kernel(v4, &[LEFT_ADDRESS])?;
-    ensure!(
-        before == world.numbers(LEFT, "establishedCount")?,
-        "the session was reset"
-    );
     Ok(())
 }
 
