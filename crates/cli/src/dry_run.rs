@@ -47,7 +47,7 @@ pub(crate) async fn show(session: &Session, changes: &[Value]) -> Result<(), Cli
     let rows: Vec<Value> = reports.into_iter().flatten().flat_map(rows).collect();
     if reports.into_iter().flatten().any(has_not_followed) {
         eprintln!(
-            "What route servers and gateways would tell on is not followed: where they are in the table, more may change behind them."
+            "What some route servers or gateways (notFollowed in -o json) would tell on is not known: more may change behind them."
         );
     }
     if rows.is_empty() {

@@ -26,7 +26,7 @@ mod what_if;
 
 pub(crate) use circuits::Fullness;
 pub use machine::Instance;
-pub use what_if::{Heard, MAX_HEARD, Outline, TooManyRoutes, what_if};
+pub use what_if::{Heard, MAX_HEARD, NotHeard, Outline, TooManyRoutes, read_heard, what_if, write_heard};
 
 /// A peering of this instance, dense and stable while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -189,8 +189,8 @@ pub struct WhatIfReport {
     pub tables: Vec<TableDifference>,
     /// Subnets that were not looked at, because it would take too long.
     pub tables_not_compared: usize,
-    /// Those of `peers` (ids) that are route servers or gateways of ours, whichever process: what they would say then, and all that follows
-    /// from it, is not in here.
+    /// Those of `peers` (ids) that are route servers or gateways of ours and whose other end is not at hand: what they would say then, and all
+    /// that follows from it, is not in here.
     #[serde(default)]
     pub not_followed: Vec<String>,
 }

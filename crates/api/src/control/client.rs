@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use reqwest::{Method, Response, StatusCode, Url};
 use routeserver::Intent;
@@ -12,7 +13,7 @@ use routeserver::report::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{OrderRef, Problem};
+use super::{OrderRef, Problem, Question};
 
 /// An instance that does not take the connection within this time counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -141,12 +142,17 @@ impl ControlClient {
         self.get("/agents", &[]).await
     }
 
-    /// What would differ with this intent; nothing is done.
-    pub async fn what_if(&self, wanted: &Intent) -> Result<WhatIfReport, ControlError> {
+    /// What its peers have said, for the other instance's [`ControlClient::what_if`].
+    pub async fn heard(&self) -> Result<Bytes, ControlError> {
+        let response = self.ask(Method::GET, "/heard", &[]).await?;
+        response.bytes().await.map_err(unreachable)
+    }
+
+    /// What would differ with this intent, `others` being what the other instance's peers have said; nothing is done.
+    pub async fn what_if(&self, wanted: &Intent, others: Option<&Bytes>) -> Result<WhatIfReport, ControlError> {
         let path = "/what-if";
-        let body = serde_json::to_vec(wanted).map_err(|error| malformed(path, error))?;
+        let body = Question::to_bytes(wanted, others).map_err(|error| malformed(path, error))?;
         let request = self.http.post(url(path, &[])?).body(body).timeout(WHAT_IF_TIMEOUT);
-        let request = request.header("content-type", "application/json");
         let response = check(request.send().await).await?;
         let body = response.bytes().await.map_err(unreachable)?;
         serde_json::from_slice(&body).map_err(|error| malformed(path, error))

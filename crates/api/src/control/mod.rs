@@ -10,7 +10,8 @@
 //! | `GET /advertised?peer=ID` | | `[AdvertisedReport]` |
 //! | `GET /effective-routes?nic=ID` | | `[EffectiveRoute]` |
 //! | `GET /agents` | | `[AgentReport]` |
-//! | `POST /what-if` | [`Intent`] | [`routeserver::report::WhatIfReport`]: what would differ with it; 422 when too much is held |
+//! | `GET /heard` | | what its peers have said, as octets ([`routeserver::instance::read_heard`]); 422 when too much is held |
+//! | `POST /what-if` | [`Question`] | [`routeserver::report::WhatIfReport`]: what would differ; 422 when too much is held |
 //! | `GET /metrics` | | Prometheus text, every series labelled `instance` |
 //! | `POST /shutdown` | | 202; the instance says farewell to its peers and ends |
 //!
@@ -22,6 +23,7 @@ pub use client::{ControlClient, ControlError};
 
 use std::path::{Path, PathBuf};
 
+use bytes::{Buf, Bytes};
 use ipnet::IpNet;
 use routeserver::Intent;
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,50 @@ pub struct OrderRef<'o> {
     pub intent: &'o Intent,
     /// As in [`Order`].
     pub route_log: Option<&'o str>,
+}
+
+/// The most that is taken of what the other instance's peers have said: as many routes as a dry run looks at take a fifth of it.
+pub const MAX_HEARD_BYTES: usize = 256 << 20;
+
+/// What a dry run asks of an instance: an intent, and what the other instance's peers have said, as that one wrote it. On its way: the
+/// length of the intent in four octets, the intent as JSON, a one and what was said, or a zero.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What would be wanted.
+    pub wanted: Intent,
+    /// `None`: the other instance does not say.
+    pub others: Option<Bytes>,
+}
+
+impl Question {
+    /// The most that one has.
+    pub const MAX_BYTES: usize = MAX_INTENT_BYTES + MAX_HEARD_BYTES;
+
+    /// As it goes out.
+    pub fn to_bytes(wanted: &Intent, others: Option<&Bytes>) -> Result<Vec<u8>, serde_json::Error> {
+        let mut out = vec![0; 4];
+        serde_json::to_writer(&mut out, wanted)?;
+        let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        out.push(u8::from(others.is_some()));
+        out.extend_from_slice(others.map_or(&[][..], |others| others));
+        Ok(out)
+    }
+
+    /// As it came in.
+    pub fn from_bytes(mut body: Bytes) -> Result<Question, serde_json::Error> {
+        let end = || serde::de::Error::custom("it ends too early");
+        let length = body.try_get_u32().map_err(|_| end())?;
+        let length = usize::try_from(length).map_err(|_| end())?;
+        if length >= body.len() {
+            return Err(end());
+        }
+        let intent = body.split_to(length);
+        Ok(Question {
+            wanted: serde_json::from_slice(&intent)?,
+            others: (body.get_u8() != 0).then_some(body),
+        })
+    }
 }
 
 /// Why a request was not carried out.

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::control::{
-    AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, ResetQuery, RoutesQuery,
+    AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, Question, ResetQuery,
+    RoutesQuery,
 };
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use bytes::Bytes;
-use routeserver::{Input, Intent};
+use bytes::{Bytes, BytesMut};
+use routeserver::Input;
+use routeserver::instance::{Heard, NotHeard, Outline, read_heard, what_if as what_would_differ, write_heard};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
@@ -50,7 +52,11 @@ pub(super) async fn serve(
         .route("/advertised", get(advertised))
         .route("/effective-routes", get(effective_routes))
         .route("/agents", get(agents))
-        .route("/what-if", post(what_if).layer(DefaultBodyLimit::max(MAX_INTENT_BYTES)))
+        .route("/heard", get(heard))
+        .route(
+            "/what-if",
+            post(what_if).layer(DefaultBodyLimit::max(Question::MAX_BYTES)),
+        )
         .route("/metrics", get(metrics_text))
         .route("/shutdown", post(shutdown))
         .with_state(control);
@@ -209,11 +215,19 @@ async fn agents(State(control): State<Arc<Control>>) -> Answer {
     Ok(Json(control.owner.ask(|instance, _| instance.agents()).await?).into_response())
 }
 
-/// The driver gives out what peers have said, one table at a time; what follows from it is found out beside the driver.
-async fn what_if(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
-    let wanted: Intent = serde_json::from_slice(&body)
-        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not an intent: {error}")))?;
+/// What peers have said, for the other instance.
+async fn heard(State(control): State<Arc<Control>>) -> Answer {
     let _one_at_a_time = control.comparing.lock().await;
+    let (_, heard) = all_heard(&control).await?;
+    let mut octets = BytesMut::new();
+    for each in &heard {
+        write_heard(&mut octets, each);
+    }
+    Ok(octets.freeze().into_response())
+}
+
+/// The driver gives out what peers have said, one table at a time; what follows from it is found out beside the driver.
+async fn all_heard(control: &Control) -> Result<(Outline, Vec<Heard>), Refusal> {
     let outline = control.owner.ask(|instance, _| instance.outline()).await?;
     let peers: Vec<String> = match outline.peers() {
         Ok(peers) => peers.map(str::to_owned).collect(),
@@ -223,11 +237,29 @@ async fn what_if(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
     for peer in peers {
         heard.extend(control.owner.ask(move |instance, _| instance.heard(&peer)).await?);
     }
-    let compare = move || routeserver::instance::what_if(&outline, &heard, Arc::new(wanted), Instant::now());
-    let report = tokio::task::spawn_blocking(compare).await.map_err(|error| {
+    Ok((outline, heard))
+}
+
+async fn what_if(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
+    let no_question = |error: String| Refusal(StatusCode::BAD_REQUEST, format!("not a question: {error}"));
+    let Question { wanted, others } = Question::from_bytes(body).map_err(|error| no_question(error.to_string()))?;
+    let _one_at_a_time = control.comparing.lock().await;
+    let (outline, heard) = all_heard(&control).await?;
+    let compare = move || {
+        let others = others.map(|others| read_heard(&others)).transpose()?;
+        Ok(what_would_differ(
+            &outline,
+            &heard,
+            others.as_deref(),
+            Arc::new(wanted),
+            Instant::now(),
+        ))
+    };
+    let compared = tokio::task::spawn_blocking(compare).await.map_err(|error| {
         tracing::error!(%error, "a dry run failed");
         Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the dry run failed".to_owned())
     })?;
+    let report = compared.map_err(|error: NotHeard| no_question(error.to_string()))?;
     Ok(Json(report).into_response())
 }
 

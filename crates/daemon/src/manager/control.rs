@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use api::control::{ControlClient, ControlError, OrderRef};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use routeserver::Intent;
@@ -42,8 +43,10 @@ pub trait Control: Debug + Send + Sync {
     fn effective_routes(&self, nic: &str) -> Asked<'_, Vec<EffectiveRoute>>;
     /// Agents with what they have installed.
     fn agents(&self) -> Asked<'_, Vec<AgentReport>>;
-    /// What would differ with this intent.
-    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport>;
+    /// What its peers have said, for the other instance's `what_if`.
+    fn heard(&self) -> Asked<'_, Bytes>;
+    /// What would differ with this intent; `others`: what the other instance's peers have said.
+    fn what_if(&self, wanted: Arc<Intent>, others: Option<Bytes>) -> Asked<'_, WhatIfReport>;
     /// Prometheus text.
     fn metrics(&self) -> Asked<'_, String>;
     /// Asks it to say farewell and end.
@@ -101,8 +104,12 @@ impl Control for ControlClient {
         ControlClient::agents(self).boxed()
     }
 
-    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport> {
-        async move { ControlClient::what_if(self, &wanted).await }.boxed()
+    fn heard(&self) -> Asked<'_, Bytes> {
+        ControlClient::heard(self).boxed()
+    }
+
+    fn what_if(&self, wanted: Arc<Intent>, others: Option<Bytes>) -> Asked<'_, WhatIfReport> {
+        async move { ControlClient::what_if(self, &wanted, others.as_ref()).await }.boxed()
     }
 
     fn metrics(&self) -> Asked<'_, String> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! writes ─► a copy of the state, each carried out there ─► intent ─► both instances: what would differ? ─► what they say
+//!                                        what the peers of each have said ─►┘
 //! ```
 
 use std::sync::Arc;
@@ -57,7 +58,14 @@ pub(super) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Inc
         tracing::error!(%error, "a dry run failed");
         ArmError::new(500, "InternalServerError", "The dry run failed.")
     })??);
-    let mut answers = ask::each_within(manager, PATIENCE, |control| control.what_if(Arc::clone(&wanted))).await;
+    // What gateways tell on is followed through both processes, so each is given what the other one's peers have said.
+    let heard = ask::each_within(manager, PATIENCE, |control| control.heard()).await;
+    let said_to = |index: usize| heard.given.iter().find(|(other, _)| *other != index);
+    let mut answers = ask::each_its_own(manager, PATIENCE, |index, control| {
+        let others = said_to(index).map(|(_, said)| said.clone());
+        control.what_if(Arc::clone(&wanted), others)
+    })
+    .await;
     if let Some(ControlError::Refused { status: 422, reason }) = &answers.refused {
         let message = format!("A dry run is not possible here: {reason}.");
         return Err(ArmError::new(409, "TooManyRoutesForDryRun", message));

@@ -486,8 +486,8 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             (
                 "notFollowed",
                 "string[]",
-                "Those of peers (ids) that are route servers or gateways of ours: what they would say then, and all that follows from it, is not \
-                 in here.",
+                "Those of peers (ids) that are route servers or gateways of ours and whose other end is not at hand: what they would say then, and \
+                 all that follows from it, is not in here.",
             ),
         ],
     ),

@@ -1,14 +1,15 @@
 //! What another intent would change, without anybody following it: a dry run of management, for any change of intent.
 //!
 //! ```text
-//! instance ─► outline ─► what each peer has said ─┬─► a state machine of its own, the intent as it is ─┬─► what differs
-//!             (intent, peers)   (peer by peer)    └─► another one, the intent as it would be ──────────┘
+//! instance ─► outline ─► what each peer has said ─┬─► state machines of their own, the intent as it is ─┬─► what differs
+//!             (intent, peers)   (peer by peer)    └─► others, with the intent as it would be ───────────┘
+//!                            and the other process's
 //! ```
 //!
-//! The instance gives out facts only, a peer's table at a time: both state machines are made and compared wherever there is time for it.
-//! Both are given the same, so what moves meanwhile shows in neither. Peers keep saying what they say; what a peer would answer to what it
-//! would be told is not known. Nor is it followed where the peer is a speaker of ours: half of those are the other process's, whose
-//! routes are not at hand here. So which of them would be told something else is said.
+//! The instance gives out facts only, a peer's table at a time: the state machines are made and compared wherever there is time for it.
+//! All are given the same, so what moves meanwhile shows in none. Peers keep saying what they say; what a peer would answer to what it
+//! would be told is not known. Speakers of ours, whichever process they are in, say what they would ([`together`]); those whose other end is
+//! not here (a real router, or a process that does not answer) are named if they would be told something else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +27,13 @@ use crate::peer::{Peer, needs_reset};
 use crate::report::{Alteration, Differences, EffectiveRoute, PeerDifference, TableDifference, WhatIfReport};
 use crate::vnet::{LocRib, Scope, SubnetView, dependants, known_inside, prefixes, rows_of};
 
-/// Routes received, in all, that are looked at: each is held twice more for a while, some 100 octets each time.
+mod held;
+mod together;
+
+pub use held::{NotHeard, read as read_heard, write as write_heard};
+
+/// Routes received by one process, in all, that are looked at: each is held twice more for a while, some 100 octets each time, and so are those
+/// of the other process.
 pub const MAX_HEARD: usize = 500_000;
 
 /// Routes listed in one answer; more are counted.
@@ -51,9 +58,9 @@ pub struct Outline {
 /// What a peer whose session is Established has said.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    peer: String,
-    negotiated: Negotiated,
-    announcements: Vec<Announcement>,
+    pub(super) peer: String,
+    pub(super) negotiated: Negotiated,
+    pub(super) announcements: Vec<Announcement>,
 }
 
 /// More is held than a dry run looks at.
@@ -141,20 +148,25 @@ fn is_over_limit(peer: &Peer, held: usize) -> bool {
     peer.intent.route_limit > 0 && held > peer.intent.route_limit as usize
 }
 
-/// What would differ with this intent. Takes its time: seconds with the most that is looked at.
-pub fn what_if(outline: &Outline, heard: &[Heard], wanted: Arc<Intent>, now: Instant) -> WhatIfReport {
-    let assumed = |intent: Arc<Intent>| {
-        let mut instance = Instance::new(outline.index, 0, 0, outline.key, now);
-        instance.apply_intent(now, intent);
-        for each in heard {
-            instance.assume(now, each);
-        }
-        instance.settle_alone(now);
-        instance
-    };
+/// What would differ with this intent, for the process that the outline is of. `others` is what the other process's peers have said, if
+/// it answers. Takes its time: seconds with the most that is looked at.
+pub fn what_if(
+    outline: &Outline,
+    heard: &[Heard],
+    others: Option<&[Heard]>,
+    wanted: Arc<Intent>,
+    now: Instant,
+) -> WhatIfReport {
+    let own = (outline.index, heard);
+    let processes: Vec<_> = std::iter::once(own)
+        .chain(others.map(|others| (1 - outline.index.min(1), others)))
+        .collect();
+    let assumed = |intent: &Arc<Intent>| together::assume(outline, &processes, intent, now);
+    let [before, after] = [assumed(&outline.intent), assumed(&wanted)];
     let comparison = Comparison {
-        before: assumed(outline.intent.clone()),
-        after: assumed(wanted),
+        followed: [before.followed, after.followed],
+        before: before.instance,
+        after: after.instance,
         left: Left {
             room: MAX_LISTED,
             work: MAX_COMPARED,
@@ -164,6 +176,8 @@ pub fn what_if(outline: &Outline, heard: &[Heard], wanted: Arc<Intent>, now: Ins
 }
 
 struct Comparison {
+    /// Sessions (ids) with speakers of ours that were carried, before and after.
+    followed: [BTreeSet<String>; 2],
     before: Instance,
     after: Instance,
     left: Left,
@@ -192,9 +206,17 @@ impl Comparison {
             .collect();
         report.peers = ids.iter().filter_map(|id| self.peer(id)).collect();
         let differing = report.peers.iter().map(|peer| &peer.peer);
-        report.not_followed = differing.filter(|id| self.is_ours(id)).cloned().collect();
+        let lost = differing.filter(|id| self.is_ours(id) && !self.is_followed(id));
+        report.not_followed = lost.cloned().collect();
         self.tables(&mut report);
         report
+    }
+
+    /// Whether what the peer would say is in here, on each side that has it.
+    fn is_followed(&self, id: &str) -> bool {
+        let sides = [&self.before, &self.after].into_iter().zip(&self.followed);
+        let mut there = sides.filter(|(instance, _)| instance.peer_ids.contains_key(id));
+        there.all(|(_, followed)| followed.contains(id))
     }
 
     /// Whether the peer is a speaker of ours, in whichever process.

@@ -61,6 +61,21 @@ async fn a_dry_run_asks_about_the_intent_that_writes_would_make_and_writes_nothi
 }
 
 #[tokio::test]
+async fn each_instance_is_told_what_the_others_peers_have_said_unless_that_one_is_away() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    tried(&world, json!([])).await;
+    let told = |fake: usize| world.fakes[fake].others.lock().unwrap().clone();
+    assert_eq!(told(0).unwrap(), "heard by 1");
+    assert_eq!(told(1).unwrap(), "heard by 0");
+    world.fakes[1].down.store(true, Ordering::Relaxed);
+    let answer = world.request("POST", PATH, Some(json!({ "changes": [] }))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(told(0), None);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_dry_run_is_refused_what_a_write_would_be_and_says_which() {
     let world = World::new().await;
     world.make_route_server().await;

@@ -10,6 +10,7 @@ use api::control::ControlError;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, StatusCode};
 use rib::RouteSource;
@@ -255,6 +256,8 @@ pub(crate) struct Fake {
     pub(crate) keeps_nothing: AtomicBool,
     /// The intent of the last dry run.
     pub(crate) tried: Mutex<Option<Arc<Intent>>>,
+    /// What it was told that the other one's peers have said.
+    pub(crate) others: Mutex<Option<Bytes>>,
 }
 
 impl Fake {
@@ -266,6 +269,7 @@ impl Fake {
             down: AtomicBool::new(false),
             keeps_nothing: AtomicBool::new(false),
             tried: Mutex::default(),
+            others: Mutex::default(),
         }
     }
 
@@ -345,8 +349,13 @@ impl Control for Fake {
         self.say(Vec::new())
     }
 
-    fn what_if(&self, wanted: Arc<Intent>) -> Asked<'_, WhatIfReport> {
+    fn heard(&self) -> Asked<'_, Bytes> {
+        self.say(Bytes::from(format!("heard by {}", self.index)))
+    }
+
+    fn what_if(&self, wanted: Arc<Intent>, others: Option<Bytes>) -> Asked<'_, WhatIfReport> {
         *self.tried.lock().unwrap() = Some(wanted);
+        *self.others.lock().unwrap() = others;
         self.say(WhatIfReport {
             instance: self.index,
             ..WhatIfReport::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hybrid::hybrid;
 use super::world::*;
-use crate::instance::{MAX_HEARD, TooManyRoutes, what_if};
+use crate::instance::{Heard, MAX_HEARD, TooManyRoutes, read_heard, what_if, write_heard};
 use crate::intent::{Intent, StaticRouteIntent};
 use crate::report::{Differences, EffectiveRoute, WhatIfReport};
 use crate::route_map::{Action, NextStep, RouteMap, Rule};
@@ -16,7 +16,9 @@ type Tables = BTreeMap<String, Vec<String>>;
 
 fn tables(world: &World) -> Tables {
     let mut tables = Tables::new();
-    for peer in &world.intent.route_servers[0].peers {
+    let gateways = world.intent.gateways.iter().flat_map(|gateway| &gateway.peers);
+    let peers = world.intent.route_servers.iter().flat_map(|each| &each.peers);
+    for peer in peers.chain(gateways) {
         let told = world.instance.advertised(&peer.id).unwrap();
         let told = told.iter().map(|route| format!("{route:?}"));
         tables.insert(format!("told {}", peer.id), told.collect());
@@ -43,7 +45,7 @@ fn asked(world: &World, wanted: Intent) -> WhatIfReport {
         .unwrap()
         .filter_map(|peer| world.instance.heard(peer))
         .collect();
-    what_if(&outline, &heard, Arc::new(wanted), world.now)
+    what_if(&outline, &heard, None, Arc::new(wanted), world.now)
 }
 
 /// What a table would be, going by what is said to differ.
@@ -218,39 +220,135 @@ fn it_is_said_what_becomes_of_sessions() {
 }
 
 #[test]
-fn it_is_said_of_which_gateways_it_is_not_followed_what_they_would_tell_on() {
-    let world = hybrid(65515);
-    let ask = |edit: &dyn Fn(&mut Intent)| {
-        let mut wanted = world.intent.clone();
-        edit(&mut wanted);
-        asked(&world, wanted).not_followed
+fn what_gateways_would_tell_on_is_followed_to_sites_customers_and_vms() {
+    let mut world = hybrid(65515);
+    let report = check("branch-to-branch off", &mut world, |intent| {
+        intent.route_servers[0].branch_to_branch = false;
+    });
+    assert_eq!(report.not_followed, Vec::<String>::new());
+    let vanishes = |report: &WhatIfReport, id: &str| -> Vec<String> {
+        let peer = report.peers.iter().find(|peer| peer.peer == id);
+        let routes = peer.map_or(&[][..], |peer| &peer.told.vanishes).iter();
+        routes.map(|route| route.network.to_string()).collect()
     };
-    let nothing = Vec::<String>::new();
-    assert_eq!(ask(&|_| {}), nothing);
+    assert_eq!(vanishes(&report, "vpn/site"), ["10.60.0.0/16", "10.250.0.0/16"]);
     assert_eq!(
-        ask(&|intent| intent.route_servers[0].branch_to_branch = false),
-        ["rs1/er/0", "rs1/vpn/0"]
+        vanishes(&report, "edge/customer"),
+        ["0.0.0.0/0", "10.50.0.0/16", "10.250.0.0/16"]
     );
+    check("and on", &mut world, |intent| {
+        intent.route_servers[0].branch_to_branch = true
+    });
     // A site's prefixes come to virtual networks through the route server.
     let route = StaticRouteIntent {
         prefix: net("10.70.0.0/16"),
         next_hop: ip("192.168.109.1"),
         peering: None,
     };
-    assert_eq!(
-        ask(&|intent| intent.gateways[0].static_routes = vec![route.clone()]),
-        ["vpn/rs1/0"]
+    let report = check("a static prefix", &mut world, |intent| {
+        intent.gateways[0].static_routes = vec![route.clone()];
+    });
+    assert!(!report.tables.is_empty() && report.not_followed.is_empty());
+    // A prefix of the network goes out to all, and a gateway that goes takes its site along.
+    check("a prefix", &mut world, |intent| {
+        intent.virtual_networks[0].address_space.push(net("10.9.0.0/16"));
+    });
+    let report = check("a map of a site", &mut world, |intent| {
+        intent.gateways[0].peers[1].inbound_route_map = map(vec![Action::Drop]);
+    });
+    assert!(report.peers.iter().any(|peer| peer.peer == "edge/customer"));
+    let report = check("no gateway", &mut world, |intent| {
+        intent.gateways.remove(0);
+        intent.route_servers[0].peers.retain(|peer| peer.id != "rs1/vpn/0");
+    });
+    assert_eq!(report.not_followed, Vec::<String>::new());
+}
+
+#[test]
+fn it_is_said_of_which_gateways_it_is_not_followed_what_they_would_tell_on() {
+    let mut world = hybrid(65515);
+    // A real router speaks for the gateway from now on.
+    world.edit(|intent| intent.gateways[0].is_external = true);
+    world.add_nva("gw", "10.1.5.4", 65515, bgp::FamilySet::IPV4);
+    world.advance_secs(30);
+    world.announce("gw", path("10.1.5.4", &[64701]), &["10.50.0.0/16"]);
+    let ask = |edit: &dyn Fn(&mut Intent)| {
+        let mut wanted = world.intent.clone();
+        edit(&mut wanted);
+        asked(&world, wanted)
+    };
+    assert_eq!(ask(&|_| {}).not_followed, Vec::<String>::new());
+    let report = ask(&|intent| intent.route_servers[0].branch_to_branch = false);
+    assert_eq!(report.not_followed, ["rs1/vpn/0"]);
+    assert!(report.peers.iter().any(|peer| peer.peer == "edge/customer"));
+}
+
+#[test]
+fn what_the_other_process_has_heard_comes_into_it_and_crosses_as_octets() {
+    // The VPN gateway has its one instance in the other process, where a site says something that is not heard here.
+    let mut world = hybrid(65515);
+    world.edit(|intent| intent.gateways[0].instance_addresses = [None, Some(ip("10.1.5.4"))]);
+    let site = heard(
+        &world,
+        "nva1",
+        "vpn/site",
+        path("192.168.101.1", &[64701]),
+        &["10.50.0.0/16"],
     );
+    let up = |id| heard(&world, "nva1", id, path("10.1.5.4", &[1]), &[]);
+    let mut octets = bytes::BytesMut::new();
+    for each in [&site, &up("vpn/rs1/0")] {
+        write_heard(&mut octets, each);
+    }
+    let others = read_heard(&octets).unwrap();
+    assert_eq!(others.len(), 2);
     assert_eq!(
-        ask(&|intent| intent.route_servers[0].peers[0].hold_time_secs = 9),
-        nothing
+        (&others[0].peer, &others[0].announcements),
+        (&site.peer, &site.announcements)
     );
-    // Without gateways there is nobody.
-    let world = busy_world();
+    for cut in 0..octets.len() {
+        let _ = read_heard(&octets[..cut]);
+    }
+    assert!(read_heard(&octets[..octets.len() - 1]).is_err());
+
+    let outline = world.instance.outline();
+    let own: Vec<_> = outline
+        .peers()
+        .unwrap()
+        .filter_map(|peer| world.instance.heard(peer))
+        .collect();
     let mut wanted = world.intent.clone();
-    wanted.route_servers[0].branch_to_branch = true;
-    let report = asked(&world, wanted);
-    assert!(!report.peers.is_empty() && report.not_followed.is_empty());
+    wanted.gateways[0].peers[1].inbound_route_map = map(vec![Action::Drop]);
+    let wanted = Arc::new(wanted);
+    let report = what_if(&outline, &own, Some(&others), Arc::clone(&wanted), world.now);
+    let customer = report.peers.iter().find(|peer| peer.peer == "edge/customer").unwrap();
+    assert_eq!(customer.told.vanishes[0].network, net("10.50.0.0/16"));
+    assert!(
+        !report.tables.is_empty() && report.not_followed.is_empty(),
+        "{report:#?}"
+    );
+    // Without the other process nothing of it is known.
+    let alone = what_if(&outline, &own, None, wanted, world.now);
+    assert!(alone.peers.is_empty(), "{alone:#?}");
+}
+
+/// As if a peer, whose session is like another's, had said this.
+fn heard(
+    world: &World,
+    like: &str,
+    id: &str,
+    attributes: bgp::wire::PathAttributesBuilder,
+    prefixes: &[&str],
+) -> Heard {
+    let announcement = bgp::wire::Announcement {
+        attributes: Arc::new(attributes.build()),
+        prefixes: prefixes.iter().map(|prefix| net(prefix)).collect(),
+    };
+    Heard {
+        peer: id.to_owned(),
+        announcements: Vec::from_iter((!prefixes.is_empty()).then_some(announcement)),
+        ..world.instance.heard(like).unwrap()
+    }
 }
 
 #[test]
