@@ -144,19 +144,29 @@ impl Log {
     /// After `mark` a table is told whose change has this (`routes` or `removed`); both VMs follow it and have it in their kernels.
     fn reaches_every_nic(&self, mark: usize, change: &str) {
         let ids = VMS.map(nic_id);
+        let followed = ids.each_ref().map(|id| self.tables_of(id));
         let told = self.until(mark, "what the NICs were told", |line| {
-            let nics = line["nics"].as_array();
-            let is_told = |id: &String| nics.is_some_and(|nics| nics.iter().any(|nic| same(nic, id)));
-            line["event"] == "told" && line[change].as_u64() > Some(0) && ids.iter().all(is_told)
+            let is_followed = followed.iter().all(|tables| tables.contains(&line["table"]));
+            line["event"] == "told" && line[change].as_u64() > Some(0) && is_followed
         });
+        let has = |line: &Value, table: &str, generation: &str| {
+            line[table] == told["table"] && line[generation].as_u64() >= told["generation"].as_u64()
+        };
         for id in &ids {
             self.until(mark, "that it is in a kernel", |line| {
                 is(line, "installed", "nic", id)
-                    && line["table"] == told["table"]
-                    && line["generation"].as_u64() >= told["generation"].as_u64()
+                    && (has(line, "table", "generation") || has(line, "base", "baseGeneration"))
                     && line["problems"] == json!([])
             });
         }
+    }
+
+    /// What a NIC follows, as was told last: its table, and the one below it.
+    fn tables_of(&self, nic: &str) -> [Value; 2] {
+        let lines = self.lines();
+        let mut told = lines.iter().rev();
+        let told = told.find(|line| is(line, "nicFollows", "nic", nic)).unwrap();
+        [told["table"].clone(), told["base"].clone()]
     }
 }
 
