@@ -13,7 +13,41 @@ pub fn advice(resources: &Resources, settings: &Settings) -> Vec<String> {
     let of_hubs = of_kind(types::VIRTUAL_HUB).flat_map(|hub| of_route_server(resources, settings, hub));
     of_hubs
         .chain(of_kind(types::VIRTUAL_NETWORK_GATEWAY).filter_map(of_single_instance))
+        .chain(of_kind(types::VIRTUAL_NETWORK_GATEWAY).filter_map(|gateway| of_route_table(resources, gateway)))
+        .chain(of_kind(types::EXPRESS_ROUTE_PEERING).filter_map(of_shared_key))
+        .chain(of_kind(types::ROUTE_MAP).filter_map(|map| of_route_map(settings, map)))
         .collect()
+}
+
+/// Propagation is never to be disabled on GatewaySubnet (az §2.7): the gateway does not send to what it has learned then.
+fn of_route_table(resources: &Resources, gateway: &Resource) -> Option<String> {
+    let subnet = resources.by_key(&types::gateway_subnet(gateway)?)?;
+    let table = resources.by_key(&subnet.reference_key("routeTable")?)?;
+    (table.property("disableBgpRoutePropagation") == true).then(|| {
+        format!(
+            "Route table {} of GatewaySubnet disables BGP route propagation, so gateway {} does not send to what it has learned by BGP. \
+             Enable it there, as Azure requires.",
+            table.id, gateway.id
+        )
+    })
+}
+
+fn of_shared_key(peering: &Resource) -> Option<String> {
+    types::has_impossible_key(peering).then(|| {
+        format!(
+            "{} was given a shared key that is longer than TCP MD5 signatures take by an earlier version, so its sessions are held down. \
+             Write it with another key, or with an empty one for none.",
+            peering.id
+        )
+    })
+}
+
+fn of_route_map(settings: &Settings, map: &Resource) -> Option<String> {
+    let why = types::why_not_followed(map, settings.by_key.get(&map.key()))?;
+    Some(format!(
+        "Route map {} was stored by an earlier version and is not followed: {why} Routes pass it as they are; write it again.",
+        map.id
+    ))
 }
 
 /// Branch-to-branch wants VPN gateways that are active-active, and all gateways in Azure's own AS, as the route server is (az §2.6).

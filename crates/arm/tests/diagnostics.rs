@@ -250,3 +250,71 @@ fn an_express_route_gateway_of_an_earlier_version_is_advised_to_be_written_again
     lab.put_net("virtualNetworkGateways/er", shown);
     assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
 }
+
+#[test]
+fn a_route_table_of_gateway_subnet_that_keeps_bgp_away_is_advised_against() {
+    let mut lab = lab_with_gateways();
+    let table =
+        |disabled: bool| json!({ "location": "westeurope", "properties": { "disableBgpRoutePropagation": disabled } });
+    lab.put_net("routeTables/t", table(true));
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
+    let mut subnet = lab.get_net("virtualNetworks/hub/subnets/GatewaySubnet");
+    subnet["properties"]["routeTable"] = json!({ "id": format!("{NET}/routeTables/t") });
+    lab.put_net("virtualNetworks/hub/subnets/GatewaySubnet", subnet);
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert_eq!(told.len(), 2, "one for each gateway: {told:?}");
+    assert!(
+        told.iter().all(|sentence| sentence.contains("/routeTables/t")),
+        "{told:?}"
+    );
+    lab.put_net("routeTables/t", table(false));
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
+}
+
+#[test]
+fn what_an_earlier_version_stored_and_this_one_would_refuse_is_not_followed_and_said() {
+    let mut lab = lab_with_circuit();
+    let path = format!("{NET}/{PRIVATE_PEERING}");
+    let mut peering = lab.resources.get(&path).unwrap().clone();
+    peering.body["properties"]["sharedKey"] = json!("k".repeat(81));
+    lab.resources.put(peering);
+    let gateways = arm::intent(&lab.resources, &lab.settings).gateways;
+    let edge = gateways.iter().find(|gateway| gateway.name == "circuit").unwrap();
+    for customer in edge.peers.iter().filter(|peer| peer.instance.is_some()) {
+        assert!(customer.admin_down && customer.md5_password.is_none(), "{customer:?}");
+    }
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert!(
+        told.len() == 1 && told[0].contains("shared key") && !told[0].contains("kkk"),
+        "{told:?}"
+    );
+
+    lab.put_net(PRIVATE_PEERING, with(private_peering(), "sharedKey", json!("")));
+    assert_eq!(arm::advice(&lab.resources, &lab.settings), [""; 0]);
+    let rules = json!([{ "name": "r", "actions": [{ "type": "Add", "parameters": [{ "asPath": ["64600"] }] }] }]);
+    let map = "virtualHubs/rs/routeMaps/m";
+    lab.put_net(map, json!({ "properties": { "rules": rules } }));
+    let mut connection = peer("10.1.1.4", 65001);
+    connection["properties"]["routingConfiguration"] = json!({ "inboundRouteMap": { "id": format!("{NET}/{map}") } });
+    lab.put_net("virtualHubs/rs/bgpConnections/sdwan", connection);
+    let mut stored = lab.resources.get(&format!("{NET}/{map}")).unwrap().clone();
+    let many: Vec<String> = vec!["64600".to_owned(); 256];
+    stored.body["properties"]["rules"][0]["actions"][0]["parameters"][0]["asPath"] = json!(many);
+    lab.resources.put(stored);
+    let route_server = &arm::intent(&lab.resources, &lab.settings).route_servers[0];
+    let nvas = route_server.peers.iter().filter(|peer| peer.name == "sdwan");
+    assert!(nvas.clone().count() == 1 && nvas.clone().all(|peer| peer.inbound_route_map.is_none()));
+    let told = arm::advice(&lab.resources, &lab.settings);
+    assert!(
+        told.len() == 1 && told[0].contains("256") && told[0].contains("/routeMaps/m"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_express_route_gateway_shows_the_number_that_it_has() {
+    let mut lab = lab();
+    let body = with(express_route_gateway(), "bgpSettings", json!({ "asn": 300 }));
+    let shown = lab.put_net("virtualNetworkGateways/er", body);
+    assert_eq!(shown["properties"]["bgpSettings"]["asn"], 65515);
+}

@@ -94,6 +94,7 @@ fn customers(settings: &Settings, peering: &Resource) -> Vec<PeerIntent> {
         let peer = with.peer(&own, settings.limits.routes_per_peer);
         PeerIntent {
             instance: Some(instance),
+            admin_down: peer.admin_down || peer.md5_password.is_none() && types::has_impossible_key(peering),
             // Azure calls it a shared key; a setting of ours says more of the same.
             md5_password: peer
                 .md5_password

@@ -94,7 +94,14 @@ pub(crate) fn links(peering: &Resource) -> Option<([Link; 2], Asn)> {
 
 /// The MD5 key of the sessions with the customer's edge; an empty one, as earlier versions stored it, is none.
 pub(crate) fn shared_key(peering: &Resource) -> Option<&str> {
-    peering.property(SHARED_KEY).as_str().filter(|key| !key.is_empty())
+    let stored = peering.property(SHARED_KEY).as_str();
+    stored.filter(|key| !key.is_empty() && key.len() <= MAX_MD5_KEY_BYTES)
+}
+
+/// Whether an earlier version has stored a key that no kernel takes. Nobody is spoken with then: not without a key either.
+pub(crate) fn has_impossible_key(peering: &Resource) -> bool {
+    let stored = peering.property(SHARED_KEY).as_str();
+    stored.is_some_and(|key| key.len() > MAX_MD5_KEY_BYTES)
 }
 
 impl ResourceType for ExpressRoutePeerings {

@@ -43,7 +43,8 @@ pub(crate) use bgp_connections::KIND as BGP_CONNECTION;
 pub(crate) use connections::{CIRCUIT, KIND as CONNECTION, SITE, far_end_as, gateway_of};
 pub(crate) use express_route_circuits::KIND as EXPRESS_ROUTE_CIRCUIT;
 pub(crate) use express_route_peerings::{
-    KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, links as links_of, links_v6 as links_v6_of, shared_key,
+    KIND as EXPRESS_ROUTE_PEERING, PROVIDER_ASN, has_impossible_key, links as links_of, links_v6 as links_v6_of,
+    shared_key,
 };
 pub(crate) use hub_ip_configurations::{KIND as HUB_IP_CONFIGURATION, subnet_of as hub_subnet_of};
 pub(crate) use import_filters::read as import_filter;
@@ -51,7 +52,9 @@ pub(crate) use local_network_gateways::{KIND as LOCAL_NETWORK_GATEWAY, site_of};
 pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
-pub(crate) use route_maps::{KIND as ROUTE_MAP, check_settings as check_route_map_settings, rules_of, uses_asn};
+pub(crate) use route_maps::{
+    KIND as ROUTE_MAP, check_settings as check_route_map_settings, rules_of, uses_asn, why_not_followed,
+};
 pub(crate) use route_tables::KIND as ROUTE_TABLE;
 pub(crate) use routing_configuration::{INBOUND, OUTBOUND, check_is_of, route_map_of};
 pub(crate) use subnets::prefixes as subnet_prefixes;

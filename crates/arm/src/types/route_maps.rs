@@ -93,11 +93,27 @@ fn connections<'w>(world: &'w World<'_>, map: &str, direction: &str) -> Vec<&'w 
         .collect()
 }
 
-/// The rules of a stored map, with what its settings add to them.
+/// The rules of a stored map, with what its settings add to them. One that an earlier version took and this one would not has none.
 pub(crate) fn rules_of(resource: &Resource, settings: Option<&Value>) -> Option<RouteMap> {
-    let properties = resource.body.get("properties")?.as_object()?;
-    let map = read_map(&Reader::new(properties, "properties")).ok()?;
-    Some(extended(map, settings))
+    read_stored(resource, settings).ok()
+}
+
+/// Why a stored map has no rules here.
+pub(crate) fn why_not_followed(resource: &Resource, settings: Option<&Value>) -> Option<String> {
+    read_stored(resource, settings).err().map(|error| error.message)
+}
+
+fn read_stored(resource: &Resource, settings: Option<&Value>) -> Result<RouteMap, ArmError> {
+    let none = Map::new();
+    let properties = resource.body.get("properties").and_then(Value::as_object);
+    let map = read_map(&Reader::new(properties.unwrap_or(&none), "properties"))?;
+    let map = extended(map, settings);
+    check_size(&map)?;
+    let actions = map.rules.iter().flat_map(|rule| &rule.actions);
+    for action in actions {
+        check_path(action).map_err(|why| invalid("properties.rules", why))?;
+    }
+    Ok(map)
 }
 
 fn extended(mut map: RouteMap, settings: Option<&Value>) -> RouteMap {
@@ -336,13 +352,20 @@ fn readers<'v>(reader: &Reader<'v>, name: &str, most: usize) -> Result<Vec<Reade
         .collect()
 }
 
-/// Numbers and communities of Azure's own are not for maps (az §3); ours has any other number, also private ones and those of 32 bits.
-fn check_action(action: &Action, own: Asn) -> Result<(), String> {
+fn check_path(action: &Action) -> Result<(), String> {
     match action {
         Action::AddAsPath(path) | Action::ReplaceAsPath(path) if path.len() > MAX_PATH => Err(format!(
             "it puts {} numbers into the AS path; give at most {MAX_PATH}",
             path.len()
         )),
+        _ => Ok(()),
+    }
+}
+
+/// Numbers and communities of Azure's own are not for maps (az §3); ours has any other number, also private ones and those of 32 bits.
+fn check_action(action: &Action, own: Asn) -> Result<(), String> {
+    check_path(action)?;
+    match action {
         Action::AddAsPath(path) | Action::ReplaceAsPath(path) => {
             let barred = |asn: &&Asn| {
                 **asn == own

@@ -48,13 +48,13 @@ impl ResourceType for VirtualNetworkGateways {
         let sku = read_sku(&reader, kind)?;
         let configurations = read_configurations(world, draft, kind)?;
         check_instances(draft, active_active, &configurations)?;
-        let settings = read_bgp_settings(draft, &configurations)?;
+        let settings = read_bgp_settings(draft, kind, &configurations)?;
         check_only_one(world, draft, kind, &configurations)?;
         draft.set("gatewayType", kind);
         if kind == "Vpn" {
             draft.set("vpnType", vpn_type.unwrap_or("RouteBased"));
-            draft.set("bgpSettings", settings);
         }
+        draft.set("bgpSettings", settings);
         draft.set("activeActive", active_active);
         draft.set("enableBgp", bgp);
         draft.set("sku", sku);
@@ -395,8 +395,8 @@ fn check_only_one(world: &World<'_>, draft: &Draft, kind: &str, configurations: 
     }
 }
 
-/// The AS number counts; addresses are the service's to give.
-fn read_bgp_settings(draft: &Draft, configurations: &[Value]) -> Result<Value, ArmError> {
+/// A VPN gateway's AS number counts, ExpressRoute gateways have Azure's; addresses are the service's to give.
+fn read_bgp_settings(draft: &Draft, kind: &str, configurations: &[Value]) -> Result<Value, ArmError> {
     let reader = draft.reader();
     let settings = reader.object("bgpSettings")?;
     let (asn, weight) = match &settings {
@@ -406,6 +406,7 @@ fn read_bgp_settings(draft: &Draft, configurations: &[Value]) -> Result<Value, A
         ),
         None => (None, None),
     };
+    let asn = asn.filter(|_| kind == "Vpn");
     let asn = asn.unwrap_or(u64::from(bgp::Asn::AZURE_ROUTE_SERVER.0));
     let addresses: Vec<&str> = configurations.iter().filter_map(address_of).collect();
     Ok(json!({ "asn": asn, "bgpPeeringAddress": addresses.join(","), "peerWeight": weight.unwrap_or(0) }))
