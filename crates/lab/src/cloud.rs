@@ -157,8 +157,10 @@ fn uses_remote_gateways(peering: &Resource) -> bool {
 fn route_table(table: &crate::topology::RouteTable) -> Resource {
     let routes = table.routes.iter().enumerate().map(|(i, route)| {
         let mut properties = json!({ "addressPrefix": route.prefix, "nextHopType": route.next_hop_type });
-        if let Some(next_hop) = route.next_hop {
-            properties["nextHopIpAddress"] = json!(next_hop);
+        match (route.next_hop_type.as_str(), &route.next_hops[..]) {
+            ("VirtualApplianceEcmp", several) => properties["nextHop"] = json!({ "nextHopIpAddresses": several }),
+            (_, [next_hop, ..]) => properties["nextHopIpAddress"] = json!(next_hop),
+            (_, []) => {}
         }
         json!({ "name": format!("route{i}"), "properties": properties })
     });
@@ -225,9 +227,14 @@ fn route_map(map: &RouteMap) -> Resource {
 }
 
 fn peerings_of(nva: &Nva) -> impl Iterator<Item = Resource> {
-    nva.route_servers
-        .iter()
-        .map(move |route_server| peering(nva, route_server))
+    nva.route_servers.iter().flat_map(move |route_server| {
+        let peering = peering(nva, route_server);
+        let settings = nva.import_preference.map(|preference| Resource {
+            id: format!("/routewright/v1{}/settings", peering.id),
+            body: json!({ "importPreference": preference }),
+        });
+        std::iter::once(peering).chain(settings)
+    })
 }
 
 fn peering(nva: &Nva, route_server: &str) -> Resource {

@@ -218,12 +218,16 @@ impl Lab {
     /// Whether an NVA knows the way back.
     fn missing_in_nva(&self, nva: &Nva) -> Result<Vec<String>, LabError> {
         let kernel: BTreeSet<IpNet> = self.kernel_routes(&nva.name)?.iter().map(|r| r.prefix).collect();
-        let vnet = self.state.topology.vnet(&nva.vnet);
+        let topology = &self.state.topology;
         let route_servers = nva.route_servers.iter();
-        let mut route_servers = route_servers.filter_map(|name| self.state.topology.route_server(name));
-        let hears_v6 = nva.address_v6.is_some() && route_servers.any(|rs| rs.ipv6);
-        let prefixes = vnet.into_iter().flat_map(|v| &v.address_prefixes);
-        let prefixes = prefixes.filter(|prefix| is_ipv4(prefix) || hears_v6);
+        let route_servers = route_servers.filter_map(|name| topology.route_server(name));
+        // Not the NVA's own network: the route server may be in one that is peered with it.
+        let prefixes = route_servers.flat_map(|route_server| {
+            let hears_v6 = route_server.ipv6 && nva.address_v6.is_some();
+            let vnet = topology.vnet(&route_server.vnet).into_iter();
+            let prefixes = vnet.flat_map(|vnet| &vnet.address_prefixes);
+            prefixes.filter(move |prefix| is_ipv4(prefix) || hears_v6)
+        });
         // A route map may have made it part of something wider.
         let leads = |p: &IpNet| kernel.iter().any(|k| k.prefix_len() > 0 && k.contains(p));
         let missing = prefixes.filter(|p| !leads(p));

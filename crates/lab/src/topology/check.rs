@@ -23,8 +23,9 @@ const RESERVED: [&str; 4] = ["manager", "instance0", "instance1", "fabric"];
 const RESERVED_ADDRESSES: u32 = 4;
 /// Azure's IPv6 subnets are of this length.
 const SUBNET_V6: u8 = 64;
-const NEXT_HOP_TYPES: [&str; 5] = [
+const NEXT_HOP_TYPES: [&str; 6] = [
     "VirtualAppliance",
+    "VirtualApplianceEcmp",
     "VirtualNetworkGateway",
     "VnetLocal",
     "Internet",
@@ -222,14 +223,23 @@ impl Checker {
         let routes = file.routes.iter().map(|route| {
             let prefix = self.prefix_at(&route.prefix, &route.prefix.value);
             let next_hop_type = self.one_of(&route.next_hop_type, &NEXT_HOP_TYPES);
-            let next_hop = route.next_hop.as_ref().and_then(|a| self.address_at(a, &a.value));
-            if next_hop_type == "VirtualAppliance" && route.next_hop.is_none() {
-                self.mistake(&route.next_hop_type, "VirtualAppliance needs a next_hop");
+            let named = route.next_hop.iter().chain(&route.next_hops);
+            let next_hops: Vec<_> = named
+                .filter_map(|address| self.address_at(address, &address.value))
+                .collect();
+            match next_hop_type.as_str() {
+                "VirtualAppliance" if route.next_hop.is_none() => {
+                    self.mistake(&route.next_hop_type, "VirtualAppliance needs a next_hop");
+                }
+                "VirtualApplianceEcmp" if route.next_hops.len() < 2 => {
+                    self.mistake(&route.next_hop_type, "VirtualApplianceEcmp needs two next_hops or more");
+                }
+                _ => {}
             }
             UserRoute {
                 prefix,
                 next_hop_type,
-                next_hop,
+                next_hops,
             }
         });
         RouteTable {
@@ -501,6 +511,7 @@ impl Checker {
             behind,
             inbound_route_map: self.known_map(&file.inbound_route_map, topology),
             outbound_route_map: self.known_map(&file.outbound_route_map, topology),
+            import_preference: file.import_preference,
             as_override: file.as_override,
             agent: file.agent,
         })

@@ -204,12 +204,16 @@ pub(super) struct UserRouteFile {
     /// The destination.
     #[schemars(with = "String")]
     pub(super) prefix: Text,
-    /// VirtualAppliance, VirtualNetworkGateway, VnetLocal, Internet or None.
+    /// VirtualAppliance, VirtualApplianceEcmp, VirtualNetworkGateway, VnetLocal, Internet or None.
     #[schemars(with = "String")]
     pub(super) next_hop_type: Text,
     /// The appliance's address, for VirtualAppliance.
     #[schemars(with = "Option<String>")]
     pub(super) next_hop: Option<Text>,
+    /// The appliances' addresses, for VirtualApplianceEcmp: at least two.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) next_hops: Vec<Text>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -287,6 +291,8 @@ pub(super) struct NvaFile {
     /// Route map for what it is told.
     #[schemars(with = "Option<String>")]
     pub(super) outbound_route_map: Option<Text>,
+    /// Prefer what it announces before anything else (a setting of its peering, beyond Azure): the higher the better, 0 by default.
+    pub(super) import_preference: Option<u32>,
     /// Put its own AS number in place of 65515 in what it passes on to the route server (default false). Needs links, and builtin,
     /// frr or bird.
     #[serde(default)]

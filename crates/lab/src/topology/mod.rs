@@ -145,10 +145,10 @@ pub struct RouteTable {
 pub struct UserRoute {
     /// The destination.
     pub prefix: IpNet,
-    /// `VirtualAppliance`, `None`, `Internet`, `VnetLocal`, `VirtualNetworkGateway`.
+    /// `VirtualAppliance`, `VirtualApplianceEcmp`, `None`, `Internet`, `VnetLocal`, `VirtualNetworkGateway`.
     pub next_hop_type: String,
-    /// For `VirtualAppliance`.
-    pub next_hop: Option<IpAddr>,
+    /// One for `VirtualAppliance`, several for `VirtualApplianceEcmp`.
+    pub next_hops: Vec<IpAddr>,
 }
 
 /// A route server.
@@ -220,6 +220,8 @@ pub struct Nva {
     pub inbound_route_map: Option<String>,
     /// The route map of what it is told.
     pub outbound_route_map: Option<String>,
+    /// The setting of its peerings, if it has one.
+    pub import_preference: Option<u32>,
     /// Whether it puts its own AS number in place of the route server's in what it passes on.
     pub as_override: bool,
     /// Whether an agent writes its NIC's effective routes into its kernel.

@@ -1,5 +1,9 @@
 //! One hub, and more than one way out of it: two NVAs for the same, and user routes beside BGP.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use lab::network_id;
 use serde_json::{Value, json};
 
@@ -30,6 +34,10 @@ pub const TESTS: &[(&str, fn())] = &[
     (
         "route_maps_summarise_spokes_and_move_traffic",
         route_maps_summarise_spokes_and_move_traffic,
+    ),
+    (
+        "a_user_route_over_two_appliances_uses_both_whatever_bgp_prefers",
+        a_user_route_over_two_appliances_uses_both_whatever_bgp_prefers,
     ),
 ];
 
@@ -209,4 +217,37 @@ fn attach(lab: &Design, nva: &str, maps: Value) {
     lab.change(&peering, |peering| {
         peering["properties"]["routingConfiguration"] = maps.clone();
     });
+}
+
+fn a_user_route_over_two_appliances_uses_both_whatever_bgp_prefers() {
+    let mut lab = Design::up("ecmp-user-route.yaml");
+    let both = ["fw1", "fw2"];
+    lab.leads("vm-spread", "0.0.0.0/0", &both);
+    lab.leads("vm-bgp", "0.0.0.0/0", &["fw1"]);
+    spread_over(&lab, "vm-spread", &both);
+    spread_over(&lab, "vm-bgp", &["fw1"]);
+    lab.way("vm-spread", "internet1");
+    let row = lab.effective("vm-spread", "0.0.0.0/0", "User").unwrap();
+    assert_eq!(row["nextHopIpAddress"], json!(["10.1.1.4", "10.1.1.5"]));
+    // BGP sees an appliance die, a user route does not.
+    lab.kill("fw1").unwrap();
+    lab.leads("vm-bgp", "0.0.0.0/0", &["fw2"]);
+    lab.goes("vm-bgp", "internet2", &["fw2"]);
+    lab.leads("vm-spread", "0.0.0.0/0", &both);
+}
+
+/// Waits until packets to many addresses have gone out by all of these, and by nobody else. (Nobody has most of the addresses: who
+/// forwards first is all that is asked.)
+fn spread_over(lab: &Design, from: &str, all: &[&str]) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let mut seen = BTreeSet::new();
+    let addresses = (11..=250).map(|host| Ipv4Addr::new(198, 51, 100, host));
+    for address in addresses {
+        let probe = lab.probe(from, "nobody", address.into(), PATIENCE);
+        seen.extend(probe.through.into_iter().next().filter(|hop| hop.starts_with("fw")));
+        if all.len() > 1 && seen.len() == all.len() || address.octets()[3] == 24 && all.len() == 1 {
+            break;
+        }
+    }
+    assert!(seen.iter().eq(all), "{from} sends through {seen:?}");
 }

@@ -88,6 +88,11 @@ impl Design {
         self.until((from, to, address), |way| way.is_some()).unwrap()
     }
 
+    /// Waits until packets from one node reach another on such a way.
+    pub fn until_way(&self, from: &str, to: &str, holds: impl Fn(&[String]) -> bool) {
+        self.until((from, to, self.address(to)), |way| way.is_some_and(&holds));
+    }
+
     /// Waits until packets do not arrive any more.
     pub fn does_not_reach(&self, from: &str, to: &str) {
         self.until((from, to, self.address(to)), |way| way.is_none());
@@ -167,9 +172,13 @@ impl Design {
 
     /// What an action of the route server says of an NVA's peering, as a list.
     pub fn ask(&self, action: &str, nva: &str) -> Value {
+        self.ask_of(action, &network_id(&format!("virtualHubs/rs/bgpConnections/{nva}")))
+    }
+
+    /// The same of any connection, a gateway's too.
+    pub fn ask_of(&self, action: &str, connection: &str) -> Value {
         let path = network_id(&format!("virtualHubs/rs/{action}?api-version={API_VERSION}"));
-        let connection = network_id(&format!("virtualHubs/rs/bgpConnections/{nva}"));
-        let body = json!({ "resourceUri": connection, "connectionType": "BgpConnection" });
+        let body = json!({ "resourceUri": connection });
         let answer = self.lab.api().unwrap().ask(&path, Some(&body)).unwrap();
         answer["value"].clone()
     }

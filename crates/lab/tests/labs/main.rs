@@ -20,6 +20,7 @@
 
 mod appliances;
 mod design;
+mod dual_homed;
 mod dual_stack;
 mod fabric;
 mod hybrid;
@@ -58,6 +59,7 @@ fn main() {
         appliances::TESTS,
         regions::TESTS,
         hybrid::TESTS,
+        dual_homed::TESTS,
         dual_stack::TESTS,
     ]
     .concat();

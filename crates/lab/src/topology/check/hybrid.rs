@@ -91,6 +91,7 @@ impl Checker {
             behind: file.behind.iter().map(|host| self.host(host, topology)).collect(),
             inbound_route_map: None,
             outbound_route_map: None,
+            import_preference: None,
             as_override: false,
             agent: false,
             address_v6,
