@@ -324,3 +324,15 @@ fn reports_say_what_each_sender_is_and_whether_it_is_of_our_as() {
         (PeerKind::VpnGateway, Asn(65515), "Established")
     );
 }
+
+#[test]
+fn prefixes_of_different_length_never_compete_whatever_the_preference() {
+    let mut world = branches(true);
+    world.announce("er0", path("10.1.5.6", &[12076, 64900]), &["10.99.0.0/16"]);
+    world.announce("nva1", path("10.1.4.4", &[65001, 64801, 64802]), &["10.99.1.0/24"]);
+    for preference in [Preference::ExpressRoute, Preference::VpnGateway, Preference::ASPath] {
+        world.edit(|intent| intent.route_servers[0].preference = preference);
+        assert_eq!(world.next_hops("vm", "10.99.0.0/16"), ["10.1.5.6"]);
+        assert_eq!(world.next_hops("vm", "10.99.1.0/24"), ["10.1.4.4"]);
+    }
+}

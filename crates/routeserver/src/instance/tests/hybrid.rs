@@ -268,3 +268,26 @@ fn what_a_site_says_over_ipv6_stays_at_its_gateway_which_has_an_ipv4_address_alo
         "rejected unusable-next-hop"
     );
 }
+
+#[test]
+fn a_route_server_that_goes_and_comes_back_interrupts_no_session_of_sites_and_circuits() {
+    let mut world = hybrid(65515);
+    let before = world.intent.clone();
+    world.edit(|intent| {
+        intent.route_servers.clear();
+        for gateway in &mut intent.gateways {
+            gateway.peers.retain(|peer| peer.kind != PeerKind::RouteServer);
+        }
+    });
+    check(&world, "site", "10.1.0.0/16", "65515 10.1.5.4");
+    assert_eq!(world.told("site", "10.60.0.0/16"), None);
+    world.edit(|intent| {
+        intent.route_servers = before.route_servers;
+        intent.gateways = before.gateways;
+    });
+    world.advance_secs(60);
+    check(&world, "site", "10.60.0.0/16", "65515-12076-64900 10.1.5.4");
+    for far_end in ["site", "customer"] {
+        assert_eq!(world.nvas[far_end].established, 1, "{far_end}");
+    }
+}
