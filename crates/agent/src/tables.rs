@@ -96,6 +96,8 @@ pub struct Tables {
     epoch: Option<u64>,
     tables: BTreeMap<u64, Followed>,
     nics: BTreeMap<String, Assigned>,
+    /// NICs have other tables than before: what nobody follows any more is forgotten when all of them have been told theirs.
+    reassigned: bool,
     /// Pieces of an update whose last one has not come.
     unfinished: Option<Update>,
 }
@@ -142,6 +144,7 @@ impl Tables {
             table.fresh = false;
         }
         self.nics.clear();
+        self.reassigned = false;
         self.unfinished = None;
         Told {
             nic: None,
@@ -152,6 +155,10 @@ impl Tables {
 
     /// A message arrives.
     pub fn handle(&mut self, message: ToAgent) -> Result<Vec<Told>, StreamError> {
+        // Assignments come together. A table that one NIC leaves may be another's from the next of them on, and is not told again.
+        if !matches!(message.body, Some(Body::Nic(_))) && std::mem::take(&mut self.reassigned) {
+            self.forget_unused();
+        }
         match message.body {
             Some(Body::Welcome(welcome)) => Ok(vec![self.welcome(&welcome)]),
             Some(Body::Nic(nic)) => self.nic(nic),
@@ -182,7 +189,7 @@ impl Tables {
         };
         let Some(table) = nic.table else {
             self.nics.remove(&nic.nic);
-            self.forget_unused();
+            self.reassigned = true;
             return Ok(vec![Told {
                 nic: Some(nic.nic),
                 said: Said::Unknown,
@@ -197,9 +204,7 @@ impl Tables {
         let told = self.tell(&nic.nic, &assigned);
         let names = (assigned.table, assigned.base);
         let before = self.nics.insert(nic.nic, assigned);
-        if before.is_some_and(|before| (before.table, before.base) != names) {
-            self.forget_unused();
-        }
+        self.reassigned |= before.is_some_and(|before| (before.table, before.base) != names);
         Ok(told.into_iter().collect())
     }
 
@@ -238,9 +243,16 @@ impl Tables {
 
     fn delta(&mut self, update: TableUpdate) -> Result<Vec<Told>, StreamError> {
         let (id, generation) = (update.table, update.generation);
-        // A delta for a table that nothing follows here any more may still have been under way.
         let Some(followed) = self.tables.get(&id).filter(|followed| followed.fresh) else {
-            return Ok(Vec::new());
+            // One for a table that nothing follows here any more may still have been under way.
+            return match self.nics.values().any(|assigned| assigned.layer(id).is_some()) {
+                true => Err(StreamError::Gap {
+                    table: id,
+                    have: 0,
+                    got: generation,
+                }),
+                false => Ok(Vec::new()),
+            };
         };
         let changes = {
             let mut table = followed.shared.write();
@@ -504,6 +516,52 @@ mod tests {
                 Body::Snapshot(overlay(4)),
             ],
             Ok(&["welcome 1", "table of 1 routes, confirm [(7, 4), (8, 3)]"]),
+        );
+    }
+
+    #[test]
+    fn a_table_that_goes_from_one_nic_to_another_is_not_forgotten_in_between() {
+        let assign = |name: &str, table: u64, base: Option<u64>| match nic(Some(table)) {
+            Body::Nic(nic) => Body::Nic(Nic {
+                nic: name.to_owned(),
+                base,
+                ..nic
+            }),
+            other => other,
+        };
+        let snapshot = |table: u64| Body::Snapshot(TableUpdate { table, ..update(4) });
+        let delta = |table: u64| Body::Delta(TableUpdate { table, ..update(5) });
+        let swap = vec![
+            welcome(1),
+            assign("a", 1, Some(8)),
+            assign("b", 2, None),
+            snapshot(1),
+            snapshot(2),
+            snapshot(8),
+            assign("a", 3, None),
+            assign("b", 4, Some(8)),
+            snapshot(3),
+            snapshot(4),
+            delta(8),
+            delta(1),
+        ];
+        let expected: &[&str] = &[
+            "welcome 1",
+            "table of 1 routes, confirm [(2, 4)]",
+            "table of 1 routes, confirm [(1, 4), (8, 4)]",
+            "table of 1 routes, confirm [(3, 4)]",
+            "table of 1 routes, confirm [(4, 4), (8, 4)]",
+            "1 changes, confirm [(4, 4), (8, 5)]",
+        ];
+        check(swap, Ok(expected));
+        // One that is followed and was never told is asked for, by ending the stream.
+        check(
+            vec![welcome(1), assign("a", 1, None), delta(1)],
+            Err(StreamError::Gap {
+                table: 1,
+                have: 0,
+                got: 5,
+            }),
         );
     }
 

@@ -45,7 +45,7 @@ fn of_shared_key(peering: &Resource) -> Option<String> {
 fn of_route_map(settings: &Settings, map: &Resource) -> Option<String> {
     let why = types::why_not_followed(map, settings.by_key.get(&map.key()))?;
     Some(format!(
-        "Route map {} was stored by an earlier version and is not followed: {why} Routes pass it as they are; write it again.",
+        "Route map {} was stored by an earlier version and cannot be followed: {why} Nothing passes it until it is written again.",
         map.id
     ))
 }

@@ -134,6 +134,26 @@ fn a_site_that_speaks_bgp_is_a_peer_and_its_address_space_is_static_beside() {
 }
 
 #[test]
+fn what_a_gateway_without_an_ipv6_address_cannot_do_with_a_site_is_left_out() {
+    let mut lab = lab_with_gateways();
+    let mut body = site();
+    body["properties"]["bgpSettings"]["bgpPeeringAddress"] = json!("fd00:9::1");
+    body["properties"]["localNetworkAddressSpace"]["addressPrefixes"] = json!(["192.168.0.0/16", "2001:db8:50::/48"]);
+    lab.put_net("localNetworkGateways/site", body);
+    lab.put_net("connections/c", with(connection(), "enableBgp", json!(true)));
+    let gateway = gateway_intent(&lab, "gw");
+    // Nobody speaks from an IPv4 address to an IPv6 one, nor listens for it there.
+    assert!(gateway.peers.iter().all(|peer| peer.kind != PeerKind::Site));
+    // The tunnel's far end has an IPv4 address: a static IPv6 prefix would only win against the site's own word.
+    let prefixes: Vec<String> = gateway
+        .static_routes
+        .iter()
+        .map(|route| route.prefix.to_string())
+        .collect();
+    assert_eq!(prefixes, ["192.168.0.0/16"]);
+}
+
+#[test]
 fn a_site_is_static_alone_unless_both_gateways_and_the_connection_speak_bgp() {
     let no_bgp = json!(null);
     for (on_gateway, on_connection, of_site, peers) in [

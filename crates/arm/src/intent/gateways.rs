@@ -184,6 +184,12 @@ fn intent(
         }));
         static_routes.extend(routes);
     }
+    let addresses_v6 = match ipv6 {
+        true => gateway.addresses_v6(resources),
+        false => [None; 2],
+    };
+    // Without addresses to speak from there is nobody to speak.
+    peers.retain(|peer| peer.address.is_ipv4() || addresses_v6.iter().any(Option::is_some));
     GatewayIntent {
         name: gateway.resource.name().to_owned(),
         kind: gateway.kind,
@@ -191,10 +197,7 @@ fn intent(
         virtual_network: Some(gateway.network().to_owned()),
         subnet: Some(gateway.subnet.clone()),
         instance_addresses: gateway.addresses,
-        instance_addresses_v6: match ipv6 {
-            true => gateway.addresses_v6(resources),
-            false => [None; 2],
-        },
+        instance_addresses_v6: addresses_v6,
         namespaces: namespaces(resources, settings, gateway),
         is_external: own.flag("external").unwrap_or(false),
         peers,
@@ -270,7 +273,9 @@ fn site(
         with.peer(&own, settings.limits.routes_per_peer)
     });
     let routes = far_end.address.map(|next_hop| {
+        // No kernel sends one family through an address of the other, and such a route would win against the site's own word.
         let prefixes = far_end.prefixes.into_iter();
+        let prefixes = prefixes.filter(|prefix| prefix.addr().is_ipv4() == next_hop.is_ipv4());
         let route = |prefix| StaticRouteIntent {
             prefix,
             next_hop,

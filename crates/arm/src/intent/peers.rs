@@ -78,7 +78,7 @@ pub(super) fn route_map(
 ) -> Option<RouteMap> {
     let key = types::route_map_of(connection, direction)?;
     let (map, own) = (resources.by_key(&key), settings.by_key.get(&key));
-    let rules = || map.and_then(|map| types::rules_of(map, own));
+    let rules = || map.map(|map| types::followed_route_map(map, own));
     maps.entry(key).or_insert_with(rules).clone()
 }
 

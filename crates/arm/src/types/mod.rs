@@ -53,7 +53,8 @@ pub(crate) use network_interfaces::{
     KIND as NETWORK_INTERFACE, address_of as nic_address, configurations as nic_configurations,
 };
 pub(crate) use route_maps::{
-    KIND as ROUTE_MAP, check_settings as check_route_map_settings, rules_of, uses_asn, why_not_followed,
+    KIND as ROUTE_MAP, check_settings as check_route_map_settings, followed as followed_route_map, uses_asn,
+    why_not_followed,
 };
 pub(crate) use route_tables::KIND as ROUTE_TABLE;
 pub(crate) use routing_configuration::{INBOUND, OUTBOUND, check_is_of, route_map_of};

@@ -94,8 +94,20 @@ fn connections<'w>(world: &'w World<'_>, map: &str, direction: &str) -> Vec<&'w 
 }
 
 /// The rules of a stored map, with what its settings add to them. One that an earlier version took and this one would not has none.
-pub(crate) fn rules_of(resource: &Resource, settings: Option<&Value>) -> Option<RouteMap> {
+fn rules_of(resource: &Resource, settings: Option<&Value>) -> Option<RouteMap> {
     read_stored(resource, settings).ok()
+}
+
+/// What a stored map does: nothing passes one that has no rules here, since it may be there to keep something back.
+pub(crate) fn followed(resource: &Resource, settings: Option<&Value>) -> RouteMap {
+    rules_of(resource, settings).unwrap_or_else(|| RouteMap {
+        rules: vec![Rule {
+            name: "not followed".to_owned(),
+            criteria: Vec::new(),
+            actions: vec![Action::Drop],
+            next_step: NextStep::Terminate,
+        }],
+    })
 }
 
 /// Why a stored map has no rules here.
