@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bfd::AuthenticationType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,6 +88,7 @@ enum Kind {
     Whole(u64, u64),
     Flag,
     Text(usize, usize),
+    OneOf(&'static [&'static str]),
 }
 
 /// A member of a settings object: name, kind, further values that are refused.
@@ -104,7 +106,7 @@ pub(crate) const MAX_MD5_KEY_BYTES: usize = 80;
 
 /// Settings of a bgpConnection, and of what a gateway peers with: a connection, a local network gateway
 /// (for all its connections), a circuit's private peering.
-const PEER: [Member; 11] = [
+const PEER: [Member; 20] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
@@ -117,6 +119,29 @@ const PEER: [Member; 11] = [
     member("extendedMessages", Kind::Flag),
     member("importPreference", Kind::Whole(0, u32::MAX as u64)),
     member("adminDown", Kind::Flag),
+    // RFC 5880: whether, how often, after how many lost packets.
+    member("bfd", Kind::Flag),
+    member("bfdMinTxMs", Kind::Whole(MIN_BFD_INTERVAL_MS, MAX_BFD_INTERVAL_MS)),
+    member("bfdMinRxMs", Kind::Whole(MIN_BFD_INTERVAL_MS, MAX_BFD_INTERVAL_MS)),
+    member("bfdMultiplier", Kind::Whole(2, 255)),
+    member("bfdMultihop", Kind::Flag),
+    member("bfdStrict", Kind::Flag),
+    member("bfdAuthentication", Kind::OneOf(&BFD_AUTHENTICATIONS)),
+    member("bfdKeyId", Kind::Whole(0, 255)),
+    member("bfdKey", Kind::Text(1, MAX_BFD_KEY_BYTES)),
+];
+
+/// Faster than a scheduler is on time; slower than anybody would wait.
+const MIN_BFD_INTERVAL_MS: u64 = 50;
+const MAX_BFD_INTERVAL_MS: u64 = 60_000;
+/// SHA1 takes a key of 20 octets, all else one of 16 (RFC 5880 §4.2–4.4).
+const MAX_BFD_KEY_BYTES: usize = 20;
+const BFD_AUTHENTICATIONS: [&str; 5] = [
+    "simplePassword",
+    "keyedMd5",
+    "meticulousKeyedMd5",
+    "keyedSha1",
+    "meticulousKeyedSha1",
 ];
 
 /// Settings of a route server.
@@ -190,6 +215,7 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
         mistakes.extend(asn_in_maps(resources, &resource.key(), given.get("asn")));
         mistakes.extend(peers_over_ipv6(resources, &resource.key(), given.get("ipv6")));
     }
+    mistakes.extend(bfd_key_too_long(&kept));
     match mistakes.is_empty() {
         true => Ok(Value::Object(kept)),
         false => Err(all_wrong(mistakes)),
@@ -231,8 +257,26 @@ fn asn_in_maps(resources: &Resources, hub: &str, asn: Option<&Value>) -> Option<
     Some(ArmError::bad("InvalidSetting", sentence).at("asn"))
 }
 
+/// All but SHA1 take shorter keys.
+fn bfd_key_too_long(settings: &serde_json::Map<String, Value>) -> Option<ArmError> {
+    let key = settings.get("bfdKey")?.as_str()?;
+    let kind = settings.get("bfdAuthentication").and_then(Value::as_str);
+    let kind = kind.unwrap_or(DEFAULT_BFD_AUTHENTICATION);
+    let longest = bfd_authentication(kind)?.max_key_length();
+    let sentence = format!("bfdKey must be a text of 1 to {longest} bytes for {kind} (RFC 5880 §4.2).");
+    (key.len() > longest).then(|| ArmError::bad("InvalidSetting", sentence).at("bfdKey"))
+}
+
+/// What is used where only a key is set.
+pub(crate) const DEFAULT_BFD_AUTHENTICATION: &str = "meticulousKeyedSha1";
+
+/// The type with this name.
+pub(crate) fn bfd_authentication(name: &str) -> Option<AuthenticationType> {
+    serde_json::from_value(Value::from(name)).ok()
+}
+
 /// The members that are taken and never told, each with the flag that is shown in its place.
-const SECRETS: [(&str, &str); 1] = [("md5Password", "md5PasswordSet")];
+const SECRETS: [(&str, &str); 2] = [("md5Password", "md5PasswordSet"), ("bfdKey", "bfdKeySet")];
 
 /// Stored settings as they are shown: of a secret only whether it is set.
 pub fn show_settings(stored: &Value) -> Value {
@@ -283,6 +327,9 @@ fn check_member(members: &[Member], name: &str, value: &Value) -> Result<(), Str
         }
         Kind::Text(low, high) if !value.as_str().is_some_and(|text| (low..=high).contains(&text.len())) => {
             Err(format!("{name} must be a text of {low} to {high} bytes."))
+        }
+        Kind::OneOf(texts) if !value.as_str().is_some_and(|text| texts.contains(&text)) => {
+            Err(format!("{name} must be one of {}.", texts.join(", ")))
         }
         _ if name == "holdTimeSecs" && matches!(value.as_u64(), Some(1 | 2)) => {
             Err("holdTimeSecs must be 0 (no keepalives) or at least 3 (RFC 4271 §4.2).".to_owned())

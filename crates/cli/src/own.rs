@@ -15,6 +15,7 @@ pub(crate) const PEER_COLUMNS: &[Column] = &[
     ("Peer", "/peerAddress"),
     ("Asn", "/peerAsn"),
     ("State", "/state"),
+    ("Bfd", "/bfd/state"),
     ("Seconds", "/sinceSecs"),
     ("Received", "/routesReceived"),
     ("Accepted", "/routesAccepted"),

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod connection;
 pub mod instance;
+pub mod liveness;
 pub mod manager;
 mod private_file;
 pub mod store;

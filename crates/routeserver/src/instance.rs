@@ -14,6 +14,7 @@ use crate::intent::Intent;
 
 mod apply;
 mod circuits;
+mod liveness;
 mod machine;
 mod reports;
 mod sessions;
@@ -25,6 +26,8 @@ mod through;
 mod what_if;
 
 pub(crate) use circuits::Fullness;
+pub(crate) use liveness::Liveness;
+pub use liveness::{BfdEvent, BfdWanted};
 pub use machine::Instance;
 pub use what_if::{Heard, MAX_HEARD, NotHeard, Outline, TooManyRoutes, read_heard, what_if, write_heard};
 
@@ -92,6 +95,8 @@ pub enum Input {
         /// Nothing at all has moved since the last report: the send hold timer (RFC 9687) should run.
         stalled: bool,
     },
+    /// A BFD session tells something.
+    Bfd(BfdEvent),
     /// An agent follows these NICs (ARM ids in lower case): all that it follows, replacing what it said before.
     AgentFollows {
         /// Its stream.
@@ -171,6 +176,8 @@ pub struct Endpoint {
 pub enum Output {
     /// The complete list of addresses to listen on, with their peers (for MD5 keys and TTL). Replaces the list before.
     Listen(Vec<Listener>),
+    /// The complete list of BFD sessions that are to be there. Replaces the list before.
+    Bfd(Vec<BfdWanted>),
     /// Dial a peer; answer with [`Input::Connected`] or [`Input::DialFailed`].
     Dial {
         /// Which peer.
@@ -246,6 +253,20 @@ pub enum Event {
         peer: String,
         /// For people.
         reason: String,
+    },
+    /// A BFD session came up: packets get through in both directions.
+    BfdUp {
+        /// bgpConnection id.
+        peer: String,
+    },
+    /// A BFD session is up no more.
+    BfdDown {
+        /// bgpConnection id.
+        peer: String,
+        /// For people.
+        reason: String,
+        /// The path is lost, and BGP ends for it; otherwise one of both holds BFD down, and BGP goes on.
+        path_lost: bool,
     },
     /// RFC 7606 mended something.
     UpdateMended {

@@ -211,12 +211,46 @@ pub struct PeerIntent {
     pub import_preference: u32,
     /// The session is held down by the operator.
     pub admin_down: bool,
+    /// Beyond Azure: BFD watches the path to it; `None`: off, as in Azure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<BfdIntent>,
     /// What is made of its routes before they compete.
     #[serde(default)]
     pub inbound_route_map: Option<RouteMap>,
     /// What is made of what it is told.
     #[serde(default)]
     pub outbound_route_map: Option<RouteMap>,
+}
+
+/// How BFD watches the path to a peer (RFC 5880).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdIntent {
+    /// How often we would like to send, milliseconds (Desired Min TX Interval).
+    pub min_tx_ms: u32,
+    /// How often we can hear, milliseconds (Required Min RX Interval).
+    pub min_rx_ms: u32,
+    /// So many of our packets lost in a row are a lost path, to the peer (Detect Mult).
+    pub multiplier: u8,
+    /// Over several hops (RFC 5883) or on one link (RFC 5881); `None`: on one link where the peer is in our own subnet.
+    #[serde(default)]
+    pub multihop: Option<bool>,
+    /// BGP waits until BFD is up (draft-ietf-idr-bgp-bfd-strict-mode).
+    #[serde(default)]
+    pub strict: bool,
+    /// Both ends have the same.
+    #[serde(default)]
+    pub authentication: Option<BfdAuthentication>,
+}
+
+/// How BFD packets are authenticated (RFC 5880 §6.7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdAuthentication {
+    /// How.
+    pub kind: bfd::AuthenticationType,
+    /// Which of several keys it is, for both ends.
+    pub key_id: u8,
+    /// The key.
+    pub key: Password,
 }
 
 /// One virtual network.

@@ -8,7 +8,7 @@ use bgp::wire::CapabilitySet;
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo};
 
-use crate::instance::{Endpoint, Fullness, PeerKey};
+use crate::instance::{Endpoint, Fullness, Liveness, PeerKey};
 use crate::intent::PeerIntent;
 use crate::speaker::{Speaker, precedence, source_of};
 
@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) warned: bool,
     /// How full the circuit was when it was last looked at, if the peer is one's edge.
     pub(crate) circuit: Fullness,
+    /// Of its BFD session, if it is to have one.
+    pub(crate) bfd: Liveness,
     pub(crate) updates_received: u64,
     pub(crate) mended_updates: u64,
     /// The last failure told as an event: a peer that is away for a day makes one, not a thousand.
@@ -90,6 +92,7 @@ impl Peer {
             heard_out: false,
             warned: false,
             circuit: Fullness::default(),
+            bfd: Liveness::default(),
             updates_received: history.updates_received,
             mended_updates: history.mended_updates,
             last_failure: None,
@@ -156,7 +159,7 @@ pub(crate) fn peer_info(intent: &PeerIntent, external: bool, identifier: Option<
     }
 }
 
-/// Whether the change of settings needs another session. Limits, preference, route maps and the operator's hold do not.
+/// Whether the change of settings needs another session. Limits, preference, route maps, BFD and the operator's hold do not.
 pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
     let same_session = PeerIntent {
         name: after.name.clone(),
@@ -164,6 +167,7 @@ pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
         route_limit_warning_percent: after.route_limit_warning_percent,
         import_preference: after.import_preference,
         admin_down: after.admin_down,
+        bfd: after.bfd.clone(),
         inbound_route_map: after.inbound_route_map.clone(),
         outbound_route_map: after.outbound_route_map.clone(),
         ..before.clone()

@@ -68,6 +68,55 @@ pub struct PeerReport {
     pub messages_received: u64,
     /// Messages sent, keepalives and such; UPDATEs not included.
     pub messages_sent: u64,
+    /// Its BFD session; absent when it has none.
+    #[serde(default)]
+    pub bfd: Option<BfdReport>,
+}
+
+/// A peer's BFD session (RFC 5880). Numbers are at most a second old, the state is never.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BfdReport {
+    /// AdminDown, Down, Init or Up.
+    pub state: String,
+    /// What the peer says of its side.
+    pub remote_state: Option<String>,
+    /// Why our state last changed.
+    pub diagnostic: Option<String>,
+    /// Why the peer's did, as it says.
+    pub remote_diagnostic: Option<String>,
+    /// BGP waits for BFD.
+    pub strict: bool,
+    /// Over several hops (RFC 5883) rather than on one link (RFC 5881).
+    pub multihop: bool,
+    /// Packets are authenticated.
+    pub authenticated: bool,
+    /// How often we send, before jitter; absent when the peer wants nothing.
+    pub tx_interval_ms: Option<f64>,
+    /// How often the peer sends at least, as agreed on; absent while it is not heard.
+    pub rx_interval_ms: Option<f64>,
+    /// So much silence is a lost path; absent while the peer is not heard.
+    pub detection_time_ms: Option<f64>,
+    /// Ours.
+    pub local_discriminator: Option<u32>,
+    /// The peer's, while it is heard.
+    pub remote_discriminator: Option<u32>,
+    /// Seconds in this state; absent when it never was in another one.
+    pub since_secs: Option<u64>,
+    /// How often it came up.
+    pub ups: u64,
+    /// How often it was up no more.
+    pub downs: u64,
+    /// Control packets sent.
+    pub packets_sent: u64,
+    /// Control packets received.
+    pub packets_received: u64,
+    /// Control packets dropped by the checks of RFC 5880 §6.8.6 once the session was known.
+    pub packets_discarded: u64,
+    /// How it last went down.
+    pub last_down: Option<LastDownReport>,
+    /// Why packets cannot be sent and received, if so.
+    pub problem: Option<String>,
 }
 
 /// The end of a session that was Established.

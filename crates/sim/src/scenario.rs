@@ -154,6 +154,7 @@ fn peer(number: usize) -> PeerIntent {
         extended_messages: false,
         import_preference: 0,
         admin_down: false,
+        bfd: None,
         inbound_route_map: None,
         outbound_route_map: None,
     }

@@ -440,7 +440,7 @@ impl World {
                     .close(self.now, &mut self.random, connection, Side::Instance);
             }
             Output::ToAgents { agents, message } => self.tell_agents(instance, &agents, &message),
-            Output::Listen(_) | Output::Event(_) | Output::Finished => {}
+            Output::Listen(_) | Output::Bfd(_) | Output::Event(_) | Output::Finished => {}
         }
     }
 

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bgp::{Asn, Password};
-use routeserver::intent::{PeerIntent, PeerKind};
+use routeserver::intent::{BfdAuthentication, BfdIntent, PeerIntent, PeerKind};
 use routeserver::route_map::RouteMap;
 use serde_json::Value;
 
 use crate::resource::{Resource, Resources};
-use crate::settings::Settings;
+use crate::settings::{DEFAULT_BFD_AUTHENTICATION, Settings, bfd_authentication as bfd_authentication_type};
 use crate::types;
 
 /// Azure's hold time (az §2.1).
 const HOLD_TIME_SECS: u16 = 180;
 /// How soon the route server dials again (az §2.10, 9).
 const CONNECT_RETRY_SECS: u64 = 4;
+/// What FRR's and other daemons' BFD begins with, too.
+const BFD_INTERVAL_MS: u32 = 300;
+const BFD_MULTIPLIER: u8 = 3;
+const BFD_KEY_ID: u8 = 1;
 /// When a peer's routes are close to its limit.
 const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 
@@ -114,10 +118,35 @@ impl With {
             extended_messages: own.flag("extendedMessages").unwrap_or(false),
             import_preference: own.whole("importPreference").unwrap_or(0),
             admin_down: own.flag("adminDown").unwrap_or(false),
+            bfd: bfd(own),
             inbound_route_map: None,
             outbound_route_map: None,
         }
     }
+}
+
+/// BFD as the settings want it; Azure has none.
+fn bfd(own: &SettingsOf<'_>) -> Option<BfdIntent> {
+    let is_wanted = own.flag("bfd").unwrap_or(false);
+    is_wanted.then(|| BfdIntent {
+        min_tx_ms: own.whole("bfdMinTxMs").unwrap_or(BFD_INTERVAL_MS),
+        min_rx_ms: own.whole("bfdMinRxMs").unwrap_or(BFD_INTERVAL_MS),
+        multiplier: own.whole("bfdMultiplier").unwrap_or(BFD_MULTIPLIER),
+        multihop: own.flag("bfdMultihop"),
+        strict: own.flag("bfdStrict").unwrap_or(false),
+        authentication: bfd_authentication(own),
+    })
+}
+
+/// Without a key packets are not authenticated, whatever else is set.
+fn bfd_authentication(own: &SettingsOf<'_>) -> Option<BfdAuthentication> {
+    let key = own.get("bfdKey").and_then(Value::as_str)?;
+    let kind = own.get("bfdAuthentication").and_then(Value::as_str);
+    Some(BfdAuthentication {
+        kind: bfd_authentication_type(kind.unwrap_or(DEFAULT_BFD_AUTHENTICATION))?,
+        key_id: own.whole("bfdKeyId").unwrap_or(BFD_KEY_ID),
+        key: Password::from(key),
+    })
 }
 
 /// The settings of one resource; where it says nothing, those of another may.

@@ -90,7 +90,7 @@ const WITH_SETTINGS: [&str; 9] = [
 ];
 
 /// Settings that say of another only that it is set.
-const SECRET_FLAGS: [(&str, &str); 1] = [("md5PasswordSet", "md5Password")];
+const SECRET_FLAGS: [(&str, &str); 2] = [("md5PasswordSet", "md5Password"), ("bfdKeySet", "bfdKey")];
 
 struct Kind {
     name: &'static str,

@@ -31,7 +31,13 @@ pub(crate) use export::{ExportArgs, export};
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Members that the server takes and never tells, nor do we.
-const WRITE_ONLY: [&str; 4] = ["sharedKey", "authorizationKey", "adminPassword", "md5Password"];
+const WRITE_ONLY: [&str; 5] = [
+    "sharedKey",
+    "authorizationKey",
+    "adminPassword",
+    "md5Password",
+    "bfdKey",
+];
 
 /// Arguments of `routewright apply`.
 #[derive(Debug, Args)]

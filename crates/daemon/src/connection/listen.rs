@@ -299,7 +299,7 @@ fn set_keys(socket: &Socket, before: &[PeerSecurity], wanted: &[PeerSecurity]) -
 }
 
 /// Tells a namespace from another one that has taken its path.
-fn identity(namespace: Option<&Path>) -> Result<Option<(u64, u64)>, SocketError> {
+pub(crate) fn identity(namespace: Option<&Path>) -> Result<Option<(u64, u64)>, SocketError> {
     let Some(path) = namespace else { return Ok(None) };
     let failed = |source| SocketError::Namespace {
         path: path.to_owned(),

@@ -40,11 +40,15 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use admission::{MAX_CALLERS_PER_SECOND, MAX_PER_ADDRESS, MAX_PER_UNKNOWN_ADDRESS, MAX_UNKNOWN, Permit};
 pub use dial::{DIAL_TIMEOUT, DialOptions, dial};
+pub(crate) use listen::identity;
 pub use listen::{Accepted, ListenEvent, ListenOptions, Listener, PeerSecurity};
 pub use namespace::in_namespace;
+pub(crate) use namespace::in_namespace_at_once;
 pub use queue::{HIGH_WATER_BYTES, LIMIT_BYTES, LOW_WATER_BYTES, Pressure};
+pub(crate) use socket::NETWORK_CONTROL;
 pub use socket::SocketError;
 pub use ttl::DEFAULT_TTL;
+pub(crate) use ttl::{set_option, set_ttl};
 
 /// The port of BGP (RFC 4271 §8.2.1.5).
 pub const BGP_PORT: u16 = 179;

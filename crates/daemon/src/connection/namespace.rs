@@ -18,11 +18,32 @@ where
     F: FnOnce() -> Result<T, SocketError> + Send + 'static,
 {
     let Some(path) = namespace else { return work() };
-    let failed = |source: std::io::Error| SocketError::Namespace {
-        path: path.to_owned(),
-        source,
-    };
-    let target = File::open(path).map_err(failed)?;
+    let died = |_| failed(path)(std::io::Error::other("the thread in the namespace died"));
+    begin(path, work)?.await.map_err(died)?.map_err(failed(path))?
+}
+
+/// The same for a thread that may wait for it: that takes as long as starting a thread.
+pub(crate) fn in_namespace_at_once<T, F>(namespace: Option<&Path>, work: F) -> Result<T, SocketError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, SocketError> + Send + 'static,
+{
+    let Some(path) = namespace else { return work() };
+    let died = |_| failed(path)(std::io::Error::other("the thread in the namespace died"));
+    begin(path, work)?
+        .blocking_recv()
+        .map_err(died)?
+        .map_err(failed(path))?
+}
+
+type Answered<T> = oneshot::Receiver<std::io::Result<Result<T, SocketError>>>;
+
+fn begin<T, F>(path: &Path, work: F) -> Result<Answered<T>, SocketError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, SocketError> + Send + 'static,
+{
+    let target = File::open(path).map_err(failed(path))?;
     let (answer, answered) = oneshot::channel();
     std::thread::Builder::new()
         .name("namespace".to_owned())
@@ -33,9 +54,13 @@ where
             // The asker may have given up in the meantime.
             let _ = answer.send(done);
         })
-        .map_err(failed)?;
-    let done = answered
-        .await
-        .map_err(|_| failed(std::io::Error::other("the thread in the namespace died")))?;
-    done.map_err(failed)?
+        .map_err(failed(path))?;
+    Ok(answered)
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> SocketError + Copy + '_ {
+    |source| SocketError::Namespace {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::ttl;
 
 /// DSCP CS6, network control: routers let routing pass when they are full.
-const NETWORK_CONTROL: u32 = 48 << 2;
+pub(crate) const NETWORK_CONTROL: u32 = 48 << 2;
 
 /// Why there is no socket, or no connection.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    pub(super) fn option(option: &'static str) -> impl FnOnce(io::Error) -> SocketError {
+    pub(crate) fn option(option: &'static str) -> impl FnOnce(io::Error) -> SocketError {
         move |source| SocketError::Option { option, source }
     }
 }

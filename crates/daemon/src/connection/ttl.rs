@@ -15,7 +15,7 @@ pub(super) fn least_ttl(hops: u8) -> u8 {
 }
 
 /// What packets leave with.
-pub(super) fn set_ttl(socket: &Socket, family: IpAddr, ttl: u8) -> io::Result<()> {
+pub(crate) fn set_ttl(socket: &Socket, family: IpAddr, ttl: u8) -> io::Result<()> {
     match family {
         IpAddr::V4(_) => socket.set_ttl_v4(ttl.into()),
         IpAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into()),
@@ -60,7 +60,12 @@ pub(super) fn syn_ttl(socket: &impl AsRawFd, family: IpAddr) -> Option<u8> {
 const TCP_SAVE_SYN: libc::c_int = 27;
 const TCP_SAVED_SYN: libc::c_int = 28;
 
-fn set_option(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(crate) fn set_option(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of a c_int that outlives the call.
     let result = unsafe {
         libc::setsockopt(

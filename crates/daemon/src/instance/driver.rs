@@ -145,6 +145,7 @@ impl Driver {
                         self.feed(problem);
                     }
                 }
+                Output::Bfd(wanted) => self.peers.watch(wanted),
                 Output::Dial { peer, endpoint } => self.peers.dial(peer, endpoint),
                 Output::SetDecodeContext { connection, context } => self.peers.set_context(connection, context),
                 Output::Write { connection, bytes } => {

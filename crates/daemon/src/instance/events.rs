@@ -1,14 +1,15 @@
 //! What happens to an instance process, and how it comes to the driver: in which order, and how much of it may wait.
 //!
 //! ```text
-//!  control socket, agents' streams ── Ask, Input, Agent ──► control ─────────────────┐ 1. at once
+//!  BFD's thread ── Input ──► liveness ────────────────────────────────────────────────┐ 0. before all else: a path is lost
+//!  control socket, agents' streams ── Ask, Input, Agent ──► control ─────────────────┤ 1. at once
 //!  connection tasks ── Connection ──► one queue for each, served in turn ────────────┼─► Inbox::next
 //!  listeners, dials ── Listen, Dialled ──► calls ────────────────────────────────────┘ 3. behind what connections have said
 //! ```
 //!
 //! A peer that floods us fills its own queue and stops being read; what another one says is never behind more than one read of it.
 //! Calls come last because a peer's new connection must not overtake the end of its old one: the session would refuse it
-//! (RFC 4271 §6.8).
+//! (RFC 4271 §6.8). What BFD tells is a few small words a second, so it can come first.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -16,7 +17,7 @@ use std::time::Instant;
 use api::control::Order;
 use futures::stream::{SelectAll, StreamExt};
 use futures::{FutureExt, future};
-use routeserver::instance::PeerKey;
+use routeserver::instance::{BfdEvent, PeerKey};
 use routeserver::{Input, Instance};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +26,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::agents::AgentEvent;
 use crate::connection::{ConnectionEvent, ListenEvent, SocketError};
+use crate::liveness::LivenessEvent;
 
 /// How many questions, inputs and words of agents may wait for the driver, and how many calls.
 const CHANNEL_CAPACITY: usize = 64;
+/// How many words of BFD may wait for the driver: one for each of more peers than there are, several times.
+const LIVENESS_CAPACITY: usize = 1_024;
 /// How many reads of one connection may wait for the driver: each is at most 32 KiB on the wire, and four times as much decoded. A full
 /// queue makes the connection stop reading, so that TCP slows the peer down.
 const MOST_READS: usize = 8;
@@ -53,6 +57,21 @@ pub(super) enum Happening {
     Ask(Ask),
 }
 
+impl From<LivenessEvent<PeerKey>> for Happening {
+    fn from(event: LivenessEvent<PeerKey>) -> Happening {
+        let event = match event {
+            LivenessEvent::Changed { key, change, status } => BfdEvent::Changed {
+                peer: key,
+                change,
+                status,
+            },
+            LivenessEvent::Status { key, status } => BfdEvent::Status { peer: key, status },
+            LivenessEvent::Problem { key, problem } => BfdEvent::Problem { peer: key, problem },
+        };
+        Happening::Input(Input::Bfd(event))
+    }
+}
+
 impl From<ListenEvent> for Happening {
     fn from(event: ListenEvent) -> Happening {
         Happening::Listen(event)
@@ -62,6 +81,7 @@ impl From<ListenEvent> for Happening {
 /// The way to the driver, for all but connections.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
+    liveness: mpsc::Sender<Happening>,
     control: mpsc::Sender<Happening>,
     calls: mpsc::Sender<Happening>,
 }
@@ -75,6 +95,11 @@ impl Owner {
     /// For listeners.
     pub(super) fn calls(&self) -> mpsc::Sender<Happening> {
         self.calls.clone()
+    }
+
+    /// For BFD.
+    pub(super) fn liveness(&self) -> mpsc::Sender<Happening> {
+        self.liveness.clone()
     }
 
     /// A dial has ended, well or not.
@@ -117,6 +142,7 @@ impl Owner {
 /// Where the driver finds what has happened.
 #[derive(Debug)]
 pub(super) struct Inbox {
+    liveness: mpsc::Receiver<Happening>,
     control: mpsc::Receiver<Happening>,
     connections: SelectAll<ReceiverStream<ConnectionEvent>>,
     calls: mpsc::Receiver<Happening>,
@@ -128,16 +154,23 @@ pub(super) struct Inbox {
 
 /// The two ends of the way to the driver.
 pub(super) fn inbox() -> (Owner, Inbox) {
+    let (liveness, alive) = mpsc::channel(LIVENESS_CAPACITY);
     let (control, controlled) = mpsc::channel(CHANNEL_CAPACITY);
     let (calls, calling) = mpsc::channel(CHANNEL_CAPACITY);
     let inbox = Inbox {
+        liveness: alive,
         control: controlled,
         connections: SelectAll::new(),
         calls: calling,
         control_in_a_row: 0,
         while_calling: 0,
     };
-    (Owner { control, calls }, inbox)
+    let owner = Owner {
+        liveness,
+        control,
+        calls,
+    };
+    (owner, inbox)
 }
 
 /// The queue of one connection when there are so many.
@@ -163,6 +196,9 @@ impl Inbox {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Happening> {
+        if let Poll::Ready(Some(happening)) = self.liveness.poll_recv(context) {
+            return Poll::Ready(happening);
+        }
         if self.control_in_a_row < IN_A_ROW
             && let Some(happening) = self.poll_control(context)
         {

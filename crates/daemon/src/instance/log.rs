@@ -7,6 +7,13 @@ pub(super) fn event(event: &Event) {
     match event {
         Event::PeerUp { peer, direction } => tracing::info!(peer, ?direction, "peer is up"),
         Event::PeerDown { peer, reason } => tracing::warn!(peer, reason, "peer is down"),
+        Event::BfdUp { peer } => tracing::info!(peer, "BFD is up"),
+        Event::BfdDown {
+            peer,
+            reason,
+            path_lost: true,
+        } => tracing::warn!(peer, reason, "BFD says that the path is lost"),
+        Event::BfdDown { peer, reason, .. } => tracing::info!(peer, reason, "BFD is not up any more"),
         Event::PeerFailed { peer, reason } => tracing::info!(peer, reason, "no session yet"),
         Event::UpdateMended { peer, what, count } => {
             tracing::info!(peer, what, count, "malformed UPDATEs were mended (RFC 7606)")

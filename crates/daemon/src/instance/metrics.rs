@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use routeserver::report::{AgentReport, InstanceReport, PeerReport};
+use routeserver::report::{AgentReport, BfdReport, InstanceReport, PeerReport};
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +38,7 @@ pub(super) fn text(index: usize, health: &InstanceReport, peers: &[PeerReport], 
     let mut registry = Registry::with_prefix_and_labels("routewright", [instance].into_iter());
     register_instance(&mut registry, health, agents);
     register_peers(&mut registry, peers);
+    register_bfd(&mut registry, peers);
     let mut text = String::new();
     // Writing to a String cannot fail; half a text would be noticed by its missing EOF line.
     let _ = encode(&mut text, &registry);
@@ -157,6 +158,78 @@ fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
         "1 for the state that the session is in (RFC 4271 §8.2.2)",
         states(peers),
     );
+}
+
+/// Of peers that have a BFD session.
+fn register_bfd(registry: &mut Registry, peers: &[PeerReport]) {
+    type Value = fn(&BfdReport) -> u64;
+    let microseconds = |interval_ms: Option<f64>| interval_ms.map_or(0, |ms| (ms * 1_000.0) as u64);
+    let watched: Vec<(&PeerReport, &BfdReport)> = peers
+        .iter()
+        .filter_map(|peer| Some((peer, peer.bfd.as_ref()?)))
+        .collect();
+    let gauges: [(&str, &str, Value); 2] = [
+        ("bfd_up", "1 while the BFD session is Up", |bfd| {
+            (bfd.state == "Up").into()
+        }),
+        ("bfd_remote_up", "1 while the peer says that its side is Up", |bfd| {
+            (bfd.remote_state.as_deref() == Some("Up")).into()
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let family = Family::<PeerLabels, Gauge<i64>>::default();
+        for (peer, bfd) in &watched {
+            family.get_or_create(&labels(peer)).set(number(value(bfd)));
+        }
+        registry.register(name, help, family);
+    }
+    type Interval = fn(&BfdReport) -> Option<f64>;
+    let intervals: [(&str, &str, Interval); 3] = [
+        (
+            "bfd_tx_interval_microseconds",
+            "How often packets are sent; 0: not at all",
+            |bfd| bfd.tx_interval_ms,
+        ),
+        (
+            "bfd_rx_interval_microseconds",
+            "How often the peer sends at least; 0: it is not heard",
+            |bfd| bfd.rx_interval_ms,
+        ),
+        (
+            "bfd_detection_time_microseconds",
+            "So much silence is a lost path; 0: the peer is not heard",
+            |bfd| bfd.detection_time_ms,
+        ),
+    ];
+    for (name, help, value) in intervals {
+        let family = Family::<PeerLabels, Gauge<i64>>::default();
+        for (peer, bfd) in &watched {
+            family
+                .get_or_create(&labels(peer))
+                .set(number(microseconds(value(bfd))));
+        }
+        registry.register(name, help, family);
+    }
+    let counters: [(&str, &str, Value); 5] = [
+        ("bfd_ups", "How often the session came up", |bfd| bfd.ups),
+        ("bfd_downs", "How often the session was up no more", |bfd| bfd.downs),
+        ("bfd_packets_sent", "Control packets sent", |bfd| bfd.packets_sent),
+        ("bfd_packets_received", "Control packets received", |bfd| {
+            bfd.packets_received
+        }),
+        (
+            "bfd_packets_discarded",
+            "Control packets dropped by the checks of RFC 5880 section 6.8.6",
+            |bfd| bfd.packets_discarded,
+        ),
+    ];
+    for (name, help, value) in counters {
+        let family = Family::<PeerLabels, Counter>::default();
+        for (peer, bfd) in &watched {
+            family.get_or_create(&labels(peer)).inc_by(value(bfd));
+        }
+        registry.register(name, help, family);
+    }
 }
 
 fn states(peers: &[PeerReport]) -> Family<StateLabels, Gauge<i64>> {

@@ -1,14 +1,15 @@
 //! The instance process: sockets, clock, and the driver of [`routeserver::Instance`].
 //!
 //! ```text
-//!  control socket (axum) ──────────── Ask ─────────────┐
+//!  BFD's thread (liveness) ────────── Input ───────────┐
+//!  control socket (axum) ──────────── Ask ─────────────┤
 //!  agents' streams (tonic) ────────── Agent ───────────┤  bounded channels       ┌──────────────────────────┐
 //!  connection tasks ───────────────── Connection ──────┼──► Inbox ─────────────► │ driver, on its own thread │
 //!  listeners, dials ───────────────── Listen, Dialled ─┘                         │ owns routeserver::Instance │
 //!                                                                                └─────────────┬────────────┘
 //!    Connection::write (queue bounded by bytes) ◄──────────────────────────────────────────────┤
 //!    Agents::send (bounded queue of each agent) ◄───────────────────────────────────────────────┤
-//!    Listener, dial() ◄─────────────────────────────────────────────────────────────────────────┘
+//!    Liveness::want, Listener, dial() ◄─────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The driver never waits for anybody but the inbox, which serves connections in turn. Questions of the control API go through it too,

@@ -8,7 +8,7 @@ use bgp::session::ConnectionId;
 use bgp::wire::DecodeContext;
 use bytes::Bytes;
 use routeserver::Input;
-use routeserver::instance::{Endpoint, PeerKey};
+use routeserver::instance::{BfdWanted, Endpoint, PeerKey};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,6 +18,7 @@ use crate::connection::{
     Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, PeerSecurity,
     Permit, Pressure, SocketError, dial,
 };
+use crate::liveness::{Liveness, Wanted};
 
 /// What a listener is known by: the same address may be in two namespaces.
 type ListenerKey = (String, IpAddr, Option<String>);
@@ -35,6 +36,8 @@ pub(super) struct Peers {
     owner: Owner,
     listeners: HashMap<ListenerKey, Listening>,
     dials: HashMap<PeerKey, AbortHandle>,
+    /// There since a session was wanted first.
+    liveness: Option<Liveness<PeerKey>>,
     connections: HashMap<ConnectionId, Connection>,
     /// What connections will say that the driver does not listen to yet.
     unheard: Vec<mpsc::Receiver<ConnectionEvent>>,
@@ -49,6 +52,7 @@ impl Peers {
             owner,
             listeners: HashMap::new(),
             dials: HashMap::new(),
+            liveness: None,
             connections: HashMap::new(),
             unheard: Vec::new(),
             closing: JoinSet::new(),
@@ -180,6 +184,30 @@ impl Peers {
         Listening {
             listener: Listener::spawn(options, self.owner.calls()),
             problem: None,
+        }
+    }
+
+    /// Other BFD sessions from now on.
+    pub(super) fn watch(&mut self, wanted: Vec<BfdWanted>) {
+        if self.liveness.is_none() {
+            match Liveness::spawn(self.owner.liveness()) {
+                Ok(liveness) => self.liveness = Some(liveness),
+                // Tried again with the next change.
+                Err(error) => return tracing::error!(%error, "BFD cannot start"),
+            }
+        }
+        let wanted = wanted.into_iter().map(|each| Wanted {
+            key: each.peer,
+            local: each.local,
+            remote: each.remote,
+            namespace: each.namespace.map(PathBuf::from),
+            multihop: each.multihop,
+            least_ttl: each.least_ttl,
+            config: each.config,
+            authentication: each.authentication,
+        });
+        if let Some(liveness) = &self.liveness {
+            liveness.want(wanted.collect());
         }
     }
 

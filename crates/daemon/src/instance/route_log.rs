@@ -118,6 +118,15 @@ impl RouteLog {
                 );
             }
             Event::PeerDown { peer, reason } => self.line("peerDown", json!({"peer": peer, "reason": reason})),
+            Event::BfdUp { peer } => self.line("bfdUp", json!({"peer": peer})),
+            Event::BfdDown {
+                peer,
+                reason,
+                path_lost,
+            } => self.line(
+                "bfdDown",
+                json!({"peer": peer, "reason": reason, "pathLost": path_lost}),
+            ),
             Event::PeerFailed { peer, reason } => self.line("peerFailed", json!({"peer": peer, "reason": reason})),
             Event::UpdateMended { peer, what, count } => {
                 self.line("updateMended", json!({"peer": peer, "what": what, "count": count}));

@@ -173,7 +173,7 @@ fn field_schema(kind: &str) -> Value {
         return json!({ "type": "array", "items": field_schema(kind) });
     }
     match kind {
-        "string" | "integer" | "boolean" => json!({ "type": kind }),
+        "string" | "integer" | "number" | "boolean" => json!({ "type": kind }),
         "Object" => json!({ "type": "object" }),
         "name" => json!({ "type": "string", "minLength": 1, "maxLength": 120, "pattern": NAME }),
         "address" => json!({ "type": "string", "format": "ip" }),
@@ -356,6 +356,56 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("mendedUpdates", "integer", "UPDATE messages that RFC 7606 had to mend."),
             ("messagesReceived", "integer", "Messages received."),
             ("messagesSent", "integer", "Messages sent, UPDATEs not included."),
+            ("bfd", "BfdReport?", "Its BFD session; absent when it has none."),
+        ],
+    ),
+    (
+        "BfdReport",
+        &[
+            ("state", "string", "AdminDown, Down, Init or Up (RFC 5880)."),
+            ("remoteState", "string?", "What the peer says of its side."),
+            ("diagnostic", "string?", "Why our state last changed."),
+            ("remoteDiagnostic", "string?", "Why the peer's did, as it says."),
+            ("strict", "boolean", "BGP waits for BFD."),
+            (
+                "multihop",
+                "boolean",
+                "Over several hops (RFC 5883) rather than on one link (RFC 5881).",
+            ),
+            ("authenticated", "boolean", "Packets are authenticated."),
+            (
+                "txIntervalMs",
+                "number?",
+                "How often we send, before jitter; absent when the peer wants nothing.",
+            ),
+            (
+                "rxIntervalMs",
+                "number?",
+                "How often the peer sends at least, as agreed on; absent while it is not heard.",
+            ),
+            (
+                "detectionTimeMs",
+                "number?",
+                "So much silence is a lost path; absent while the peer is not heard.",
+            ),
+            ("localDiscriminator", "integer?", "Ours."),
+            ("remoteDiscriminator", "integer?", "The peer's, while it is heard."),
+            (
+                "sinceSecs",
+                "integer?",
+                "Seconds in this state; absent when it never was in another one.",
+            ),
+            ("ups", "integer", "How often it came up."),
+            ("downs", "integer", "How often it was up no more."),
+            ("packetsSent", "integer", "Control packets sent."),
+            ("packetsReceived", "integer", "Control packets received."),
+            (
+                "packetsDiscarded",
+                "integer",
+                "Control packets dropped by the checks of RFC 5880 section 6.8.6.",
+            ),
+            ("lastDown", "LastDownReport?", "How it last went down."),
+            ("problem", "string?", "Why packets cannot be sent and received, if so."),
         ],
     ),
     (

@@ -64,6 +64,7 @@ pub(crate) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         extended_messages: false,
         import_preference: 0,
         admin_down: false,
+        bfd: None,
         inbound_route_map: None,
         outbound_route_map: None,
     }

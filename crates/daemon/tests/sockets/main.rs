@@ -18,6 +18,7 @@ mod full_disk;
 mod gateways;
 mod instance;
 mod layers;
+mod liveness;
 mod nva;
 mod protection;
 mod world;
@@ -50,6 +51,7 @@ fn main() {
         instance::TESTS,
         layers::TESTS,
         gateways::TESTS,
+        liveness::TESTS,
         full_disk::TESTS,
     ]
     .concat();

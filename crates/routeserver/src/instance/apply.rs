@@ -38,6 +38,7 @@ impl Instance {
             self.apply_speaker(now, speaker, &mut histories, &mut fresh);
         }
         self.listen();
+        self.want_bfd();
         for key in fresh {
             self.start(now, key);
         }
@@ -211,12 +212,15 @@ impl Instance {
                 self.drive(now, key, stop);
             }
             (true, false) => self.start(now, key),
+            // It may have waited for BFD, and need not any more.
+            (false, false) if before.bfd != intent.bfd => self.start(now, key),
             _ => {}
         }
     }
 
-    fn start(&mut self, now: Instant, key: PeerKey) {
-        if self.peers.get(&key).is_some_and(|peer| !peer.intent.admin_down) {
+    pub(super) fn start(&mut self, now: Instant, key: PeerKey) {
+        let is_let = self.peers.get(&key).is_some_and(|peer| !peer.intent.admin_down);
+        if is_let && !self.leaving && !self.waits_for_bfd(key) {
             self.drive(now, key, session::Input::Start);
         }
     }

@@ -9,7 +9,7 @@ use rib::HashKey;
 use rustc_hash::FxHashMap;
 
 use crate::delivery::{Delivery, Installed};
-use crate::instance::{Event, Input, Listener, Output, PeerKey};
+use crate::instance::{BfdWanted, Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
 use crate::speaker::Speaker;
 use crate::vnet::Topology;
@@ -39,6 +39,7 @@ pub struct Instance {
     /// When each session wants to be woken.
     pub(super) timers: BTreeSet<(Instant, PeerKey)>,
     pub(super) listeners: Vec<Listener>,
+    pub(super) bfd_wanted: Vec<BfdWanted>,
     pub(super) delivery: Delivery,
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
@@ -70,6 +71,7 @@ impl Instance {
             connections: FxHashMap::default(),
             timers: BTreeSet::new(),
             listeners: Vec::new(),
+            bfd_wanted: Vec::new(),
             delivery: Delivery::new(key),
             converged: false,
             leaving: false,
@@ -105,6 +107,7 @@ impl Instance {
                 full,
                 stalled,
             } => self.backpressure(now, connection, full, stalled),
+            Input::Bfd(event) => self.bfd(now, event),
             Input::AgentFollows {
                 agent,
                 name,
@@ -234,6 +237,7 @@ impl Instance {
             };
             self.drive(now, key, stop);
         }
+        self.want_bfd();
         self.outputs.push_back(Output::Finished);
     }
 }

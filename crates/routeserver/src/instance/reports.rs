@@ -8,7 +8,7 @@ use bgp::session::{Direction, SessionStatus};
 use bgp::wire::{CapabilitySet, Origin, PathAttributes};
 use rib::{DecisionStep, PathReport, RejectRule, RouteSource, Standing};
 
-use crate::instance::Instance;
+use crate::instance::{Instance, liveness};
 use crate::peer::Peer;
 use crate::report::{
     AdvertisedReport, AgentReport, BecameReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport,
@@ -179,6 +179,7 @@ impl Instance {
             mended_updates: peer.mended_updates,
             messages_received: history.messages_received,
             messages_sent: history.messages_sent,
+            bfd: liveness::report(now, &peer.intent, &peer.bfd, speaker),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The whole instance against NVAs that are sessions of our own `bgp` crate: bytes move in memory, time is a number.
 
 mod agents;
+mod bfd;
 mod branches;
 mod export;
 mod extended_maps;

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use routeserver::Intent;
-use routeserver::report::AdvertisedReport;
+use routeserver::report::{AdvertisedReport, BfdReport};
 use serde_json::{Value, json};
 
 use super::core::Core;
@@ -455,6 +455,29 @@ fn the_openapi_schemas_name_exactly_the_members_that_reports_have() {
     };
     check("PeerReport", json!(peer_report("p", 0)), &[]);
     check("RouteReport", json!(route("10.0.0.0/8", "best", 0)), &[]);
+    let bfd = BfdReport {
+        state: "Down".to_owned(),
+        remote_state: None,
+        diagnostic: None,
+        remote_diagnostic: None,
+        strict: false,
+        multihop: true,
+        authenticated: false,
+        tx_interval_ms: None,
+        rx_interval_ms: None,
+        detection_time_ms: None,
+        local_discriminator: None,
+        remote_discriminator: None,
+        since_secs: None,
+        ups: 0,
+        downs: 0,
+        packets_sent: 0,
+        packets_received: 0,
+        packets_discarded: 0,
+        last_down: None,
+        problem: None,
+    };
+    check("BfdReport", json!(bfd), &[]);
     let advertised = AdvertisedReport {
         network: "10.0.0.0/8".parse().unwrap(),
         next_hop: "10.0.0.1".parse().unwrap(),

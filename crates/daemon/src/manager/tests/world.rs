@@ -403,6 +403,7 @@ pub(crate) fn peer_report(id: &str, instance: usize) -> PeerReport {
         mended_updates: 0,
         messages_received: 1,
         messages_sent: 1,
+        bfd: None,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
-use crate::instance::{Endpoint, Event, Input, Instance, Listener, Output, PeerKey};
+use crate::instance::{BfdWanted, Endpoint, Event, Input, Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent, PeerKind};
 use crate::peer::bgp_identifier;
 use crate::report::RouteReport;
@@ -28,6 +28,7 @@ pub(super) struct World {
     pub(super) nvas: BTreeMap<&'static str, Nva>,
     pub(super) events: Vec<Event>,
     pub(super) listeners: Vec<Listener>,
+    pub(super) bfd_wanted: Vec<BfdWanted>,
     pub(super) to_agents: Vec<(Vec<AgentId>, ToAgent)>,
     pub(super) finished: bool,
     connections: BTreeMap<ConnectionId, Link>,
@@ -90,6 +91,7 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         extended_messages: false,
         import_preference: 0,
         admin_down: false,
+        bfd: None,
         inbound_route_map: None,
         outbound_route_map: None,
     }
@@ -117,6 +119,7 @@ pub(super) fn idle_world() -> World {
         nvas: BTreeMap::new(),
         events: Vec::new(),
         listeners: Vec::new(),
+        bfd_wanted: Vec::new(),
         to_agents: Vec::new(),
         finished: false,
         connections: BTreeMap::new(),
@@ -334,6 +337,7 @@ impl World {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Listen(listeners) => self.listeners = listeners,
+            Output::Bfd(wanted) => self.bfd_wanted = wanted,
             Output::Dial { peer, endpoint } => {
                 let accepts = |listener: &&Listener| listener.local == endpoint.remote;
                 if let Some(listener) = self.listeners.iter().find(accepts) {
