@@ -10,6 +10,9 @@ use crate::authentication::{Authentication, AuthenticationState};
 use crate::discard::Discard;
 use crate::packet::{ControlPacket, Diagnostic, Discriminator, SectionOctets, State};
 
+/// A neighbour that wants a packet an hour is not told good-bye for days: sessions are bounded, and those that leave count.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(300);
+
 /// How far a Poll Sequence has come (RFC 5880 §6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Poll {
@@ -188,7 +191,8 @@ impl Session {
 
     /// After being held down for so long, the neighbour knows (RFC 5880 §6.8.16: at least a Detection Time).
     pub fn farewell(&self) -> Duration {
-        duration(self.transmit_interval_us()).saturating_mul(self.detect_mult().into())
+        let detection_time = duration(self.transmit_interval_us()).saturating_mul(self.detect_mult().into());
+        detection_time.min(LONGEST_FAREWELL)
     }
 
     /// Where it stands.
@@ -236,6 +240,9 @@ impl Session {
             demand: packet.demand,
         };
         self.hear_final(packet.is_final);
+        // Also of a packet that is discarded below: what it said of the neighbour is known for a Detection Time and no longer.
+        self.last_received = Some(now);
+        self.forget_at = None;
         //# If bfd.SessionState is AdminDown, the packet MUST be discarded.
         if self.state == State::AdminDown {
             return Err(Discard::AdminDown);
@@ -243,15 +250,13 @@ impl Session {
         let before = self.state;
         self.follow(now, packet.state);
         //# If the Poll (P) bit is set, send a BFD Control packet to the remote system with the Poll (P) bit clear, and the Final (F) bit
-        //# set. If the packet was not discarded, it has been received for purposes of the Detection Time expiration rules.
+        //# set.
         if packet.poll {
             self.transmit(now, true);
         } else if self.state != before {
             self.transmit_if_wanted(now);
         }
         self.counts.received += 1;
-        self.last_received = Some(now);
-        self.forget_at = None;
         Ok(())
     }
 

@@ -542,6 +542,29 @@ fn held_down_it_says_so_and_comes_up_again_only_when_let() {
 }
 
 #[test]
+fn held_down_it_forgets_a_neighbour_that_falls_silent() {
+    let mut bench = Bench::up();
+    bench.input(Input::AdminDown);
+    bench.pass_hearing(SECOND, &packet(State::Down));
+    assert_eq!(
+        bench.session.status().remote_discriminator,
+        Some(discriminator(7)),
+        "while it is heard it is known"
+    );
+    bench.receive(ControlPacket {
+        required_min_rx_us: 0,
+        ..packet(State::Down)
+    });
+    bench.pass(SECOND);
+    assert_eq!(bench.session.state(), State::AdminDown);
+    assert_eq!(bench.session.status().remote_discriminator, None);
+    bench.forget();
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.last_sent().your_discriminator, None);
+    assert_eq!(bench.last_sent().state, State::AdminDown);
+}
+
+#[test]
 fn a_neighbour_that_wanted_nothing_and_was_restarted_hears_of_us_again() {
     let mut bench = Bench::up();
     bench.receive(ControlPacket {

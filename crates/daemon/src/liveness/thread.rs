@@ -19,6 +19,9 @@ use crate::connection::identity;
 
 /// So many packets are read from a socket before timers have their turn: more than come between two rounds of all sessions there can be.
 const MOST_PER_ROUND: usize = 256;
+/// After a round in which a socket still had more: whoever floods us must not take a whole core from BGP, of which this thread is ahead. Far less
+/// than any interval.
+const BREATH: Duration = Duration::from_millis(1);
 /// How often sockets are looked after, and how often sessions tell where they stand.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// When the owner's channel is full, it is tried again so soon.
@@ -96,10 +99,14 @@ where
             }
         }
         let readable = keys.iter().zip(&ready[1..]).filter(|(_, ready)| **ready);
+        let mut is_flooded = false;
         for (key, _) in readable {
-            thread.receive(*key);
+            is_flooded |= thread.receive(*key);
         }
         thread.turn();
+        if is_flooded {
+            std::thread::sleep(BREATH);
+        }
     }
 }
 
@@ -134,13 +141,16 @@ impl<K: Key, E: From<LivenessEvent<K>>> Thread<K, E> {
         self.tell_again();
     }
 
-    fn receive(&mut self, key: EndpointKey) {
+    /// Takes what has come in; whether there may be more.
+    fn receive(&mut self, key: EndpointKey) -> bool {
         let (network, local, multihop) = key;
         for _ in 0..MOST_PER_ROUND {
             let Some(Ok(receiver)) = self.receivers.get(&key) else {
-                return;
+                return false;
             };
-            let Some(received) = receiver.receive() else { return };
+            let Some(received) = receiver.receive() else {
+                return false;
+            };
             let path = Path {
                 network,
                 local,
@@ -156,6 +166,7 @@ impl<K: Key, E: From<LivenessEvent<K>>> Thread<K, E> {
                 .handle(Instant::now(), Input::Received { arrival, octets });
             self.carry_out();
         }
+        true
     }
 
     // What is wanted.

@@ -151,9 +151,9 @@ impl Instance {
         }
     }
 
-    //= https://www.rfc-editor.org/rfc/rfc5882#section-4.2
-    //# If a BFD session transitions from Up state to … Down state, action SHOULD be taken in the control protocol to signal the lack of
-    //# connectivity for the path over which BFD is running.
+    //= https://www.rfc-editor.org/rfc/rfc5882#section-4.2.1
+    //# when a BFD session transitions from Up to Down, action SHOULD be taken in the control protocol to signal the lack of connectivity for
+    //# the path over which BFD is running.
     fn path_lost(&mut self, now: Instant, key: PeerKey, reason: String) {
         let is_strict = self.waits_for_bfd(key);
         let is_up = self.peers.get(&key).is_some_and(|peer| peer.up.is_some());
@@ -164,8 +164,9 @@ impl Instance {
             };
             self.drive(now, key, stop);
         } else if is_up {
-            //= https://www.rfc-editor.org/rfc/rfc9384#section-2
-            //# … a Cease NOTIFICATION message with … the BFD Down subcode.
+            //= https://www.rfc-editor.org/rfc/rfc9384#section-3
+            //# When a BGP connection is terminated due to a BFD session going into the Down state, the BGP speaker SHOULD send a NOTIFICATION
+            //# message with the error code "Cease" and the error subcode "BFD Down".
             // As one who has left: a path that flaps is tried again at once first, then with pauses.
             let reset = session::Input::Reset {
                 notification: Notification::cease(CeaseSubcode::BfdDown),
