@@ -3,7 +3,7 @@
 //! Knows the tables of the instance's present life. Tables outlive a stream, but what a later stream says of them begins with
 //! a snapshot, and NICs are told of a table only when it is fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -98,6 +98,9 @@ pub struct Tables {
     nics: BTreeMap<String, Assigned>,
     /// NICs have other tables than before: what nobody follows any more is forgotten when all of them have been told theirs.
     reassigned: bool,
+    /// Tables that were told anew. Snapshots come together, and NICs are told when the last of them is there: one layer as it is now above or
+    /// below one as it was could leave a prefix without a route that has one in both.
+    renewed: BTreeSet<u64>,
     /// Pieces of an update whose last one has not come.
     unfinished: Option<Update>,
 }
@@ -145,6 +148,7 @@ impl Tables {
         }
         self.nics.clear();
         self.reassigned = false;
+        self.renewed.clear();
         self.unfinished = None;
         Told {
             nic: None,
@@ -159,18 +163,33 @@ impl Tables {
         if !matches!(message.body, Some(Body::Nic(_))) && std::mem::take(&mut self.reassigned) {
             self.forget_unused();
         }
-        match message.body {
-            Some(Body::Welcome(welcome)) => Ok(vec![self.welcome(&welcome)]),
-            Some(Body::Nic(nic)) => self.nic(nic),
-            Some(Body::Snapshot(piece)) => self.piece(Kind::Snapshot, piece),
-            Some(Body::Delta(piece)) => self.piece(Kind::Delta, piece),
-            Some(Body::Converged(converged)) => Ok(vec![Told {
+        let mut told = match message.body {
+            Some(Body::Snapshot(_)) => Vec::new(),
+            _ => self.tell_of_renewed(),
+        };
+        told.extend(match message.body {
+            Some(Body::Welcome(welcome)) => vec![self.welcome(&welcome)],
+            Some(Body::Nic(nic)) => self.nic(nic)?,
+            Some(Body::Snapshot(piece)) => self.piece(Kind::Snapshot, piece)?,
+            Some(Body::Delta(piece)) => self.piece(Kind::Delta, piece)?,
+            Some(Body::Converged(converged)) => vec![Told {
                 nic: None,
                 said: Said::Converged(converged),
                 confirm: None,
-            }]),
-            Some(Body::Heartbeat(_)) | None => Ok(Vec::new()),
-        }
+            }],
+            Some(Body::Heartbeat(_)) | None => Vec::new(),
+        });
+        Ok(told)
+    }
+
+    /// The NICs whose tables were told anew.
+    fn tell_of_renewed(&mut self) -> Vec<Told> {
+        let renewed = std::mem::take(&mut self.renewed);
+        let concerned = |assigned: &Assigned| renewed.iter().any(|id| assigned.layer(*id).is_some());
+        let concerned = self.nics.iter().filter(|(_, assigned)| concerned(assigned));
+        concerned
+            .filter_map(|(nic, assigned)| self.tell(nic, assigned))
+            .collect()
     }
 
     fn nic(&mut self, nic: Nic) -> Result<Vec<Told>, StreamError> {
@@ -232,9 +251,13 @@ impl Tables {
         let id = update.table;
         let mut table = Table::default();
         apply(&mut table, update)?;
+        // Another one, not the same with other content: NICs go on with what they were told until they are told this.
         let followed = self.tables.entry(id).or_default();
-        *followed.shared.write() = table;
-        followed.fresh = true;
+        followed.shared = SharedTable::new(table);
+        if std::mem::replace(&mut followed.fresh, true) {
+            self.renewed.insert(id);
+            return Ok(Vec::new());
+        }
         let following = self.nics.iter().filter(|(_, assigned)| assigned.layer(id).is_some());
         Ok(following
             .filter_map(|(nic, assigned)| self.tell(nic, assigned))
@@ -390,7 +413,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use api::agent::{Group as WireGroup, Route};
+    use api::agent::{Group as WireGroup, Heartbeat, Route};
 
     fn message(body: Body) -> ToAgent {
         ToAgent { body: Some(body) }
@@ -566,6 +589,47 @@ mod tests {
     }
 
     #[test]
+    fn both_layers_of_a_stream_that_goes_on_with_snapshots_are_told_at_once_and_none_before() {
+        let Body::Nic(nic) = nic(Some(7)) else { unreachable!() };
+        let layered = || {
+            Body::Nic(Nic {
+                base: Some(8),
+                ..nic.clone()
+            })
+        };
+        let snapshot = |table: u64, generation: u64| {
+            Body::Snapshot(TableUpdate {
+                table,
+                ..update(generation)
+            })
+        };
+        let empty = |table: u64, generation: u64| {
+            Body::Snapshot(TableUpdate {
+                table,
+                generation,
+                ..TableUpdate::default()
+            })
+        };
+        let mut tables = Tables::default();
+        let mut says = |body: Body| tables.handle(message(body)).unwrap();
+        let first = [welcome(1), layered(), empty(7, 1), snapshot(8, 1)].map(&mut says);
+        let Said::Table(_, before) = &first[3][0].said else {
+            panic!("{first:?}")
+        };
+        // The agent fell behind, and meanwhile the route went from the base to the overlay.
+        let again = [layered(), empty(8, 5), snapshot(7, 5)].map(&mut says);
+        assert_eq!(
+            before.read().prefixes().count(),
+            1,
+            "what was told stays as it was told"
+        );
+        let told: Vec<String> = again.iter().flatten().map(word).collect();
+        assert_eq!(told, ["table of 1 routes, confirm [(7, 1), (8, 1)]"]);
+        let told: Vec<String> = says(Body::Converged(true)).iter().map(word).collect();
+        assert_eq!(told, ["table of 1 routes, confirm [(7, 5), (8, 5)]", "Converged(true)"]);
+    }
+
+    #[test]
     fn a_stream_that_begins_again_tells_a_table_only_after_its_snapshot() {
         let again = vec![
             welcome(1),
@@ -639,6 +703,7 @@ mod tests {
                 Body::Snapshot(piece(6, 2, false)),
                 Body::Delta(piece(7, 3, true)),
                 Body::Snapshot(piece(9, 4, false)),
+                Body::Heartbeat(Heartbeat {}),
             ]),
             Ok(&[
                 "welcome 1",
