@@ -236,6 +236,13 @@ fn private_peerings_are_refused_for() {
             wrong("secondaryPeerAddressPrefix", json!(null)),
             "MissingRequiredProperty",
         ),
+        (
+            wrong(
+                "ipv6PeeringConfig",
+                json!({ "primaryPeerAddressPrefix": "fd00:15::/126", "secondaryPeerAddressPrefix": "fd00:15::/126" }),
+            ),
+            "InvalidRequestFormat",
+        ),
     ];
     let mut lab = lab_with_gateways();
     lab.put_net("expressRouteCircuits/circuit", circuit());

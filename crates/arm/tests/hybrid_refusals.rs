@@ -183,6 +183,19 @@ fn contradictions_are_refused_from_either_side_and_both_are_named() {
             "SitesNotDistinct",
             [site_path, other_path],
         ),
+        // One tunnel cannot be told from another that ends at the same address.
+        (
+            vec![
+                ("connections/c", connection()),
+                (
+                    other_path,
+                    with(other_site(), "gatewayIpAddress", json!("198.51.100.7")),
+                ),
+            ],
+            ("connections/d", silent()),
+            "SitesNotDistinct",
+            [site_path, other_path],
+        ),
         // Only one of them speaks.
         (
             vec![("connections/d", silent())],

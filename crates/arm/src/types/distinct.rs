@@ -21,8 +21,10 @@ use crate::world::World;
 enum Claim {
     /// What is at the other end (key).
     FarEnd(String),
-    /// The address of a BGP peer.
+    /// The address of a BGP peer, or of the next hop that it tells.
     Peer(IpAddr),
+    /// Where the tunnel to a site without BGP ends: what is behind it has that for a next hop.
+    Tunnel(IpAddr),
     /// A static prefix.
     Prefix(IpNet),
 }
@@ -76,14 +78,20 @@ fn at_gateway<'w>(world: &'w World<'_>, gateway: &Resource, connection: &'w Reso
             let site = site_of(far);
             let speaker = site.speaker_over(gateway, connection);
             speaks = speaker.is_some();
-            claims.extend(speaker.map(|(address, _)| Claim::Peer(address)));
+            claims.extend(match speaker {
+                Some((address, _)) => Some(Claim::Peer(address)),
+                None => site.address.map(Claim::Tunnel),
+            });
             claims.extend(site.prefixes.into_iter().map(Claim::Prefix));
         }
         connections::CIRCUIT => {
-            let peerings = world.children(&far.key(), "peerings");
-            let links = peerings.into_iter().filter_map(express_route_peerings::links);
-            let links = links.flat_map(|(links, _)| links);
-            claims.extend(links.map(|link| Claim::Peer(IpAddr::V4(link.provider()))));
+            for peering in world.children(&far.key(), "peerings") {
+                let links = express_route_peerings::links(peering).map(|(links, _)| links);
+                let links = links.into_iter().flatten().map(|link| IpAddr::V4(link.provider()));
+                let links_v6 = express_route_peerings::links_v6(peering).into_iter().flatten();
+                let links_v6 = links_v6.map(|link| IpAddr::V6(link.provider()));
+                claims.extend(links.chain(links_v6).map(Claim::Peer));
+            }
         }
         _ => {}
     }
@@ -143,6 +151,7 @@ fn refusal(world: &World<'_>, end: &Resource, claim: &Claim, one: &Claimant<'_>,
     let same = match claim {
         Claim::FarEnd(_) => return already_connected(world, end, one, other),
         Claim::Peer(address) => format!("the BGP peer address {address}"),
+        Claim::Tunnel(address) => format!("the gateway address {address}, and speak no BGP"),
         Claim::Prefix(prefix) => format!("the address prefix {prefix}"),
     };
     let (code, what) = match one.far.kind.as_str() {

@@ -146,8 +146,9 @@ impl ResourceType for ExpressRoutePeerings {
         check_key(&reader)?;
         if let Some(config) = reader.object(IPV6)? {
             config.one_of("state", &["Enabled", "Disabled"])?;
-            for name in PREFIXES {
-                check_prefix_v6(&config, name)?;
+            let [primary, secondary] = PREFIXES.map(|name| read_prefix_v6(&config, name));
+            if primary? == secondary? {
+                return Err(config.wrong(PREFIXES[1], "another prefix than the primary one"));
             }
         }
         draft.set("peeringType", PRIVATE);
@@ -209,11 +210,11 @@ fn check_type(draft: &Draft) -> Result<(), ArmError> {
     }
 }
 
-fn check_prefix_v6(reader: &Reader<'_>, name: &str) -> Result<(), ArmError> {
+fn read_prefix_v6(reader: &Reader<'_>, name: &str) -> Result<Ipv6Net, ArmError> {
     let what = "a /126 in CIDR notation, for example fd00:15::/126";
     let text = reader.required_text(name, what)?;
     match parse_prefix(text, &reader.path_of(name))? {
-        ipnet::IpNet::V6(prefix) if prefix.prefix_len() == 126 => Ok(()),
+        ipnet::IpNet::V6(prefix) if prefix.prefix_len() == 126 => Ok(prefix),
         _ => Err(reader.wrong(name, what)),
     }
 }
