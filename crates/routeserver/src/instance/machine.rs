@@ -137,7 +137,9 @@ impl Instance {
                 local,
                 problem,
             } => {
-                if let Some(speaker) = self.speakers.get_mut(&speaker) {
+                // One that the speaker has no more may have been looked for until now.
+                let has = |speaker: &&mut Speaker| speaker.intent.addresses().any(|address| address == local);
+                if let Some(speaker) = self.speakers.get_mut(&speaker).filter(has) {
                     match problem {
                         Some(problem) => drop(speaker.address_problems.insert(local, problem)),
                         None => drop(speaker.address_problems.remove(&local)),

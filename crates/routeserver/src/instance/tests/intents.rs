@@ -195,6 +195,13 @@ fn address_problems_are_in_the_health() {
     );
     world.input(present(None));
     assert_eq!(world.instance.health().address_problems, []);
+    // Said too late of an address that is not the speaker's any more.
+    world.input(Input::AddressPresent {
+        speaker: "rs1".into(),
+        local: ip("fd01:0:0:1::4"),
+        problem: Some("address not present".into()),
+    });
+    assert_eq!(world.instance.health().address_problems, []);
 }
 
 #[test]

@@ -306,6 +306,14 @@ fn what_the_other_process_has_heard_comes_into_it_and_crosses_as_octets() {
         (&others[0].peer, &others[0].announcements),
         (&site.peer, &site.announcements)
     );
+    // What only one of our own AS says is not lost: by it a reflected route is known.
+    let reflected = path("10.1.5.4", &[1])
+        .local_pref(Some(200))
+        .originator_id(bgp::BgpIdentifier([10, 1, 1, 4].into()));
+    let reflected = heard(&world, "nva1", "vpn/rs1/0", reflected, &["10.51.0.0/16"]);
+    let mut own_as = bytes::BytesMut::new();
+    write_heard(&mut own_as, &reflected);
+    assert_eq!(read_heard(&own_as).unwrap()[0].announcements, reflected.announcements);
     for cut in 0..octets.len() {
         let _ = read_heard(&octets[..cut]);
     }

@@ -5,11 +5,12 @@
 //! ```
 
 use bgp::session::{ConnectionId, Direction, Negotiated};
-use bgp::wire::{CapabilitySet, DecodeContext, Decoder, EncodeContext, Message, pack_announcement};
+use bgp::wire::{DecodeContext, Decoder, EncodeContext, Message, pack_announcement};
 use bgp::{Asn, BgpIdentifier, FamilySet};
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Heard;
+use super::together::capabilities;
 
 /// Bits of what was agreed.
 const IPV4: u8 = 1;
@@ -98,13 +99,7 @@ fn one(rest: &mut &[u8]) -> Option<Heard> {
             hold_time_secs: 0,
             peer_identifier: identifier,
             peer_asn: Asn(0),
-            capabilities: CapabilitySet {
-                families,
-                route_refresh: true,
-                enhanced_route_refresh: false,
-                extended_message: encode.extended_message,
-                four_octet_as: encode.four_octet_as,
-            },
+            capabilities: capabilities(families, encode),
             encode,
         },
         announcements: announcements(updates)?,
@@ -123,7 +118,8 @@ fn announcements(updates: &[u8]) -> Option<Vec<bgp::wire::Announcement>> {
         four_octet_as: true,
         extended_message: true,
         families: FamilySet::BOTH,
-        external: true,
+        // What a peer of another AS must not say was left out when it said it; what one of ours says is all needed.
+        external: false,
     });
     decoder.push(updates);
     let mut all = Vec::new();

@@ -201,14 +201,19 @@ fn negotiated(identifier: BgpIdentifier, peer: &Peer, families: FamilySet, encod
         hold_time_secs: peer.intent.hold_time_secs,
         peer_identifier: identifier,
         peer_asn: peer.intent.asn,
-        capabilities: CapabilitySet {
-            families,
-            route_refresh: true,
-            enhanced_route_refresh: false,
-            extended_message: encode.extended_message,
-            four_octet_as: encode.four_octet_as,
-        },
+        capabilities: capabilities(families, encode),
         encode,
+    }
+}
+
+/// What two that exchange these families, and write so, have in common.
+pub(super) fn capabilities(families: FamilySet, encode: EncodeContext) -> CapabilitySet {
+    CapabilitySet {
+        families,
+        route_refresh: true,
+        enhanced_route_refresh: false,
+        extended_message: encode.extended_message,
+        four_octet_as: encode.four_octet_as,
     }
 }
 
