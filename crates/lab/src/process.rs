@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,6 +25,8 @@ use crate::namespace::identity;
 pub(crate) const MARK: &str = "ROUTEWRIGHT_LAB_MARK";
 /// How often we look whether a signalled process is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a process may take until it listens.
+const LISTENING: Duration = Duration::from_secs(60);
 
 /// A process, told apart from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,10 +110,13 @@ pub struct ProcessSpec {
     pub namespace: Option<PathBuf>,
     /// Where its output goes.
     pub log: PathBuf,
+    /// A Unix socket that those after it need: it has started when somebody listens there.
+    #[serde(default)]
+    pub listens_at: Option<PathBuf>,
 }
 
 impl ProcessSpec {
-    /// Starts it in a session of its own.
+    /// Starts it in a session of its own. Of one that listens, the caller waits for that with [`ProcessSpec::wait_listening`].
     pub(crate) fn spawn(&self, lab: &Path) -> io::Result<ProcessId> {
         let (program, arguments) = self.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
@@ -122,6 +128,29 @@ impl ProcessSpec {
             }
             Ok(())
         })
+    }
+
+    /// Waits until it listens where others need it.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or takes longer than a minute.
+    pub(crate) fn wait_listening(&self, id: ProcessId) -> io::Result<()> {
+        let Some(socket) = &self.listens_at else { return Ok(()) };
+        let deadline = Instant::now() + LISTENING;
+        while let Err(error) = UnixStream::connect(socket) {
+            let reason = match (id.is_alive(), Instant::now() < deadline) {
+                (true, true) => {
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
+                (true, false) => "nobody listens",
+                (false, _) => "it has ended before it listened",
+            };
+            let text = format!("{reason} at {}: {error}; see {}", socket.display(), self.log.display());
+            return Err(io::Error::new(error.kind(), text));
+        }
+        Ok(())
     }
 }
 
@@ -211,4 +240,38 @@ pub(crate) fn end_all(processes: &[ProcessId], grace: Duration) -> Vec<ProcessId
     }
     signal_and_wait(Signal::SIGKILL, FORCE);
     processes.iter().copied().filter(|p| p.is_alive()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_others_need_has_started_when_it_listens_and_not_when_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let start = |argv: &[&str]| {
+            let spec = ProcessSpec {
+                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                log: file("log"),
+                listens_at: Some(file("socket")),
+                ..ProcessSpec::default()
+            };
+            let id = spec.spawn(directory.path()).unwrap();
+            (id, spec.wait_listening(id))
+        };
+        // It ends by itself, and nobody has ever listened.
+        let (_, ended) = start(&["true"]);
+        let told = ended.unwrap_err().to_string();
+        assert!(told.contains("ended before it listened"), "{told}");
+
+        let _listener = UnixListener::bind(file("socket")).unwrap();
+        let (id, listening) = start(&["tail", "-f", "/dev/null"]);
+        id.signal(Signal::SIGKILL).unwrap();
+        listening.unwrap();
+    }
 }

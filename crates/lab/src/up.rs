@@ -103,9 +103,14 @@ impl Lab {
 
     pub(crate) fn respawn(&mut self, index: usize) -> Result<(), LabError> {
         let process = &mut self.state.processes[index];
+        let context = format!("starting {}", process.name);
         let id = process.spec.spawn(self.directory.path());
-        process.id = Some(id.map_err(LabError::system(format!("starting {}", process.name)))?);
-        self.save()
+        let id = id.map_err(LabError::system(context.clone()))?;
+        process.id = Some(id);
+        // Recorded before it is waited for: `lab down` must find it.
+        self.save()?;
+        let spec = &self.state.processes[index].spec;
+        spec.wait_listening(id).map_err(LabError::system(context))
     }
 
     /// Starts the manager on a port of its own. Another lab, or anybody, may take the port between our look and its start; so whoever

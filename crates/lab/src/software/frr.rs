@@ -158,7 +158,11 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
     let mut listen = vec!["-S", "-p", "179"];
     let own = appliance.own_addresses();
     listen.extend(own.iter().flat_map(|address| ["-l", address.as_str()]));
-    vec![daemon("zebra", &[]), daemon("bgpd", &listen)]
+    let (name, mut zebra) = daemon("zebra", &[]);
+    // bgpd that does not find zebra tries again after ten seconds. Until then it knows no interface, and what it announces without
+    // knowing its own addresses (an IPv6 next hop of `::ffff:…`) it never says again.
+    zebra.listens_at = Some(appliance.file("zserv.api").into());
+    vec![(name, zebra), daemon("bgpd", &listen)]
 }
 
 pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {

@@ -175,6 +175,7 @@ impl Appliance<'_> {
             environment: Default::default(),
             namespace: Some(self.namespace.path().to_owned()),
             log: PathBuf::from(format!("{}.{name}.log", self.log.display())),
+            listens_at: None,
         }
     }
 
