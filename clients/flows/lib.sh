@@ -10,9 +10,9 @@ is() {
     exit 1
 }
 
-# eventually WANTED COMMAND…: its output becomes that, within half a minute.
+# eventually WANTED COMMAND…: its output becomes that, within five minutes: on a small machine each `az` takes many seconds.
 eventually() {
-    local wanted=$1 found= end=$((SECONDS + 30))
+    local wanted=$1 found= end=$((SECONDS + 300))
     shift
     while [ $SECONDS -lt $end ]; do
         found=$("$@")

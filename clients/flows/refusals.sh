@@ -10,12 +10,18 @@ az network public-ip create -g $group -n ip
 id() { az network vnet subnet show -g $group --vnet-name vnet -n "$1" --query id -o tsv; }
 create() { az network routeserver create -g $group -n "$1" --hosted-subnet "$2" --public-ip-address "$3"; }
 subnet=$(id RouteServerSubnet)
+# What az made before the refusal it deletes in a thread that does not outlive it: whether that was in time is not said.
+refuses() {
+    refused 1 "$1" create rs "$2" "$3"
+    az network routeserver delete -g $group -n rs -y >/dev/null 2>&1 || true
+    eventually "" az network routeserver list -g $group --query "[].name" -o tsv
+}
 
-refused 1 NetcfgInvalidSubnet create rs "$subnet" ip
+refuses NetcfgInvalidSubnet "$subnet" ip
 az network vnet subnet update -g $group --vnet-name vnet -n RouteServerSubnet --address-prefixes 10.0.1.0/26
-refused 1 InvalidRouteServerSubnetName create rs "$(id other)" ip
-refused 1 InvalidOperation create rs "$subnet" basic
-refused 1 InvalidResourceReference create rs "$subnet" none
+refuses InvalidRouteServerSubnetName "$(id other)" ip
+refuses InvalidOperation "$subnet" basic
+refuses InvalidResourceReference "$subnet" none
 refused 1 NetcfgSubnetRangesOverlap az network vnet subnet create -g $group --vnet-name vnet -n more --address-prefixes 10.0.2.128/25
 refused 1 NetcfgInvalidSubnet az network vnet subnet create -g $group --vnet-name vnet -n more --address-prefixes 10.1.0.0/24
 
