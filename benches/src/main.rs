@@ -5,6 +5,7 @@ mod agents;
 mod api;
 mod api_load;
 mod converge;
+mod failover;
 mod floor;
 mod follower;
 mod goals;
@@ -95,6 +96,12 @@ enum Command {
     Settle,
     /// `lab up`, reference scenario.
     Lab,
+    /// An NVA dies, silently and not: packets of VMs until they go over another one.
+    Failover {
+        /// How often.
+        #[arg(long, default_value_t = FAILOVERS)]
+        rounds: usize,
+    },
     /// Convergence and memory as prefixes, peers and agents become more; draws plots.
     Grow {
         /// Only these series; all by default.
@@ -157,6 +164,7 @@ const RATE_ROUTES: [u32; 2] = [10_000, 200_000];
 const AGENTS: u32 = 4_000;
 const AGENT_ROUTES: u32 = 10_000;
 const AGENT_CHANGES: u32 = 50;
+const FAILOVERS: usize = 20;
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
 impl Default for Convergence {
@@ -227,6 +235,7 @@ impl Run {
             Command::Api => vec![api_load::run()?],
             Command::Settle => vec![settle::run()?],
             Command::Lab => vec![lab::run()?],
+            Command::Failover { rounds } => vec![failover::run(rounds)?],
             Command::Grow {
                 over,
                 speakers,
@@ -277,6 +286,7 @@ impl Run {
             Command::Api,
             Command::Settle,
             Command::Lab,
+            Command::Failover { rounds: FAILOVERS },
         ]);
         let mut failed = 0;
         for scenario in all {

@@ -30,6 +30,7 @@ pub(crate) enum Scenario {
     Api,
     Settle,
     Lab,
+    Failover,
     /// Workload A with more and more prefixes.
     GrowPrefixes,
     /// As many prefixes as ever, from and to more and more peers.
@@ -49,6 +50,8 @@ pub(crate) enum Size {
     Nics,
     /// Virtual networks peered with the route server's.
     Networks,
+    Rounds,
+    Vms,
 }
 
 pub(crate) type Sizes = BTreeMap<Size, u64>;
@@ -138,6 +141,12 @@ pub(crate) enum Figure {
     PreferenceMaxMs,
     /// A laboratory, from the start of the binary until it is ready.
     ReadySecs,
+    /// A path is cut, until packets go over another one: for so long they were lost.
+    LostP50Ms,
+    LostMaxMs,
+    /// An NVA says that it ends, until the last VM sends over another one.
+    MovedP50Ms,
+    MovedMaxMs,
 }
 
 /// Why there is no figure.

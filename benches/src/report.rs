@@ -137,6 +137,14 @@ const SHOWN: &[Shown] = &[
         columns: &[Column("ready s", &[ReadySecs], 2)],
     },
     Shown {
+        scenario: Scenario::Failover,
+        title: "**Failover**, an NVA's path is cut, BFD 50 ms × 3, and an NVA ends its sessions (`cargo xtask bench failover`)",
+        columns: &[
+            Column("cut: lost p50/max ms", &[LostP50Ms, LostMaxMs], 0),
+            Column("closed: last VM moved p50/max ms", &[MovedP50Ms, MovedMaxMs], 1),
+        ],
+    },
+    Shown {
         scenario: Scenario::GrowPrefixes,
         title: "**Growth with prefixes** (`cargo xtask bench grow`)",
         columns: GROWTH,
@@ -200,6 +208,8 @@ pub(crate) fn sizes(outcome: &Outcome) -> String {
             Size::Agents => format!("{count} agents"),
             Size::Nics => format!("{count} NICs"),
             Size::Networks => format!("{count} VNets"),
+            Size::Rounds => format!("{count} times"),
+            Size::Vms => format!("{count} VMs"),
         }
     });
     parts.collect::<Vec<_>>().join(" × ")

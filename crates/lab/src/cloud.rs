@@ -229,9 +229,9 @@ fn route_map(map: &RouteMap) -> Resource {
 fn peerings_of(nva: &Nva) -> impl Iterator<Item = Resource> {
     nva.route_servers.iter().flat_map(move |route_server| {
         let peering = peering(nva, route_server);
-        let settings = nva.import_preference.map(|preference| Resource {
+        let settings = peering_settings(nva).map(|settings| Resource {
             id: format!("/routewright/v1{}/settings", peering.id),
-            body: json!({ "importPreference": preference }),
+            body: settings,
         });
         std::iter::once(peering).chain(settings)
     })
@@ -251,6 +251,24 @@ fn peering(nva: &Nva, route_server: &str) -> Resource {
         }
     }
     child(&format!("{hub}/bgpConnections/{}", nva.name), properties)
+}
+
+/// Settings of ours that its peering gets, if it needs any.
+fn peering_settings(nva: &Nva) -> Option<Value> {
+    let mut settings = serde_json::Map::new();
+    if let Some(preference) = nva.import_preference {
+        settings.insert("importPreference".to_owned(), json!(preference));
+    }
+    if let Some(bfd) = nva.bfd {
+        settings.extend([
+            ("bfd".to_owned(), json!(true)),
+            ("bfdMinTxMs".to_owned(), json!(bfd.interval_ms)),
+            ("bfdMinRxMs".to_owned(), json!(bfd.interval_ms)),
+            ("bfdMultiplier".to_owned(), json!(bfd.multiplier)),
+            ("bfdStrict".to_owned(), json!(bfd.strict)),
+        ]);
+    }
+    (!settings.is_empty()).then(|| Value::Object(settings))
 }
 
 mod hybrid;
@@ -438,5 +456,29 @@ mod tests {
         ];
         let positions: Vec<usize> = order.iter().map(|end| position(&all, end)).collect();
         assert!(positions.is_sorted(), "{positions:?}");
+    }
+
+    #[test]
+    fn a_peering_gets_all_its_settings_at_once() {
+        let text = include_str!("../../../topologies/active-active.yaml");
+        let mut topology = Topology::parse("t", text).unwrap();
+        topology.nvas[0].import_preference = Some(7);
+        topology.nvas[0].bfd = Some(crate::topology::Bfd {
+            interval_ms: 50,
+            multiplier: 4,
+            strict: true,
+        });
+        let all = resources(&topology);
+        let settings = all.iter().filter(|r| r.id.ends_with("/bgpConnections/sdwan1/settings"));
+        let bodies: Vec<&Value> = settings.map(|settings| &settings.body).collect();
+        let expected = json!({
+            "importPreference": 7,
+            "bfd": true,
+            "bfdMinTxMs": 50,
+            "bfdMinRxMs": 50,
+            "bfdMultiplier": 4,
+            "bfdStrict": true,
+        });
+        assert_eq!(bodies, [&expected]);
     }
 }

@@ -5,7 +5,8 @@
 //!   control socket ──┐
 //!   listener, dials ─┤            ┌─► bgp::session (one per peer) ─► connections
 //!   connections ─────┼─► speaker ─┤
-//!   timers, signals ─┘            └─► kernel (routes with protocol 158)
+//!   timers, signals ─┤            └─► kernel (routes with protocol 158)
+//!   BFD's thread ────┘
 //! ```
 //!
 //! It is a test peer too: it has no policy of its own but the loop check and what it passes on from one side to the other (`transit`),

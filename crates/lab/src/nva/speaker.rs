@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::{Duration, Instant};
 
+use bfd::{SessionConfig, StateChange};
 use bgp::session::{ConnectionId, Direction, Input};
-use bgp::wire::CeaseSubcode;
+use bgp::wire::{CeaseSubcode, Notification};
 use daemon::connection::{
     Accepted, BGP_PORT, Connection, ConnectionEvent, DialOptions, ListenEvent, ListenOptions, Listener, Permit, dial,
 };
+use daemon::liveness::{Liveness, LivenessEvent, Wanted};
 use ipnet::IpNet;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -35,6 +37,13 @@ enum Event {
     Connection(ConnectionEvent),
     Listen(ListenEvent),
     Dialled(Ipv4Addr, Result<TcpStream, String>),
+    Bfd(LivenessEvent<Ipv4Addr>),
+}
+
+impl From<LivenessEvent<Ipv4Addr>> for Event {
+    fn from(event: LivenessEvent<Ipv4Addr>) -> Event {
+        Event::Bfd(event)
+    }
 }
 
 impl From<ConnectionEvent> for Event {
@@ -67,6 +76,7 @@ pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
         .into_iter()
         .map(|local| Listener::spawn(listen_options(&config, local), events.clone()))
         .collect();
+    let _liveness = watch(&config, &events)?;
     control::listen(&config.control, requests)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut speaker = Speaker {
@@ -99,6 +109,35 @@ pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
     }
 }
 
+/// BFD with those that it is wanted with; over several hops, since instances are in a subnet of their own.
+fn watch(config: &NvaConfig, events: &mpsc::Sender<Event>) -> io::Result<Option<Liveness<Ipv4Addr>>> {
+    let wanted = config.neighbours.iter().filter_map(|neighbour| {
+        let bfd = neighbour.bfd?;
+        let interval = Duration::from_millis(bfd.interval_ms.into());
+        Some(Wanted {
+            key: neighbour.address,
+            local: neighbour.local.into(),
+            remote: neighbour.address.into(),
+            namespace: None,
+            multihop: true,
+            least_ttl: 0,
+            config: SessionConfig {
+                desired_min_tx: interval,
+                required_min_rx: interval,
+                detect_mult: bfd.multiplier,
+            },
+            authentication: None,
+        })
+    });
+    let wanted: Vec<Wanted<Ipv4Addr>> = wanted.collect();
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let liveness = Liveness::spawn(events.clone())?;
+    liveness.want(wanted);
+    Ok(Some(liveness))
+}
+
 fn listen_options(config: &NvaConfig, local: Ipv4Addr) -> ListenOptions {
     ListenOptions {
         name: config.name.as_str().into(),
@@ -120,7 +159,27 @@ impl Speaker {
                 Ok(())
             }
             Event::Dialled(address, result) => self.dialled(address, result).await,
+            Event::Bfd(LivenessEvent::Changed { key, change, .. }) => self.liveness_changed(key, &change).await,
+            Event::Bfd(LivenessEvent::Problem { key, problem }) => {
+                tracing::warn!(peer = %key, problem, "BFD");
+                Ok(())
+            }
+            Event::Bfd(LivenessEvent::Status { .. }) => Ok(()),
         }
+    }
+
+    async fn liveness_changed(&mut self, address: Ipv4Addr, change: &StateChange) -> io::Result<()> {
+        tracing::info!(peer = %address, state = %change.to, diagnostic = %change.diagnostic, "BFD");
+        let index = self.peers.iter().position(|p| p.neighbour.address == address);
+        let Some(index) = index.filter(|_| change.is_path_lost()) else {
+            return Ok(());
+        };
+        let reset = Input::Reset {
+            notification: Notification::cease(CeaseSubcode::BfdDown),
+            reason: "BFD is down".to_owned(),
+            offence: None,
+        };
+        self.handle(index, Some(reset)).await
     }
 
     async fn take_connection_event(&mut self, event: ConnectionEvent) -> io::Result<()> {

@@ -86,6 +86,7 @@ mod tests {
 
     fn neighbour(side: Side) -> Neighbour {
         Neighbour {
+            bfd: None,
             address: Ipv4Addr::LOCALHOST,
             asn: 65515,
             local: Ipv4Addr::LOCALHOST,

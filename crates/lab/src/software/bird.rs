@@ -6,7 +6,7 @@ use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program};
 use crate::error::LabError;
 use crate::layout::{StaticRoute, Way};
 use crate::process::ProcessSpec;
-use crate::topology::{Neighbour, Path, Side};
+use crate::topology::{Bfd, Neighbour, Path, Side};
 
 /// Channels, and whether they are of IPv6.
 const FAMILIES: [(&str, bool); 2] = [("ipv4", false), ("ipv6", true)];
@@ -63,6 +63,16 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         ));
     }
     line(format_args!("  reject;\n}}"));
+    if let Some(Bfd {
+        interval_ms,
+        multiplier,
+        ..
+    }) = nva.bfd
+    {
+        line(format_args!(
+            "protocol bfd {{\n  multihop {{ interval {interval_ms} ms; idle tx interval 1 s; multiplier {multiplier}; }};\n}}"
+        ));
+    }
     for (i, neighbour) in appliance.neighbours.iter().enumerate() {
         let Neighbour {
             address,
@@ -70,6 +80,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             local,
             local_v6,
             side,
+            bfd,
         } = neighbour;
         let hold = neighbour.hold_time_secs();
         let name = match side {
@@ -84,6 +95,9 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         line(format_args!(
             "  multihop;\n  connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;"
         ));
+        if bfd.is_some() {
+            line(format_args!("  bfd on;"));
+        }
         // What is passed on leads through us; without links a path's own next hop must stay.
         let next_hop = if appliance.is_transit() { "next hop self; " } else { "" };
         let export = match side {

@@ -1,4 +1,4 @@
-//! FRRouting: zebra and bgpd with sockets of their own, so that any number run beside each other and beside the host's.
+//! FRRouting: zebra and bgpd (and bfdd, if there is BFD) with sockets of their own, so that any number run beside each other and beside the host's.
 
 use std::fmt::Write;
 
@@ -7,10 +7,13 @@ use ipnet::IpNet;
 use super::{Appliance, ROUTE_SERVER_ASN, extra_as_path, program, words};
 use crate::error::LabError;
 use crate::process::ProcessSpec;
-use crate::topology::{Neighbour, Path, Side};
+use crate::topology::{Bfd, Neighbour, Path, Side};
 
 /// How long FRR waits for more peers of the same kind before it sends its table, in milliseconds.
 const COALESCE_MS: u32 = 1;
+
+/// What its BFD sessions take their intervals from.
+const BFD_PROFILE: &str = "lab";
 
 /// The highest sequence number of a route map.
 const LAST_ENTRY: u32 = 65_535;
@@ -20,7 +23,22 @@ pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
     appliance.write("zebra.conf", &format!("hostname {name}\nlog stdout informational\n"))?;
     // vtysh complains when there is none.
     appliance.write("vtysh.conf", "")?;
+    if let Some(bfd) = appliance.nva.bfd {
+        appliance.write("bfdd.conf", &bfdd(name, bfd))?;
+    }
     appliance.write("bgpd.conf", &bgpd(appliance))
+}
+
+fn bfdd(name: &str, bfd: Bfd) -> String {
+    let Bfd {
+        interval_ms,
+        multiplier,
+        ..
+    } = bfd;
+    format!(
+        "hostname {name}\nlog stdout informational\nbfd\n profile {BFD_PROFILE}\n  transmit-interval {interval_ms}\n  \
+         receive-interval {interval_ms}\n  detect-multiplier {multiplier}\n exit\nexit\n"
+    )
 }
 
 fn bgpd(appliance: &Appliance<'_>) -> String {
@@ -41,6 +59,13 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
         line(format_args!(" neighbor {peer} timers {} {hold}", hold / 3));
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
         line(format_args!(" neighbor {peer} timers connect 2"));
+        if neighbour.bfd.is_some() {
+            // Without a source it has no BFD session over several hops before BGP is up.
+            line(format_args!(" neighbor {peer} update-source {}", neighbour.local));
+            line(format_args!(
+                " neighbor {peer} bfd\n neighbor {peer} bfd profile {BFD_PROFILE}"
+            ));
+        }
     }
     for (family, ipv6) in [("ipv4", false), ("ipv6", true)] {
         line(format_args!(" address-family {family} unicast"));
@@ -162,7 +187,13 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
     // bgpd that does not find zebra tries again after ten seconds. Until then it knows no interface, and what it announces without
     // knowing its own addresses (an IPv6 next hop of `::ffff:…`) it never says again.
     zebra.listens_at = Some(appliance.file("zserv.api").into());
-    vec![(name, zebra), daemon("bgpd", &listen)]
+    let mut all = vec![(name, zebra)];
+    if appliance.nva.bfd.is_some() {
+        let socket = appliance.file("bfdd.sock");
+        all.push(daemon("bfdd", &["--bfdctl", &socket]));
+    }
+    all.push(daemon("bgpd", &listen));
+    all
 }
 
 pub(super) fn announce(appliance: &Appliance<'_>, more: &[Path]) -> Result<(), LabError> {

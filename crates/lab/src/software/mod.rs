@@ -244,7 +244,10 @@ fn missing(nva: &Nva, rootless: bool) -> Option<String> {
     }
     let (programs, package): (&[&str], &str) = match nva.software {
         Software::Builtin | Software::External => return None,
-        Software::Frr => (&["/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "vtysh"], "frr"),
+        Software::Frr => (
+            &["/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "/usr/lib/frr/bfdd", "vtysh"],
+            "frr",
+        ),
         Software::Bird => (&["bird", "birdc"], "bird2"),
         Software::Gobgp => (&["gobgpd", "gobgp"], "gobgpd"),
         Software::Openbgpd => (&["/usr/sbin/bgpd", "bgpctl"], "openbgpd"),

@@ -514,6 +514,7 @@ impl Checker {
             import_preference: file.import_preference,
             as_override: file.as_override,
             agent: file.agent,
+            bfd: file.bfd.as_ref().and_then(|bfd| self.bfd(bfd, software)),
         })
     }
 
@@ -678,6 +679,7 @@ fn parse_community(text: &str) -> Option<(u16, u16)> {
     Some((high.parse().ok()?, low.parse().ok()?))
 }
 
+mod bfd;
 mod hybrid;
 mod joins;
 mod maps;

@@ -301,6 +301,34 @@ pub(super) struct NvaFile {
     /// and what it needs where they go to gateways.
     #[serde(default)]
     pub(super) agent: bool,
+    /// BFD between it and the route server. Needs builtin, frr or bird.
+    #[schemars(with = "Option<BfdFile>")]
+    pub(super) bfd: Option<Spanned<BfdFile>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Bfd")]
+pub(super) struct BfdFile {
+    /// How often each end sends and can hear, milliseconds: 50 to 60000 (default 300).
+    #[serde(default = "bfd_interval_ms")]
+    #[schemars(range(min = 50, max = 60_000))]
+    pub(super) interval_ms: u32,
+    /// So many lost packets are a lost path: 2 to 255 (default 3).
+    #[serde(default = "bfd_multiplier")]
+    #[schemars(range(min = 2, max = 255))]
+    pub(super) multiplier: u8,
+    /// BGP waits until BFD is up (default false): at the route server's end.
+    #[serde(default)]
+    pub(super) strict: bool,
+}
+
+fn bfd_interval_ms() -> u32 {
+    300
+}
+
+fn bfd_multiplier() -> u8 {
+    3
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

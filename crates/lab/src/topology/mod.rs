@@ -226,6 +226,20 @@ pub struct Nva {
     pub as_override: bool,
     /// Whether an agent writes its NIC's effective routes into its kernel.
     pub agent: bool,
+    /// BFD with its route servers.
+    #[serde(default)]
+    pub bfd: Option<Bfd>,
+}
+
+/// How BFD watches the path between an NVA and its route servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bfd {
+    /// How often each end sends and can hear, milliseconds.
+    pub interval_ms: u32,
+    /// So many lost packets are a lost path.
+    pub multiplier: u8,
+    /// The route server's BGP waits for it.
+    pub strict: bool,
 }
 
 /// An address that stands for several NVAs (an internal load balancer with all ports, az §2.3).
@@ -323,6 +337,11 @@ impl Software {
             self,
             Software::Gobgp | Software::Openbgpd | Software::Exabgp | Software::External
         )
+    }
+
+    /// Whether it speaks BFD, as the lab configures it.
+    pub fn speaks_bfd(self) -> bool {
+        matches!(self, Software::Builtin | Software::Frr | Software::Bird)
     }
 
     /// The software of that name.

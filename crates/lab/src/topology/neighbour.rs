@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Nva, PROVIDER_ASN, Site, Topology};
+use super::{Bfd, Nva, PROVIDER_ASN, Site, Topology};
 
 /// A BGP speaker, as one of its neighbours knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Neighbour {
     pub local_v6: Option<Ipv6Addr>,
     /// On which side of us it is.
     pub side: Side,
+    /// BFD with it.
+    #[serde(default)]
+    pub bfd: Option<Bfd>,
 }
 
 /// What is learned on one side may be passed on to the other, and never back.
@@ -71,6 +74,7 @@ impl Topology {
                 local: site.router.address,
                 local_v6: site.router.address_v6.filter(|_| gateway.ipv6),
                 side: Side::Azure,
+                bfd: None,
             })
         });
         let edges = self.circuits_of(site.name()).flat_map(|circuit| {
@@ -80,6 +84,7 @@ impl Topology {
                 local: circuit.customer(link),
                 local_v6: None,
                 side: Side::Azure,
+                bfd: None,
             })
         });
         tunnels.chain(edges).collect()
@@ -93,6 +98,7 @@ impl Topology {
             local: nva.address,
             local_v6: nva.address_v6,
             side: Side::Azure,
+            bfd: nva.bfd,
         };
         let subnets = self.route_server_subnets_of(nva);
         let running = usize::from(self.instances);
@@ -107,6 +113,7 @@ impl Topology {
                 local: link.ends[own].address.addr(),
                 local_v6: None,
                 side: Side::Link,
+                bfd: None,
             })
         }));
         all

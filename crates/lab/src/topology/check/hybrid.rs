@@ -93,6 +93,7 @@ impl Checker {
             outbound_route_map: None,
             import_preference: None,
             as_override: false,
+            bfd: None,
             agent: false,
             address_v6,
             address: self.address(&file.address)?,

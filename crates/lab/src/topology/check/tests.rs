@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::topology::Topology;
+use crate::topology::{Bfd, Topology};
 
 /// A topology that is right, into which the mistakes are put.
 const GOOD: &str = "\
@@ -94,6 +94,31 @@ fn each_mistake_is_reported_at_its_line() {
     check("name: vm1", "name: sdwan", 12, "already a node named sdwan");
     check("name: vm1", "name: VM1", 12, "is no node name");
     check("10.1.1.10", "10.1.1.4", 12, "already belongs to sdwan");
+}
+
+#[test]
+fn bfd_needs_software_that_speaks_it_and_intervals_that_the_route_server_takes() {
+    let with = |bfd: &str, says: &str| check("asn: 65001", &format!("asn: 65001, {bfd}"), 10, says);
+    with(
+        "software: gobgp, bfd: {}",
+        "bfd needs builtin, frr or bird; gobgp has none",
+    );
+    with("bfd: { interval_ms: 49 }", "interval_ms is from 50 to 60000");
+    with("bfd: { multiplier: 1 }", "multiplier is from 2 to 255");
+    let good = GOOD.replace("asn: 65001", "asn: 65001, bfd: { interval_ms: 50, strict: true }");
+    let topology = Topology::parse("t.yaml", &good).unwrap();
+    let expected = Bfd {
+        interval_ms: 50,
+        multiplier: 3,
+        strict: true,
+    };
+    assert_eq!(topology.nvas[0].bfd, Some(expected));
+    assert!(
+        topology
+            .neighbours_of(&topology.nvas[0])
+            .iter()
+            .all(|neighbour| neighbour.bfd == Some(expected))
+    );
 }
 
 #[test]
