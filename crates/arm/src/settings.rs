@@ -89,6 +89,8 @@ enum Kind {
     Flag,
     Text(usize, usize),
     OneOf(&'static [&'static str]),
+    /// One of these words, or a whole number from 1 up to this.
+    WordOrWhole(&'static [&'static str], u64),
 }
 
 /// A member of a settings object: name, kind, further values that are refused.
@@ -101,12 +103,15 @@ const fn member(name: &'static str, kind: Kind) -> Member {
     Member { name, kind }
 }
 
+/// A year: who wants it longer wants it for ever.
+const MAX_PERSIST_MINUTES: u64 = 366 * 24 * 60;
+
 /// The longest key of TCP MD5 signatures that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
 pub(crate) const MAX_MD5_KEY_BYTES: usize = 80;
 
 /// Settings of a bgpConnection, and of what a gateway peers with: a connection, a local network gateway
 /// (for all its connections), a circuit's private peering.
-const PEER: [Member; 20] = [
+const PEER: [Member; 24] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
@@ -117,7 +122,11 @@ const PEER: [Member; 20] = [
     member("routeLimitWarningPercent", Kind::Whole(1, 100)),
     member("enhancedRouteRefresh", Kind::Flag),
     member("extendedMessages", Kind::Flag),
-    member("importPreference", Kind::Whole(0, u32::MAX as u64)),
+    // The decision has 31 bits for it, and gateways add to it.
+    member(
+        "importPreference",
+        Kind::Whole(0, rib::decision::MAX_IMPORT_PREFERENCE as u64 - 1),
+    ),
     member("adminDown", Kind::Flag),
     // RFC 5880: whether, how often, after how many lost packets.
     member("bfd", Kind::Flag),
@@ -129,6 +138,19 @@ const PEER: [Member; 20] = [
     member("bfdAuthentication", Kind::OneOf(&BFD_AUTHENTICATIONS)),
     member("bfdKeyId", Kind::Whole(0, 255)),
     member("bfdKey", Kind::Text(1, MAX_BFD_KEY_BYTES)),
+    // RFC 8326: packets are to go other ways.
+    member("drain", Kind::Flag),
+    // RFC 4724 and RFC 8538.
+    member("gracefulRestart", Kind::Flag),
+    member(
+        "gracefulRestartTimeSecs",
+        Kind::Whole(1, bgp::wire::MAX_RESTART_TIME_SECS as u64),
+    ),
+    // RFC 9494; 0: off.
+    member(
+        "longLivedStaleTimeSecs",
+        Kind::Whole(0, bgp::wire::MAX_STALE_TIME_SECS as u64),
+    ),
 ];
 
 /// Faster than a scheduler is on time; slower than anybody would wait.
@@ -145,10 +167,15 @@ const BFD_AUTHENTICATIONS: [&str; 5] = [
 ];
 
 /// Settings of a route server.
-const HUB: [Member; 5] = [
+const HUB: [Member; 6] = [
     member("asn", Kind::Whole(1, u32::MAX as u64 - 1)),
     member("convergeSecs", Kind::Whole(0, 3600)),
     member("ipv6", Kind::Flag),
+    // Routes of NVAs that are gone, as a last resort; a number is of minutes.
+    member(
+        "persistRoutes",
+        Kind::WordOrWhole(&["off", "forever"], MAX_PERSIST_MINUTES),
+    ),
     member("routesPerPeer", Kind::Whole(0, u32::MAX as u64)),
     member("totalRoutes", Kind::Whole(0, u32::MAX as u64)),
 ];
@@ -312,6 +339,11 @@ pub fn forget_flags(given: &mut Value) {
     }
 }
 
+fn is_word_or_whole(value: &Value, words: &[&str], high: u64) -> bool {
+    value.as_str().is_some_and(|word| words.contains(&word))
+        || value.as_u64().is_some_and(|number| (1..=high).contains(&number))
+}
+
 fn check_member(members: &[Member], name: &str, value: &Value) -> Result<(), String> {
     let Some(member) = members.iter().find(|member| member.name == name) else {
         let names: Vec<&str> = members.iter().map(|member| member.name).collect();
@@ -330,6 +362,13 @@ fn check_member(members: &[Member], name: &str, value: &Value) -> Result<(), Str
         }
         Kind::OneOf(texts) if !value.as_str().is_some_and(|text| texts.contains(&text)) => {
             Err(format!("{name} must be one of {}.", texts.join(", ")))
+        }
+        Kind::WordOrWhole(words, high) if !is_word_or_whole(value, words, high) => {
+            let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            Err(format!(
+                "{name} must be {} or a whole number from 1 to {high}.",
+                words.join(", ")
+            ))
         }
         _ if name == "holdTimeSecs" && matches!(value.as_u64(), Some(1 | 2)) => {
             Err("holdTimeSecs must be 0 (no keepalives) or at least 3 (RFC 4271 §4.2).".to_owned())

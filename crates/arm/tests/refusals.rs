@@ -663,9 +663,23 @@ fn all_mistakes_of_settings_are_told_at_once() {
         targets,
         ["holdTimeSecs", "dial", "ttlSecurityHops", "md5Password", "color"]
     );
+    let restarts = json!({ "gracefulRestartTimeSecs": 4096, "longLivedStaleTimeSecs": 16_777_216, "drain": "yes", "gracefulRestart": 1 });
+    let error = check(&lab.resources, &peer, restarts).unwrap_err();
+    assert_eq!(error.details.len(), 4);
+    let hub = format!("{NET}/virtualhubs/RS");
+    for (persisted, is_good) in [
+        (json!("off"), true),
+        (json!("forever"), true),
+        (json!(30), true),
+        (json!("long"), false),
+        (json!(0), false),
+        (json!(true), false),
+    ] {
+        let checked = check(&lab.resources, &hub, json!({ "persistRoutes": persisted }));
+        assert_eq!(checked.is_ok(), is_good, "{persisted}");
+    }
     let good = json!({ "holdTimeSecs": 0, "dial": false, "adminDown": true, "routeLimit": 0 });
     assert_eq!(check(&lab.resources, &peer, good.clone()).unwrap(), good);
-    let hub = format!("{NET}/virtualhubs/RS");
     assert_eq!(
         check(&lab.resources, &hub, json!({ "asn": 65100, "ipv6": null })).unwrap(),
         json!({ "asn": 65100 })

@@ -5,6 +5,7 @@ mod common;
 
 use arm::{Ask, Method, OperationStyle, Outcome, intent};
 use common::*;
+use routeserver::intent::PersistRoutes;
 use serde_json::{Value, json};
 
 #[test]
@@ -96,6 +97,39 @@ fn the_reference_scenario_becomes_this_intent() {
         .insert("10.1.0.0/26".to_owned(), "/run/netns/hub".to_owned());
     let intent = intent(&lab.resources, &lab.settings);
     insta::assert_snapshot!(serde_json::to_string_pretty(&intent).unwrap());
+}
+
+#[test]
+fn settings_say_what_becomes_of_routes_when_a_session_ends() {
+    let mut lab = Lab::with_route_server();
+    let peer = |lab: &Lab| intent(&lab.resources, &lab.settings).route_servers[0].peers[0].clone();
+    let before = peer(&lab);
+    assert_eq!(
+        (before.graceful_restart, before.drain, before.long_lived_stale_time_secs),
+        (false, false, 0)
+    );
+    assert_eq!(before.graceful_restart_time_secs, 120);
+    let key = |path: &str| format!("{NET}/{path}").to_lowercase();
+    lab.settings.by_key.insert(
+        key("virtualHubs/rs/bgpConnections/sdwan"),
+        json!({ "gracefulRestart": true, "gracefulRestartTimeSecs": 30, "longLivedStaleTimeSecs": 600, "drain": true }),
+    );
+    let after = peer(&lab);
+    assert_eq!(
+        (after.graceful_restart, after.drain, after.long_lived_stale_time_secs),
+        (true, true, 600)
+    );
+    assert_eq!(after.graceful_restart_time_secs, 30);
+    for (setting, expected) in [
+        (json!("off"), PersistRoutes::Off),
+        (json!("forever"), PersistRoutes::Forever),
+        (json!(30), PersistRoutes::Minutes(30)),
+    ] {
+        let settings = json!({ "persistRoutes": setting });
+        lab.settings.by_key.insert(key("virtualHubs/rs"), settings);
+        let intent = intent(&lab.resources, &lab.settings);
+        assert_eq!(intent.route_servers[0].persist_routes, expected);
+    }
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(crate) enum ClientError {
     /// Still going on.
     #[error("the operation is still going on after {} s", OPERATION_PATIENCE.as_secs())]
     TooLong,
+    /// Packets still go that way.
+    #[error("not done after {secs} s, and drained all the same: {left}")]
+    NotDrained { secs: u64, left: String },
     /// A mistake on the command line that clap cannot see.
     #[error("{0}")]
     Usage(String),

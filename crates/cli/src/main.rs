@@ -15,6 +15,7 @@ mod az_env;
 mod backup;
 mod client;
 mod declare;
+mod drain;
 mod dry_run;
 mod instance;
 mod lab;
@@ -63,6 +64,8 @@ enum Command {
     Routes(own::RoutesArgs),
     /// Agents, with what they have installed.
     Agents(own::Plain),
+    /// Have packets go through the other instance, so that one can be taken down: upgraded, moved.
+    Drain(drain::DrainArgs),
     /// The manager and both instances.
     Health(own::Plain),
     /// Service principals, what programs sign in as.
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => ask(own::peers(args)),
         Command::Routes(args) => ask(own::routes(args)),
         Command::Agents(args) => ask(own::agents(args)),
+        Command::Drain(args) => ask(drain::instance(args)),
         Command::Health(args) => ask(own::health(args)),
         Command::Sp(args) => ask(sp::run(args)),
         Command::AzEnv(args) => ask(az_env::run(args)),

@@ -48,6 +48,8 @@ const GROUP: GroupKey = GroupKey {
     source: RouteSource::Nva,
     asn: None,
     shape: None,
+    long_lived: false,
+    graceful_shutdown: false,
 };
 
 /// One peer's table: `prefixes` of them from `first` on, the run's number and the peer deciding who has the shortest path.
@@ -80,6 +82,7 @@ fn rib_with_peers(peers: u32) -> (Rib, Vec<PeerIndex>) {
                 external: true,
                 source: RouteSource::Nva,
                 import_preference: 0,
+                last_resort: false,
             });
             rib.attach(index, GROUP);
             index

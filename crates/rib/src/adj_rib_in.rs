@@ -52,12 +52,12 @@ impl Path {
     }
 
     #[inline]
-    fn is_stale(self) -> bool {
+    pub(crate) fn is_stale(self) -> bool {
         self.0 & STALE != 0
     }
 
     #[inline]
-    fn fresh(self) -> Path {
+    pub(crate) fn fresh(self) -> Path {
         Path(self.0 & !STALE)
     }
 }
@@ -91,7 +91,7 @@ impl Block {
 }
 
 impl AdjRibIn {
-    /// Stores a path. What was there before, if anything; it counts as repeated, not as stale.
+    /// Stores a path. What was there before, if anything.
     #[inline]
     pub(crate) fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path) -> Option<Path> {
         let (number, place) = locate(prefix);
@@ -111,7 +111,7 @@ impl AdjRibIn {
         });
         let column = &mut block.columns[position];
         let bit = 1 << place;
-        let before = (column.present & bit != 0).then(|| column.paths[place].fresh());
+        let before = (column.present & bit != 0).then(|| column.paths[place]);
         column.present |= bit;
         column.paths[place] = path;
         before
@@ -133,7 +133,7 @@ impl AdjRibIn {
             self.columns -= 1;
             self.trim();
         }
-        Some(path.fresh())
+        Some(path)
     }
 
     /// Everybody's paths for a prefix, ascending by peer.
@@ -200,7 +200,7 @@ impl AdjRibIn {
                 let id = prefix(number, place);
                 if wanted(id, path.is_stale()) {
                     column.present &= !(1 << place);
-                    out.push((id, path.fresh()));
+                    out.push((id, path));
                 }
             }
             if column.present == 0 {
@@ -212,18 +212,21 @@ impl AdjRibIn {
         out
     }
 
-    /// Marks the paths of a peer that `wanted` picks as not repeated yet.
-    pub(crate) fn mark_stale(&mut self, peer: PeerIndex, wanted: impl Fn(PrefixId) -> bool) {
+    /// Marks the paths of a peer that `wanted` picks as not repeated yet. How many were not marked before.
+    pub(crate) fn mark_stale(&mut self, peer: PeerIndex, wanted: impl Fn(PrefixId) -> bool) -> usize {
+        let mut marked = 0;
         for (number, block) in self.blocks.iter_mut().enumerate() {
             if let Ok(position) = block.position(peer) {
                 let column = &mut block.columns[position];
                 for place in places(column.present) {
                     if wanted(prefix(number, place)) {
+                        marked += usize::from(!column.paths[place].is_stale());
                         column.paths[place].0 |= STALE;
                     }
                 }
             }
         }
+        marked
     }
 
     /// Columns allocated, for tests of what is given back.
@@ -294,9 +297,11 @@ mod tests {
         for id in 0..3 {
             rib.insert(peer, PrefixId(id), path(id));
         }
-        rib.mark_stale(peer, |id| id != PrefixId(2));
-        assert_eq!(rib.insert(peer, PrefixId(0), path(0)), Some(path(0)));
-        assert_eq!(rib.extract(peer, |_, stale| stale), [(PrefixId(1), path(1))]);
+        assert_eq!(rib.mark_stale(peer, |id| id != PrefixId(2)), 2);
+        let before = rib.insert(peer, PrefixId(0), path(0));
+        assert!(before.is_some_and(|before| before.is_stale() && before.fresh() == path(0)));
+        let extracted = rib.extract(peer, |_, stale| stale);
+        assert_eq!(extracted.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [PrefixId(1)]);
     }
 
     #[test]

@@ -77,6 +77,20 @@ impl AdjRibOut {
         }
     }
 
+    /// The peer is not told End-of-RIB for now.
+    pub(crate) fn hold_end_of_rib(&mut self, peer: PeerIndex) {
+        if let Some(member) = self.views.iter_mut().find_map(|view| view.member(peer)) {
+            member.holds_end_of_rib = true;
+        }
+    }
+
+    /// Everybody may be told End-of-RIB.
+    pub(crate) fn release_end_of_rib(&mut self) {
+        for member in self.views.iter_mut().flat_map(|view| &mut view.members) {
+            member.release_end_of_rib();
+        }
+    }
+
     /// Whether the peer's connection takes more.
     pub(crate) fn set_writable(&mut self, peer: PeerIndex, writable: bool) {
         if let Some(member) = self.views.iter_mut().find_map(|view| view.member(peer)) {

@@ -30,6 +30,7 @@ pub(crate) struct Summary {
     pub(crate) next_hop: NextHopId,
     pub(crate) as_path_len: u16,
     pub(crate) origin: Origin,
+    pub(crate) last_resort: bool,
 }
 
 /// All attribute sets in use, received ones and told ones. A set is its bytes alone; what they mean is restored where it is
@@ -119,6 +120,7 @@ impl AttributeTable {
             next_hop,
             as_path_len: attributes.as_path_len(),
             origin: attributes.origin(),
+            last_resort: attributes.is_last_resort(),
         };
         match self.summaries.get_mut(id as usize) {
             Some(free) => *free = summary,

@@ -27,13 +27,16 @@ pub enum Preference {
     ASPath,
 }
 
-/// The steps in their order; a loser remembers the one it lost at. With [`Preference::ASPath`] the third and fourth change
+/// The steps in their order; a loser remembers the one it lost at. With [`Preference::ASPath`] the fourth and fifth change
 /// places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionStep {
     /// Our own routes (virtual network prefixes) before any learned one.
     LocalOrigin,
+    /// Any other before what is of use only as a last resort: of a speaker that is away for long (RFC 9494 §4.4), or about to leave
+    /// (RFC 8326).
+    LastResort,
     /// Import preference set per peer (ours; equal by default).
     ImportPreference,
     /// Hub routing preference by source.
@@ -66,11 +69,13 @@ pub struct Choice {
 }
 
 /// The steps whose survivors are of equal cost, in the order of a preference.
-fn equal_cost_steps(preference: Preference) -> [DecisionStep; 3] {
-    use DecisionStep::{AsPathLength, HubRoutingPreference, ImportPreference};
+fn equal_cost_steps(preference: Preference) -> [DecisionStep; 4] {
+    use DecisionStep::{AsPathLength, HubRoutingPreference, ImportPreference, LastResort};
     match preference {
-        Preference::ExpressRoute | Preference::VpnGateway => [ImportPreference, HubRoutingPreference, AsPathLength],
-        Preference::ASPath => [ImportPreference, AsPathLength, HubRoutingPreference],
+        Preference::ExpressRoute | Preference::VpnGateway => {
+            [LastResort, ImportPreference, HubRoutingPreference, AsPathLength]
+        }
+        Preference::ASPath => [LastResort, ImportPreference, AsPathLength, HubRoutingPreference],
     }
 }
 
@@ -89,6 +94,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) peer: &'a PeerInfo,
     pub(crate) as_path_len: u16,
     pub(crate) origin: Origin,
+    /// The path itself says so; its peer may, too.
+    pub(crate) last_resort: bool,
 }
 
 impl Candidate<'_> {
@@ -97,6 +104,7 @@ impl Candidate<'_> {
         match step {
             // Learned paths never compete with local ones: see `standings`.
             DecisionStep::LocalOrigin => 0,
+            DecisionStep::LastResort => u128::from(self.last_resort || self.peer.last_resort),
             DecisionStep::ImportPreference => u128::from(inverted(self.peer.import_preference)),
             DecisionStep::HubRoutingPreference => u128::from(source_class(preference, self.peer.source)),
             DecisionStep::AsPathLength => u128::from(self.as_path_len),
@@ -127,9 +135,12 @@ fn address_key(address: IpAddr) -> u128 {
     }
 }
 
+/// The highest import preference: it has 31 bits of a rank, next to the one for what is a last resort.
+pub const MAX_IMPORT_PREFERENCE: u32 = u32::MAX >> 1;
+
 /// The higher import preference is the better one; ranks go the other way.
 fn inverted(import_preference: u32) -> u32 {
-    u32::MAX - import_preference
+    MAX_IMPORT_PREFERENCE - import_preference.min(MAX_IMPORT_PREFERENCE)
 }
 
 /// Hub routing preference as a number, the lower the better. NVAs count as VPN (az §2.5).
@@ -141,7 +152,10 @@ fn source_class(preference: Preference, source: RouteSource) -> u8 {
     }
 }
 
-/// The part of a [`Rank`] that a peer settles; the path adds its length.
+/// The highest bit of a rank: a last resort is behind all others.
+const LAST_RESORT: u64 = 1 << 63;
+
+/// The part of a [`Rank`] that a peer settles; the path adds its length, and whether it is a last resort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RankBase {
     base: u64,
@@ -151,20 +165,22 @@ pub(crate) struct RankBase {
 impl RankBase {
     pub(crate) fn new(preference: Preference, peer: &PeerInfo) -> RankBase {
         let class = u64::from(source_class(preference, peer.source));
-        // Most significant first: import preference 32 bits, then class and length in the order of the steps.
+        // Most significant first: last resort, import preference 31 bits, then class and length in the order of the steps.
         let (class_shift, length_shift) = match preference {
             Preference::ExpressRoute | Preference::VpnGateway => (16, 0),
             Preference::ASPath => (0, 8),
         };
+        let last_resort = if peer.last_resort { LAST_RESORT } else { 0 };
         RankBase {
-            base: u64::from(inverted(peer.import_preference)) << 32 | class << class_shift,
+            base: last_resort | u64::from(inverted(peer.import_preference)) << 32 | class << class_shift,
             length_shift,
         }
     }
 
     #[inline]
-    pub(crate) fn with_length(self, as_path_len: u16) -> Rank {
-        Rank(self.base | u64::from(as_path_len) << self.length_shift)
+    pub(crate) fn of_path(self, as_path_len: u16, last_resort: bool) -> Rank {
+        let last_resort = if last_resort { LAST_RESORT } else { 0 };
+        Rank(self.base | last_resort | u64::from(as_path_len) << self.length_shift)
     }
 }
 
@@ -229,6 +245,7 @@ mod tests {
         peer: PeerInfo,
         as_path_len: u16,
         origin: Origin,
+        last_resort: bool,
     }
 
     fn from(source: RouteSource, as_path_len: u16) -> Case {
@@ -240,9 +257,11 @@ mod tests {
                 external: true,
                 source,
                 import_preference: 0,
+                last_resort: false,
             },
             as_path_len,
             origin: Origin::Igp,
+            last_resort: false,
         }
     }
 
@@ -253,6 +272,7 @@ mod tests {
                 peer: &case.peer,
                 as_path_len: case.as_path_len,
                 origin: case.origin,
+                last_resort: case.last_resort,
             })
             .collect();
         assert_eq!(standings(preference, false, &candidates), expected);
@@ -266,7 +286,7 @@ mod tests {
     fn ranks_agree_with_steps(preference: Preference, cases: &[Case], expected: &[Standing]) {
         let ranks: Vec<Rank> = cases
             .iter()
-            .map(|case| RankBase::new(preference, &case.peer).with_length(case.as_path_len))
+            .map(|case| RankBase::new(preference, &case.peer).of_path(case.as_path_len, case.last_resort))
             .collect();
         let lowest = ranks.iter().min().copied();
         for (rank, standing) in ranks.iter().zip(expected) {
@@ -316,6 +336,39 @@ mod tests {
     }
 
     #[test]
+    fn a_last_resort_loses_to_whatever_else_there_is() {
+        let lost = Lost(DecisionStep::LastResort);
+        let mut stale = from(ExpressRoute, 1);
+        stale.peer.import_preference = MAX_IMPORT_PREFERENCE;
+        stale.last_resort = true;
+        let mut drained = stale.clone();
+        (drained.peer.last_resort, drained.last_resort) = (true, false);
+        for preference in [Preference::ExpressRoute, Preference::VpnGateway, Preference::ASPath] {
+            let cases = [stale.clone(), from(Nva, 200), drained.clone()];
+            check(preference, &cases, &[lost, Best, lost]);
+        }
+        // Among themselves the other steps decide.
+        let mut longer = stale.clone();
+        longer.as_path_len = 2;
+        let cases = [longer, stale];
+        check(
+            Preference::ExpressRoute,
+            &cases,
+            &[Lost(DecisionStep::AsPathLength), Best],
+        );
+    }
+
+    #[test]
+    fn no_import_preference_is_so_high_that_it_passes_for_another() {
+        let mut highest = from(Nva, 1);
+        highest.peer.import_preference = u32::MAX;
+        let mut next = from(Nva, 1);
+        next.peer.import_preference = MAX_IMPORT_PREFERENCE - 1;
+        let lost = Lost(DecisionStep::ImportPreference);
+        check(Preference::ExpressRoute, &[next, highest], &[lost, Best]);
+    }
+
+    #[test]
     fn ties_are_broken_in_the_order_of_the_rfc() {
         let mut origin = from(Nva, 1);
         origin.origin = Origin::Egp;
@@ -348,6 +401,7 @@ mod tests {
             peer: &case.peer,
             as_path_len: 0,
             origin: Origin::Igp,
+            last_resort: false,
         };
         let lost = Lost(DecisionStep::LocalOrigin);
         assert_eq!(standings(Preference::ExpressRoute, true, &[candidate]), [lost]);

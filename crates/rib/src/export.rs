@@ -21,6 +21,10 @@ pub struct GroupKey {
     pub asn: Option<Asn>,
     /// Which of the policy's shapes the group has (an outbound route map); `None`: the Loc-RIB's prefixes, each for itself.
     pub shape: Option<u32>,
+    /// The peers take part in RFC 9494: they know what a stale route is.
+    pub long_lived: bool,
+    /// We are about to leave these peers, or they us: what they are told is a last resort (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 /// What a group with a shape is told.

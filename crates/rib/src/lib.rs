@@ -31,5 +31,5 @@ pub use hash::HashKey;
 pub use ids::{shrink_map, shrink_set};
 pub use peers::{PeerIndex, PeerInfo, RouteSource, Sender};
 pub use policy::{ImportPolicy, RejectRule};
-pub use report::{PathReport, Standing};
+pub use report::{Carried, PathReport, Standing};
 pub use table::{Change, Counts, Rib, Usage};

@@ -90,6 +90,7 @@ struct Contender {
     attributes: AttributesId,
     origin: Origin,
     as_path_len: u16,
+    last_resort: bool,
 }
 
 type Contenders = SmallVec<[Contender; 16]>;
@@ -328,12 +329,16 @@ fn contend(paths: &Paths, peers: &Peers, attributes: &AttributeTable) -> Contend
     let contenders = paths.iter().filter_map(|(index, id)| {
         let summary = attributes.summary(*id);
         Some(Contender {
-            rank: peers.get(*index)?.rank.with_length(summary.as_path_len),
+            rank: peers
+                .get(*index)?
+                .rank
+                .of_path(summary.as_path_len, summary.last_resort),
             next_hop: summary.next_hop,
             peer: *index,
             attributes: *id,
             origin: summary.origin,
             as_path_len: summary.as_path_len,
+            last_resort: summary.last_resort,
         })
     });
     contenders.collect()
@@ -361,6 +366,7 @@ fn tie_break(contender: &Contender, peers: &Peers) -> impl Ord + use<> {
         Candidate {
             peer: &peer.info,
             as_path_len: contender.as_path_len,
+            last_resort: contender.last_resort,
             origin: contender.origin,
         }
         .tie_break()

@@ -37,6 +37,10 @@ pub(crate) struct Member {
     dump: Option<Dump>,
     /// Refreshes asked for while another walk was under way, at most one per family.
     asked: Vec<(Family, bool)>,
+    /// What the walk after the session came up has told is not all yet: End-of-RIB waits.
+    pub(crate) holds_end_of_rib: bool,
+    /// Families whose End-of-RIB waits.
+    owed: FamilySet,
 }
 
 /// A walk through the whole table.
@@ -71,6 +75,21 @@ impl Member {
                 begun: false,
             }),
             asked: Vec::new(),
+            holds_end_of_rib: false,
+            owed: FamilySet::default(),
+        }
+    }
+
+    /// End-of-RIB waits no longer: it comes after all that is pending.
+    pub(crate) fn release_end_of_rib(&mut self) {
+        self.holds_end_of_rib = false;
+        if self.owed != FamilySet::default() && self.dump.is_none() {
+            self.dump = Some(Dump {
+                next: u32::MAX,
+                families: std::mem::take(&mut self.owed),
+                kind: DumpKind::Initial,
+                begun: true,
+            });
         }
     }
 
@@ -171,9 +190,14 @@ impl Member {
         }
         let batch = dump.next_prefixes(self.peer, told, tables);
         if batch.is_empty() {
-            dump.end(out);
+            match dump.kind {
+                DumpKind::Initial if self.holds_end_of_rib => self.owed = dump.families,
+                _ => dump.end(out),
+            }
             self.dump = None;
-            if !self.asked.is_empty() {
+            if !self.holds_end_of_rib && self.owed != FamilySet::default() {
+                self.release_end_of_rib();
+            } else if !self.asked.is_empty() {
                 let (family, enhanced) = self.asked.remove(0);
                 self.dump = Some(Dump::refresh(family, enhanced));
             }

@@ -73,8 +73,11 @@ pub struct PeerInfo {
     pub external: bool,
     /// What kind of peer it is.
     pub source: RouteSource,
-    /// Higher is preferred before anything else but local routes; 0 by default (ours, not Azure's).
+    /// Higher is preferred before anything else but local routes; 0 by default (ours, not Azure's). What is over
+    /// [`crate::decision::MAX_IMPORT_PREFERENCE`] counts as that.
     pub import_preference: u32,
+    /// All that it says is of use only where nobody else says anything: it is about to leave.
+    pub last_resort: bool,
 }
 
 impl PeerInfo {
@@ -95,6 +98,8 @@ pub(crate) struct Peer {
     pub(crate) rank: RankBase,
     pub(crate) received: usize,
     pub(crate) accepted: usize,
+    /// Of those received, paths that it is to say again.
+    pub(crate) stale: usize,
     pub(crate) unheld: Unheld,
     /// Whose words these are, if not its own.
     speaks_for: Option<PeerIndex>,
@@ -119,6 +124,7 @@ impl Peers {
             info,
             received: 0,
             accepted: 0,
+            stale: 0,
             unheld: Unheld::default(),
             speaks_for: None,
             likely_next: PrefixId(0),

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use bgp::IpNet;
 use bgp::wire::{Announcement, PathAttributes};
+use bgp::{Family, IpNet};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::adj_rib_in::{Path, Paths};
+use crate::attributes::AttributesId;
 use crate::decision::{self, Candidate, Choice, DecisionStep};
 use crate::peers::PeerIndex;
 use crate::policy::RejectRule;
@@ -38,21 +40,56 @@ pub struct PathReport {
     pub attributes: Arc<PathAttributes>,
     /// Where it stands.
     pub standing: Standing,
+    /// Whoever said it is to say it again, or it goes.
+    pub stale: bool,
+}
+
+/// What depends on a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Prefixes that its routes are in use for.
+    pub prefixes: usize,
+    /// Of those, ones that nobody tells another next hop of.
+    pub without_other: usize,
 }
 
 /// Reports.
 impl Rib {
     /// A peer's sizes.
     pub fn counts(&self, peer: PeerIndex) -> Counts {
-        let (received, accepted) = self
-            .peers
-            .get(peer)
-            .map_or((0, 0), |peer| (peer.received, peer.accepted));
+        let held = self.peers.get(peer);
         Counts {
-            received,
-            accepted,
+            received: held.map_or(0, |peer| peer.received),
+            accepted: held.map_or(0, |peer| peer.accepted),
+            stale: held.map_or(0, |peer| peer.stale),
             advertised: self.adj_rib_out.count_to(peer),
         }
+    }
+
+    /// How many prefixes a peer's routes are in use for, and for how many of these there is no other next hop.
+    pub fn carried(&self, peer: PeerIndex) -> Carried {
+        let Some(next_hops_of) = self.peers.get(peer).map(|_| &self.tables.attributes) else {
+            return Carried::default();
+        };
+        let mut carried = Carried::default();
+        let mut paths = Paths::new();
+        for (prefix, path) in self.adj_rib_in.of_peer(peer).filter(|(_, path)| path.is_accepted()) {
+            self.adj_rib_in.accepted(prefix, &mut paths);
+            let rank = |&(peer, attributes): &(PeerIndex, AttributesId)| {
+                let summary = next_hops_of.summary(attributes);
+                let peer = self.peers.get(peer)?;
+                Some(peer.rank.of_path(summary.as_path_len, summary.last_resort))
+            };
+            let own = rank(&(peer, path.attributes()));
+            if paths.iter().filter_map(rank).min() != own {
+                continue;
+            }
+            let next_hop = next_hops_of.summary(path.attributes()).next_hop;
+            let mut others = paths.iter().map(|(_, id)| next_hops_of.summary(*id).next_hop);
+            carried.prefixes += 1;
+            carried.without_other += usize::from(others.all(|other| other == next_hop));
+        }
+        carried
     }
 
     /// Every path for a prefix, with its standing.
@@ -79,6 +116,7 @@ impl Rib {
                     peer: &self.peers.get(peer)?.info,
                     as_path_len: summary.as_path_len,
                     origin: summary.origin,
+                    last_resort: summary.last_resort,
                 })
             })
             .collect();
@@ -96,6 +134,7 @@ impl Rib {
                     peer,
                     attributes: Arc::new(self.tables.attributes.get(path.attributes())),
                     standing,
+                    stale: path.is_stale(),
                 })
             })
             .collect()
@@ -128,9 +167,20 @@ impl Rib {
 
     /// All that a peer has said and is held, to be said again to another RIB: prefixes of one attribute set are one announcement.
     pub fn heard(&self, peer: PeerIndex) -> Vec<Announcement> {
+        self.heard_of(peer, |_| true)
+    }
+
+    /// The same of what is still stale.
+    pub fn heard_stale(&self, peer: PeerIndex, family: Family) -> Vec<Announcement> {
+        self.heard_of(peer, |(prefix, path)| {
+            path.is_stale() && self.tables.prefixes.family(*prefix) == family
+        })
+    }
+
+    fn heard_of(&self, peer: PeerIndex, wanted: impl Fn(&(PrefixId, Path)) -> bool) -> Vec<Announcement> {
         let mut places = FxHashMap::default();
         let mut heard: Vec<Announcement> = Vec::new();
-        for (prefix, path) in self.adj_rib_in.of_peer(peer) {
+        for (prefix, path) in self.adj_rib_in.of_peer(peer).filter(wanted) {
             if path.verdict() == Some(RejectRule::OutOfAttributeSets) {
                 continue;
             }
@@ -193,5 +243,6 @@ fn unheld(peer: PeerIndex, prefix: IpNet, attributes: &Arc<PathAttributes>) -> P
         peer,
         attributes: Arc::clone(attributes),
         standing: Standing::Rejected(RejectRule::OutOfPrefixes),
+        stale: false,
     }
 }

@@ -37,6 +37,9 @@ pub struct Counts {
     pub received: usize,
     /// Of those, accepted ones.
     pub accepted: usize,
+    /// Of those received, ones that the peer is to say again: of a session that has ended, or before a refresh.
+    #[serde(default)]
+    pub stale: usize,
     /// Prefixes in the Adj-RIB-Out.
     pub advertised: usize,
 }
@@ -79,6 +82,7 @@ struct News {
     received: usize,
     accepted: usize,
     no_longer_accepted: usize,
+    no_longer_stale: usize,
     /// Prefixes without a number.
     unheld: Vec<IpNet>,
 }
@@ -174,6 +178,7 @@ impl Rib {
             peer.unheld.heard(announcement, &news.unheld);
             peer.received += news.received;
             peer.accepted = peer.accepted + news.accepted - news.no_longer_accepted;
+            peer.stale -= news.no_longer_stale;
         }
     }
 
@@ -181,6 +186,8 @@ impl Rib {
     #[inline]
     fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path, news: &mut News) {
         let before = self.adj_rib_in.insert(peer, prefix, path);
+        news.no_longer_stale += usize::from(before.is_some_and(Path::is_stale));
+        let before = before.map(Path::fresh);
         if before == Some(path) {
             return;
         }
@@ -227,17 +234,19 @@ impl Rib {
         }
     }
 
-    /// BoRR (RFC 7313 §4): marks the family's routes stale.
+    /// Marks the family's routes stale: at BoRR (RFC 7313 §4), or when the session ends and they are kept (RFC 4724 §4.2).
     pub fn begin_refresh(&mut self, peer: PeerIndex, family: Family) {
         let prefixes = &self.tables.prefixes;
-        self.adj_rib_in
+        let marked = self
+            .adj_rib_in
             .mark_stale(peer, |prefix| prefixes.family(prefix) == family);
         if let Some(peer) = self.peers.get_mut(peer) {
+            peer.stale += marked;
             peer.unheld.forget(family);
         }
     }
 
-    /// EoRR: removes what is still stale, and says what that was.
+    /// EoRR, or End-of-RIB: removes what is still stale, and says what that was.
     pub fn end_refresh(&mut self, peer: PeerIndex, family: Family) -> Vec<IpNet> {
         let prefixes = &self.tables.prefixes;
         let stale = self
@@ -254,6 +263,7 @@ impl Rib {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.received -= 1;
             peer.accepted -= usize::from(path.is_accepted());
+            peer.stale -= usize::from(path.is_stale());
         }
         if path.is_accepted() {
             let next_hop = self.tables.attributes.summary(path.attributes()).next_hop;
@@ -407,6 +417,16 @@ impl Rib {
         self.adj_rib_out.attach(peer, group, &mut self.tables);
     }
 
+    /// The peer, which was just attached, is not told End-of-RIB before [`Rib::release_end_of_rib`]: what it has heard is not all.
+    pub fn hold_end_of_rib(&mut self, peer: PeerIndex) {
+        self.adj_rib_out.hold_end_of_rib(peer);
+    }
+
+    /// Whoever waits for End-of-RIB is told so after what else there is to tell.
+    pub fn release_end_of_rib(&mut self) {
+        self.adj_rib_out.release_end_of_rib();
+    }
+
     /// The peer is of another group from now on: it is told what that group is told otherwise, and what of the former group's is no more.
     pub fn regroup(&mut self, peer: PeerIndex, group: GroupKey) {
         self.adj_rib_out.regroup(peer, group, &mut self.tables);
@@ -484,6 +504,7 @@ mod tests {
             external: true,
             source: RouteSource::Nva,
             import_preference: 0,
+            last_resort: false,
         });
         (rib, peer)
     }
@@ -513,6 +534,7 @@ mod tests {
             Counts {
                 received: 2,
                 accepted: 1,
+                stale: 0,
                 advertised: 0
             }
         );

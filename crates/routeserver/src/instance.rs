@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgp::session::{ConnectionId, Direction};
 use bgp::wire::{Announcement, DecodeContext, Message, MessageError};
-use bgp::{IpNet, Password};
+use bgp::{Family, IpNet, Password};
 use bytes::Bytes;
 use rib::Change;
 
@@ -17,6 +17,7 @@ mod circuits;
 mod liveness;
 mod machine;
 mod reports;
+mod retention;
 mod sessions;
 mod settle;
 #[cfg(test)]
@@ -152,7 +153,12 @@ pub enum Input {
         /// Only ask for a route refresh.
         soft: bool,
     },
-    /// The process is asked to leave: Cease / Administrative Shutdown to all.
+    /// Packets are to go through the other instance (true), or through both again.
+    Drain {
+        /// Until the process ends or the operator says otherwise.
+        on: bool,
+    },
+    /// The process is asked to leave: Cease / Administrative Shutdown to all but those with whom graceful restart was agreed on.
     Shutdown,
 }
 
@@ -299,6 +305,28 @@ pub enum Event {
     UnknownCaller {
         /// Who.
         remote: SocketAddr,
+    },
+    /// A session has ended, and routes that came through it are kept; or they are kept in another way from now on.
+    RoutesKept {
+        /// bgpConnection id.
+        peer: String,
+        /// Of this family.
+        family: Family,
+        /// graceful, long-lived or persisted.
+        phase: &'static str,
+        /// How many routes of the peer are stale.
+        routes: usize,
+        /// The phase ends in so many seconds; `None`: never.
+        until_secs: Option<u64>,
+    },
+    /// What was kept and not said again is gone.
+    RoutesReleased {
+        /// bgpConnection id.
+        peer: String,
+        /// Of this family.
+        family: Family,
+        /// How many.
+        routes: usize,
     },
     /// Converging has ended.
     Converged,

@@ -60,6 +60,9 @@ pub struct RouteServerIntent {
     /// Prefixes in all: those originated and those learned (az §1.1); 0: no limit.
     #[serde(default)]
     pub total_routes: u32,
+    /// Beyond Azure: routes of NVAs that are gone.
+    #[serde(default)]
+    pub persist_routes: PersistRoutes,
 }
 
 /// A speaker that is no route server: a gateway of a virtual network, or what a circuit of ExpressRoute ends at (az §2.6).
@@ -214,6 +217,18 @@ pub struct PeerIntent {
     /// Beyond Azure: BFD watches the path to it; `None`: off, as in Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd: Option<BfdIntent>,
+    /// Packets are to go other ways: what the peer says is a last resort, and so is what it is told (RFC 8326).
+    #[serde(default)]
+    pub drain: bool,
+    /// Keep the peer's routes while it restarts, and have it keep ours (RFC 4724, RFC 8538); off by default, as in Azure.
+    #[serde(default)]
+    pub graceful_restart: bool,
+    /// We are back within so many seconds: 1 to 4,095.
+    #[serde(default = "default_restart_time_secs")]
+    pub graceful_restart_time_secs: u16,
+    /// For so long after that routes are of use as a last resort (RFC 9494), both ways; 0: not at all. Needs graceful restart.
+    #[serde(default)]
+    pub long_lived_stale_time_secs: u32,
     /// What is made of its routes before they compete.
     #[serde(default)]
     pub inbound_route_map: Option<RouteMap>,
@@ -251,6 +266,25 @@ pub struct BfdAuthentication {
     pub key_id: u8,
     /// The key.
     pub key: Password,
+}
+
+/// What the RFC's own example has, and most speakers.
+pub const DEFAULT_RESTART_TIME_SECS: u16 = 120;
+
+fn default_restart_time_secs() -> u16 {
+    DEFAULT_RESTART_TIME_SECS
+}
+
+/// Whether routes of NVAs that are gone are kept as a last resort, whatever these are capable of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PersistRoutes {
+    /// As in Azure.
+    #[default]
+    Off,
+    /// Until the NVA is back, or an operator says otherwise.
+    Forever,
+    /// For so many minutes.
+    Minutes(u32),
 }
 
 /// One virtual network.

@@ -4,13 +4,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bgp::session::{ConnectionId, Negotiated, Session, SessionConfig, SessionHistory};
-use bgp::wire::CapabilitySet;
+use bgp::wire::{
+    CapabilitySet, GracefulRestart, LongLived, LongLivedGracefulRestart, MAX_RESTART_TIME_SECS, MAX_STALE_TIME_SECS,
+    RestartOffer,
+};
 use bgp::{BgpIdentifier, FamilySet};
 use rib::{PeerIndex, PeerInfo};
 
 use crate::instance::{Endpoint, Fullness, Liveness, PeerKey};
 use crate::intent::PeerIntent;
 use crate::speaker::{Speaker, precedence, source_of};
+
+pub(crate) mod retention;
+use retention::{Kept, Retention};
 
 /// A peer that has said nothing of routes for so long after Established, or after its last UPDATE, has said all that it has.
 /// End-of-RIB says so at once, but only speakers of RFC 4724 send it, and many of those only to speakers of graceful restart.
@@ -34,6 +40,10 @@ pub(crate) struct Peer {
     pub(crate) index: PeerIndex,
     pub(crate) session: Session,
     pub(crate) up: Option<Up>,
+    /// What is kept of a session that has ended.
+    pub(crate) retention: Retention,
+    /// The operator drains the instance: see [`Peer::is_drained`].
+    pub(crate) instance_drained: bool,
     /// Has told all its routes once: the instance need not wait for it any more.
     pub(crate) heard_out: bool,
     /// The warning threshold was crossed and told.
@@ -89,6 +99,8 @@ impl Peer {
             index,
             session,
             up: None,
+            retention: Retention::default(),
+            instance_drained: false,
             heard_out: false,
             warned: false,
             circuit: Fullness::default(),
@@ -112,7 +124,32 @@ impl Peer {
     /// What the decision process must know of it.
     pub(crate) fn info(&self) -> PeerInfo {
         let identifier = self.up.as_ref().map(|up| up.negotiated.peer_identifier);
-        peer_info(&self.intent, self.external, identifier)
+        PeerInfo {
+            last_resort: self.is_drained(),
+            ..peer_info(&self.intent, self.external, identifier)
+        }
+    }
+
+    /// The operator wants packets to go other ways: what it says, and what it is told, is a last resort.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.intent.drain || self.instance_drained
+    }
+
+    /// When what is kept of a family ends, or changes.
+    pub(crate) fn kept_until(&self, kept: &Kept) -> Option<Instant> {
+        let Some(back_by) = kept.back_by else {
+            return kept.until;
+        };
+        // A speaker of RFC 4724 says End-of-RIB, and may take its time before: silence means nothing. Of others it is all there is.
+        let says_when = |up: &Up| up.negotiated.restart.is_some();
+        let quiet_at = self.quiet_at().filter(|_| !self.up.as_ref().is_some_and(says_when));
+        Some(quiet_at.map_or(back_by, |at| at.min(back_by)))
+    }
+
+    /// When its session wants to be woken, or something kept ends.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let kept = self.retention.iter().filter_map(|(_, kept)| self.kept_until(&kept));
+        kept.chain(self.session.poll_timeout()).min()
     }
 
     /// Whether a piece of a table that comes now is of the one that the session began with.
@@ -156,10 +193,11 @@ pub(crate) fn peer_info(intent: &PeerIntent, external: bool, identifier: Option<
         external,
         source,
         import_preference: intent.import_preference.saturating_add(precedence(source)),
+        last_resort: intent.drain,
     }
 }
 
-/// Whether the change of settings needs another session. Limits, preference, route maps, BFD and the operator's hold do not.
+/// Whether the change of settings needs another session. Limits, preference, route maps, BFD, draining and the operator's hold do not.
 pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
     let same_session = PeerIntent {
         name: after.name.clone(),
@@ -168,6 +206,7 @@ pub(crate) fn needs_reset(before: &PeerIntent, after: &PeerIntent) -> bool {
         import_preference: after.import_preference,
         admin_down: after.admin_down,
         bfd: after.bfd.clone(),
+        drain: after.drain,
         inbound_route_map: after.inbound_route_map.clone(),
         outbound_route_map: after.outbound_route_map.clone(),
         ..before.clone()
@@ -203,7 +242,31 @@ fn session_config(key: PeerKey, intent: &PeerIntent, speaker: &Speaker, seed: u6
             extended_message: intent.extended_messages,
             ..azure.capabilities
         },
+        restart: restart_offer(intent, false),
         ..azure
+    }
+}
+
+/// What a peer is offered for the time after a session. Kernels keep their routes whatever becomes of an instance, so packets are forwarded
+/// on (F); whether this life of ours is not the first (R) is said until it has converged.
+pub(crate) fn restart_offer(intent: &PeerIntent, restarted: bool) -> RestartOffer {
+    if !intent.graceful_restart {
+        return RestartOffer::default();
+    }
+    let stale_time_secs = intent.long_lived_stale_time_secs.min(MAX_STALE_TIME_SECS);
+    let long_lived = LongLived {
+        forwarding: true,
+        stale_time_secs,
+    };
+    RestartOffer {
+        graceful: Some(GracefulRestart {
+            restarted,
+            notification: true,
+            restart_time_secs: intent.graceful_restart_time_secs.clamp(1, MAX_RESTART_TIME_SECS),
+            families: FamilySet::BOTH,
+            forwarding: FamilySet::BOTH,
+        }),
+        long_lived: (stale_time_secs > 0).then(|| LongLivedGracefulRestart::of(FamilySet::BOTH, long_lived)),
     }
 }
 

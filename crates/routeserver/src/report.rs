@@ -60,6 +60,15 @@ pub struct PeerReport {
     pub routes_advertised: usize,
     /// The limit; 0: none.
     pub route_limit: u32,
+    /// Of the received, routes that the peer is to say again: of a session that has ended, or before a refresh.
+    #[serde(default)]
+    pub routes_stale: usize,
+    /// What is kept of a session that has ended, by family.
+    #[serde(default)]
+    pub kept: Vec<KeptReport>,
+    /// How far the peer is drained, if it is to be.
+    #[serde(default)]
+    pub drain: Option<DrainReport>,
     /// UPDATE messages received (RFC 4273 bgpPeerInUpdates), over all sessions.
     pub updates_received: u64,
     /// UPDATE messages that RFC 7606 had to mend.
@@ -129,6 +138,32 @@ pub struct LastDownReport {
     pub ago_secs: u64,
 }
 
+/// Routes of a session that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptReport {
+    /// IPv4 unicast or IPv6 unicast.
+    pub family: String,
+    /// graceful (RFC 4724), long-lived (RFC 9494) or persisted (`persistRoutes`).
+    pub phase: String,
+    /// The peer is back; what it does not say again goes with its End-of-RIB.
+    pub returned: bool,
+    /// For how long there has been no word from the peer.
+    pub since_secs: u64,
+    /// When the phase ends; absent: never.
+    pub until_secs: Option<u64>,
+}
+
+/// How far a peer is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainReport {
+    /// Prefixes for which packets still go by the peer's routes.
+    pub prefixes: usize,
+    /// Of those, prefixes that nobody else tells a next hop of.
+    pub without_other_way: usize,
+}
+
 /// One received route with its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -160,6 +195,9 @@ pub struct RouteReport {
     /// What the peer's inbound route map made of it: that is what the verdict is about.
     #[serde(default)]
     pub becomes: Option<BecameReport>,
+    /// The session that it came through has ended so long ago, and it has not been said again.
+    #[serde(default)]
+    pub stale_secs: Option<u64>,
     /// Which instance reports.
     pub instance: usize,
 }
@@ -328,6 +366,9 @@ pub struct InstanceReport {
     pub intent_version: u64,
     /// It has not yet heard End-of-RIB from every peer.
     pub converging: bool,
+    /// The operator wants packets to go through the other instance.
+    #[serde(default)]
+    pub drained: bool,
     /// Sessions Established.
     pub peers_established: usize,
     /// Peerings configured.

@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arrival::Arrival;
 use crate::instance::PeerKey;
-use crate::intent::PeerIntent;
+use crate::intent::{PeerIntent, PersistRoutes};
 use crate::peer::bgp_identifier;
 use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
@@ -134,7 +134,7 @@ impl Speaker {
     }
 
     /// With whom a peer is told the same.
-    pub(crate) fn group(&self, intent: &PeerIntent, negotiated: &Negotiated) -> GroupKey {
+    pub(crate) fn group(&self, intent: &PeerIntent, negotiated: &Negotiated, is_drained: bool) -> GroupKey {
         let map = intent.outbound_route_map.as_ref();
         let shape = map.and_then(|map| {
             self.export
@@ -148,6 +148,8 @@ impl Speaker {
             source: source_of(intent.kind),
             asn: (intent.asn == self.intent.asn).then_some(intent.asn),
             shape: shape.map(|number| number as u32),
+            long_lived: negotiated.restart.is_some_and(|restart| restart.is_long_lived()),
+            graceful_shutdown: is_drained,
         }
     }
 
@@ -274,6 +276,7 @@ fn export_rules(intent: &SpeakerIntent, maps_before: &[Option<RouteMap>]) -> Exp
         address_v6: intent.address_v6,
         identifier: bgp_identifier(intent.address),
         branch_to_branch: intent.branch_to_branch,
+        tells_stale: intent.persist_routes != PersistRoutes::Off,
         route_maps: outbound_route_maps(intent, maps_before),
     }
 }

@@ -76,6 +76,7 @@ fn route_server() -> RouteServerIntent {
         peers: Vec::new(),
         ipv6: false,
         total_routes: 0,
+        persist_routes: crate::intent::PersistRoutes::Off,
     }
 }
 

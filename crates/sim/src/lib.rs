@@ -30,6 +30,11 @@ pub fn random_history_of_branches(seed: u64, rounds: usize, events_per_round: us
     history_of(World::with_branches(seed), seed, rounds, events_per_round)
 }
 
+/// The same with NVAs that restart gracefully.
+pub fn random_history_of_restarts(seed: u64, rounds: usize, events_per_round: usize) -> Result<(), String> {
+    history_of(World::with_graceful_restart(seed), seed, rounds, events_per_round)
+}
+
 fn history_of(mut world: World, seed: u64, rounds: usize, events_per_round: usize) -> Result<(), String> {
     world.run(QUIET)?;
     check::quiet(&world).map_err(|finding| format!("seed {seed}, at the start: {finding}"))?;
@@ -54,7 +59,15 @@ fn history_of(mut world: World, seed: u64, rounds: usize, events_per_round: usiz
 /// From a quiet state with routes, only our own processes die and come back, one after the other or together: the kernels must not
 /// change at any moment.
 pub fn crashes_only(seed: u64, crashes: usize) -> Result<(), String> {
-    let mut world = World::new(seed);
+    undisturbed_by(World::new(seed), seed, crashes, crash)
+}
+
+/// The same, and NVAs that restart gracefully die, too, each for no longer than they said.
+pub fn restarts_only(seed: u64, restarts: usize) -> Result<(), String> {
+    undisturbed_by(World::with_graceful_restart(seed), seed, restarts, restart)
+}
+
+fn undisturbed_by(mut world: World, seed: u64, events: usize, roll: fn(&mut World) -> String) -> Result<(), String> {
     for _ in 0..20 {
         let nva = world.random.below(scenario::NVAS);
         let number = world.random.below(4) as u8;
@@ -74,8 +87,8 @@ pub fn crashes_only(seed: u64, crashes: usize) -> Result<(), String> {
     check::quiet(&world)?;
     let before: Vec<_> = world.vms.iter().map(|vm| vm.kernel.table()).collect();
     let mut history = Vec::new();
-    for _ in 0..crashes {
-        history.push(crash(&mut world));
+    for _ in 0..events {
+        history.push(roll(&mut world));
         for _ in 0..20 {
             let step = Duration::from_millis(world.random.below(2_000) as u64);
             world
@@ -87,6 +100,32 @@ pub fn crashes_only(seed: u64, crashes: usize) -> Result<(), String> {
     world.heal();
     world.run(QUIET)?;
     check::quiet(&world).map_err(|finding| format!("seed {seed}, healed: {finding}\n  {}", history.join("\n  ")))
+}
+
+/// Who is away is started with the next event, which is well within the time that a restart may take, and is left alone by it.
+fn restart(world: &mut World) -> String {
+    let away: Vec<usize> = (0..scenario::NVAS).filter(|nva| !world.nvas[*nva].alive).collect();
+    for nva in &away {
+        world.start_nva(*nva);
+    }
+    let nva = world.random.below(scenario::NVAS);
+    let vm = world.random.below(world.vms.len());
+    let then = match world.random.below(4) {
+        0 => {
+            world.kill_agent(vm);
+            format!("kill agent {vm}")
+        }
+        1 => {
+            world.start_agent(vm);
+            format!("start agent {vm}")
+        }
+        _ if away.contains(&nva) => "nothing".to_owned(),
+        _ => {
+            world.kill_nva(nva);
+            format!("kill nva{nva}")
+        }
+    };
+    format!("start {away:?}, {then}")
 }
 
 fn crash(world: &mut World) -> String {

@@ -7,11 +7,14 @@ use std::time::Instant;
 
 use bgp::session::{ConnectionId, Direction, Input, Output, Session, SessionConfig};
 use bgp::wire::{
-    DecodeContext, Decoder, EncodeContext, Message, PathAttributes, RefreshKind, Update, pack_announcement,
-    pack_end_of_rib, pack_withdrawal,
+    DecodeContext, Decoder, EncodeContext, GracefulRestart, Message, PathAttributes, RefreshKind, RestartOffer, Update,
+    pack_announcement, pack_end_of_rib, pack_withdrawal,
 };
-use bgp::{Asn, BgpIdentifier, Family, IpNet};
+use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
 use bytes::{Bytes, BytesMut};
+
+/// How long a restart may take.
+pub const RESTART_TIME_SECS: u16 = 120;
 
 /// What an NVA wants done.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct Nva {
     pub asn: Asn,
     /// Its process runs.
     pub alive: bool,
+    /// It offers graceful restart, and its kernel goes on without it.
+    pub restarts_gracefully: bool,
     /// What it announces (to both instances).
     pub announced: BTreeMap<IpNet, PathAttributes>,
     legs: [Leg; 2],
@@ -55,8 +60,9 @@ impl Nva {
             address,
             asn,
             alive: false,
+            restarts_gracefully: false,
             announced: BTreeMap::new(),
-            legs: instances.map(|instance| leg(address, asn, instance, seed)),
+            legs: instances.map(|instance| leg(address, asn, instance, seed, false)),
             seed,
         }
     }
@@ -65,7 +71,8 @@ impl Nva {
     pub fn start(&mut self, now: Instant, instances: [IpAddr; 2]) {
         self.alive = true;
         self.seed = self.seed.wrapping_add(1);
-        self.legs = instances.map(|instance| leg(self.address, self.asn, instance, self.seed));
+        let gracefully = self.restarts_gracefully;
+        self.legs = instances.map(|instance| leg(self.address, self.asn, instance, self.seed, gracefully));
         for leg in &mut self.legs {
             leg.session.handle(now, Input::Start);
         }
@@ -236,12 +243,23 @@ impl Nva {
     }
 }
 
-fn leg(address: Ipv4Addr, asn: Asn, instance: IpAddr, seed: u64) -> Leg {
+fn leg(address: Ipv4Addr, asn: Asn, instance: IpAddr, seed: u64, gracefully: bool) -> Leg {
+    let graceful = GracefulRestart {
+        restarted: true,
+        notification: true,
+        restart_time_secs: RESTART_TIME_SECS,
+        families: FamilySet::BOTH,
+        forwarding: FamilySet::BOTH,
+    };
     let config = SessionConfig {
         local_asn: asn,
         // Route servers have another than the edge of a circuit.
         peer_asn: None,
         jitter_seed: seed,
+        restart: RestartOffer {
+            graceful: gracefully.then_some(graceful),
+            long_lived: None,
+        },
         ..SessionConfig::azure(BgpIdentifier(address), instance, Asn::AZURE_ROUTE_SERVER)
     };
     Leg {

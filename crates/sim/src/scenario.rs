@@ -64,6 +64,7 @@ pub fn intent() -> Intent {
             peers: (0..NVAS).map(peer).collect(),
             ipv6: false,
             total_routes: 0,
+            persist_routes: routeserver::intent::PersistRoutes::Off,
         }],
         virtual_networks: vec![
             VirtualNetworkIntent {
@@ -155,6 +156,10 @@ fn peer(number: usize) -> PeerIntent {
         import_preference: 0,
         admin_down: false,
         bfd: None,
+        drain: false,
+        graceful_restart: false,
+        graceful_restart_time_secs: routeserver::intent::DEFAULT_RESTART_TIME_SECS,
+        long_lived_stale_time_secs: 0,
         inbound_route_map: None,
         outbound_route_map: None,
     }

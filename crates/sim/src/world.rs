@@ -100,6 +100,16 @@ impl World {
         World::with(seed, scenario::intent(), scenario::NVAS, &nics)
     }
 
+    /// The same, and every NVA restarts gracefully.
+    pub fn with_graceful_restart(seed: u64) -> World {
+        let nics = scenario::NICS.map(str::to_owned);
+        let mut intent = scenario::intent();
+        for peer in intent.route_servers.iter_mut().flat_map(|each| &mut each.peers) {
+            peer.graceful_restart = true;
+        }
+        World::with(seed, intent, scenario::NVAS, &nics)
+    }
+
     /// The same with gateways, a site and a circuit.
     pub fn with_branches(seed: u64) -> World {
         let (intent, nics) = (scenario::branches::branches(), scenario::branches::nics());
@@ -112,7 +122,12 @@ impl World {
             .map(|number| {
                 let asn = Asn(65_001 + number as u32);
                 let peers = peers_of(number);
-                Nva::new(scenario::nva_address(number), asn, peers, seed ^ number as u64)
+                let mut nva = Nva::new(scenario::nva_address(number), asn, peers, seed ^ number as u64);
+                let all = intent.route_servers.iter().flat_map(|each| &each.peers);
+                nva.restarts_gracefully = all
+                    .filter(|peer| peer.address == nva.address)
+                    .any(|peer| peer.graceful_restart);
+                nva
             })
             .collect();
         let mut world = World {
@@ -360,6 +375,9 @@ impl World {
         process.epoch += 1;
         let key = HashKey::new(1, 2);
         let mut machine = Instance::new(instance, process.epoch, self.random.number(), key, self.now);
+        if process.stored.is_some() {
+            machine.has_restarted();
+        }
         if let Some(intent) = process.stored.clone() {
             machine.handle(self.now, Input::Intent(intent));
         }

@@ -35,6 +35,16 @@ fn after_every_quiet_period_branches_nvas_and_the_kernels_of_gateways_hold_what_
 }
 
 #[test]
+fn after_every_quiet_period_nothing_is_left_of_what_was_kept_for_a_restart() {
+    check(40, |seed| sim::random_history_of_restarts(seed, 4, 25));
+}
+
+#[test]
+fn while_only_nvas_restart_gracefully_no_kernel_changes() {
+    check(40, |seed| sim::restarts_only(seed, 12));
+}
+
+#[test]
 fn while_only_our_processes_die_no_kernel_changes() {
     check(60, |seed| sim::crashes_only(seed, 15));
 }

@@ -164,6 +164,13 @@ impl ControlClient {
         response.text().await.map_err(unreachable)
     }
 
+    /// Makes what it says and hears a last resort, or takes that back.
+    pub async fn drain(&self, on: bool) -> Result<(), ControlError> {
+        let on = if on { "true" } else { "false" };
+        self.ask(Method::POST, "/drain", &[("on", on)]).await?;
+        Ok(())
+    }
+
     /// Asks it to say farewell to its peers and end; it ends within 5 s.
     pub async fn shutdown(&self) -> Result<(), ControlError> {
         self.ask(Method::POST, "/shutdown", &[]).await?;

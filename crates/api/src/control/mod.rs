@@ -13,6 +13,7 @@
 //! | `GET /heard` | | what its peers have said, as octets ([`routeserver::instance::read_heard`]); 422 when too much is held |
 //! | `POST /what-if` | [`Question`] | [`routeserver::report::WhatIfReport`]: what would differ; 422 when too much is held |
 //! | `GET /metrics` | | Prometheus text, every series labelled `instance` |
+//! | `POST /drain?on=bool` | | 204; what it says and hears is a last resort until it ends, or is asked again |
 //! | `POST /shutdown` | | 202; the instance says farewell to its peers and ends |
 //!
 //! A question about something that the instance does not know is answered with 404. What is not 2xx carries a [`Problem`].
@@ -133,6 +134,13 @@ pub struct ResetQuery {
     /// Only ask for a route refresh.
     #[serde(default)]
     pub soft: bool,
+}
+
+/// Query of `POST /drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainQuery {
+    /// Packets are to go through the other instance, or through both again.
+    pub on: bool,
 }
 
 /// Query of `GET /routes`: either `peer`, or `routeServer` with perhaps a `prefix`.

@@ -84,6 +84,7 @@ fn route_server(resources: &Resources, settings: &Settings, hub: &Resource) -> O
         peers,
         ipv6,
         total_routes: own.whole("totalRoutes").unwrap_or(settings.limits.total_routes),
+        persist_routes: own.persist_routes(),
         id,
     })
 }

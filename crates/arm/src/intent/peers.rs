@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bgp::{Asn, Password};
-use routeserver::intent::{BfdAuthentication, BfdIntent, PeerIntent, PeerKind};
+use routeserver::intent::{
+    BfdAuthentication, BfdIntent, DEFAULT_RESTART_TIME_SECS, PeerIntent, PeerKind, PersistRoutes,
+};
 use routeserver::route_map::RouteMap;
 use serde_json::Value;
 
@@ -119,6 +121,12 @@ impl With {
             import_preference: own.whole("importPreference").unwrap_or(0),
             admin_down: own.flag("adminDown").unwrap_or(false),
             bfd: bfd(own),
+            drain: own.flag("drain").unwrap_or(false),
+            graceful_restart: own.flag("gracefulRestart").unwrap_or(false),
+            graceful_restart_time_secs: own
+                .whole("gracefulRestartTimeSecs")
+                .unwrap_or(DEFAULT_RESTART_TIME_SECS),
+            long_lived_stale_time_secs: own.whole("longLivedStaleTimeSecs").unwrap_or(0),
             inbound_route_map: None,
             outbound_route_map: None,
         }
@@ -163,6 +171,18 @@ impl<'s> SettingsOf<'s> {
 
     fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().flatten().find_map(|settings| settings.get(name))
+    }
+
+    /// "off", "forever" or a number of minutes.
+    pub(super) fn persist_routes(&self) -> PersistRoutes {
+        match self.get("persistRoutes") {
+            Some(Value::String(word)) if word == "forever" => PersistRoutes::Forever,
+            Some(Value::Number(minutes)) => {
+                let minutes = minutes.as_u64().and_then(|minutes| u32::try_from(minutes).ok());
+                minutes.map_or(PersistRoutes::Off, PersistRoutes::Minutes)
+            }
+            _ => PersistRoutes::Off,
+        }
     }
 
     pub(super) fn flag(&self, name: &str) -> Option<bool> {

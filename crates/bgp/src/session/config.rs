@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::wire::CapabilitySet;
+use crate::wire::{CapabilitySet, RestartOffer};
 use crate::{Asn, BgpIdentifier, FamilySet};
 
 /// What one session needs to know.
@@ -21,6 +21,8 @@ pub struct SessionConfig {
     pub hold_time_secs: u16,
     /// What we offer.
     pub capabilities: CapabilitySet,
+    /// What we offer for the time after the session; see [`super::Session::offer_restart`]. Azure: nothing (az §2.1).
+    pub restart: RestartOffer,
     /// Whether we dial at all; a peer that only accepts needs it, one that only dials does not mind.
     pub dial: bool,
     /// Time between attempts to dial. Azure: 4–5 s (az §2.10, 9).
@@ -49,6 +51,7 @@ impl SessionConfig {
                 extended_message: false,
                 four_octet_as: true,
             },
+            restart: RestartOffer::default(),
             dial: true,
             connect_retry: Duration::from_secs(4),
             send_hold_time: None,

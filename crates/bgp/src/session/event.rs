@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::history::SessionHistory;
+use super::restart::{Restart, is_for_good};
 use crate::wire::{
     CapabilitySet, CeaseSubcode, DecodeContext, EncodeContext, Message, MessageError, Notification, RouteRefresh,
     Update,
@@ -51,6 +52,12 @@ pub enum Input {
         /// Why.
         subcode: CeaseSubcode,
         /// For people; the peer's as well where the subcode allows a Shutdown Communication (RFC 9003).
+        reason: String,
+    },
+    /// We end, and will be back: a peer that keeps our routes meanwhile (RFC 4724) is left without a word, since a NOTIFICATION would make
+    /// it drop them. Others hear Cease / Administrative Shutdown.
+    Leave {
+        /// For people.
         reason: String,
     },
     /// A connection is there, dialled or accepted.
@@ -175,6 +182,8 @@ pub struct Negotiated {
     pub capabilities: CapabilitySet,
     /// How to write UPDATEs to this peer.
     pub encode: EncodeContext,
+    /// What becomes of routes when the session ends, if the two sides agreed on anything.
+    pub restart: Option<Restart>,
 }
 
 /// Why a session ended.
@@ -190,11 +199,23 @@ pub enum DownReason {
     SendHoldTimerExpired,
 }
 
+impl DownReason {
+    /// Whether it ends more than the session: one side wanted the routes gone, or the peer said too much.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            DownReason::NotificationSent(sent, _) => is_for_good(sent),
+            DownReason::NotificationReceived(received) => received.is_hard_reset(),
+            DownReason::ConnectionLost(_) | DownReason::SendHoldTimerExpired => false,
+        }
+    }
+}
+
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DownReason::NotificationSent(n, why) => write!(f, "we sent NOTIFICATION {}/{}: {why}", n.code, n.subcode),
-            DownReason::NotificationReceived(n) => write!(f, "the peer sent NOTIFICATION {}/{}", n.code, n.subcode),
+            // Where it has a Shutdown Communication, that is the reason.
+            DownReason::NotificationSent(n, why) => write!(f, "we sent NOTIFICATION {}: {why}", n.name()),
+            DownReason::NotificationReceived(n) => write!(f, "the peer sent NOTIFICATION {n}"),
             DownReason::ConnectionLost(why) => write!(f, "connection lost: {why}"),
             DownReason::SendHoldTimerExpired => {
                 f.write_str("the peer took nothing of what we sent until the send hold timer expired")

@@ -12,9 +12,15 @@ use super::config::SessionConfig;
 use super::connection::{Connection, Progress, Slot};
 use super::event::{ConnectionId, Direction, DownReason, Input, Negotiated, Offence, Output, SessionStatus, State};
 use super::history::SessionHistory;
+use super::restart::Restart;
 use super::timer::{Jitter, Timer, TimerTable};
-use crate::wire::{CeaseSubcode, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RouteRefresh};
+use crate::wire::{
+    CeaseSubcode, DecodeContext, EncodeContext, Message, Notification, Open, RefreshKind, RestartOffer, RouteRefresh,
+};
 use crate::{Family, FamilySet};
+
+mod ending;
+use ending::End;
 
 /// How long we wait for the peer's OPEN.
 //= https://www.rfc-editor.org/rfc/rfc4271#section-8.2.2
@@ -50,16 +56,6 @@ pub struct Session {
     history: SessionHistory,
 }
 
-/// What ends a connection, and what that means for the peer's record.
-enum End {
-    /// We say why and close; what the peer did, if it caused it.
-    Notify(Notification, String, Option<Offence>),
-    /// The peer has already closed, or said farewell.
-    Gone(DownReason),
-    /// The peer takes no bytes: saying anything is useless.
-    Deaf,
-}
-
 impl Session {
     /// Idle until [`Input::Start`].
     pub fn new(config: SessionConfig) -> Session {
@@ -87,6 +83,7 @@ impl Session {
         match input {
             Input::Start => self.start(now),
             Input::Stop { subcode, reason } => self.stop(now, subcode, reason),
+            Input::Leave { reason } => self.leave(now, reason),
             Input::Connected { connection, direction } => self.connected(now, connection, direction),
             Input::DialFailed { reason } => self.dial_failed(now, reason),
             Input::Received { connection, message } => {
@@ -151,6 +148,11 @@ impl Session {
         }
     }
 
+    /// What the next OPEN is to offer for the time after its session: the R bit is no matter of settings.
+    pub fn offer_restart(&mut self, offer: RestartOffer) {
+        self.config.restart = offer;
+    }
+
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -201,6 +203,10 @@ impl Session {
         let notification = Notification::cease_with_communication(subcode, &reason);
         self.close_all(now, &notification, &reason, None);
         self.rest();
+    }
+
+    fn agreed_on_restart(&self) -> bool {
+        self.negotiated.as_ref().is_some_and(|each| each.restart.is_some())
     }
 
     /// Idle: no dial, no timer.
@@ -350,11 +356,13 @@ impl Session {
     }
 
     fn our_open(&self) -> Open {
+        let mut capabilities = self.config.capabilities.to_capabilities(self.config.local_asn);
+        capabilities.extend(self.config.restart.to_capabilities());
         Open {
             asn: self.config.local_asn,
             hold_time_secs: self.config.hold_time_secs,
             identifier: self.config.local_identifier,
-            capabilities: self.config.capabilities.to_capabilities(self.config.local_asn),
+            capabilities,
         }
     }
 
@@ -416,7 +424,7 @@ impl Session {
             self.end(now, slot, End::Notify(notification, why, Some(Offence::Error)));
             return;
         }
-        if self.loses_collision(slot, &open) {
+        if self.loses_collision(now, slot, &open) {
             self.close_collided(slot);
             return;
         }
@@ -479,7 +487,7 @@ impl Session {
     }
 
     /// Whether the connection in `slot`, whose OPEN just came, must go (RFC 4271 §6.8). When the other one must go, it goes here.
-    fn loses_collision(&mut self, slot: Slot, open: &Open) -> bool {
+    fn loses_collision(&mut self, now: Instant, slot: Slot, open: &Open) -> bool {
         let Some((other_progress, other_direction)) = self.at(slot.other()).map(|c| (c.progress.clone(), c.direction))
         else {
             return false;
@@ -488,6 +496,14 @@ impl Session {
             return false;
         };
         match other_progress {
+            //= https://www.rfc-editor.org/rfc/rfc4724#section-4.2
+            //# the previous TCP session MUST be closed, and the new one retained. Since the previous connection is considered to be
+            //# terminated, no NOTIFICATION message should be sent
+            Progress::Established if self.agreed_on_restart() => {
+                let reason = "the peer has opened another connection".to_owned();
+                self.end(now, slot.other(), End::Gone(DownReason::ConnectionLost(reason)));
+                false
+            }
             //= https://www.rfc-editor.org/rfc/rfc4271#section-6.8
             //# Unless allowed via configuration, a connection collision with an
             //# existing BGP connection that is in the Established state causes
@@ -545,6 +561,7 @@ impl Session {
                 four_octet_as: common.four_octet_as,
                 extended_message: open.capability_set().extended_message,
             },
+            restart: Restart::agreed(&self.config.restart, &open.restart_offer(), common.families),
         };
         self.rest();
         self.dialling = Dialling::Active;
@@ -609,71 +626,6 @@ impl Session {
             Timer::SendHold(slot),
             now + self.config.send_hold_time.unwrap_or(default),
         );
-    }
-
-    // Ending.
-
-    fn close_all(&mut self, now: Instant, notification: &Notification, reason: &str, offence: Option<Offence>) {
-        for slot in Slot::BOTH {
-            let end = End::Notify(notification.clone(), reason.to_owned(), offence);
-            self.end(now, slot, end);
-        }
-    }
-
-    /// Ends the connection in `slot`, tells the owner, and decides when to try again.
-    fn end(&mut self, now: Instant, slot: Slot, end: End) {
-        let Some(connection) = self.at(slot).cloned() else {
-            return;
-        };
-        let (reason, offence) = match end {
-            End::Notify(notification, why, offence) => {
-                if !matches!(connection.progress, Progress::Parked { .. }) {
-                    self.send(slot, Message::Notification(notification.clone()));
-                }
-                (DownReason::NotificationSent(notification, why), offence)
-            }
-            End::Gone(reason) => {
-                let was_established = connection.progress == Progress::Established;
-                (reason, was_established.then_some(Offence::Departure))
-            }
-            End::Deaf => (DownReason::SendHoldTimerExpired, Some(Offence::Error)),
-        };
-        self.timers.stop_connection(slot);
-        self.connections[slot as usize] = None;
-        self.outputs.push_back(Output::Close {
-            connection: connection.id,
-        });
-        let was_established = connection.progress == Progress::Established;
-        if was_established {
-            self.negotiated = None;
-            self.history.down(now, &reason);
-            self.outputs.push_back(Output::Down(reason));
-        } else {
-            self.history.attempt_failed(reason.to_string());
-            self.outputs.push_back(Output::AttemptFailed(reason));
-        }
-        self.try_again(now, was_established, offence);
-    }
-
-    /// After an Established session: at once, or when the peer has been held off long enough. After a mere attempt: later.
-    fn try_again(&mut self, now: Instant, was_established: bool, offence: Option<Offence>) {
-        if !self.started || self.has_live_connection() {
-            return;
-        }
-        let hold = offence.map_or(Duration::ZERO, |offence| {
-            self.backoff.on_reset(now, offence, self.config.max_idle_hold)
-        });
-        if hold.is_zero() && self.is_held_off() {
-            // The IdleHoldTimer runs on.
-        } else if !hold.is_zero() {
-            self.rest();
-            self.timers.set(Timer::IdleHold, now + hold);
-        } else if was_established {
-            self.dial();
-        } else if self.dialling != Dialling::Connect {
-            self.dialling = Dialling::Active;
-            self.retry_later(now);
-        }
     }
 
     fn request_refresh(&mut self) {

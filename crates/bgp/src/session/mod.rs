@@ -18,6 +18,7 @@ mod event;
 pub mod fuzzing;
 mod history;
 mod machine;
+mod restart;
 mod timer;
 
 #[cfg(test)]
@@ -27,3 +28,4 @@ pub use config::SessionConfig;
 pub use event::{ConnectionId, Direction, DownReason, Input, Negotiated, Offence, Output, SessionStatus, State};
 pub use history::{LastDown, SessionHistory};
 pub use machine::Session;
+pub use restart::Restart;

@@ -13,6 +13,8 @@ use crate::wire::{
 };
 use crate::{Asn, BgpIdentifier, Family};
 
+mod restart;
+
 const PEER_ASN: Asn = Asn(65001);
 
 fn config() -> SessionConfig {
@@ -592,7 +594,7 @@ fn cease_for_a_changed_configuration_carries_no_text() {
     let down = bench.session.status().history.last_down.unwrap();
     assert_eq!(
         down.reason,
-        "we sent NOTIFICATION 6/6: the peering's configuration changed"
+        "we sent NOTIFICATION Cease/Other Configuration Change (6/6): the peering's configuration changed"
     );
 }
 
@@ -622,12 +624,15 @@ fn the_reason_of_the_last_down_outlives_failed_attempts_and_those_end_with_the_n
     let down = history.last_down.clone().unwrap();
     assert_eq!(
         (down.at, down.reason.as_str()),
-        (ended, "we sent NOTIFICATION 6/1: too many")
+        (
+            ended,
+            "we sent NOTIFICATION Cease/Maximum Number of Prefixes Reached (6/1): too many"
+        )
     );
     assert_eq!(history.last_attempt_error.as_deref(), Some("cannot connect: refused"));
     assert_eq!(
         history.last_error().unwrap(),
-        "we sent NOTIFICATION 6/1: too many; since then: cannot connect: refused"
+        "we sent NOTIFICATION Cease/Maximum Number of Prefixes Reached (6/1): too many; since then: cannot connect: refused"
     );
 
     bench.establish();

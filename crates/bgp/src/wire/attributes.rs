@@ -63,6 +63,12 @@ impl fmt::Display for Origin {
 pub struct Community(pub u32);
 
 impl Community {
+    /// GRACEFUL_SHUTDOWN, 65535:0 (RFC 8326): the way will be gone soon.
+    pub const GRACEFUL_SHUTDOWN: Community = Community(0xFFFF_0000);
+    /// LLGR_STALE, 65535:6 (RFC 9494): whoever said the route is away.
+    pub const LLGR_STALE: Community = Community(0xFFFF_0006);
+    /// NO_LLGR, 65535:7 (RFC 9494): not to be kept when whoever said the route is away.
+    pub const NO_LLGR: Community = Community(0xFFFF_0007);
     /// NO_EXPORT, 65535:65281.
     pub const NO_EXPORT: Community = Community(0xFFFF_FF01);
     /// NO_ADVERTISE, 65535:65282.
@@ -101,11 +107,13 @@ pub struct PathAttributes {
     bytes: CanonicalBytes,
 }
 
-/// Which of the communities that every export decision asks for are there.
+/// Which of the communities that every decision asks for are there.
 #[derive(Clone, Copy, Default)]
 struct WellKnown {
     no_export: bool,
     no_advertise: bool,
+    graceful_shutdown: bool,
+    llgr_stale: bool,
 }
 
 impl PathAttributes {
@@ -146,8 +154,14 @@ impl PathAttributes {
                 code::AS_PATH => attributes.as_path_len = as_path::length(attribute.value),
                 code::COMMUNITIES => {
                     for community in communities(attribute.value) {
-                        attributes.well_known.no_export |= community == Community::NO_EXPORT;
-                        attributes.well_known.no_advertise |= community == Community::NO_ADVERTISE;
+                        let well_known = &mut attributes.well_known;
+                        match community {
+                            Community::NO_EXPORT => well_known.no_export = true,
+                            Community::NO_ADVERTISE => well_known.no_advertise = true,
+                            Community::GRACEFUL_SHUTDOWN => well_known.graceful_shutdown = true,
+                            Community::LLGR_STALE => well_known.llgr_stale = true,
+                            _ => {}
+                        }
                     }
                 }
                 _ => {}
@@ -238,8 +252,18 @@ impl PathAttributes {
         match community {
             Community::NO_EXPORT => self.well_known.no_export,
             Community::NO_ADVERTISE => self.well_known.no_advertise,
+            Community::GRACEFUL_SHUTDOWN => self.well_known.graceful_shutdown,
+            Community::LLGR_STALE => self.well_known.llgr_stale,
             other => self.communities().any(|c| c == other),
         }
+    }
+
+    /// The route is of use only where there is no other.
+    //= https://www.rfc-editor.org/rfc/rfc9494#section-4.4
+    //# A least preferred route MUST be treated as less preferred than any other route that is not also least preferred.
+    // RFC 8326 §4.1 asks nearly the same for what carries GRACEFUL_SHUTDOWN: a low LOCAL_PREF.
+    pub fn is_last_resort(&self) -> bool {
+        self.well_known.llgr_stale || self.well_known.graceful_shutdown
     }
 
     /// Large communities (RFC 8092) as (global administrator, local data 1, local data 2).

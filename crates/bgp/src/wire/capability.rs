@@ -10,13 +10,16 @@
 //! +------------------------------+
 //! ```
 
+use super::graceful::{GracefulRestart, LongLivedGracefulRestart};
 use super::types::{Asn, Family, FamilySet};
 
 const MULTI_PROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_MESSAGE: u8 = 6;
+const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 
 /// One capability of an OPEN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +30,14 @@ pub enum Capability {
     RouteRefresh,
     /// Code 6 (RFC 8654).
     ExtendedMessage,
+    /// Code 64 (RFC 4724, RFC 8538).
+    GracefulRestart(GracefulRestart),
     /// Code 65 (RFC 6793).
     FourOctetAs(Asn),
     /// Code 70 (RFC 7313).
     EnhancedRouteRefresh,
+    /// Code 71 (RFC 9494).
+    LongLivedGracefulRestart(LongLivedGracefulRestart),
     /// Any other, or one of ours in a form we do not understand: tolerated (RFC 5492 §3).
     Unknown {
         /// The capability code.
@@ -54,6 +61,14 @@ impl Capability {
             (EXTENDED_MESSAGE, []) => Capability::ExtendedMessage,
             (FOUR_OCTET_AS, &[a, b, c, d]) => Capability::FourOctetAs(Asn(u32::from_be_bytes([a, b, c, d]))),
             (ENHANCED_ROUTE_REFRESH, []) => Capability::EnhancedRouteRefresh,
+            (GRACEFUL_RESTART, value) => match GracefulRestart::decode(value) {
+                Some(graceful) => Capability::GracefulRestart(graceful),
+                None => Capability::unknown(code, value),
+            },
+            (LONG_LIVED_GRACEFUL_RESTART, value) => match LongLivedGracefulRestart::decode(value) {
+                Some(long_lived) => Capability::LongLivedGracefulRestart(long_lived),
+                None => Capability::unknown(code, value),
+            },
             _ => Capability::unknown(code, value),
         }
     }
@@ -79,13 +94,19 @@ impl Capability {
                 out.extend(asn.0.to_be_bytes());
             }
             Capability::EnhancedRouteRefresh => out.extend([ENHANCED_ROUTE_REFRESH, 0]),
-            Capability::Unknown { code, value } => {
-                let value = &value[..value.len().min(255)];
-                out.extend([*code, value.len() as u8]);
-                out.extend_from_slice(value);
+            Capability::GracefulRestart(graceful) => append(out, GRACEFUL_RESTART, &graceful.encode()),
+            Capability::LongLivedGracefulRestart(long_lived) => {
+                append(out, LONG_LIVED_GRACEFUL_RESTART, &long_lived.encode());
             }
+            Capability::Unknown { code, value } => append(out, *code, value),
         }
     }
+}
+
+fn append(out: &mut Vec<u8>, code: u8, value: &[u8]) {
+    let value = &value[..value.len().min(255)];
+    out.extend([code, value.len() as u8]);
+    out.extend_from_slice(value);
 }
 
 /// What a speaker can do, or what both can.
@@ -122,6 +143,8 @@ impl CapabilitySet {
                 Capability::ExtendedMessage => set.extended_message = true,
                 Capability::FourOctetAs(_) => set.four_octet_as = true,
                 Capability::EnhancedRouteRefresh => set.enhanced_route_refresh = true,
+                // What these offer is not the same from both sides: see `RestartOffer`.
+                Capability::GracefulRestart(_) | Capability::LongLivedGracefulRestart(_) => {}
                 Capability::Unknown { .. } => {}
             }
         }

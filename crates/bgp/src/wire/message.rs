@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::attributes::PathAttributes;
 use super::capability::{Capability, CapabilitySet};
 use super::error::Mended;
+use super::graceful::RestartOffer;
 use super::pack::{EncodeContext, pack_announcement, pack_end_of_rib, pack_withdrawal};
 use super::types::{Asn, BgpIdentifier, Family, FamilySet};
 
@@ -126,6 +127,11 @@ impl Open {
     /// What the speaker offers.
     pub fn capability_set(&self) -> CapabilitySet {
         CapabilitySet::offered_by(&self.capabilities)
+    }
+
+    /// What it offers for the time after its session.
+    pub fn restart_offer(&self) -> RestartOffer {
+        RestartOffer::offered_by(&self.capabilities)
     }
 }
 

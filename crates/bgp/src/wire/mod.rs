@@ -24,6 +24,7 @@ mod display;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod graceful;
 pub mod message;
 mod nlri;
 pub mod notification;
@@ -38,6 +39,9 @@ pub use builder::PathAttributesBuilder;
 pub use capability::{Capability, CapabilitySet};
 pub use decoder::{DecodeContext, Decoder};
 pub use error::{Mended, MessageError};
+pub use graceful::{
+    GracefulRestart, LongLived, LongLivedGracefulRestart, MAX_RESTART_TIME_SECS, MAX_STALE_TIME_SECS, RestartOffer,
+};
 pub use message::{Announcement, Message, Notification, Open, RefreshKind, RouteRefresh, Update};
 pub use notification::CeaseSubcode;
 pub use pack::{EncodeContext, pack_announcement, pack_end_of_rib, pack_withdrawal};

@@ -179,6 +179,40 @@ impl Notification {
         Notification::new(CEASE, subcode as u8, &data)
     }
 
+    /// Cease / Hard Reset with another NOTIFICATION in it: the session is not to be taken for one that restarts (RFC 8538 §3.1).
+    pub fn hard_reset(of: &Notification) -> Notification {
+        let mut data = vec![of.code, of.subcode];
+        data.extend_from_slice(&of.data);
+        Notification::new(CEASE, CeaseSubcode::HardReset as u8, &data)
+    }
+
+    /// Whether it is one that ends more than the session (RFC 8538 §3).
+    pub fn is_hard_reset(&self) -> bool {
+        self.is_cease(CeaseSubcode::HardReset)
+    }
+
+    /// Whether it is a Cease with this subcode.
+    pub fn is_cease(&self, subcode: CeaseSubcode) -> bool {
+        (self.code, self.subcode) == (CEASE, subcode as u8)
+    }
+
+    /// What a Hard Reset has in it: why it was sent.
+    pub fn hard_reset_reason(&self) -> Option<Notification> {
+        let reason = self.data.split_first_chunk().filter(|_| self.is_hard_reset());
+        let (&[code, subcode], data) = reason?;
+        // One in another one would say nothing more.
+        (code != CEASE || subcode != CeaseSubcode::HardReset as u8).then(|| Notification::new(code, subcode, data))
+    }
+
+    /// Its name and numbers: `Cease/Administrative Shutdown (6/2)`.
+    pub fn name(&self) -> String {
+        let code = code_name(self.code);
+        match subcode_name(self.code, self.subcode) {
+            Some(subcode) => format!("{code}/{subcode} ({}/{})", self.code, self.subcode),
+            None => format!("{code} ({}/{})", self.code, self.subcode),
+        }
+    }
+
     /// The text of an Administrative Shutdown or Reset, if there is one that can be read.
     pub fn shutdown_communication(&self) -> Option<&str> {
         if self.code != CEASE || !has_communication(self.subcode) {
@@ -200,11 +234,10 @@ fn has_communication(subcode: u8) -> bool {
 impl fmt::Display for Notification {
     /// For example `Cease/Administrative Shutdown (6/2): "back in ten minutes"`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(code_name(self.code))?;
-        if let Some(name) = subcode_name(self.code, self.subcode) {
-            write!(f, "/{name}")?;
+        f.write_str(&self.name())?;
+        if let Some(reason) = self.hard_reset_reason() {
+            return write!(f, " because of {reason}");
         }
-        write!(f, " ({}/{})", self.code, self.subcode)?;
         if let Some(text) = self.shutdown_communication() {
             // Debug escapes control characters, which a peer could use to play with a terminal.
             write!(f, ": {text:?}")?;

@@ -8,6 +8,7 @@ use super::route_map::{self, RouteMapVerb};
 use super::settings::{self, SettingsVerb};
 use super::{Group, Location, NoWait, Session, Tags, parse_bool, public_ip, reference, vnet};
 use crate::client::ClientError;
+use crate::drain::{self, Draining};
 use crate::dry_run::{self, DryRun};
 use crate::output::{self, Column};
 use crate::target::{Output, Target};
@@ -263,6 +264,13 @@ enum PeeringVerb {
         #[arg(long)]
         soft: bool,
     },
+    /// Have packets go other ways, and wait until they do, so that the NVA can be taken down. Beyond Azure.
+    Drain {
+        #[command(flatten)]
+        peering: Peering,
+        #[command(flatten)]
+        draining: Draining,
+    },
     /// What goes beyond Azure, for the peering: timers, MD5, TTL security, limits.
     Settings {
         #[command(flatten)]
@@ -431,6 +439,7 @@ async fn peering(session: &Session, verb: PeeringVerb) -> Result<(), ClientError
             let path = format!("/routewright/v1/peers{}/reset?soft={soft}", id(&peering)?);
             session.client.post(&path).await.map(|_| ())
         }
+        PeeringVerb::Drain { peering, draining } => drain::peering(session, &id(&peering)?, draining).await,
         PeeringVerb::Settings { peering, verb } => settings::run(session, &id(&peering)?, verb).await,
     }
 }

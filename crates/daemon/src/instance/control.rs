@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::control::{
-    AdvertisedQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, Question, ResetQuery,
-    RoutesQuery,
+    AdvertisedQuery, DrainQuery, EffectiveRoutesQuery, MAX_INTENT_BYTES, Order, PeersQuery, Problem, Question,
+    ResetQuery, RoutesQuery,
 };
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
@@ -58,6 +58,7 @@ pub(super) async fn serve(
             post(what_if).layer(DefaultBodyLimit::max(Question::MAX_BYTES)),
         )
         .route("/metrics", get(metrics_text))
+        .route("/drain", post(drain))
         .route("/shutdown", post(shutdown))
         .with_state(control);
     if let Err(error) = axum::serve(listener, router).await {
@@ -269,6 +270,11 @@ async fn metrics_text(State(control): State<Arc<Control>>) -> Answer {
     let (health, peers, agents) = control.owner.ask(reports).await?;
     let text = metrics::text(control.index, &health, &peers, &agents);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+async fn drain(State(control): State<Arc<Control>>, Query(query): Query<DrainQuery>) -> Answer {
+    control.owner.input(Input::Drain { on: query.on }).await;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn shutdown(State(control): State<Arc<Control>>) -> Answer {

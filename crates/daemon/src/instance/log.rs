@@ -24,6 +24,18 @@ pub(super) fn event(event: &Event) {
         Event::CircuitRoutes { peer, told, limit } => {
             tracing::warn!(peer, told, limit, "a circuit is told nearly all it takes, or more")
         }
+        Event::RoutesKept {
+            peer,
+            family,
+            phase,
+            routes,
+            until_secs,
+        } => {
+            tracing::warn!(peer, %family, phase, routes, until_secs, "routes of a session that has ended are kept")
+        }
+        Event::RoutesReleased { peer, family, routes } => {
+            tracing::info!(peer, %family, routes, "routes that were kept and not said again are gone")
+        }
         Event::UnknownCaller { remote } => tracing::info!(%remote, "a caller that is no peer was turned away"),
         // The route log's.
         Event::Announced { .. } | Event::Withdrawn { .. } | Event::BestChanged { .. } => {}

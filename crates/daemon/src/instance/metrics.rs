@@ -60,6 +60,11 @@ fn register_instance(registry: &mut Registry, health: &InstanceReport, agents: &
             "1 until every peer was heard out after a start; meanwhile agents only add",
             health.converging.into(),
         ),
+        (
+            "drained",
+            "1 while the operator wants packets to go through the other instance",
+            health.drained.into(),
+        ),
         ("peers", "Peerings configured", health.peers as u64),
         (
             "peers_established",
@@ -92,7 +97,7 @@ fn register_instance(registry: &mut Registry, health: &InstanceReport, agents: &
 
 fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
     type Value = fn(&PeerReport) -> u64;
-    let gauges: [(&str, &str, Value); 6] = [
+    let gauges: [(&str, &str, Value); 8] = [
         (
             "bgp_peer_up",
             "1 while the session is Established (Azure: BgpPeerStatus)",
@@ -112,6 +117,16 @@ fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
             "routes_advertised_to_peer",
             "Prefixes told to the peer (Azure: CountOfRoutesAdvertisedToPeer)",
             |peer| peer.routes_advertised as u64,
+        ),
+        (
+            "routes_stale_of_peer",
+            "Routes that the peer is to say again: of a session that has ended, or before a refresh",
+            |peer| peer.routes_stale as u64,
+        ),
+        (
+            "bgp_peer_routes_kept",
+            "1 while routes of a session that has ended are kept (graceful restart, persisted routes)",
+            |peer| (!peer.kept.is_empty()).into(),
         ),
         (
             "peer_route_limit",
@@ -281,6 +296,7 @@ mod tests {
             epoch: 5,
             intent_version: 7,
             converging: true,
+            drained: false,
             peers_established: 0,
             peers: 0,
             peers_down: vec![],

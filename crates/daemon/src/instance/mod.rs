@@ -115,7 +115,11 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         agent_problem,
     ));
 
-    let instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
+    let mut instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
+    if kept.is_some() {
+        // There was a life before: peers may have kept its routes.
+        instance.has_restarted();
+    }
     let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox, options.give_back_memory);
     if let Some(order) = kept {
         let version = order.intent.version;

@@ -137,6 +137,22 @@ impl RouteLog {
             Event::CircuitRoutes { peer, told, limit } => {
                 self.line("circuitRoutes", json!({"peer": peer, "told": told, "limit": limit}));
             }
+            Event::RoutesKept {
+                peer,
+                family,
+                phase,
+                routes,
+                until_secs,
+            } => self.line(
+                "routesKept",
+                json!({
+                    "peer": peer, "family": family.to_string(), "phase": phase, "routes": routes, "untilSecs": until_secs,
+                }),
+            ),
+            Event::RoutesReleased { peer, family, routes } => self.line(
+                "routesReleased",
+                json!({"peer": peer, "family": family.to_string(), "routes": routes}),
+            ),
             Event::UnknownCaller { remote } => {
                 self.line("unknownCaller", json!({ "address": remote.ip().to_string() }));
             }

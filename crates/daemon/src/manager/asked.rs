@@ -17,6 +17,8 @@ use super::http::Incoming;
 
 /// To read the activity log.
 const ACTIVITY_READ: &str = "Microsoft.Insights/eventtypes/values/read";
+/// To change what is about every route server.
+const HUBS_WRITE: &str = "Microsoft.Network/virtualHubs/write";
 /// To read what is about everything.
 const HUBS_READ: &str = "Microsoft.Network/virtualHubs/read";
 /// Action of a bgpConnection: what its peer says.
@@ -67,6 +69,7 @@ pub(crate) enum Own {
     RoutesOfPeer(String),
     Advertised(String),
     ResetPeer(String),
+    DrainInstance(String),
     Routes {
         peer: Option<String>,
         route_server: Option<String>,
@@ -211,6 +214,7 @@ impl Own {
             ["service-principals", id] => Own::ServicePrincipal((*id).to_owned()),
             ["service-principals", id, "reset"] => Own::ResetSecret((*id).to_owned()),
             ["agents"] => Own::Agents,
+            ["instances", index, "drain"] => Own::DrainInstance((*index).to_owned()),
             ["peers"] => Own::Peers {
                 route_server: parameter("routeServer"),
             },
@@ -246,6 +250,8 @@ impl Own {
             Own::RoutesOfPeer(id) => asked_of(id, LEARNED_ROUTES),
             Own::Advertised(id) => asked_of(id, "advertisedRoutes"),
             Own::ResetPeer(id) => asked_of(id, "reset"),
+            // Every route server's packets go other ways.
+            Own::DrainInstance(_) => over_all(HUBS_WRITE),
             Own::Routes { peer: Some(id), .. } => asked_of(id, LEARNED_ROUTES),
             // Of all its peers.
             Own::Routes {

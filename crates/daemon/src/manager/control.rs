@@ -51,6 +51,8 @@ pub trait Control: Debug + Send + Sync {
     fn metrics(&self) -> Asked<'_, String>;
     /// Asks it to say farewell and end.
     fn shutdown(&self) -> Asked<'_, ()>;
+    /// What it says and hears is a last resort, or is not any more.
+    fn drain(&self, on: bool) -> Asked<'_, ()>;
 }
 
 impl Control for ControlClient {
@@ -118,5 +120,9 @@ impl Control for ControlClient {
 
     fn shutdown(&self) -> Asked<'_, ()> {
         ControlClient::shutdown(self).boxed()
+    }
+
+    fn drain(&self, on: bool) -> Asked<'_, ()> {
+        ControlClient::drain(self, on).boxed()
     }
 }

@@ -56,6 +56,8 @@ struct InstanceHealth {
     epoch: Option<u64>,
     intent_version: u64,
     converging: bool,
+    /// The operator wants packets to go through the other one.
+    drained: bool,
     peers: usize,
     peers_established: usize,
     /// bgpConnections that should be Established and are not.
@@ -135,6 +137,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
         epoch: report.map(|report| report.epoch),
         intent_version: status.acknowledged,
         converging: report.is_some_and(|report| report.converging),
+        drained: report.is_some_and(|report| report.drained),
         peers: report.map_or(0, |report| report.peers),
         peers_established: report.map_or(0, |report| report.peers_established),
         peers_down: report.map_or_else(Vec::new, |report| report.peers_down.clone()),

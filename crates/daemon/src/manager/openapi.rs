@@ -54,7 +54,7 @@ fn query_schema(name: &str) -> Value {
         "prefix" => {
             json!({ "anyOf": [{ "type": "string", "pattern": IPV4_PREFIX }, { "type": "string", "pattern": IPV6_PREFIX }] })
         }
-        "soft" => json!({ "type": "boolean" }),
+        "soft" | "on" => json!({ "type": "boolean" }),
         _ => json!({ "type": "string" }),
     }
 }
@@ -70,6 +70,11 @@ fn path_parameters(path: &str) -> Vec<Value> {
     path.split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| match name {
+            "index" => json!({
+                "name": name, "in": "path", "required": true,
+                "description": "Which instance.",
+                "schema": { "type": "integer", "minimum": 0, "maximum": 1 },
+            }),
             "clientId" => json!({
                 "name": name, "in": "path", "required": true,
                 "description": "Client id of a service principal.",
@@ -253,6 +258,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "Version of the intent that it follows; 0: none.",
             ),
             ("converging", "boolean?", "Not every peer has sent End-of-RIB yet."),
+            (
+                "drained",
+                "boolean?",
+                "The operator wants packets to go through the other instance.",
+            ),
             ("peers", "integer?", "Peerings configured."),
             ("peersEstablished", "integer?", "Sessions Established."),
             (
@@ -349,6 +359,17 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("routesAdvertised", "integer", "Prefixes told to the peer."),
             ("routeLimit", "integer", "0: none."),
             (
+                "routesStale",
+                "integer",
+                "Of the received, routes that the peer is to say again: of a session that has ended, or before a refresh.",
+            ),
+            (
+                "kept",
+                "KeptReport[]",
+                "What is kept of a session that has ended, by family.",
+            ),
+            ("drain", "DrainReport?", "How far the peer is drained, if it is to be."),
+            (
                 "updatesReceived",
                 "integer",
                 "UPDATE messages received, over all sessions.",
@@ -416,6 +437,43 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         ],
     ),
     (
+        "KeptReport",
+        &[
+            ("family", "string", "IPv4 unicast or IPv6 unicast."),
+            (
+                "phase",
+                "string",
+                "graceful (RFC 4724), long-lived (RFC 9494) or persisted (the setting persistRoutes).",
+            ),
+            (
+                "returned",
+                "boolean",
+                "The peer is back; what it does not say again goes with its End-of-RIB.",
+            ),
+            (
+                "sinceSecs",
+                "integer",
+                "For how long there has been no word from the peer.",
+            ),
+            ("untilSecs", "integer?", "When the phase ends; absent: never."),
+        ],
+    ),
+    (
+        "DrainReport",
+        &[
+            (
+                "prefixes",
+                "integer",
+                "Prefixes for which packets still go by the peer's routes.",
+            ),
+            (
+                "withoutOtherWay",
+                "integer",
+                "Of those, prefixes that nobody else tells a next hop of.",
+            ),
+        ],
+    ),
+    (
         "BecameReport",
         &[
             ("network", "prefix", "The prefix."),
@@ -454,6 +512,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "becomes",
                 "BecameReport?",
                 "What the peer's inbound route map made of it: that is what the verdict is about.",
+            ),
+            (
+                "staleSecs",
+                "integer?",
+                "The session that it came through has ended so long ago, and it has not been said again.",
             ),
             ("instance", "integer", "Which instance reports."),
         ],

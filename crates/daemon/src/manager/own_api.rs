@@ -43,6 +43,7 @@ pub(crate) async fn answer(
             .await
         }
         Own::EffectiveRoutes { nic } => get(incoming, || effective_routes(manager, nic.as_deref())).await,
+        Own::DrainInstance(index) => drain(manager, asker, incoming, index).await,
         Own::ResetPeer(peer) => reset(manager, asker, incoming, peer).await,
         Own::RoutesOfPeer(peer) => {
             let of = RoutesOf::Peer(known(manager, peer)?);
@@ -219,6 +220,28 @@ async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str
             Ok(empty_response(StatusCode::NO_CONTENT))
         }
         false => Err(not_reset(answers)),
+    }
+}
+
+/// Packets go through the other instance from then on, until the process of this one ends or somebody says otherwise.
+async fn drain(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &str) -> Result<Response, ArmError> {
+    if incoming.method != Method::POST {
+        return Err(method_not_allowed("POST"));
+    }
+    let mut instances = manager.instances.iter();
+    let Some(instance) = instances.find(|instance| instance.index.to_string() == index) else {
+        let message = format!("There is no instance '{index}' here: 0 and 1 are all there can be.");
+        return Err(ArmError::new(404, "NotFound", message));
+    };
+    let on = !incoming
+        .parameter("on")
+        .is_some_and(|on| on.eq_ignore_ascii_case("false"));
+    match instance.control.drain(on).await {
+        Ok(()) => {
+            manager.core.record(asker.event(204)).await;
+            Ok(empty_response(StatusCode::NO_CONTENT))
+        }
+        Err(error) => Err(ArmError::new(503, "InstanceUnavailable", error.to_string())),
     }
 }
 
@@ -408,6 +431,16 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         "NICs that agents follow, with the generation installed, per instance.",
         "AgentReport[]",
     ),
+    Endpoint {
+        query: &[("on", false, "false: packets go through both instances again.")],
+        gives: (204, None),
+        ..endpoint(
+            "post",
+            "/routewright/v1/instances/{index}/drain",
+            "Has packets go through the other instance, until this one's process ends: what it says and hears is a last resort.",
+            "Object",
+        )
+    },
     Endpoint {
         query: &[(
             "routeServer",

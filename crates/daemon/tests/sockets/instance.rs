@@ -65,6 +65,10 @@ pub(crate) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         import_preference: 0,
         admin_down: false,
         bfd: None,
+        drain: false,
+        graceful_restart: false,
+        graceful_restart_time_secs: routeserver::intent::DEFAULT_RESTART_TIME_SECS,
+        long_lived_stale_time_secs: 0,
         inbound_route_map: None,
         outbound_route_map: None,
     }
@@ -96,6 +100,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
             peers,
             ipv6: false,
             total_routes: 0,
+            persist_routes: routeserver::intent::PersistRoutes::Off,
         }],
         virtual_networks: vec![VirtualNetworkIntent {
             id: "hub".into(),

@@ -138,6 +138,7 @@ pub(crate) fn attributes_of(number: usize, ipv6: bool) -> Arc<PathAttributes> {
     let builder = match number {
         7 => builder.add_community(Community::NO_ADVERTISE),
         8 => builder.med(Some(50)),
+        9 => builder.add_community(Community::LLGR_STALE),
         _ => builder,
     };
     Arc::new(builder.build())
@@ -160,6 +161,7 @@ pub(crate) fn info_of(peer: usize, variant: u32) -> PeerInfo {
             _ => RouteSource::Nva,
         },
         import_preference: u32::from(variant == 2),
+        last_resort: variant == 4,
     }
 }
 
@@ -179,5 +181,7 @@ pub(crate) fn group_of(number: usize) -> GroupKey {
         source: RouteSource::Nva,
         asn: (number == INTERNAL).then_some(Asn(65515)),
         shape: (number == SHAPED).then_some(0),
+        long_lived: false,
+        graceful_shutdown: false,
     }
 }

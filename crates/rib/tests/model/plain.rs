@@ -33,7 +33,7 @@ pub(crate) struct Plain {
 type Best = (Option<PeerIndex>, Sender, Arc<PathAttributes>);
 
 /// The comparable part of the decision up to equal cost.
-type Cost = (Reverse<u32>, u16, u16);
+type Cost = (bool, Reverse<u32>, u16, u16);
 
 impl Plain {
     /// What each peer said last of each prefix: the order between different peers and prefixes is what may vary.
@@ -64,10 +64,11 @@ impl Plain {
         let length = attributes.as_path_len();
         let express_route = peer.info.source == RouteSource::ExpressRoute;
         let preference = Reverse(peer.info.import_preference);
+        let last_resort = peer.info.last_resort || attributes.is_last_resort();
         match self.preference {
-            Preference::ExpressRoute => (preference, u16::from(!express_route), length),
-            Preference::VpnGateway => (preference, u16::from(express_route), length),
-            Preference::ASPath => (preference, length, u16::from(!express_route)),
+            Preference::ExpressRoute => (last_resort, preference, u16::from(!express_route), length),
+            Preference::VpnGateway => (last_resort, preference, u16::from(express_route), length),
+            Preference::ASPath => (last_resort, preference, length, u16::from(!express_route)),
         }
     }
 

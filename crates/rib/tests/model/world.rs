@@ -93,7 +93,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
             .prop_map(|(peer, attributes, prefixes)| Op::Announce { peer, attributes, prefixes }),
         3 => (peer.clone(), any::<u16>()).prop_map(|(peer, prefixes)| Op::Withdraw { peer, prefixes }),
         1 => peer.clone().prop_map(|peer| Op::Clear { peer }),
-        1 => (peer.clone(), 0..4u32).prop_map(|(peer, variant)| Op::Update { peer, variant }),
+        1 => (peer.clone(), 0..5u32).prop_map(|(peer, variant)| Op::Update { peer, variant }),
         1 => peer.clone().prop_map(|peer| Op::Replace { peer }),
         4 => (peer.clone(), 0..5usize).prop_map(|(peer, group)| Op::Attach { peer, group }),
         2 => peer.clone().prop_map(|peer| Op::Regroup { peer }),
@@ -427,6 +427,15 @@ impl World {
         let counts = self.rib.counts(index);
         assert_eq!(counts.received, plain.paths.len());
         assert_eq!(counts.accepted, plain.paths.iter().filter(accepted).count());
+        assert_eq!(counts.stale, plain.stale.len());
+        let stale: BTreeSet<IpNet> = self
+            .rib
+            .received(index)
+            .iter()
+            .filter(|path| path.stale)
+            .map(|path| path.prefix)
+            .collect();
+        assert_eq!(stale, plain.stale);
 
         let expected = self.plain.adj_rib_out(index, &self.import, &self.export);
         assert_eq!(counts.advertised, expected.len());

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::instance::{Instance, Listener, Output, PeerKey};
 use crate::intent::{Intent, PeerIntent};
-use crate::peer::{Peer, PeerHistory, endpoint, needs_reset, peer_info};
+use crate::peer::{Peer, PeerHistory, endpoint, needs_reset, peer_info, restart_offer};
 use crate::speaker::{Speaker, SpeakerIntent};
 use crate::vnet::Topology;
 use bgp::wire::CeaseSubcode;
@@ -109,12 +109,13 @@ impl Instance {
             // Another outbound route map has another number.
             for peer in keys.iter().filter_map(|key| self.peers.get(key)) {
                 if let Some(up) = &peer.up {
-                    let group = speaker.group(&peer.intent, &up.negotiated);
+                    let group = speaker.group(&peer.intent, &up.negotiated, peer.is_drained());
                     speaker.rib.regroup(peer.index, group);
                 }
             }
-            speaker.peers = keys;
+            speaker.peers = keys.clone();
         }
+        self.set_persistence(&keys);
     }
 
     /// Removes a speaker's peers that are no more, and those that need another session; these come back as others, and so do those that
@@ -173,7 +174,9 @@ impl Instance {
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         let index = speaker.add_peer(peer_info(intent, external, None), intent.inbound_route_map.as_ref());
-        let peer = Peer::new(key, intent.clone(), speaker, index, self.seed, history);
+        let mut peer = Peer::new(key, intent.clone(), speaker, index, self.seed, history);
+        peer.instance_drained = self.drained;
+        peer.session.offer_restart(restart_offer(intent, self.is_restarting()));
         self.peer_ids.insert(intent.id.clone(), key);
         self.peers.insert(key, peer);
         Some(key)
@@ -206,10 +209,14 @@ impl Instance {
             self.drive(now, key, session::Input::Pardon);
             self.check_limit(now, key);
         }
+        if before.drain != intent.drain {
+            self.drained_or_not(key);
+        }
         match (before.admin_down, intent.admin_down) {
             (false, true) => {
                 let stop = stop(CeaseSubcode::AdministrativeShutdown, "held down by the operator");
                 self.drive(now, key, stop);
+                self.release_all(key);
             }
             (true, false) => self.start(now, key),
             // It may have waited for BFD, and need not any more.

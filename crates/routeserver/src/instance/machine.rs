@@ -43,6 +43,10 @@ pub struct Instance {
     pub(super) delivery: Delivery,
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
+    /// There was a life before this one, whose routes peers may have kept.
+    restarted: bool,
+    /// The operator wants packets to go through the other instance.
+    pub(super) drained: bool,
     pub(super) leaving: bool,
     /// Whether events are made for the route log.
     pub(super) logs_routes: bool,
@@ -74,11 +78,23 @@ impl Instance {
             bfd_wanted: Vec::new(),
             delivery: Delivery::new(key),
             converged: false,
+            restarted: false,
+            drained: false,
             leaving: false,
             logs_routes: false,
             now,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// This is not the instance's first life: peers that keep its routes are told so (RFC 4724). To be called before the first input.
+    pub fn has_restarted(&mut self) {
+        self.restarted = true;
+    }
+
+    /// Whether an OPEN sent now is of a speaker that has restarted and not heard everybody yet.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.restarted && !self.converged
     }
 
     /// Takes what happened. Routes are decided and told at [`Instance::settle`], so that a batch of inputs costs one decision.
@@ -147,6 +163,7 @@ impl Instance {
                 }
             }
             Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),
+            Input::Drain { on } => self.drain_instance(on),
             Input::Shutdown => self.shutdown(now),
         }
     }
@@ -164,6 +181,7 @@ impl Instance {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.handle_timeout(now);
             }
+            self.retention_timeout(now, key);
             self.drain(now, key);
         }
     }
@@ -206,6 +224,37 @@ impl Instance {
         }
     }
 
+    /// What peers say and are told is a last resort from now on, or is not any more; so other instances' ranks are better.
+    fn drain_instance(&mut self, on: bool) {
+        self.drained = on;
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.instance_drained = on;
+            }
+            self.drained_or_not(key);
+        }
+    }
+
+    /// A peer is drained from now on, or is not any more.
+    pub(super) fn drained_or_not(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+            // Piece by piece, but from now on.
+            speaker.rib.put_off(true);
+            speaker.update_peer(peer.index, peer.info());
+            speaker.rib.put_off(false);
+            speaker.rib.call_due();
+            if let Some(up) = &peer.up {
+                let group = speaker.group(&peer.intent, &up.negotiated, peer.is_drained());
+                speaker.rib.regroup(peer.index, group);
+            }
+            speaker.unsettled = true;
+        }
+    }
+
     pub(super) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
@@ -224,6 +273,7 @@ impl Instance {
         };
         self.drive(now, key, input);
         if !soft {
+            self.release_all(key);
             self.drive(now, key, session::Input::Pardon);
         }
     }
@@ -233,11 +283,10 @@ impl Instance {
         self.leaving = true;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            let stop = session::Input::Stop {
-                subcode: CeaseSubcode::AdministrativeShutdown,
+            let leave = session::Input::Leave {
                 reason: "the route server instance is leaving".to_owned(),
             };
-            self.drive(now, key, stop);
+            self.drive(now, key, leave);
         }
         self.want_bfd();
         self.outputs.push_back(Output::Finished);

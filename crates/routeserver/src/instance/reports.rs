@@ -3,16 +3,17 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::IpNet;
-use bgp::session::{Direction, SessionStatus};
-use bgp::wire::{CapabilitySet, Origin, PathAttributes};
+use bgp::session::{Direction, Negotiated, SessionStatus};
+use bgp::wire::{Origin, PathAttributes};
+use bgp::{Family, IpNet};
 use rib::{DecisionStep, PathReport, RejectRule, RouteSource, Standing};
 
 use crate::instance::{Instance, liveness};
 use crate::peer::Peer;
+use crate::peer::retention::Kept;
 use crate::report::{
-    AdvertisedReport, AgentReport, BecameReport, EffectiveRoute, InstanceReport, LastDownReport, PeerReport,
-    RouteReport,
+    AdvertisedReport, AgentReport, BecameReport, DrainReport, EffectiveRoute, InstanceReport, KeptReport,
+    LastDownReport, PeerReport, RouteReport,
 };
 use crate::speaker::{Speaker, source_of};
 use crate::vnet::{LocRib, Scope, rows};
@@ -30,6 +31,7 @@ impl Instance {
             epoch: self.epoch,
             intent_version: self.intent_version,
             converging: !self.converged,
+            drained: self.drained,
             peers_established: self.peers.values().filter(|peer| peer.up.is_some()).count(),
             peers: self.peers.len(),
             peers_down: self
@@ -169,12 +171,21 @@ impl Instance {
             last_attempt_error: history.last_attempt_error,
             hold_time_secs: negotiated.map(|negotiated| negotiated.hold_time_secs),
             peer_identifier: negotiated.map(|negotiated| negotiated.peer_identifier.to_string()),
-            capabilities: negotiated.map_or(Vec::new(), |negotiated| capability_names(negotiated.capabilities)),
+            capabilities: negotiated.map_or_else(Vec::new, capability_names),
             direction: negotiated.map(|negotiated| direction_name(negotiated.direction).to_owned()),
             routes_received: counts.received,
             routes_accepted: speaker.accepted(peer.index),
             routes_advertised: counts.advertised,
             route_limit: peer.intent.route_limit,
+            routes_stale: counts.stale,
+            kept: kept_reports(now, peer),
+            drain: peer.is_drained().then(|| {
+                let carried = speaker.carried(peer.index);
+                DrainReport {
+                    prefixes: carried.prefixes,
+                    without_other_way: carried.without_other,
+                }
+            }),
             updates_received: peer.updates_received,
             mended_updates: peer.mended_updates,
             messages_received: history.messages_received,
@@ -189,6 +200,7 @@ impl Instance {
             source_peer: peer.intent.address,
             source: source_of(peer.intent.kind),
             internal: !peer.external,
+            stale_secs: path.stale.then(|| stale_secs(self.now, path, peer)).flatten(),
             ..self.static_route_report(path, speaker, peer.intent.address)
         }
     }
@@ -214,9 +226,29 @@ impl Instance {
                 as_path: as_path(&attributes),
                 communities: communities(&attributes),
             }),
+            stale_secs: None,
             instance: self.index,
         }
     }
+}
+
+/// How long ago the session ended that a stale path came through; `None`: it is stale for a refresh.
+fn stale_secs(now: Instant, path: &PathReport, peer: &Peer) -> Option<u64> {
+    let kept = peer.retention.get(Family::of(&path.prefix))?;
+    Some(now.saturating_duration_since(kept.since).as_secs())
+}
+
+fn kept_reports(now: Instant, peer: &Peer) -> Vec<KeptReport> {
+    let report = |(family, kept): (Family, Kept)| KeptReport {
+        family: family.to_string(),
+        phase: kept.phase.name().to_owned(),
+        returned: kept.back_by.is_some(),
+        since_secs: now.saturating_duration_since(kept.since).as_secs(),
+        until_secs: peer
+            .kept_until(&kept)
+            .map(|at| at.saturating_duration_since(now).as_secs()),
+    };
+    peer.retention.iter().map(report).collect()
 }
 
 /// A route as it is told.
@@ -259,7 +291,8 @@ fn direction_name(direction: Direction) -> &'static str {
     }
 }
 
-fn capability_names(capabilities: CapabilitySet) -> Vec<String> {
+fn capability_names(negotiated: &Negotiated) -> Vec<String> {
+    let capabilities = negotiated.capabilities;
     let names = [
         (capabilities.families.ipv4_unicast, "ipv4-unicast"),
         (capabilities.families.ipv6_unicast, "ipv6-unicast"),
@@ -267,6 +300,11 @@ fn capability_names(capabilities: CapabilitySet) -> Vec<String> {
         (capabilities.enhanced_route_refresh, "enhanced-route-refresh"),
         (capabilities.extended_message, "extended-message"),
         (capabilities.four_octet_as, "four-octet-as"),
+        (negotiated.restart.is_some(), "graceful-restart"),
+        (
+            negotiated.restart.is_some_and(|restart| restart.is_long_lived()),
+            "long-lived-graceful-restart",
+        ),
     ];
     let both_have = names.into_iter().filter(|(has, _)| *has);
     both_have.map(|(_, name)| name.to_owned()).collect()
@@ -284,6 +322,7 @@ fn verdict(standing: Standing) -> (&'static str, Option<&'static str>) {
 fn step_name(step: DecisionStep) -> &'static str {
     match step {
         DecisionStep::LocalOrigin => "local-origin",
+        DecisionStep::LastResort => "last-resort",
         DecisionStep::ImportPreference => "import-preference",
         DecisionStep::HubRoutingPreference => "hub-routing-preference",
         DecisionStep::AsPathLength => "as-path-length",

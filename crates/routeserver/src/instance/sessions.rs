@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bgp::FamilySet;
-use bgp::session::{self, ConnectionId, Direction, Negotiated};
+use bgp::session::{self, ConnectionId, Direction, DownReason, Negotiated};
 use bgp::wire::{Message, RefreshKind, RouteRefresh, Update};
 use bytes::BytesMut;
 
@@ -133,12 +133,12 @@ impl Instance {
         }
     }
 
-    /// Notes when the session wants to be woken. Once per batch of messages: each of them moves the hold timer.
-    fn reschedule(&mut self, key: PeerKey) {
+    /// Notes when the peer wants to be woken. Once per batch of messages: each of them moves the hold timer.
+    pub(super) fn reschedule(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let deadline = peer.session.poll_timeout();
+        let deadline = peer.next_deadline();
         if deadline != peer.deadline {
             self.timers.extend(deadline.map(|at| (at, key)));
             if let Some(before) = std::mem::replace(&mut peer.deadline, deadline) {
@@ -166,7 +166,7 @@ impl Instance {
                 self.outputs.push_back(Output::Close { connection });
             }
             session::Output::Established(negotiated) => self.established(now, key, negotiated),
-            session::Output::Down(reason) => self.down(key, reason.to_string()),
+            session::Output::Down(reason) => self.down(now, key, &reason),
             session::Output::AttemptFailed(reason) => self.attempt_failed(key, reason.to_string()),
             session::Output::Update(update) => self.update(now, key, update),
             session::Output::Refresh(refresh) => self.refresh(key, refresh),
@@ -184,13 +184,17 @@ impl Instance {
     }
 
     pub(super) fn established(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated) {
+        self.back_with(now, key, &negotiated);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let Some(speaker) = self.speakers.get_mut(&peer.speaker) else {
             return;
         };
-        let group = speaker.group(&peer.intent, &negotiated);
+        let group = speaker.group(&peer.intent, &negotiated, peer.is_drained());
+        // A peer that has restarted itself has nothing of ours that End-of-RIB would end, and may be waiting for it.
+        let keeps_ours = negotiated.restart.is_some_and(|restart| !restart.restarted);
+        let holds_end_of_rib = !self.converged && keeps_ours;
         let direction = negotiated.direction;
         speaker.connections.insert(peer.index, negotiated.connection);
         peer.up = Some(Up {
@@ -205,29 +209,40 @@ impl Instance {
         peer.last_failure = None;
         speaker.update_peer(peer.index, peer.info());
         speaker.rib.attach(peer.index, group);
+        if holds_end_of_rib {
+            speaker.rib.hold_end_of_rib(peer.index);
+        }
         speaker.rib.set_writable(peer.index, true);
         speaker.unsettled = true;
         let peer = peer.intent.id.clone();
         self.event(Event::PeerUp { peer, direction });
     }
 
-    pub(super) fn down(&mut self, key: PeerKey, reason: String) {
+    pub(super) fn down(&mut self, now: Instant, key: PeerKey, reason: &DownReason) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.up = None;
+        let before = peer.up.take();
         if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
             speaker.connections.remove(&peer.index);
             speaker.rib.detach(peer.index);
             // Piece by piece, but from now on.
             speaker.rib.put_off(true);
-            speaker.clear_peer(peer.index);
+        }
+        let (id, speaker) = (peer.intent.id.clone(), peer.speaker.clone());
+        let down = Event::PeerDown {
+            peer: id,
+            reason: reason.to_string(),
+        };
+        self.event(down);
+        if let Some(up) = before {
+            self.keep_or_clear(now, key, &up.negotiated, reason);
+        }
+        if let Some(speaker) = self.speakers.get_mut(&speaker) {
             speaker.rib.put_off(false);
             speaker.rib.call_due();
             speaker.unsettled = true;
         }
-        let peer = peer.intent.id.clone();
-        self.event(Event::PeerDown { peer, reason });
     }
 
     fn attempt_failed(&mut self, key: PeerKey, reason: String) {
@@ -268,6 +283,7 @@ impl Instance {
             return;
         };
         up.last_update = now;
+        let mut ends = FamilySet::default();
         peer.updates_received += 1;
         if let Some(family) = update.end_of_rib {
             match family {
@@ -275,6 +291,7 @@ impl Instance {
                 bgp::Family::Ipv6Unicast => up.end_of_rib.ipv6_unicast = true,
             }
             peer.heard_out |= up.said_end_of_rib();
+            ends.insert(family);
         }
         if self.logs_routes {
             let events = logged(&peer.intent.id, &update);
@@ -296,6 +313,9 @@ impl Instance {
                 self.event(Event::UpdateMended { peer, what, count });
             }
         }
+        for family in ends.iter() {
+            self.release(key, family);
+        }
         self.check_limit(now, key);
     }
 
@@ -312,7 +332,9 @@ impl Instance {
         let Some(speaker) = self.speakers.get(&peer.speaker) else {
             return;
         };
-        let held = speaker.rib.counts(peer.index).received;
+        // What is still to be said again, or to go, is of another time.
+        let counts = speaker.rib.counts(peer.index);
+        let held = counts.received - counts.stale;
         let near = held * 100 >= limit as usize * usize::from(peer.intent.route_limit_warning_percent);
         let warned = std::mem::replace(&mut peer.warned, near);
         if held > limit as usize {

@@ -17,6 +17,7 @@ mod ipv6;
 mod limits;
 mod peered_networks;
 mod random;
+mod retention;
 mod route_log;
 mod route_maps;
 mod tables;

@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::IpNet;
-use bgp::session::Negotiated;
-use bgp::wire::{Announcement, PathAttributes};
+use bgp::session::{DownReason, Negotiated};
+use bgp::wire::{Announcement, CeaseSubcode, Notification, PathAttributes};
 use rib::HashKey;
 
 use crate::instance::Instance;
 use crate::instance::reports::told_report;
+use crate::instance::retention::is_over_limit;
 use crate::intent::Intent;
 use crate::peer::{Peer, needs_reset};
 use crate::report::{Alteration, Differences, EffectiveRoute, PeerDifference, TableDifference, WhatIfReport};
@@ -51,15 +52,16 @@ pub struct Outline {
     index: usize,
     key: HashKey,
     intent: Arc<Intent>,
-    /// Peers whose session is Established, and how many prefixes each has announced.
+    /// Peers whose session is Established, or whose routes are kept, and how many prefixes each has announced.
     peers: Vec<(String, usize)>,
 }
 
-/// What a peer whose session is Established has said.
+/// What a peer has said whose session is Established, or whose routes are kept.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub(super) peer: String,
-    pub(super) negotiated: Negotiated,
+    /// `None`: the session has ended since.
+    pub(super) negotiated: Option<Negotiated>,
     pub(super) announcements: Vec<Announcement>,
 }
 
@@ -85,7 +87,8 @@ impl Outline {
 impl Instance {
     /// What [`what_if`] begins with.
     pub fn outline(&self) -> Outline {
-        let up = self.peers.values().filter(|peer| peer.up.is_some());
+        let up = self.peers.values();
+        let up = up.filter(|peer| peer.up.is_some() || !peer.retention.is_empty());
         let held = |peer: &Peer| {
             let speaker = self.speakers.get(&peer.speaker);
             speaker.map_or(0, |speaker| speaker.rib.counts(peer.index).received)
@@ -98,13 +101,17 @@ impl Instance {
         }
     }
 
-    /// What a peer has said; `None`: its session is not Established.
+    /// What a peer has said; `None`: its session is not Established, and nothing is kept of an earlier one.
     pub fn heard(&self, peer: &str) -> Option<Heard> {
         let peer = self.peers.get(self.peer_ids.get(peer)?)?;
         let speaker = self.speakers.get(&peer.speaker)?;
         Some(Heard {
             peer: peer.intent.id.clone(),
-            negotiated: peer.up.as_ref()?.negotiated.clone(),
+            negotiated: match &peer.up {
+                Some(up) => Some(up.negotiated.clone()),
+                None if peer.retention.is_empty() => return None,
+                None => None,
+            },
             announcements: speaker.rib.heard(peer.index),
         })
     }
@@ -117,7 +124,9 @@ impl Instance {
         if self.peers.get(&key).is_none_or(|peer| peer.intent.admin_down) {
             return;
         }
-        self.established(now, key, heard.negotiated.clone());
+        if let Some(negotiated) = &heard.negotiated {
+            self.established(now, key, negotiated.clone());
+        }
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
@@ -128,7 +137,8 @@ impl Instance {
             speaker.announce(peer.index, announcement);
         }
         if is_over_limit(peer, speaker.rib.counts(peer.index).received) {
-            self.down(key, String::new());
+            let notification = Notification::cease(CeaseSubcode::MaximumNumberOfPrefixesReached);
+            self.down(now, key, &DownReason::NotificationSent(notification, String::new()));
         }
     }
 
@@ -142,10 +152,6 @@ impl Instance {
             }
         }
     }
-}
-
-fn is_over_limit(peer: &Peer, held: usize) -> bool {
-    peer.intent.route_limit > 0 && held > peer.intent.route_limit as usize
 }
 
 /// What would differ with this intent, for the process that the outline is of. `others` is what the other process's peers have said, if

@@ -28,6 +28,8 @@ pub(crate) struct ExportRules {
     pub(crate) identifier: BgpIdentifier,
     /// What is learned is passed on.
     pub(crate) branch_to_branch: bool,
+    /// Stale routes (RFC 9494) are told to peers that do not know what that is, too.
+    pub(crate) tells_stale: bool,
     /// What groups with a shape are told by, at the shape's number; `None`: no group has it.
     pub(crate) route_maps: Vec<Option<RouteMap>>,
 }
@@ -89,8 +91,18 @@ impl ExportRules {
         tells && (is_of_virtual_networks(source) || !self.stays_here(group, attributes))
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc9494#section-4.3
+    //# The route SHOULD NOT be advertised to any neighbor from which the Long-Lived Graceful Restart Capability has not been received.
+    // What we persist is meant to hold everywhere: an operator who wants it has every peer told.
+    fn is_stale_for(&self, group: &GroupKey, attributes: &PathAttributes) -> bool {
+        attributes.has_community(Community::LLGR_STALE) && !group.long_lived && !self.tells_stale
+    }
+
     /// Well-known communities.
     fn stays_here(&self, group: &GroupKey, attributes: &PathAttributes) -> bool {
+        if self.is_stale_for(group, attributes) {
+            return true;
+        }
         if self.is_internal(group) {
             //= https://www.rfc-editor.org/rfc/rfc1997
             //# All routes received carrying a communities attribute containing this value
@@ -116,7 +128,11 @@ impl ExportRules {
             Role::RouteServer => route_server::mark(told, group.source, from.source),
             Role::VpnGateway | Role::ExpressRouteGateway | Role::ProviderEdge => told,
         };
-        Some(told.build())
+        Some(match group.graceful_shutdown {
+            // RFC 8326 §4.2: who is to be left is told all paths again, tagged with the community.
+            true => told.add_community(Community::GRACEFUL_SHUTDOWN).build(),
+            false => told.build(),
+        })
     }
 
     /// Ourselves as the next hop; the family is that of the route's own.

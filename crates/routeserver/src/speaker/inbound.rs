@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bgp::IpNet;
 use bgp::wire::{Announcement, Community, PathAttributes, PathAttributesBuilder};
 use rib::report::PathReport;
-use rib::{PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
+use rib::{Carried, PeerIndex, PeerInfo, RejectRule, RouteSource, Standing};
 
 use super::{Speaker, precedence};
 use crate::route_map::{KEPT_BACK, Outcome, Route, RouteMap};
@@ -82,7 +82,16 @@ impl Inbound {
         match self.map.apply(before) {
             Outcome::Dropped { .. } => Made::Nothing,
             Outcome::Pass(route) if is_same(&route) => Made::Same,
-            Outcome::Pass(route) => Made::Other(route),
+            Outcome::Pass(mut route) => {
+                //= https://www.rfc-editor.org/rfc/rfc9494#section-4.3
+                //# The LLGR_STALE community MUST NOT be removed when the route is further advertised.
+                let lost = |route: &Route| !route.attributes.has_community(Community::LLGR_STALE);
+                if attributes.has_community(Community::LLGR_STALE) && lost(&route) {
+                    let marked = route.attributes.to_builder().add_community(Community::LLGR_STALE);
+                    route.attributes = marked.build();
+                }
+                Made::Other(route)
+            }
         }
     }
 
@@ -298,6 +307,21 @@ impl Speaker {
             accepted += wholes.map(|(_, whole)| whole.parts.len()).sum::<usize>();
         }
         accepted
+    }
+
+    /// What depends on a peer, and on what its map has made of its routes.
+    pub(crate) fn carried(&self, peer: PeerIndex) -> Carried {
+        let voices = self
+            .inbound
+            .get(&peer)
+            .into_iter()
+            .flat_map(|inbound| inbound.voices.values());
+        let mut all = self.rib.carried(peer);
+        for of_voice in voices.map(|voice| self.rib.carried(*voice)) {
+            all.prefixes += of_voice.prefixes;
+            all.without_other += of_voice.without_other;
+        }
+        all
     }
 
     /// Once per intent, however many maps it changes: every route of every peer is looked at.

@@ -6,7 +6,7 @@ use bgp::{Asn, IpNet};
 use rib::{Preference, RouteSource};
 
 use crate::intent::{
-    GatewayIntent, GatewayKind, Intent, PeerIntent, PeerKind, RouteServerIntent, StaticRouteIntent,
+    GatewayIntent, GatewayKind, Intent, PeerIntent, PeerKind, PersistRoutes, RouteServerIntent, StaticRouteIntent,
     StaticRouteMapIntent,
 };
 
@@ -51,6 +51,7 @@ pub(crate) struct SpeakerIntent {
     pub(crate) ipv6: bool,
     /// 0: no limit.
     pub(crate) total_routes: u32,
+    pub(crate) persist_routes: PersistRoutes,
     /// 0: no limit.
     pub(crate) routes_to_circuit: u32,
 }
@@ -94,6 +95,7 @@ impl SpeakerIntent {
             static_route_maps: Vec::new(),
             ipv6: intent.ipv6,
             total_routes: intent.total_routes,
+            persist_routes: intent.persist_routes,
             routes_to_circuit: 0,
         }
     }
@@ -126,6 +128,7 @@ impl SpeakerIntent {
             static_route_maps: intent.static_route_maps.clone(),
             ipv6: intent.ipv6,
             total_routes: 0,
+            persist_routes: PersistRoutes::Off,
             routes_to_circuit: intent.routes_to_circuit,
         })
     }

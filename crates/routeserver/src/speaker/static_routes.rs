@@ -108,6 +108,7 @@ impl Speaker {
             external: true,
             source: RouteSource::Static,
             import_preference: precedence(RouteSource::Static),
+            last_resort: false,
         }
     }
 

@@ -350,6 +350,28 @@ async fn a_soft_reset_that_no_instance_can_do_is_a_conflict_that_says_what_to_do
 }
 
 #[tokio::test]
+async fn one_instance_is_drained_until_it_is_not_any_more() {
+    let world = World::new().await;
+    let post = async |path: &str| {
+        let path = format!("/routewright/v1/instances/{path}");
+        world.request("POST", &path, None).await.status
+    };
+    assert_eq!(post("1/drain").await, 204);
+    let is_drained = async || {
+        let mut drained = Vec::new();
+        for instance in &world.manager.instances {
+            drained.push(instance.control.health().await.unwrap().drained);
+        }
+        drained
+    };
+    assert_eq!(is_drained().await, [false, true]);
+    assert_eq!(post("1/drain?on=false").await, 204);
+    assert_eq!(is_drained().await, [false, false]);
+    assert_eq!(post("2/drain").await, 404);
+    assert_eq!(world.get("/routewright/v1/instances/1/drain").await.status, 405);
+}
+
+#[tokio::test]
 async fn a_password_is_taken_kept_and_never_told() {
     let world = World::new().await;
     world.make_route_server().await;

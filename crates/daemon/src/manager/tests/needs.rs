@@ -20,13 +20,14 @@ fn paths(template: &str, query: &[(&str, bool, &str)]) -> Vec<String> {
     let path = template
         .replace("/{bgpConnectionId}", &peer)
         .replace("/{resourceId}", &peer)
+        .replace("{index}", "0")
         .replace("{clientId}", "00000000-0000-0000-0000-00000000000c");
     let with = query.iter().map(|(name, _, _)| {
         let value = match *name {
             "routeServer" => hub(""),
             "nic" => format!("{GROUP}/providers/Microsoft.Network/networkInterfaces/n"),
             "prefix" => "10.0.0.0/8".to_owned(),
-            "soft" => "true".to_owned(),
+            "soft" | "on" => "true".to_owned(),
             _ => peer.clone(),
         };
         format!("{path}?{name}={value}")

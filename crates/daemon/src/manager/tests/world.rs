@@ -252,6 +252,7 @@ pub(crate) struct Fake {
     pub(crate) intent: Mutex<Arc<Intent>>,
     pub(crate) pushes: AtomicU64,
     pub(crate) down: AtomicBool,
+    pub(crate) drained: AtomicBool,
     /// It answers, and keeps no intent: its run directory is gone, say.
     pub(crate) keeps_nothing: AtomicBool,
     /// The intent of the last dry run.
@@ -267,6 +268,7 @@ impl Fake {
             intent: Mutex::default(),
             pushes: AtomicU64::new(0),
             down: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             keeps_nothing: AtomicBool::new(false),
             tried: Mutex::default(),
             others: Mutex::default(),
@@ -307,6 +309,7 @@ impl Control for Fake {
             epoch: 1,
             intent_version: self.intent().version,
             converging: false,
+            drained: self.drained.load(Ordering::Relaxed),
             peers_established: 0,
             peers: 1,
             peers_down: vec!["/subscriptions/s/bgpconnections/away".to_owned()],
@@ -373,6 +376,11 @@ impl Control for Fake {
         self.down.store(true, Ordering::Relaxed);
         self.say(())
     }
+
+    fn drain(&self, on: bool) -> Asked<'_, ()> {
+        self.drained.store(on, Ordering::Relaxed);
+        self.say(())
+    }
 }
 
 pub(crate) fn peer_report(id: &str, instance: usize) -> PeerReport {
@@ -399,6 +407,9 @@ pub(crate) fn peer_report(id: &str, instance: usize) -> PeerReport {
         routes_accepted: 1,
         routes_advertised: 1,
         route_limit: 4000,
+        routes_stale: 0,
+        kept: Vec::new(),
+        drain: None,
         updates_received: 0,
         mended_updates: 0,
         messages_received: 1,
@@ -421,6 +432,7 @@ pub(crate) fn route(network: &str, verdict: &str, instance: usize) -> RouteRepor
         verdict: verdict.to_owned(),
         reason: None,
         becomes: None,
+        stale_secs: None,
         instance,
     }
 }

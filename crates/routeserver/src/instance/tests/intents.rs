@@ -235,7 +235,7 @@ fn counters_and_the_last_end_survive_a_change_that_makes_another_session() {
     let down = after.last_down.as_ref().unwrap();
     assert_eq!(
         down.reason,
-        "we sent NOTIFICATION 6/6: the peering's configuration changed"
+        "we sent NOTIFICATION Cease/Other Configuration Change (6/6): the peering's configuration changed"
     );
     assert_eq!(world.nvas["nva1"].notifications.last().unwrap().data.len(), 0);
 

@@ -24,6 +24,14 @@ fn map(inside: &str, actions: Vec<Action>) -> RouteMap {
     }
 }
 
+/// A map that makes other routes of all.
+pub(super) fn clearing_communities() -> RouteMap {
+    map(
+        "0.0.0.0/0",
+        vec![Action::ReplaceCommunities(vec![Community::new(65001, 1)])],
+    )
+}
+
 fn summary(of: &str) -> RouteMap {
     map(of, vec![Action::ReplacePrefix(net(of))])
 }

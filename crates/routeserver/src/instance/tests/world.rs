@@ -92,6 +92,10 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         import_preference: 0,
         admin_down: false,
         bfd: None,
+        drain: false,
+        graceful_restart: false,
+        graceful_restart_time_secs: crate::intent::DEFAULT_RESTART_TIME_SECS,
+        long_lived_stale_time_secs: 0,
         inbound_route_map: None,
         outbound_route_map: None,
     }

@@ -17,6 +17,8 @@ const IPV4: u8 = 1;
 const IPV6: u8 = 2;
 const FOUR_OCTET_AS: u8 = 4;
 const EXTENDED_MESSAGE: u8 = 8;
+/// The session has ended, and what was said is kept.
+const ENDED: u8 = 16;
 
 /// UPDATEs are written as to a peer that takes everything.
 const ENCODE: EncodeContext = EncodeContext {
@@ -36,16 +38,9 @@ pub fn write(out: &mut BytesMut, heard: &Heard) {
     let length = u16::try_from(id.len()).unwrap_or(u16::MAX);
     out.put_u16(length);
     out.put_slice(&id[..usize::from(length)]);
-    out.put_slice(&heard.negotiated.peer_identifier.0.octets());
-    let agreed = &heard.negotiated;
-    let families = agreed.capabilities.families;
-    let bits = [
-        (families.ipv4_unicast, IPV4),
-        (families.ipv6_unicast, IPV6),
-        (agreed.encode.four_octet_as, FOUR_OCTET_AS),
-        (agreed.encode.extended_message, EXTENDED_MESSAGE),
-    ];
-    out.put_u8(bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum());
+    let agreed = heard.negotiated.as_ref();
+    out.put_u32(agreed.map_or(0, |agreed| agreed.peer_identifier.0.into()));
+    out.put_u8(agreed.map_or(ENDED, bits));
     let at = out.len();
     out.put_u32(0);
     for announcement in &heard.announcements {
@@ -61,6 +56,17 @@ pub fn write(out: &mut BytesMut, heard: &Heard) {
     }
     let written = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
     out[at..at + 4].copy_from_slice(&written.to_be_bytes());
+}
+
+fn bits(agreed: &Negotiated) -> u8 {
+    let families = agreed.capabilities.families;
+    let bits = [
+        (families.ipv4_unicast, IPV4),
+        (families.ipv6_unicast, IPV6),
+        (agreed.encode.four_octet_as, FOUR_OCTET_AS),
+        (agreed.encode.extended_message, EXTENDED_MESSAGE),
+    ];
+    bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum()
 }
 
 /// All that was written.
@@ -81,6 +87,14 @@ fn one(rest: &mut &[u8]) -> Option<Heard> {
     let bits = rest.try_get_u8().ok()?;
     let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
     let updates = take(rest, length)?;
+    Some(Heard {
+        peer,
+        negotiated: (bits & ENDED == 0).then(|| negotiated(identifier, bits)),
+        announcements: announcements(updates)?,
+    })
+}
+
+fn negotiated(peer_identifier: BgpIdentifier, bits: u8) -> Negotiated {
     let has = |bit: u8| bits & bit != 0;
     let families = FamilySet {
         ipv4_unicast: has(IPV4),
@@ -90,20 +104,17 @@ fn one(rest: &mut &[u8]) -> Option<Heard> {
         four_octet_as: has(FOUR_OCTET_AS),
         extended_message: has(EXTENDED_MESSAGE),
     };
-    Some(Heard {
-        peer,
-        negotiated: Negotiated {
-            // Nothing is sent to it here.
-            connection: ConnectionId(0),
-            direction: Direction::Accepted,
-            hold_time_secs: 0,
-            peer_identifier: identifier,
-            peer_asn: Asn(0),
-            capabilities: capabilities(families, encode),
-            encode,
-        },
-        announcements: announcements(updates)?,
-    })
+    Negotiated {
+        // Nothing is sent to it here.
+        connection: ConnectionId(0),
+        direction: Direction::Accepted,
+        hold_time_secs: 0,
+        peer_identifier,
+        peer_asn: Asn(0),
+        capabilities: capabilities(families, encode),
+        encode,
+        restart: None,
+    }
 }
 
 fn take<'o>(rest: &mut &'o [u8], length: usize) -> Option<&'o [u8]> {

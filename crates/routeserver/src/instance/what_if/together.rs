@@ -56,7 +56,9 @@ pub(super) fn assume(outline: &Outline, processes: &[Process<'_>], intent: &Arc<
     for (place, (_, heard)) in processes.iter().enumerate() {
         for each in *heard {
             let key = instances[place].peer_ids.get(&each.peer).copied();
-            match key.is_some_and(|key| carried.contains(&End(place, key))) {
+            // What a session between speakers of ours brought before it ended is kept; what it brings now is carried.
+            let is_up = each.negotiated.is_some();
+            match is_up && key.is_some_and(|key| carried.contains(&End(place, key))) {
                 true => {}
                 false => instances[place].assume(now, each),
             }
@@ -162,7 +164,9 @@ fn connect(instances: &mut [Instance], pairs: &[[End; 2]], outline: &Outline, pr
     let up: BTreeSet<(usize, &str)> = processes
         .iter()
         .enumerate()
-        .flat_map(|(place, (_, heard))| heard.iter().map(move |each| (place, each.peer.as_str())))
+        .flat_map(|(place, (_, heard))| heard.iter().map(move |each| (place, each)))
+        .filter(|(_, each)| each.negotiated.is_some())
+        .map(|(place, each)| (place, each.peer.as_str()))
         .collect();
     for [near, far] in pairs {
         let both = [*near, *far].map(|end| {
@@ -203,6 +207,7 @@ fn negotiated(identifier: BgpIdentifier, peer: &Peer, families: FamilySet, encod
         peer_asn: peer.intent.asn,
         capabilities: capabilities(families, encode),
         encode,
+        restart: None,
     }
 }
 

@@ -1,0 +1,182 @@
+//! What two OPENs agree on for the time after their session, and how sessions of such peers end.
+
+use super::*;
+use crate::FamilySet;
+use crate::wire::{GracefulRestart, LongLived, LongLivedGracefulRestart, RestartOffer};
+
+fn graceful(notification: bool) -> GracefulRestart {
+    GracefulRestart {
+        restarted: false,
+        notification,
+        restart_time_secs: 120,
+        families: FamilySet::BOTH,
+        forwarding: FamilySet::BOTH,
+    }
+}
+
+fn offer(notification: bool) -> RestartOffer {
+    let hour = LongLived {
+        forwarding: true,
+        stale_time_secs: 3600,
+    };
+    RestartOffer {
+        graceful: Some(graceful(notification)),
+        long_lived: Some(LongLivedGracefulRestart::of(FamilySet::BOTH, hour)),
+    }
+}
+
+fn open_offering(offer: RestartOffer) -> Message {
+    let Message::Open(mut message) = open(1, 180) else {
+        unreachable!()
+    };
+    message.capabilities.extend(offer.to_capabilities());
+    Message::Open(message)
+}
+
+/// Established between speakers that offer this.
+fn established(ours: RestartOffer, theirs: RestartOffer) -> (Bench, ConnectionId) {
+    let mut bench = Bench::with(SessionConfig {
+        restart: ours,
+        ..config()
+    });
+    let connection = bench.connect(Direction::Dialled);
+    bench
+        .receive(connection, open_offering(theirs))
+        .receive(connection, Message::Keepalive);
+    bench.outputs();
+    (bench, connection)
+}
+
+fn agreed(ours: RestartOffer, theirs: RestartOffer) -> Option<Restart> {
+    let (bench, _) = established(ours, theirs);
+    bench.session.status().negotiated.unwrap().restart
+}
+
+#[test]
+fn restart_is_agreed_on_where_both_offer_it() {
+    assert_eq!(agreed(RestartOffer::default(), offer(true)), None);
+    assert_eq!(agreed(offer(true), RestartOffer::default()), None);
+    let both = agreed(offer(true), offer(true)).unwrap();
+    // The peer's times, for the families of the session: its OPEN has IPv4 unicast alone.
+    assert_eq!(both.restart_time, Duration::from_secs(120));
+    assert_eq!((both.families, both.forwarding), (FamilySet::IPV4, FamilySet::IPV4));
+    assert_eq!(both.long_lived.ipv4_unicast.unwrap().stale_time_secs, 3600);
+    assert_eq!(both.long_lived.ipv6_unicast, None);
+    // RFC 8538 §2: the N bit counts where both have it.
+    assert!(both.notification);
+    assert!(!agreed(offer(true), offer(false)).unwrap().notification);
+    assert!(!agreed(offer(false), offer(true)).unwrap().notification);
+}
+
+#[test]
+fn our_open_says_what_is_offered_when_it_is_sent() {
+    let mut bench = Bench::with(config());
+    let restarted = RestartOffer {
+        graceful: Some(GracefulRestart {
+            restarted: true,
+            ..graceful(true)
+        }),
+        long_lived: None,
+    };
+    bench.session.offer_restart(restarted);
+    bench.connect(Direction::Dialled);
+    let opens: Vec<_> = bench
+        .outputs()
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::Send {
+                message: Message::Open(open),
+                ..
+            } => Some(open.restart_offer()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(opens, [restarted]);
+}
+
+#[test]
+fn a_lost_connection_is_a_restart_and_a_notification_is_one_where_both_have_the_n_bit() {
+    let lost = DownReason::ConnectionLost("reset".to_owned());
+    let received = |code, subcode| DownReason::NotificationReceived(notification(code, subcode));
+    let sent = |code, subcode| DownReason::NotificationSent(notification(code, subcode), String::new());
+    let cases = [
+        // Ends like this; is a restart without the N bit, with it.
+        (lost, true, true),
+        (received(6, 2), false, true),
+        (received(4, 0), false, true),
+        (received(6, 9), false, false),
+        (sent(4, 0), false, true),
+        (sent(3, 1), false, true),
+        (sent(6, 10), false, true),
+        (DownReason::SendHoldTimerExpired, false, true),
+        // What an operator does, and too many prefixes.
+        (sent(6, 1), false, false),
+        (sent(6, 2), false, false),
+        (sent(6, 3), false, false),
+        (sent(6, 4), false, false),
+        (sent(6, 6), false, false),
+    ];
+    for notification in [false, true] {
+        let restart = agreed(offer(notification), offer(notification)).unwrap();
+        for (reason, without, with) in &cases {
+            let expected = if notification { *with } else { *without };
+            assert_eq!(restart.covers(reason), expected, "{reason} with N {notification}");
+        }
+    }
+}
+
+#[test]
+fn what_is_meant_for_good_is_said_as_a_hard_reset_to_peers_with_the_n_bit() {
+    let stop = || Input::Stop {
+        subcode: CeaseSubcode::AdministrativeShutdown,
+        reason: "bye".to_owned(),
+    };
+    let (mut bench, _) = established(offer(true), offer(true));
+    assert_eq!(bench.input(stop()).said(), "send NOTIFICATION 6/9 on 1, close 1, DOWN");
+    let down = bench.session.status().history.last_down.unwrap();
+    assert_eq!(
+        down.reason,
+        "we sent NOTIFICATION Cease/Administrative Shutdown (6/2): bye"
+    );
+    let (mut bench, _) = established(offer(true), offer(false));
+    assert_eq!(bench.input(stop()).said(), "send NOTIFICATION 6/2 on 1, close 1, DOWN");
+    // A fault is none.
+    let (mut bench, connection) = established(offer(true), offer(true));
+    let error = MessageError {
+        what: "bad".to_owned(),
+        notification: notification(3, 1),
+    };
+    bench.input(Input::Malformed { connection, error });
+    assert!(bench.said().starts_with("send NOTIFICATION 3/1 on 1, close 1, DOWN"));
+}
+
+#[test]
+fn who_leaves_to_be_back_says_nothing_to_a_peer_that_keeps_its_routes() {
+    let leave = || Input::Leave {
+        reason: "leaving".to_owned(),
+    };
+    let (mut bench, _) = established(offer(true), offer(true));
+    assert_eq!(bench.input(leave()).said(), "close 1, DOWN");
+    assert_eq!(bench.pass(Duration::from_secs(1_000)).said(), "", "it is stopped");
+    let (mut bench, _) = established(offer(true), RestartOffer::default());
+    assert_eq!(bench.input(leave()).said(), "send NOTIFICATION 6/2 on 1, close 1, DOWN");
+}
+
+//= https://www.rfc-editor.org/rfc/rfc4724#section-4.2
+//# the previous TCP session MUST be closed, and the new one retained.
+#[test]
+fn an_open_on_another_connection_ends_the_session_of_a_peer_that_may_have_restarted_unnoticed() {
+    let (mut bench, _) = established(offer(true), offer(true));
+    let second = bench.connect(Direction::Accepted);
+    assert_eq!(bench.said(), "send KEEPALIVE on 1, send OPEN on 2");
+    bench.receive(second, open_offering(offer(true)));
+    assert_eq!(bench.said(), "close 1, DOWN, decode 2, send KEEPALIVE on 2");
+    bench.receive(second, Message::Keepalive);
+    assert_eq!(bench.said(), "ESTABLISHED");
+    // Others lose the second connection, as ever (RFC 4271 §6.8).
+    let (mut bench, _) = established(offer(true), RestartOffer::default());
+    let second = bench.connect(Direction::Accepted);
+    bench.outputs();
+    bench.receive(second, open(1, 180));
+    assert_eq!(bench.said(), "send NOTIFICATION 6/7 on 2, close 2");
+}
