@@ -62,10 +62,11 @@ pub enum AgentError {
     },
 }
 
-/// Runs the agent until it is cancelled. Routes stay in the kernel then.
-pub async fn run(options: AgentOptions) -> Result<(), AgentError> {
+/// Runs the agent until it is cancelled. Routes stay in the kernel then. `ready` is called when nothing but a server can be missing.
+pub async fn run(options: AgentOptions, ready: impl FnOnce()) -> Result<(), AgentError> {
     check(&options)?;
     permission::check(&options.nics)?;
+    ready();
     let http = api::http::plain_client().build().map_err(AgentError::HttpClient)?;
     let sources = find_instances(&http, &options.servers).await;
     let confirmations: Vec<Confirmations> = sources.iter().map(|_| Confirmations::default()).collect();

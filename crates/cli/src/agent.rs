@@ -45,11 +45,12 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     }
     crate::runtime::start_logging();
     let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    crate::runtime::block_on(agent::run(AgentOptions {
+    let options = AgentOptions {
         name: args.name.or_else(|| host().ok()).unwrap_or_else(|| "agent".to_owned()),
         servers: args.servers,
         nics: args.nics,
         system_routes: args.system_routes,
-    }))??;
+    };
+    crate::runtime::block_on(agent::run(options, daemon::service_manager::ready))??;
     Ok(ExitCode::SUCCESS)
 }

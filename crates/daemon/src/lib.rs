@@ -6,4 +6,5 @@ pub mod instance;
 pub mod liveness;
 pub mod manager;
 mod private_file;
+pub mod service_manager;
 pub mod store;

@@ -115,7 +115,7 @@ impl World {
             system_routes: SystemRoutes::All,
         };
         self.agent = Some(self.runtime.spawn(async move {
-            let error = agent::run(options).await;
+            let error = agent::run(options, || ()).await;
             panic!("the agent ended: {error:?}");
         }));
     }
@@ -252,5 +252,5 @@ pub fn run_agent_process(arguments: &str) {
         .enable_all()
         .build()
         .unwrap();
-    let _ = runtime.block_on(agent::run(options));
+    let _ = runtime.block_on(agent::run(options, || ()));
 }

@@ -22,6 +22,7 @@ use super::throttle::Throttle;
 use super::tls::{Tls, TlsError};
 use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
+use crate::service_manager;
 use crate::store::{SqliteStore, StoreError};
 
 /// Requests that are being answered get this long when the manager stops.
@@ -214,7 +215,9 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         started: Instant::now(),
     });
     announced.tell(&manager);
+    service_manager::ready();
     serve(listening, manager, ended()).await;
+    service_manager::leaving();
     match options.keep_instances {
         // Nobody looks after them until the next manager does; that is what they are made for.
         true => keepers.shutdown().await,
