@@ -60,6 +60,7 @@ impl Rib {
         let held = self.peers.get(peer);
         Counts {
             received: held.map_or(0, |peer| peer.received),
+            fingerprint: held.map_or(0, |peer| peer.fingerprint),
             accepted: held.map_or(0, |peer| peer.accepted),
             stale: held.map_or(0, |peer| peer.stale),
             advertised: self.adj_rib_out.count_to(peer),

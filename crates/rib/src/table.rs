@@ -14,7 +14,7 @@ use crate::decision::{Choice, Preference};
 use crate::export::{ExportPolicy, GroupKey};
 use crate::hash::HashKey;
 use crate::loc_rib::{LocRib, LocalRoute};
-use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource, Sender};
+use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource, Sender, fingerprint};
 use crate::policy::{ImportPolicy, RejectRule};
 use crate::prefix_table::PrefixId;
 use crate::tables::Tables;
@@ -35,6 +35,9 @@ pub struct Change {
 pub struct Counts {
     /// Distinct prefixes in the Adj-RIB-In, rejected ones included.
     pub received: usize,
+    /// The same for the same set of received prefixes, whichever instance has them and however they came.
+    #[serde(default)]
+    pub fingerprint: u64,
     /// Of those, accepted ones.
     pub accepted: usize,
     /// Of those received, ones that the peer is to say again: of a session that has ended, or before a refresh.
@@ -80,6 +83,7 @@ pub struct Rib {
 struct News {
     stored: u32,
     received: usize,
+    fingerprint: u64,
     accepted: usize,
     no_longer_accepted: usize,
     no_longer_stale: usize,
@@ -165,7 +169,9 @@ impl Rib {
                 .or_else(|| policy.refuse_route(peer, prefix, &announcement.attributes));
             match self.tables.prefixes.find_or_insert_received(prefix, likely) {
                 Some(id) => {
-                    self.insert(peer, id, Path::new(attributes, verdict), &mut news);
+                    if self.insert(peer, id, Path::new(attributes, verdict), &mut news) {
+                        news.fingerprint ^= fingerprint(prefix);
+                    }
                     likely = PrefixId(id.0 + 1);
                 }
                 None => news.unheld.push(*prefix),
@@ -177,19 +183,21 @@ impl Rib {
             peer.likely_next = likely;
             peer.unheld.heard(announcement, &news.unheld);
             peer.received += news.received;
+            peer.fingerprint ^= news.fingerprint;
             peer.accepted = peer.accepted + news.accepted - news.no_longer_accepted;
             peer.stale -= news.no_longer_stale;
         }
     }
 
-    /// The path's attribute set gets its users when all prefixes of the announcement are stored; until then the caller is one.
+    /// Whether the peer had no path for the prefix. The path's attribute set gets its users when all prefixes of the announcement are
+    /// stored; until then the caller is one.
     #[inline]
-    fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path, news: &mut News) {
+    fn insert(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path, news: &mut News) -> bool {
         let before = self.adj_rib_in.insert(peer, prefix, path);
         news.no_longer_stale += usize::from(before.is_some_and(Path::is_stale));
         let before = before.map(Path::fresh);
         if before == Some(path) {
-            return;
+            return false;
         }
         let accepted_before = before.is_some_and(Path::is_accepted);
         news.stored += 1;
@@ -203,6 +211,7 @@ impl Rib {
         if path.is_accepted() || accepted_before {
             self.loc_rib.touch(prefix, &mut self.tables.prefixes);
         }
+        before.is_none()
     }
 
     /// Removes prefixes of a peer; unknown ones are no error.
@@ -260,8 +269,10 @@ impl Rib {
     }
 
     fn removed(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path) {
+        let mark = fingerprint(&self.tables.prefixes.get(prefix));
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.received -= 1;
+            peer.fingerprint ^= mark;
             peer.accepted -= usize::from(path.is_accepted());
             peer.stale -= usize::from(path.is_stale());
         }
@@ -522,6 +533,26 @@ mod tests {
     }
 
     #[test]
+    fn the_same_prefixes_have_the_same_fingerprint_whatever_came_before_and_others_another() {
+        let (mut first, one) = rib_with_a_peer();
+        let (mut second, other) = rib_with_a_peer();
+        let [a, b, c] = ["10.1.0.0/16", "10.2.0.0/16", "2001:db8::/32"];
+        for prefix in [a, b, c, a] {
+            first.announce(one, &announcement(prefix, 65001), &AcceptAll);
+        }
+        for prefix in [c, "10.3.0.0/16", b] {
+            second.announce(other, &announcement(prefix, 65002), &AcceptAll);
+        }
+        assert_ne!(first.counts(one).fingerprint, second.counts(other).fingerprint);
+        second.withdraw(other, &["10.3.0.0/16".parse().unwrap()]);
+        assert_ne!(first.counts(one).fingerprint, second.counts(other).fingerprint);
+        second.announce(other, &announcement(a, 65002), &AcceptAll);
+        assert_eq!(first.counts(one).fingerprint, second.counts(other).fingerprint);
+        first.clear_peer(one);
+        assert_eq!(first.counts(one).fingerprint, 0);
+    }
+
+    #[test]
     fn a_route_whose_attributes_find_no_room_is_kept_and_says_why_it_does_not_compete() {
         let (mut rib, peer) = rib_with_a_peer();
         rib.tables.attributes.set_max_received(1);
@@ -529,15 +560,8 @@ mod tests {
         rib.announce(peer, &announcement("10.2.0.0/16", 65002), &AcceptAll);
         rib.reconsider(&AcceptAll);
         assert_eq!(rib.decide().len(), 1);
-        assert_eq!(
-            rib.counts(peer),
-            Counts {
-                received: 2,
-                accepted: 1,
-                stale: 0,
-                advertised: 0
-            }
-        );
+        let counts = rib.counts(peer);
+        assert_eq!((counts.received, counts.accepted, counts.advertised), (2, 1, 0));
         let refused = Standing::Rejected(RejectRule::OutOfAttributeSets);
         assert_eq!(standing(&rib, "10.2.0.0/16"), refused);
 

@@ -82,6 +82,24 @@ pub struct PeerReport {
     pub bfd: Option<BfdReport>,
 }
 
+/// What an NVA has said to an instance, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvaReport {
+    /// bgpConnection id.
+    pub id: String,
+    /// Absent without a session.
+    pub heard: Option<Heard>,
+}
+
+/// A set of prefixes, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// How many.
+    pub prefixes: usize,
+    /// The same for the same set.
+    pub fingerprint: u64,
+}
+
 /// A peer's BFD session (RFC 5880). Numbers are at most a second old, the state is never.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -376,6 +394,9 @@ pub struct InstanceReport {
     /// Those that should be Established and are not (bgpConnection ids).
     #[serde(default)]
     pub peers_down: Vec<String>,
+    /// NVAs whose sessions should be up: what they have said here. The manager compares it with what the other instance has heard.
+    #[serde(default)]
+    pub nvas: Vec<NvaReport>,
     /// Agents connected.
     pub agents: usize,
     /// Per route server: why its address cannot be bound ("address not present"), if so.

@@ -300,6 +300,7 @@ mod tests {
             peers_established: 0,
             peers: 0,
             peers_down: vec![],
+            nvas: Vec::new(),
             agents: 0,
             address_problems: vec![],
             circuit_problems: vec![],

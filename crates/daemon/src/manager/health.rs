@@ -108,9 +108,7 @@ fn report(manager: &Manager) -> Value {
     json!(Health {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
-        advice: manager
-            .core
-            .read(|state| arm::advice(&state.resources, &state.settings)),
+        advice: advice(manager),
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         dev: manager.dev,
@@ -120,6 +118,14 @@ fn report(manager: &Manager) -> Value {
         intent_version: version,
         instances,
     })
+}
+
+fn advice(manager: &Manager) -> Vec<String> {
+    let mut advice = manager
+        .core
+        .read(|state| arm::advice(&state.resources, &state.settings));
+    advice.extend(manager.one_legged().lasting().map(|(nva, legs)| legs.sentence(nva)));
+    advice
 }
 
 fn instance(handle: &InstanceHandle) -> InstanceHealth {

@@ -147,6 +147,15 @@ fn own(manager: &Manager) -> String {
         "How often this manager has started the instance.",
         per_instance(|status| status.starts),
     );
+    let one_legged = manager.one_legged();
+    gauge(
+        "nva_one_legged",
+        "1 for an NVA that has a session with one instance only, or says other prefixes to each.",
+        one_legged
+            .lasting()
+            .map(|(nva, _)| (format!("{{peer={nva:?}}}"), 1))
+            .collect(),
+    );
     text
 }
 

@@ -23,6 +23,7 @@ mod http;
 mod keeper;
 mod launch;
 mod metrics;
+mod one_legged;
 mod openapi;
 mod operations;
 mod own_api;
@@ -34,7 +35,7 @@ mod tests;
 mod throttle;
 pub mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ use control::Control;
 use core::Core;
 use keeper::Status;
 use metrics::Metrics;
+use one_legged::OneLegged;
 use operations::Results;
 use sign_in::SignIn;
 use throttle::Throttle;
@@ -62,6 +64,7 @@ struct Manager {
     sign_in: SignIn,
     throttle: Throttle,
     refusals: activity::Refusals,
+    one_legged: Mutex<OneLegged>,
     /// What clients of https need to know, if they are served.
     published: Option<serve::Published>,
     dev: bool,
@@ -77,6 +80,11 @@ struct InstanceHandle {
 }
 
 impl Manager {
+    fn one_legged(&self) -> MutexGuard<'_, OneLegged> {
+        // What a panic left behind is put right by the next look.
+        self.one_legged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn statuses(&self) -> Vec<watch::Receiver<Status>> {
         let instances = self.instances.iter();
         instances.map(|instance| instance.status.clone()).collect()

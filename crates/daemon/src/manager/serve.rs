@@ -20,7 +20,7 @@ use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::throttle::Throttle;
 use super::tls::{Tls, TlsError};
-use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health};
+use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health, one_legged};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::service_manager;
 use crate::store::{SqliteStore, StoreError};
@@ -210,12 +210,14 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         sign_in: SignIn::new(keys, super::DEV_TENANT, &config.auth, options.dev),
         throttle: Throttle::new(config.throttling),
         refusals: activity::Refusals::default(),
+        one_legged: Default::default(),
         published: announced.tls.clone(),
         dev: options.dev,
         started: Instant::now(),
     });
     announced.tell(&manager);
     service_manager::ready();
+    let comparer = tokio::spawn(one_legged::compare(Arc::clone(&manager)));
     serve(listening, manager, ended()).await;
     service_manager::leaving();
     match options.keep_instances {
@@ -229,6 +231,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     maker.abort();
     forgetter.abort();
     prober.abort();
+    comparer.abort();
     let _ = std::fs::remove_file(place.socket());
     Ok(())
 }

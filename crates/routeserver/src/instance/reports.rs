@@ -9,11 +9,12 @@ use bgp::{Family, IpNet};
 use rib::{DecisionStep, PathReport, RejectRule, RouteSource, Standing};
 
 use crate::instance::{Instance, liveness};
+use crate::intent::PeerKind;
 use crate::peer::Peer;
 use crate::peer::retention::Kept;
 use crate::report::{
-    AdvertisedReport, AgentReport, BecameReport, DrainReport, EffectiveRoute, InstanceReport, KeptReport,
-    LastDownReport, PeerReport, RouteReport,
+    AdvertisedReport, AgentReport, BecameReport, DrainReport, EffectiveRoute, Heard, InstanceReport, KeptReport,
+    LastDownReport, NvaReport, PeerReport, RouteReport,
 };
 use crate::speaker::{Speaker, source_of};
 use crate::vnet::{LocRib, Scope, rows};
@@ -40,11 +41,29 @@ impl Instance {
                 .filter(|peer| peer.up.is_none() && !peer.intent.admin_down)
                 .map(|peer| peer.intent.id.clone())
                 .collect(),
+            nvas: self.nvas(),
             agents: self.delivery.agent_count(),
             address_problems: self.speakers.values().flat_map(problems).collect(),
             circuit_problems: self.circuit_problems(),
             agent_port_problem: None,
         }
+    }
+
+    fn nvas(&self) -> Vec<NvaReport> {
+        let wanted = |peer: &&Peer| peer.intent.kind == PeerKind::Nva && !peer.intent.admin_down;
+        let heard = |peer: &Peer| {
+            let (_, speaker) = (peer.up.as_ref()?, self.speakers.get(&peer.speaker)?);
+            let counts = speaker.rib.counts(peer.index);
+            Some(Heard {
+                prefixes: counts.received,
+                fingerprint: counts.fingerprint,
+            })
+        };
+        let nvas = self.peers.values().filter(wanted).map(|peer| NvaReport {
+            id: peer.intent.id.clone(),
+            heard: heard(peer),
+        });
+        nvas.collect()
     }
 
     /// Every peering, or those of one speaker.
