@@ -69,6 +69,28 @@ impl Incoming {
             .map(|(_, value)| value.as_str())
     }
 
+    /// A query parameter that says whether.
+    ///
+    /// # Errors
+    ///
+    /// It is given twice, or is neither `true` nor `false`: a guess could do the opposite of what was meant.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, ArmError> {
+        let given = self.query.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let given: Vec<&str> = given.map(|(_, value)| value.as_str()).collect();
+        match given[..] {
+            [] => Ok(default),
+            [value] if value.eq_ignore_ascii_case("true") => Ok(true),
+            [value] if value.eq_ignore_ascii_case("false") => Ok(false),
+            _ => {
+                let message = format!(
+                    "The query parameter '{name}' is 'true' or 'false', once; not '{}'.",
+                    given.join("', '")
+                );
+                Err(ArmError::new(400, "InvalidParameter", message))
+            }
+        }
+    }
+
     /// The body as JSON; `None` when empty.
     pub(crate) fn json(&self) -> Result<Option<Value>, ArmError> {
         if self.body.iter().all(u8::is_ascii_whitespace) {

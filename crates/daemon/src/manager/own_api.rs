@@ -209,9 +209,7 @@ async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str
         return Err(method_not_allowed("POST"));
     }
     let peer = known(manager, peer)?;
-    let soft = incoming
-        .parameter("soft")
-        .is_some_and(|soft| soft.eq_ignore_ascii_case("true"));
+    let soft = incoming.flag("soft", false)?;
     let asked = manager.instances.iter();
     let answers = join_all(asked.map(|instance| instance.control.reset(&peer, soft))).await;
     match answers.iter().any(Result::is_ok) {
@@ -233,9 +231,7 @@ async fn drain(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &st
         let message = format!("There is no instance '{index}' here: 0 and 1 are all there can be.");
         return Err(ArmError::new(404, "NotFound", message));
     };
-    let on = !incoming
-        .parameter("on")
-        .is_some_and(|on| on.eq_ignore_ascii_case("false"));
+    let on = incoming.flag("on", true)?;
     match instance.control.drain(on).await {
         Ok(()) => {
             manager.core.record(asker.event(204)).await;

@@ -342,6 +342,12 @@ async fn a_soft_reset_that_no_instance_can_do_is_a_conflict_that_says_what_to_do
     world.put(&peer, body).await;
     let reset = format!("/routewright/v1/peers{peer}/reset");
     assert_eq!(world.request("POST", &reset, None).await.status, 204);
+    let mistaken = world.request("POST", &format!("{reset}?soft=yes"), None).await;
+    assert_eq!(
+        (mistaken.status, mistaken.code().as_str()),
+        (400, "InvalidParameter"),
+        "no session was reset"
+    );
     let refused = world.request("POST", &format!("{reset}?soft=true"), None).await;
     assert_eq!(refused.status, 409);
     assert_eq!(refused.body["error"]["code"], "SoftResetNotPossible");
@@ -366,6 +372,10 @@ async fn one_instance_is_drained_until_it_is_not_any_more() {
     };
     assert_eq!(is_drained().await, [false, true]);
     assert_eq!(post("1/drain?on=false").await, 204);
+    assert_eq!(is_drained().await, [false, false]);
+    for mistaken in ["1/drain?on=null", "1/drain?on=", "1/drain?on=true&on=false"] {
+        assert_eq!(post(mistaken).await, 400, "{mistaken}");
+    }
     assert_eq!(is_drained().await, [false, false]);
     assert_eq!(post("2/drain").await, 404);
     assert_eq!(world.get("/routewright/v1/instances/1/drain").await.status, 405);
