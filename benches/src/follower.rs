@@ -351,6 +351,7 @@ impl Tables {
             problems: Vec::new(),
             base: base.copied(),
             base_generation: base.map_or(0, generation),
+            ..Installed::default()
         }
     }
 }

@@ -31,5 +31,5 @@ mod permission;
 mod run;
 pub mod tables;
 
-pub use options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
+pub use options::{AgentOptions, FlushOptions, KernelSettings, NicSpec, OptionError, Resilient, SystemRoutes};
 pub use run::{AgentError, flush, run};

@@ -151,6 +151,7 @@ pub struct Merge {
     routes: FxHashMap<IpNet, WantedWay>,
     groups: FxHashMap<GroupKey, Vec<IpAddr>>,
     dirty: Dirty,
+    stranded: u64,
 }
 
 impl Merge {
@@ -163,7 +164,13 @@ impl Merge {
             routes: FxHashMap::default(),
             groups: FxHashMap::default(),
             dirty: Dirty::default(),
+            stranded: 0,
         }
+    }
+
+    /// Routes that went when their next hops had all been lost and nothing took over.
+    pub fn stranded(&self) -> u64 {
+        self.stranded
     }
 
     /// Takes in what happened at instance `voice`.
@@ -317,8 +324,9 @@ impl Merge {
         }
         let words = Words::read(&self.voices, self.system_routes);
         let slot = index * 2;
+        let groups: FxHashSet<GroupId> = changes.groups.iter().copied().collect();
         for (key, members) in &mut self.groups {
-            if key[slot].is_some_and(|group| group.layer == layer && changes.groups.contains(&group.id)) {
+            if key[slot].is_some_and(|group| group.layer == layer && groups.contains(&group.id)) {
                 let wanted = words.members(key);
                 if *members != wanted {
                     if !contains_all(&wanted, members) {
@@ -343,6 +351,9 @@ impl Merge {
             };
             if before != way {
                 self.dirty.prefixes.insert(*prefix);
+                if way.is_none() && before.is_some_and(|before| leads_nowhere(&self.groups, before)) {
+                    self.stranded += 1;
+                }
                 if before.is_some_and(|before| !adds_only(&self.groups, before, way)) {
                     self.dirty.reduced.insert(*prefix);
                 }
@@ -370,6 +381,14 @@ impl Merge {
 
 fn contains_all(members: &[IpAddr], others: &[IpAddr]) -> bool {
     others.iter().all(|other| members.contains(other))
+}
+
+/// True if all next hops of a way are lost.
+fn leads_nowhere(groups: &FxHashMap<GroupKey, Vec<IpAddr>>, way: WantedWay) -> bool {
+    match way {
+        WantedWay::Group(key) => groups.get(&key).is_some_and(Vec::is_empty),
+        _ => false,
+    }
 }
 
 /// True if packets that went the way before can still do so.

@@ -25,27 +25,40 @@ pub(crate) fn identity(path: Option<&Path>) -> io::Result<Identity> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Settings that groups need, in the calling thread's namespace. What can't be set is returned for people to read.
+/// Settings that groups need: family, name, value. Without the first, a changed group makes the kernel announce each of its routes, one by
+/// one; without the others, all packets between two hosts take one way.
+const SETTINGS: [(&str, &str, &str); 3] = [
+    ("ipv4", "nexthop_compat_mode", "0"),
+    ("ipv4", "fib_multipath_hash_policy", "1"),
+    ("ipv6", "fib_multipath_hash_policy", "1"),
+];
+
+/// Makes them in the calling thread's namespace. What can't be set is returned for people to read.
 pub(crate) fn set_sysctls() -> Vec<String> {
-    // Without the first, a changed group makes the kernel announce each of its routes; without the second, all packets
-    // between two hosts take one way.
-    let settings = [
-        ("ipv4", "nexthop_compat_mode", "0"),
-        ("ipv4", "fib_multipath_hash_policy", "1"),
-        ("ipv6", "fib_multipath_hash_policy", "1"),
-    ];
-    settings
+    let set = |(family, name, value): &(&str, &str, &str)| {
+        std::fs::write(path(family, name), value)
+            .map_err(|error| format!("net.{family}.{name} could not be set to {value}: {error}"))
+            .err()
+    };
+    others().filter_map(set).collect()
+}
+
+/// Those that have other values in the calling thread's namespace, for people to read.
+pub(crate) fn other_sysctls() -> Vec<String> {
+    let say = |(family, name, value): &(&str, &str, &str)| format!("net.{family}.{name} is not {value}");
+    others().map(say).collect()
+}
+
+fn others() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    SETTINGS
         .iter()
         // A kernel without IPv6 has no routes that need it.
         .filter(|(family, ..)| *family == "ipv4" || Path::new("/proc/sys/net/ipv6").exists())
-        .filter_map(|(family, name, value)| set_sysctl(family, name, value).err())
-        .collect()
+        .filter(|(family, name, value)| {
+            !std::fs::read_to_string(path(family, name)).is_ok_and(|now| now.trim() == *value)
+        })
 }
 
-fn set_sysctl(family: &str, name: &str, value: &str) -> Result<(), String> {
-    let path = format!("/proc/sys/net/{family}/{name}");
-    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
-        return Ok(());
-    }
-    std::fs::write(&path, value).map_err(|error| format!("net.{family}.{name} could not be set to {value}: {error}"))
+fn path(family: &str, name: &str) -> String {
+    format!("/proc/sys/net/{family}/{name}")
 }

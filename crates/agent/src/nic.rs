@@ -18,7 +18,7 @@ use crate::merge::{Merge, Said};
 use crate::namespace;
 use crate::neighbours::Neighbours;
 use crate::netlink::{Kernel, Link, Monitor, News, Target};
-use crate::options::NicSpec;
+use crate::options::{KernelSettings, NicSpec, Resilient};
 use crate::ours::NEXTHOP_IDS;
 use crate::plan::{Installed, Op, Planner};
 use crate::tables::Confirm;
@@ -61,6 +61,8 @@ pub(crate) struct NicOptions {
     pub(crate) spec: NicSpec,
     pub(crate) voices: usize,
     pub(crate) system_routes: bool,
+    pub(crate) resilient: Option<Resilient>,
+    pub(crate) kernel_settings: KernelSettings,
     pub(crate) confirmations: Vec<Confirmations>,
 }
 
@@ -102,6 +104,10 @@ struct NicTask {
     retry_after: Duration,
     last_read: Option<(Instant, Duration)>,
     reported: Vec<String>,
+    /// Entries of ours that somebody else changed or removed.
+    repaired: u64,
+    /// Stranded and repaired, as last confirmed.
+    reported_counts: (u64, u64),
 }
 
 struct TableState {
@@ -145,6 +151,8 @@ impl NicTask {
             retry_after: FIRST_RETRY,
             last_read: None,
             reported: Vec::new(),
+            repaired: 0,
+            reported_counts: (0, 0),
         }
     }
 
@@ -351,7 +359,7 @@ impl NicTask {
         self.enter()?;
         if self.sockets.is_none() {
             let open = || {
-                let kernel = Kernel::open()?;
+                let kernel = Kernel::open_with(self.options.resilient)?;
                 let monitor = Monitor::open(kernel.port())?;
                 io::Result::Ok((kernel, monitor))
             };
@@ -386,7 +394,15 @@ impl NicTask {
         }
         let entered = namespace::identity(None).map_err(|error| format!("network namespace: {error}"))?;
         self.entered = Some(entered);
-        self.setting_problems = namespace::set_sysctls();
+        self.setting_problems = match self.options.kernel_settings {
+            KernelSettings::Set => namespace::set_sysctls(),
+            KernelSettings::Leave => {
+                for other in namespace::other_sysctls() {
+                    tracing::info!("{other}; left as it is");
+                }
+                Vec::new()
+            }
+        };
         Ok(())
     }
 
@@ -480,6 +496,15 @@ impl NicTask {
         self.nexthops_changed = true;
         match &mut self.table {
             Some(state) => {
+                let changed = state.installed.changed_in(&installed);
+                // A link that goes down takes its entries along: that is nobody's doing.
+                if changed > 0 && kernel.link(target.link)?.is_some_and(|link| link.running) {
+                    tracing::warn!(
+                        changed,
+                        "somebody changed or removed entries of ours; they are put right"
+                    );
+                    self.repaired += changed as u64;
+                }
                 state.installed = installed;
                 state.planner.start_over();
             }
@@ -534,6 +559,8 @@ impl NicTask {
         if more > 0 {
             problems.push(format!("and {more} more"));
         }
+        let counts = (self.merge.stranded(), self.repaired);
+        let counted = std::mem::replace(&mut self.reported_counts, counts) != counts;
         let changed = problems != self.reported;
         if changed {
             match problems.first() {
@@ -544,7 +571,7 @@ impl NicTask {
         }
         for (voice, latest) in self.latest.iter().enumerate() {
             if let Some(confirm) = *latest
-                && (changed || self.confirmed[voice] != *latest)
+                && (changed || counted || self.confirmed[voice] != *latest)
             {
                 self.confirmed[voice] = *latest;
                 let nic = self.options.spec.id.clone();
@@ -555,6 +582,8 @@ impl NicTask {
                     base: confirm.base.map(|(base, _)| base),
                     base_generation: confirm.base.map_or(0, |(_, generation)| generation),
                     problems: problems.clone(),
+                    stranded: counts.0,
+                    repaired: counts.1,
                 });
             }
         }

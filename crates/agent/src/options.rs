@@ -20,6 +20,64 @@ pub struct AgentOptions {
     pub nics: Vec<NicSpec>,
     /// Which system routes to install.
     pub system_routes: SystemRoutes,
+    /// How groups spread flows; `None`: by hash, over the members that there are.
+    pub resilient: Option<Resilient>,
+    /// Whether to make settings of the NICs' namespaces.
+    pub kernel_settings: KernelSettings,
+}
+
+/// Resilient groups (`Documentation/networking/nexthop-group-resilient.rst` of Linux): flows are spread over buckets, and one that is in use
+/// keeps its next hop when others come or go. `BUCKETS[,IDLE_SECS]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resilient {
+    /// Buckets of each group; the kernel wants at least as many as a group has next hops.
+    pub buckets: u16,
+    /// A bucket without packets for so long may get another next hop, when there are new ones.
+    pub idle_secs: u32,
+}
+
+/// Of Linux, and its own default.
+const IDLE_SECS: u32 = 120;
+/// The kernel counts in hundredths of a second, in 32 bits.
+const MAX_IDLE_SECS: u32 = u32::MAX / 100;
+
+impl FromStr for Resilient {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Resilient, OptionError> {
+        let wrong = || OptionError::Resilient(text.to_owned());
+        let (buckets, idle) = text
+            .split_once(',')
+            .map_or((text, None), |(buckets, idle)| (buckets, Some(idle)));
+        let idle_secs = idle.map_or(Ok(IDLE_SECS), |idle| idle.parse().map_err(|_| wrong()))?;
+        let buckets = buckets.parse().map_err(|_| wrong())?;
+        if buckets == 0 || idle_secs > MAX_IDLE_SECS {
+            return Err(wrong());
+        }
+        Ok(Resilient { buckets, idle_secs })
+    }
+}
+
+/// Settings of the NICs' namespaces that groups need: `net.ipv4.nexthop_compat_mode=0`, `net.ipv4.fib_multipath_hash_policy=1` and that of IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelSettings {
+    /// The agent makes them, and says so when it cannot.
+    #[default]
+    Set,
+    /// They are the operator's. The agent says in its log what differs.
+    Leave,
+}
+
+impl FromStr for KernelSettings {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<KernelSettings, OptionError> {
+        match text {
+            "set" => Ok(KernelSettings::Set),
+            "leave" => Ok(KernelSettings::Leave),
+            _ => Err(OptionError::KernelSettings(text.to_owned())),
+        }
+    }
 }
 
 /// Options of `routewright agent flush`.
@@ -140,6 +198,12 @@ pub enum OptionError {
     /// Neither all nor none.
     #[error("--system-routes {0}: expected all or none")]
     SystemRoutes(String),
+    /// Not a number of buckets.
+    #[error("--resilient {0}: expected BUCKETS[,IDLE_SECS], from 1 to 65535 buckets, as 128 or 128,60")]
+    Resilient(String),
+    /// Neither set nor leave.
+    #[error("--kernel-settings {0}: expected set or leave")]
+    KernelSettings(String),
     /// No NIC at all.
     #[error("no NIC is given; add --nic ID[,netns=NAME|PATH][,table=N]")]
     NoNics,
@@ -180,6 +244,23 @@ mod tests {
             Ok(("/n", Some("/proc/7/ns/net"), 100)),
         );
         check("/n,table=4294967295", Ok(("/n", None, u32::MAX)));
+    }
+
+    #[test]
+    fn resilient_groups_have_a_number_of_buckets() {
+        let check = |text: &str, expected: Option<(u16, u32)>| {
+            let parsed: Option<Resilient> = text.parse().ok();
+            assert_eq!(
+                parsed.map(|parsed| (parsed.buckets, parsed.idle_secs)),
+                expected,
+                "{text}"
+            );
+        };
+        check("128", Some((128, 120)));
+        check("4096,0", Some((4096, 0)));
+        for wrong in ["", "0", "65536", "128,", "128,x", "128,42949673", "-1"] {
+            check(wrong, None);
+        }
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub async fn run(options: AgentOptions, ready: impl FnOnce()) -> Result<(), Agen
             spec: spec.clone(),
             voices: sources.len(),
             system_routes: options.system_routes == SystemRoutes::All,
+            resilient: options.resilient,
+            kernel_settings: options.kernel_settings,
             confirmations: confirmations.clone(),
         };
         nic::spawn(nic_options, inputs).map_err(|source| AgentError::Thread {
@@ -218,6 +220,7 @@ async fn find_instances(http: &reqwest::Client, servers: &[String]) -> Vec<Sourc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::KernelSettings;
 
     fn check_nics(nics: &[&str], expected: Result<(), &str>) {
         let options = AgentOptions {
@@ -225,6 +228,8 @@ mod tests {
             servers: vec!["http://127.0.0.1:1".to_owned()],
             nics: nics.iter().filter_map(|nic| nic.parse().ok()).collect(),
             system_routes: SystemRoutes::None,
+            resilient: None,
+            kernel_settings: KernelSettings::Set,
         };
         assert_eq!(
             check(&options).map_err(|error| error.to_string()),

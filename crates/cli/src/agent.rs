@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent::{AgentOptions, FlushOptions, NicSpec, SystemRoutes};
+use agent::{AgentOptions, FlushOptions, KernelSettings, NicSpec, Resilient, SystemRoutes};
 use clap::{Args, Subcommand};
 
 /// Arguments of `routewright agent`.
@@ -21,6 +21,12 @@ pub(crate) struct AgentArgs {
     /// cut it off.
     #[arg(long, value_name = "all|none", default_value = "none")]
     system_routes: SystemRoutes,
+    /// Resilient groups of next hops, with so many buckets: flows that are under way keep their NVA when another one comes or goes.
+    #[arg(long, value_name = "BUCKETS[,IDLE_SECS]")]
+    resilient: Option<Resilient>,
+    /// Whether to make the settings in the NICs' network namespaces that groups need (nexthop_compat_mode=0, fib_multipath_hash_policy=1).
+    #[arg(long, value_name = "set|leave", default_value = "set")]
+    kernel_settings: KernelSettings,
     /// What people shall call this agent; the host's name by default.
     #[arg(long)]
     name: Option<String>,
@@ -50,6 +56,8 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         servers: args.servers,
         nics: args.nics,
         system_routes: args.system_routes,
+        resilient: args.resilient,
+        kernel_settings: args.kernel_settings,
     };
     crate::runtime::block_on(agent::run(options, daemon::service_manager::ready))??;
     Ok(ExitCode::SUCCESS)

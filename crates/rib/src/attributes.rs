@@ -160,6 +160,13 @@ impl AttributeTable {
         self.summaries[id.0 as usize]
     }
 
+    /// The next hop of a set.
+    #[inline]
+    pub(crate) fn next_hop_of(&self, set: AttributesId) -> IpAddr {
+        self.next_hop(self.summary(set).next_hop)
+    }
+
+    /// A next hop.
     pub(crate) fn next_hop(&self, id: NextHopId) -> IpAddr {
         *self.next_hops.get(id.0)
     }

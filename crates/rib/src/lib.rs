@@ -20,6 +20,7 @@ pub mod policy;
 mod prefix_table;
 pub mod report;
 mod reshape;
+mod said;
 pub mod table;
 mod tables;
 mod unheld;

@@ -80,6 +80,8 @@ pub(crate) struct LocRib {
     pub(crate) puts_off: bool,
     /// Prefixes whose best path changed since they were taken; each is held.
     changed: IdSet,
+    /// Prefixes that were decided as before, if somebody wants to know.
+    unchanged: Option<Vec<Change>>,
 }
 
 /// A path while its prefix is decided.
@@ -115,6 +117,7 @@ impl LocRib {
             due: IdSet::default(),
             puts_off: false,
             changed: IdSet::default(),
+            unchanged: None,
         }
     }
 
@@ -193,8 +196,13 @@ impl LocRib {
                 self.choices.release(verdict.choice, &mut tables.attributes);
                 verdict = self.judge(paths.clone(), peers, &mut tables.attributes);
             }
-            if self.enter(prefix, &verdict, tables) {
-                changes.push(Change {
+            let changed = self.enter(prefix, &verdict, tables);
+            if let Some(into) = if changed {
+                Some(&mut changes)
+            } else {
+                self.unchanged.as_mut()
+            } {
+                into.push(Change {
                     prefix: tables.prefixes.get(prefix),
                     choice: self.choices.get(verdict.choice),
                 });
@@ -205,6 +213,14 @@ impl LocRib {
         self.entries.truncate(tables.prefixes.len());
         shrink(&mut self.entries);
         changes
+    }
+
+    pub(crate) fn keep_unchanged(&mut self, keeps: bool) {
+        self.unchanged = keeps.then(|| self.take_unchanged());
+    }
+
+    pub(crate) fn take_unchanged(&mut self) -> Vec<Change> {
+        self.unchanged.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Decides between paths.

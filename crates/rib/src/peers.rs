@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Preference, RankBase};
 use crate::ids::IdAllocator;
 use crate::prefix_table::PrefixId;
+use crate::said::NextHopsSaid;
 use crate::unheld::Unheld;
 
 /// A peer in this RIB; small and dense, reused some time after [`crate::Rib::remove_peer`].
@@ -103,6 +104,7 @@ pub(crate) struct Peer {
     /// Of those received, paths that it is to say again.
     pub(crate) stale: usize,
     pub(crate) unheld: Unheld,
+    pub(crate) next_hops: NextHopsSaid,
     /// Whose words these are, if not its own.
     speaks_for: Option<PeerIndex>,
     /// The prefix that it will probably speak of next.
@@ -152,6 +154,7 @@ impl Peers {
             accepted: 0,
             stale: 0,
             unheld: Unheld::default(),
+            next_hops: NextHopsSaid::default(),
             speaks_for: None,
             likely_next: PrefixId(0),
         };

@@ -1,5 +1,6 @@
 //! The RIB's face: what happens to peers and routes comes in here, what became best and what peers are told goes out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::wire::{Announcement, PathAttributes};
@@ -17,6 +18,7 @@ use crate::loc_rib::{LocRib, LocalRoute};
 use crate::peers::{PeerIndex, PeerInfo, Peers, RouteSource, Sender, fingerprint};
 use crate::policy::{ImportPolicy, RejectRule};
 use crate::prefix_table::PrefixId;
+use crate::said::NextHopsSaid;
 use crate::tables::Tables;
 use crate::unheld::Unheld;
 
@@ -178,8 +180,10 @@ impl Rib {
             }
         }
         self.tables.attributes.retain(attributes, news.stored);
+        let next_hop = self.tables.attributes.next_hop_of(attributes);
         self.tables.attributes.release(attributes);
         if let Some(peer) = self.peers.get_mut(peer) {
+            peer.next_hops.note(next_hop);
             peer.likely_next = likely;
             peer.unheld.heard(announcement, &news.unheld);
             peer.received += news.received;
@@ -240,7 +244,33 @@ impl Rib {
         }
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.unheld = Unheld::default();
+            peer.next_hops = NextHopsSaid::default();
         }
+    }
+
+    /// The next hops that nobody has accepted paths through but this peer (and what its route maps made of its words). A peer with very
+    /// many next hops is known by the first of them.
+    ///
+    /// No path is looked at, unless another peer has named the same next hop.
+    pub fn only_through(&self, peer: PeerIndex) -> Vec<IpAddr> {
+        let same = |other: &PeerIndex| self.peers.speaks_for(*other) == peer;
+        let (own, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|(index, _)| same(index));
+        let named = own.iter().flat_map(|(_, peer)| peer.next_hops.known());
+        let mut next_hops: Vec<IpAddr> = named.copied().collect();
+        next_hops.sort_unstable();
+        next_hops.dedup();
+        next_hops.retain(|next_hop| {
+            let mut others = others.iter();
+            !others
+                .any(|(index, other)| other.next_hops.may_include(*next_hop) && self.leads_through(*index, *next_hop))
+        });
+        next_hops
+    }
+
+    /// Whether a peer has an accepted path through a next hop.
+    fn leads_through(&self, peer: PeerIndex, next_hop: IpAddr) -> bool {
+        let mut paths = self.adj_rib_in.of_peer(peer).filter(|(_, path)| path.is_accepted());
+        paths.any(|(_, path)| self.tables.attributes.next_hop_of(path.attributes()) == next_hop)
     }
 
     /// Marks the family's routes stale: at BoRR (RFC 7313 §4), or when the session ends and they are kept (RFC 4724 §4.2).
@@ -404,6 +434,19 @@ impl Rib {
         self.loc_rib.call_due(&mut self.tables.prefixes);
     }
 
+    /// What a peer has said, and what its route maps made of that, is decided again.
+    pub fn decide_again(&mut self, peer: PeerIndex) {
+        let indexes = self.peers.iter().map(|(index, _)| index);
+        let same: Vec<PeerIndex> = indexes.filter(|index| self.peers.speaks_for(*index) == peer).collect();
+        for index in same {
+            for (prefix, path) in self.adj_rib_in.of_peer(index) {
+                if path.is_accepted() {
+                    self.loc_rib.touch(prefix, &mut self.tables.prefixes);
+                }
+            }
+        }
+    }
+
     /// Whether some of what was put off is to be decided now.
     pub fn has_due(&self) -> bool {
         self.loc_rib.has_due()
@@ -418,6 +461,16 @@ impl Rib {
     /// Loc-RIB. What is to be told to peers becomes pending.
     pub fn decide(&mut self) -> Vec<Change> {
         self.loc_rib.decide(&self.adj_rib_in, &self.peers, &mut self.tables)
+    }
+
+    /// From now on (true) prefixes that are decided as before are kept for [`Rib::take_unchanged`]: for who did not wait for the decision.
+    pub fn keep_unchanged(&mut self, keeps: bool) {
+        self.loc_rib.keep_unchanged(keeps);
+    }
+
+    /// The prefixes that were decided as before since the last call, with what holds for them.
+    pub fn take_unchanged(&mut self) -> Vec<Change> {
+        self.loc_rib.take_unchanged()
     }
 }
 
@@ -618,6 +671,52 @@ mod tests {
         assert!(rib.has_due());
         assert_eq!(prefixes(rib.decide()), ["10.1.0.0/16"]);
         assert!(rib.is_decided());
+    }
+
+    #[test]
+    fn a_next_hop_is_only_through_a_peer_if_no_other_one_has_an_accepted_path_through_it() {
+        let (mut rib, first) = rib_with_a_peer();
+        let second = rib.add_peer(PeerInfo {
+            address: [10, 0, 0, 2].into(),
+            ..rib.peers.get(first).unwrap().info.clone()
+        });
+        let voice = rib.add_voice(first, rib.peers.get(first).unwrap().info.clone());
+        let through = |last: u8, prefix: &str| Announcement {
+            attributes: Arc::new(PathAttributes::builder([10, 0, 0, last].into()).build()),
+            prefixes: vec![prefix.parse().unwrap()],
+        };
+        let next_hops = |lasts: &[u8]| -> Vec<IpAddr> { lasts.iter().map(|n| [10, 0, 0, *n].into()).collect() };
+        rib.announce(first, &through(1, "10.1.0.0/16"), &AcceptAll);
+        rib.announce(first, &through(9, "10.9.0.0/16"), &AcceptAll);
+        rib.announce(voice, &through(8, "10.8.0.0/16"), &AcceptAll);
+        rib.announce(second, &through(9, "10.9.0.0/16"), &AcceptAll);
+        assert_eq!(rib.only_through(first), next_hops(&[1, 8]));
+        assert_eq!(rib.only_through(second), next_hops(&[]));
+        rib.withdraw(second, &["10.9.0.0/16".parse().unwrap()]);
+        assert_eq!(rib.only_through(first), next_hops(&[1, 8, 9]));
+        rib.clear_peer(first);
+        assert_eq!(rib.only_through(first), next_hops(&[8]));
+    }
+
+    #[test]
+    fn what_is_decided_as_before_is_told_to_who_asked_for_it() {
+        let (mut rib, peer) = rib_with_a_peer();
+        let prefixes = |changes: &[Change]| changes.iter().map(|change| change.prefix).collect::<Vec<_>>();
+        rib.announce(peer, &announcement("10.1.0.0/16", 65001), &AcceptAll);
+        rib.decide();
+        assert!(rib.take_unchanged().is_empty());
+        rib.keep_unchanged(true);
+        rib.clear_peer(peer);
+        rib.announce(peer, &announcement("10.1.0.0/16", 65001), &AcceptAll);
+        assert!(rib.decide().is_empty(), "it came back before anything was decided");
+        let unchanged = rib.take_unchanged();
+        assert_eq!(prefixes(&unchanged), ["10.1.0.0/16".parse().unwrap()]);
+        assert!(unchanged[0].choice.is_some());
+        rib.keep_unchanged(false);
+        rib.clear_peer(peer);
+        rib.announce(peer, &announcement("10.1.0.0/16", 65001), &AcceptAll);
+        rib.decide();
+        assert!(rib.take_unchanged().is_empty());
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub struct TableUpdate {
 pub struct Group {
     /// Its name.
     pub id: GroupId,
-    /// Sorted; never empty.
+    /// Sorted. Empty for a moment when all of them are lost and nothing takes over: the group's routes are about to go.
     pub members: Vec<IpAddr>,
     /// What takes over when all members are gone; may be empty.
     pub fallback: Vec<IpAddr>,

@@ -11,10 +11,12 @@ use rib::Change;
 
 use crate::delivery::{AgentId, TableId, ToAgent};
 use crate::intent::Intent;
+use crate::report::AgentCounts;
 
 mod apply;
 mod circuits;
 mod liveness;
+mod losses;
 mod machine;
 mod reports;
 mod retention;
@@ -123,6 +125,8 @@ pub enum Input {
         base: Option<(TableId, u64)>,
         /// What could not be done, for people; empty when all is in the kernel.
         problems: Vec<String>,
+        /// What happened to the kernel's table since the agent started.
+        counts: AgentCounts,
     },
     /// The agent's stream takes no more (true) or again (false). What it was told lately may be lost then: a slow agent catches up by
     /// snapshot.

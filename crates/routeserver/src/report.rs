@@ -370,6 +370,18 @@ pub struct AgentReport {
     pub installed_generation: Option<u64>,
     /// What the agent could not do, for people.
     pub problems: Vec<String>,
+    /// What happened to the kernel's table since the agent started.
+    #[serde(flatten, default)]
+    pub counts: AgentCounts,
+}
+
+/// What happened to the kernel's table of a NIC since its agent started. An agent of an earlier release counts nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCounts {
+    /// Routes that went because their next hops were all lost and nothing took over.
+    pub stranded: u64,
+    /// Entries of the agent's that somebody else changed or removed, and that were put right.
+    pub repaired: u64,
 }
 
 /// An instance's health.

@@ -21,7 +21,7 @@ use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
 use crate::route_map::RouteMap;
 use crate::total_limit::TotalLimit;
-use crate::vnet::{Changed, LocRib, Topology};
+use crate::vnet::{Changed, LocRib, Replaced, Topology, WithoutOther};
 
 mod inbound;
 mod intent;
@@ -203,9 +203,51 @@ impl Speaker {
         self.changed = Arc::new(loc_rib.apply(changes));
     }
 
+    /// These next hops are gone; agents' tables are told so before any prefix is decided. Choices and what stands in for them.
+    pub(crate) fn lose(&mut self, next_hops: &[IpAddr], without_other: WithoutOther) -> Vec<Replaced> {
+        let Some(loc_rib) = &mut self.loc_rib else {
+            return Vec::new();
+        };
+        let replaced = loc_rib.lose(next_hops, without_other);
+        if !replaced.is_empty() {
+            self.rib.keep_unchanged(true);
+        }
+        replaced
+    }
+
+    /// Whether choices stand in for others.
+    pub(crate) fn has_stand_ins(&self) -> bool {
+        self.loc_rib.as_ref().is_some_and(LocRib::has_stand_ins)
+    }
+
+    /// What stood in for others does so no longer, if every prefix has been decided: true when that has just come about.
+    pub(crate) fn has_decided_losses(&mut self) -> bool {
+        let is_decided = self.rib.is_decided();
+        let Some(loc_rib) = self
+            .loc_rib
+            .as_mut()
+            .filter(|loc_rib| is_decided && loc_rib.has_stand_ins())
+        else {
+            return false;
+        };
+        loc_rib.is_decided();
+        self.rib.keep_unchanged(false);
+        true
+    }
+
+    /// Adds the prefixes that were decided as before: for tables they may not be as before.
+    pub(crate) fn add_unchanged(&mut self, changes: &mut Vec<Change>) {
+        let unchanged = self.rib.take_unchanged();
+        if !unchanged.is_empty() {
+            let changed: FxHashSet<IpNet> = changes.iter().map(|change| change.prefix).collect();
+            changes.extend(unchanged.into_iter().filter(|change| !changed.contains(&change.prefix)));
+        }
+    }
+
     /// Nobody has tables.
     pub(crate) fn keep_nothing(&mut self) {
         self.loc_rib = None;
+        self.rib.keep_unchanged(false);
     }
 
     fn decide_within_limit(&mut self) -> Vec<Change> {

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
 
-use super::encode::{NHA_GATEWAY, NHA_GROUP, NHA_ID, NHA_OIF, RTA_NH_ID, RTNH_F_ONLINK};
+use super::encode::{
+    NHA_GATEWAY, NHA_GROUP, NHA_ID, NHA_OIF, NHA_RES_GROUP, NHA_RES_GROUP_BUCKETS, RTA_NH_ID, RTNH_F_ONLINK,
+};
 use crate::plan::{KernelWay, NexthopId};
 
 /// One netlink message.
@@ -68,6 +70,8 @@ pub(super) struct Nexthop {
     pub(super) link: Option<u32>,
     pub(super) gateway: Option<IpAddr>,
     pub(super) members: Option<Vec<NexthopId>>,
+    /// Of a resilient group.
+    pub(super) buckets: Option<u16>,
 }
 
 pub(super) fn nexthop(payload: &[u8]) -> Option<Nexthop> {
@@ -83,6 +87,11 @@ pub(super) fn nexthop(payload: &[u8]) -> Option<Nexthop> {
             NHA_ID => nexthop.id = number(value)?,
             NHA_OIF => nexthop.link = number(value),
             NHA_GATEWAY => nexthop.gateway = address(value),
+            NHA_RES_GROUP => {
+                let buckets = attributes(value).find(|(kind, _)| *kind == NHA_RES_GROUP_BUCKETS);
+                let octets = buckets.and_then(|(_, value)| value.get(..2)?.try_into().ok());
+                nexthop.buckets = octets.map(u16::from_ne_bytes);
+            }
             NHA_GROUP => {
                 nexthop.members = Some(value.chunks_exact(8).filter_map(|entry| number(&entry[..4])).collect())
             }

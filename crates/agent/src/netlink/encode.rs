@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::options::Resilient;
 use crate::ours::{PRIORITY, PROTOCOL};
 use crate::plan::{KernelWay, NexthopId, Op};
 
@@ -13,8 +14,15 @@ pub(super) const RTM_DELNEXTHOP: u16 = 105;
 pub(super) const RTM_GETNEXTHOP: u16 = 106;
 pub(super) const NHA_ID: u16 = 1;
 pub(super) const NHA_GROUP: u16 = 2;
+pub(super) const NHA_GROUP_TYPE: u16 = 3;
 pub(super) const NHA_OIF: u16 = 5;
 pub(super) const NHA_GATEWAY: u16 = 6;
+pub(super) const NHA_RES_GROUP: u16 = 12;
+pub(super) const NHA_RES_GROUP_BUCKETS: u16 = 1;
+const NHA_RES_GROUP_IDLE_TIMER: u16 = 2;
+pub(super) const NEXTHOP_GRP_TYPE_RES: u16 = 1;
+/// Of times that user space gives.
+const USER_HZ: u32 = 100;
 pub(super) const RTA_NH_ID: u16 = 30;
 pub(super) const RTNH_F_ONLINK: u32 = 4;
 
@@ -106,12 +114,12 @@ impl Buffer {
     }
 
     /// One operation.
-    pub(super) fn op(&mut self, op: &Op, target: Target, seq: u32) {
+    pub(super) fn op(&mut self, op: &Op, target: Target, resilient: Option<Resilient>, seq: u32) {
         const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         match op {
             Op::AddNexthop { id, gateway } => self.nexthop(*id, *gateway, target, seq),
-            Op::AddGroup { id, members } => self.group(*id, members, CREATE, seq),
-            Op::ReplaceGroup { id, members } => self.group(*id, members, libc::NLM_F_REPLACE, seq),
+            Op::AddGroup { id, members } => self.group(*id, members, resilient, CREATE, seq),
+            Op::ReplaceGroup { id, members } => self.group(*id, members, resilient, libc::NLM_F_REPLACE, seq),
             Op::AddRoute { prefix, way } => self.route(*prefix, *way, target, CREATE, seq),
             // Without CREATE, so that a route that somebody has removed meanwhile is an error that makes us look again.
             Op::ReplaceRoute { prefix, way } => self.route(*prefix, *way, target, libc::NLM_F_REPLACE, seq),
@@ -132,7 +140,7 @@ impl Buffer {
     }
 
     // struct nexthop_grp: id: u32; weight - 1, weight_high: u8; reserved: u16.
-    fn group(&mut self, id: NexthopId, members: &[NexthopId], flags: i32, seq: u32) {
+    fn group(&mut self, id: NexthopId, members: &[NexthopId], resilient: Option<Resilient>, flags: i32, seq: u32) {
         self.begin(RTM_NEWNEXTHOP, flags, seq);
         self.put(&[libc::AF_UNSPEC as u8, 0, PROTOCOL, 0, 0, 0, 0, 0]);
         self.attribute(NHA_ID, &id.to_ne_bytes());
@@ -142,6 +150,16 @@ impl Buffer {
         for member in members {
             self.put(&member.to_ne_bytes());
             self.put(&[0; 4]);
+        }
+        if let Some(resilient) = resilient {
+            self.attribute(NHA_GROUP_TYPE, &NEXTHOP_GRP_TYPE_RES.to_ne_bytes());
+            // Two nested attributes of eight octets each.
+            self.bytes.extend_from_slice(&20_u16.to_ne_bytes());
+            self.bytes
+                .extend_from_slice(&(NHA_RES_GROUP | libc::NLA_F_NESTED as u16).to_ne_bytes());
+            self.attribute(NHA_RES_GROUP_BUCKETS, &resilient.buckets.to_ne_bytes());
+            let idle = resilient.idle_secs.saturating_mul(USER_HZ);
+            self.attribute(NHA_RES_GROUP_IDLE_TIMER, &idle.to_ne_bytes());
         }
         self.end();
     }

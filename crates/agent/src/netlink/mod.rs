@@ -19,6 +19,7 @@ pub use monitor::{Monitor, News};
 use encode::{Buffer, RTM_GETNEXTHOP, RTM_NEWNEXTHOP, family};
 use socket::Requests;
 
+use crate::options::Resilient;
 use crate::ours::{NEXTHOP_IDS, PRIORITY, PROTOCOL};
 use crate::plan::{ForeignRoute, Installed, Op};
 
@@ -63,12 +64,19 @@ pub struct Kernel {
     requests: Requests,
     buffer: Buffer,
     ways: ways::Ways,
+    resilient: Option<Resilient>,
 }
 
 impl Kernel {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> io::Result<Kernel> {
+        Kernel::open_with(None)
+    }
+
+    /// The same; groups are made resilient ones, if so wanted.
+    pub fn open_with(resilient: Option<Resilient>) -> io::Result<Kernel> {
         Ok(Kernel {
+            resilient,
             requests: Requests::open()?,
             buffer: Buffer::default(),
             ways: ways::Ways::default(),
@@ -92,8 +100,8 @@ impl Kernel {
             let mut end = begin;
             while end < ops.len() && self.buffer.bytes().len() < BATCH_BYTES {
                 let target = self.target_of(&ops[end], target);
-                self.buffer
-                    .op(&ops[end], target, first.wrapping_add((end - begin) as u32));
+                let seq = first.wrapping_add((end - begin) as u32);
+                self.buffer.op(&ops[end], target, self.resilient, seq);
                 end += 1;
             }
             self.buffer.ask_ack();
@@ -167,7 +175,8 @@ impl Kernel {
         }
     }
 
-    fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
+    /// A link as it is now.
+    pub fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
         self.buffer.clear();
         let seq = self.requests.next_seq();
         self.buffer.begin(libc::RTM_GETLINK, 0, seq);
@@ -229,6 +238,9 @@ impl Kernel {
         for nexthop in nexthops.iter().filter(ours) {
             if let Some(members) = &nexthop.members {
                 installed.add_group(nexthop.id, members.clone());
+                if nexthop.buckets != self.resilient.map(|resilient| resilient.buckets) {
+                    installed.note_other_kind(nexthop.id);
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ impl Planner {
     /// Keeps the ids that still hold and lets groups without one take over what their routes already use.
     pub(super) fn assign_ids(&mut self, merge: &Merge, installed: &Installed) {
         self.ids
-            .retain(|key, id| merge.groups().contains_key(key) && installed.groups().contains_key(id));
+            .retain(|key, id| merge.groups().contains_key(key) && installed.is_of_our_kind(*id));
         let mut claimed: FxHashSet<NexthopId> = self.ids.values().copied().collect();
         let mut claims = claims(merge, installed);
         claims.sort_unstable_by(|a, b| b.strength().cmp(&a.strength()).then(a.id.cmp(&b.id)));
@@ -33,9 +33,10 @@ impl Planner {
         let Some(KernelWay::Group(id)) = installed.routes().get(&prefix) else {
             return false;
         };
-        let same_members = installed
-            .gateways(*id)
-            .is_some_and(|members| merge.groups().get(&key) == Some(&members));
+        let same_members = installed.is_of_our_kind(*id)
+            && installed
+                .gateways(*id)
+                .is_some_and(|members| merge.groups().get(&key) == Some(&members));
         let takes = same_members && !self.is_assigned(*id);
         if takes {
             self.ids.insert(key, *id);
@@ -111,5 +112,6 @@ fn claims(merge: &Merge, installed: &Installed) -> Vec<Claim> {
             alone: exists && installed.users(id) == routes,
         }
     };
-    counts.into_iter().map(claim).collect()
+    let of_our_kind = |((_, id), _): &((GroupKey, NexthopId), usize)| installed.is_of_our_kind(*id);
+    counts.into_iter().filter(of_our_kind).map(claim).collect()
 }

@@ -42,6 +42,7 @@ pub struct Installed {
     by_gateway: FxHashMap<IpAddr, NexthopId>,
     groups: FxHashMap<NexthopId, Vec<NexthopId>>,
     taken: FxHashSet<NexthopId>,
+    other_kind: FxHashSet<NexthopId>,
     routes: FxHashMap<IpNet, KernelWay>,
     users: FxHashMap<NexthopId, usize>,
     foreign: FxHashMap<IpNet, ForeignRoute>,
@@ -63,6 +64,16 @@ impl Installed {
         } else {
             self.taken.insert(id);
         }
+    }
+
+    /// A group of ours is not of the kind that groups are to be: it is not changed, its routes go over to another one.
+    pub fn note_other_kind(&mut self, id: NexthopId) {
+        self.other_kind.insert(id);
+    }
+
+    /// Whether a group may stand for a wanted one.
+    pub fn is_of_our_kind(&self, id: NexthopId) -> bool {
+        self.groups.contains_key(&id) && !self.other_kind.contains(&id)
     }
 
     /// Takes in an id of our range that somebody else has (perhaps we, for another NIC).
@@ -132,6 +143,23 @@ impl Installed {
         self.nexthops.contains_key(&id) || self.groups.contains_key(&id) || self.taken.contains(&id)
     }
 
+    /// How many of our routes, groups and next hops are not as here in what was read since: somebody else changed or removed them.
+    pub fn changed_in(&self, read: &Installed) -> usize {
+        let routes = self
+            .routes
+            .iter()
+            .filter(|(prefix, way)| read.routes.get(*prefix) != Some(*way));
+        let groups = self
+            .groups
+            .iter()
+            .filter(|(id, members)| read.groups.get(*id) != Some(*members));
+        let nexthops = self
+            .nexthops
+            .iter()
+            .filter(|(id, gateway)| read.nexthops.get(*id) != Some(*gateway));
+        routes.count() + groups.count() + nexthops.count()
+    }
+
     /// Takes in an operation that the kernel has carried out.
     pub fn record(&mut self, op: &Op) {
         match op {
@@ -146,6 +174,7 @@ impl Installed {
             }
             Op::DeleteGroup { id } => {
                 self.groups.remove(id);
+                self.other_kind.remove(id);
             }
             Op::DeleteNexthop { id } => {
                 if let Some(Some(gateway)) = self.nexthops.remove(id)

@@ -138,6 +138,8 @@ pub struct Planner {
     sure: bool,
     start_over: bool,
     groups: Vec<GroupKey>,
+    /// Groups whose routes are to be looked at when groups are as wanted, and whether they lost members: packets go before routes.
+    regrouped: Vec<(GroupKey, bool)>,
     changes: Queue,
     removals: Queue,
     tidy: bool,
@@ -183,7 +185,7 @@ impl Planner {
             self.inherited.remove(prefix);
         }
         for key in dirty.groups {
-            self.note_group(merge, installed, key, dirty.reduced_groups.contains(&key));
+            self.note_group(merge, key, dirty.reduced_groups.contains(&key));
         }
         for prefix in dirty.prefixes {
             if !self.is_kept(merge, installed, &prefix) {
@@ -199,6 +201,9 @@ impl Planner {
         }
         let mut ops = Vec::new();
         self.plan_groups(merge, installed, &mut ops);
+        if ops.is_empty() && self.look_at_regrouped(merge, installed) {
+            self.plan_groups(merge, installed, &mut ops);
+        }
         if ops.is_empty() {
             self.plan_changes(merge, installed, limit, &mut ops);
         }
@@ -226,11 +231,17 @@ impl Planner {
 
     /// True if some operation is due.
     pub fn is_busy(&self) -> bool {
-        self.start_over || self.tidy || !(self.groups.is_empty() && self.changes.is_empty() && self.removals.is_empty())
+        self.start_over
+            || self.tidy
+            || !(self.groups.is_empty()
+                && self.regrouped.is_empty()
+                && self.changes.is_empty()
+                && self.removals.is_empty())
     }
 
     fn compare_all(&mut self, merge: &Merge, installed: &Installed) {
         self.groups.clear();
+        self.regrouped.clear();
         self.changes.clear();
         self.removals.clear();
         self.problems.clear();
@@ -278,7 +289,7 @@ impl Planner {
         }
     }
 
-    fn note_group(&mut self, merge: &Merge, installed: &Installed, key: GroupKey, reduced: bool) {
+    fn note_group(&mut self, merge: &Merge, key: GroupKey, reduced: bool) {
         let Some(members) = merge.groups().get(&key) else {
             return;
         };
@@ -291,19 +302,31 @@ impl Planner {
         };
         let inherited = !self.inherited.is_empty();
         if refused != was_refused || inherited {
-            for (prefix, _) in merge.routes().iter().filter(|(_, way)| **way == WantedWay::Group(key)) {
-                if reduced {
-                    self.inherited.remove(prefix);
-                }
-                if !self.is_kept(merge, installed, prefix) {
-                    self.enqueue(merge, installed, *prefix);
-                }
-            }
+            self.regrouped.push((key, reduced));
         }
         if !refused && self.ids.contains_key(&key) {
             self.groups.push(key);
             self.tidy = true;
         }
+    }
+
+    /// Looks at all routes of the groups that have come to have no next hops, or some again; true if there were such groups.
+    fn look_at_regrouped(&mut self, merge: &Merge, installed: &Installed) -> bool {
+        let regrouped: FxHashMap<GroupKey, bool> = std::mem::take(&mut self.regrouped).into_iter().collect();
+        if regrouped.is_empty() {
+            return false;
+        }
+        for (prefix, way) in merge.routes() {
+            let WantedWay::Group(key) = way else { continue };
+            let Some(reduced) = regrouped.get(key) else { continue };
+            if *reduced {
+                self.inherited.remove(prefix);
+            }
+            if !self.is_kept(merge, installed, prefix) {
+                self.enqueue(merge, installed, *prefix);
+            }
+        }
+        true
     }
 
     /// Puts a prefix where it belongs, if there is something to do for it.

@@ -11,6 +11,7 @@
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod failover;
 mod failures;
 mod fake;
 mod foreign;
@@ -56,6 +57,7 @@ fn main() {
         routes::TESTS,
         foreign::TESTS,
         failures::TESTS,
+        failover::TESTS,
         instances::TESTS,
         ipv6::TESTS,
     ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::{AgentOptions, NicSpec, SystemRoutes};
+use agent::{AgentOptions, KernelSettings, NicSpec, Resilient, SystemRoutes};
 use api::agent::to_agent::Body;
 use nix::sched::{CloneFlags, unshare};
 
@@ -105,15 +105,26 @@ impl World {
     }
 
     pub fn start_agent_in(&mut self, instances: &[&FakeInstance], table: u32) {
-        let options = AgentOptions {
+        self.start_agent_with(instances, |options| options.nics[0].table = table);
+    }
+
+    /// With resilient groups.
+    pub fn start_resilient_agent(&mut self, instances: &[&FakeInstance], buckets: u16) {
+        let idle_secs = 3_600;
+        let resilient = Some(Resilient { buckets, idle_secs });
+        self.start_agent_with(instances, |options| options.resilient = resilient);
+    }
+
+    pub fn start_agent_with(&mut self, instances: &[&FakeInstance], change: impl FnOnce(&mut AgentOptions)) {
+        let mut options = AgentOptions {
             name: "test".to_owned(),
             servers: instances.iter().map(|instance| instance.url()).collect(),
-            nics: vec![NicSpec {
-                table,
-                ..self.nic_spec()
-            }],
+            nics: vec![self.nic_spec()],
             system_routes: SystemRoutes::All,
+            resilient: None,
+            kernel_settings: KernelSettings::Set,
         };
+        change(&mut options);
         self.agent = Some(self.runtime.spawn(async move {
             let error = agent::run(options, || ()).await;
             panic!("the agent ended: {error:?}");
@@ -214,6 +225,15 @@ impl World {
         gateways
     }
 
+    /// The same for the next hop that the kernel takes for one flow: packets from a source port to UDP port 9.
+    pub fn next_hop_of_flow(&self, destination: &str, port: u16) -> String {
+        let shown = self.ip(&format!(
+            "route get {destination} from 10.1.0.5 ipproto udp sport {port} dport 9"
+        ));
+        let mut words = shown.split_whitespace().skip_while(|word| *word != "via");
+        words.nth(1).unwrap_or_default().to_owned()
+    }
+
     /// Waits until something holds.
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + DEADLINE;
@@ -246,6 +266,8 @@ pub fn run_agent_process(arguments: &str) {
             table: 254,
         }],
         system_routes: SystemRoutes::All,
+        resilient: None,
+        kernel_settings: KernelSettings::Set,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -88,6 +88,16 @@ fn register_instance(registry: &mut Registry, health: &InstanceReport, agents: &
             "Generations that the slowest agent's kernel is behind",
             agents.iter().map(lag).max().unwrap_or(0),
         ),
+        (
+            "agent_routes_stranded",
+            "Routes that agents removed because their next hops were all lost and nothing took over, since these started",
+            agents.iter().map(|agent| agent.counts.stranded).sum(),
+        ),
+        (
+            "agent_entries_repaired",
+            "Entries in kernels that somebody else changed or removed, and that agents put right, since these started",
+            agents.iter().map(|agent| agent.counts.repaired).sum(),
+        ),
     ] {
         let gauge = Gauge::<i64>::default();
         gauge.set(number(value));

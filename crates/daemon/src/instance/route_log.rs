@@ -232,6 +232,7 @@ impl RouteLog {
             generation,
             base,
             problems,
+            counts,
         } = input
         {
             let (base, base_generation) = base.map(|(base, generation)| (base.0, generation)).unzip();
@@ -240,6 +241,7 @@ impl RouteLog {
                 json!({
                     "agent": agent.0, "nic": nic, "table": table.0, "generation": generation,
                     "base": base, "baseGeneration": base_generation, "problems": problems,
+                    "stranded": counts.stranded, "repaired": counts.repaired,
                 }),
             );
         }
@@ -390,6 +392,8 @@ mod tests {
     use bgp::wire::{Announcement, PathAttributes};
     use routeserver::delivery::{AgentId, NicAssignment};
 
+    use routeserver::report::AgentCounts;
+
     use super::*;
 
     #[test]
@@ -530,6 +534,7 @@ mod tests {
             generation: 2,
             base: None,
             problems: Vec::new(),
+            counts: AgentCounts::default(),
         });
         let lines = lines(&mut log, &received);
         let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();

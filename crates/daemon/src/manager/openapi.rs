@@ -650,6 +650,16 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ),
             ("installedGeneration", "integer?", "What the agent has confirmed of it."),
             ("problems", "string[]", "What the agent could not do."),
+            (
+                "stranded",
+                "integer",
+                "Routes that went because their next hops were all lost and nothing took over, since the agent started.",
+            ),
+            (
+                "repaired",
+                "integer",
+                "Entries of the agent's that somebody else changed or removed, and that were put right, since it started.",
+            ),
         ],
     ),
 ];

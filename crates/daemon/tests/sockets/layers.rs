@@ -58,6 +58,8 @@ fn what_bgp_brings_is_told_once_below_all_subnets_but_to_an_agent_of_an_earlier_
             problems: Vec::new(),
             base: Some(base),
             base_generation: below.generation,
+            stranded: 3,
+            repaired: 4,
         };
         let body = Some(from_agent::Body::Installed(installed));
         answers.send(FromAgent { body }).await.unwrap();

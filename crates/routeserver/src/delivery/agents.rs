@@ -11,8 +11,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::delivery::followed::{Deltas, Followed, TableKey};
 use crate::delivery::{AgentId, NicAssignment, TableId, TableUpdate, ToAgent};
 use crate::instance::Output;
-use crate::report::AgentReport;
-use crate::vnet::{Changed, LocRib, NicFacts, Topology};
+use crate::report::{AgentCounts, AgentReport};
+use crate::vnet::{Changed, LocRib, NicFacts, Replaced, Topology};
 
 /// What it takes to see what a NIC is to follow, compared with a look at a prefix.
 const PREFIXES_PER_NIC: usize = 16;
@@ -68,6 +68,7 @@ pub(crate) struct Installed {
     /// The base below, if there is one.
     pub(crate) base: Option<(TableId, u64)>,
     pub(crate) problems: Vec<String>,
+    pub(crate) counts: AgentCounts,
 }
 
 impl Installed {
@@ -195,6 +196,21 @@ impl Delivery {
         self.distribute(deltas.in_order(), outputs);
     }
 
+    /// A speaker's choices gave way to others, all at once: groups change, no route does.
+    pub(crate) fn lose(&mut self, speaker: &str, replaced: &[Replaced], outputs: &mut VecDeque<Output>) {
+        let tables = self.tables.values_mut();
+        let of_speaker = tables.filter(|followed| followed.speaker() == Some(speaker));
+        let deltas: Vec<_> = of_speaker.filter_map(|followed| followed.lose(replaced)).collect();
+        self.distribute(deltas, outputs);
+    }
+
+    /// The speaker has decided every prefix that [`Delivery::lose`] was about.
+    pub(crate) fn has_decided_losses(&mut self, speaker: &str) {
+        let tables = self.tables.values_mut();
+        let of_speaker = tables.filter(|followed| followed.speaker() == Some(speaker));
+        of_speaker.for_each(|followed| followed.table.has_decided_losses());
+    }
+
     /// Whole tables take over what changed, in turn, until so many prefixes have been looked at; the last table may go beyond.
     pub(crate) fn catch_up(&mut self, most: usize, routes: &impl Routes, outputs: &mut VecDeque<Output>) {
         self.looked_at = 0;
@@ -263,6 +279,7 @@ impl Delivery {
                     problems: installed
                         .map(|installed| installed.problems.clone())
                         .unwrap_or_default(),
+                    counts: installed.map(|installed| installed.counts).unwrap_or_default(),
                 });
             }
         }

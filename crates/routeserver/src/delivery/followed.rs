@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
-use rib::{Choice, HashKey};
+use rib::HashKey;
 use rustc_hash::FxHashSet;
 
 use crate::delivery::table::Table;
 use crate::delivery::{AgentId, Routes, TableId, TableUpdate};
 use crate::vnet::{
-    Changed, LocRib, Resolved, Scope, SubnetView, Target, Topology, dependants, known_inside, prefixes, resolve,
-    resolve_above_base,
+    Changed, LocRib, Replaced, Resolved, Scope, SubnetView, Target, Topology, dependants, known_inside, prefixes,
+    resolve, resolve_above_base,
 };
 
 /// What a table is made of.
@@ -154,6 +154,20 @@ impl Followed {
         }
     }
 
+    /// Choices gave way to others, before any prefix was decided.
+    pub(super) fn lose(&mut self, replaced: &[Replaced]) -> Option<Arc<TableUpdate>> {
+        if matches!(self.waiting, Waiting::Changes(_)) {
+            // What they say of replaced choices holds for those that were there before.
+            self.waiting = Waiting::Everything;
+        }
+        // Where routes come and go with next hops, that follows when the prefixes are decided.
+        let follows_prefixes = !self.own().is_empty() || (self.is_whole() && self.view.looks_at_next_hops());
+        if follows_prefixes {
+            return None;
+        }
+        self.table.lose(replaced)
+    }
+
     /// Whether [`Followed::catch_up`] has something to do.
     pub(super) fn is_behind(&self) -> bool {
         !matches!(self.waiting, Waiting::Nothing)
@@ -203,7 +217,8 @@ impl Followed {
         };
     }
 
-    fn speaker(&self) -> Option<&str> {
+    /// Whose routes the table has.
+    pub(super) fn speaker(&self) -> Option<&str> {
         match &self.key {
             TableKey::Base(speaker) | TableKey::Overlay { speaker, .. } => Some(speaker),
             TableKey::Whole { .. } => self.view.speaker.as_deref(),
@@ -254,7 +269,7 @@ impl Followed {
 
     fn apply(
         &mut self,
-        replaced: &[(Arc<Choice>, Arc<Choice>)],
+        replaced: &[Replaced],
         prefixes: impl IntoIterator<Item = IpNet>,
         loc_rib: Option<&LocRib>,
     ) -> Option<Arc<TableUpdate>> {

@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::delivery::{Group, GroupId, TableId, TableRoute, TableUpdate, Way};
 use crate::keyed::KeyedMap;
-use crate::vnet::{Resolved, Target};
+use crate::vnet::{Replaced, Resolved, Target};
 
 /// A table with its groups.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ struct Entry {
 struct Members {
     choice: Arc<Choice>,
     routes: usize,
+    /// The choice stands in for one with next hops that were lost; every route of the group will be looked at again.
+    stands_in: bool,
 }
 
 impl Table {
@@ -107,7 +109,7 @@ impl Table {
     /// once; `None`: no route), and hands out the difference, if there is any.
     pub(crate) fn apply(
         &mut self,
-        replaced: &[(Arc<Choice>, Arc<Choice>)],
+        replaced: &[Replaced],
         wanted: impl IntoIterator<Item = (IpNet, Option<Resolved>)>,
     ) -> Option<Arc<TableUpdate>> {
         let mut changed_groups = self.replace_groups(replaced);
@@ -133,6 +135,7 @@ impl Table {
             removed: Vec::new(),
             hides,
         };
+        changed_groups.extend(self.settle_stand_ins(&moves));
         changed_groups.extend(self.change_groups_whole(&moves));
         let mut left = FxHashSet::default();
         for (prefix, wanted) in moves {
@@ -179,7 +182,65 @@ impl Table {
         }
     }
 
-    fn replace_groups(&mut self, replaced: &[(Arc<Choice>, Arc<Choice>)]) -> Vec<GroupId> {
+    /// Gives the groups of choices that gave way to others their other members, before any prefix was decided: what is decided then decides
+    /// what the group is from there on, as long as packets go the same way. So the routes stay where they are.
+    pub(crate) fn lose(&mut self, replaced: &[Replaced]) -> Option<Arc<TableUpdate>> {
+        let update = self.apply(replaced, [])?;
+        for told in &update.groups {
+            if let Some(group) = self.groups.get_mut(&told.id) {
+                group.stands_in = true;
+            }
+        }
+        Some(update)
+    }
+
+    /// Every prefix was decided: groups are what they are.
+    pub(crate) fn has_decided_losses(&mut self) {
+        for group in self.groups.values_mut() {
+            group.stands_in = false;
+        }
+    }
+
+    /// A group that stands in becomes what most of these prefixes of it are to be, if that has the same next hops.
+    fn settle_stand_ins(&mut self, moves: &[(IpNet, Option<Resolved>)]) -> Vec<GroupId> {
+        if !self.groups.values().any(|group| group.stands_in) {
+            return Vec::new();
+        }
+        let mut towards: KeyedMap<(GroupId, &Arc<Choice>), usize> = KeyedMap::with_hasher(self.key());
+        for (prefix, wanted) in moves {
+            let Some(Entry {
+                way: Way::Group(id),
+                system,
+            }) = self.routes.get(prefix)
+            else {
+                continue;
+            };
+            if let Some(Resolved {
+                target: Target::NextHops(choice),
+                system: wanted_system,
+            }) = wanted
+                && wanted_system == system
+                && let Some(group) = self.groups.get(id)
+                && group.stands_in
+                && group.choice.next_hops == choice.next_hops
+            {
+                *towards.entry((*id, choice)).or_default() += 1;
+            }
+        }
+        let mut best: BTreeMap<GroupId, (usize, &Arc<Choice>)> = BTreeMap::new();
+        for ((id, choice), count) in towards {
+            let more = best
+                .get(&id)
+                .is_none_or(|(most, other)| (count, next_hops_order(choice)) > (*most, next_hops_order(other)));
+            if more {
+                best.insert(id, (count, choice));
+            }
+        }
+        let moves = best.into_iter().map(|(id, (_, choice))| (id, Arc::clone(choice)));
+        self.change_members(moves.collect())
+    }
+
+    fn replace_groups(&mut self, replaced: &[Replaced]) -> Vec<GroupId> {
         if replaced.is_empty() {
             return Vec::new();
         }
@@ -205,6 +266,7 @@ impl Table {
                 continue;
             };
             let before = std::mem::replace(&mut group.choice, choice.clone());
+            group.stands_in = false;
             if self.by_next_hops.get(&before) == Some(&id) {
                 self.by_next_hops.remove(&before);
             }
@@ -303,6 +365,7 @@ impl Table {
                     Members {
                         choice: next_hops,
                         routes: 0,
+                        stands_in: false,
                     },
                 );
                 changed_groups.push(id);

@@ -22,6 +22,7 @@ impl Instance {
         if intent.version < self.intent_version || self.leaving {
             return;
         }
+        self.finish_ended(now);
         self.intent_version = intent.version;
         self.logs_routes = intent.logs_routes;
         self.topology = Topology::new(intent.clone(), self.index);

@@ -9,6 +9,7 @@ use rib::HashKey;
 use rustc_hash::FxHashMap;
 
 use crate::delivery::{Delivery, Installed};
+use crate::instance::losses::{Ended, Loss};
 use crate::instance::{BfdWanted, Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
 use crate::speaker::Speaker;
@@ -41,6 +42,9 @@ pub struct Instance {
     pub(super) listeners: Vec<Listener>,
     pub(super) bfd_wanted: Vec<BfdWanted>,
     pub(super) delivery: Delivery,
+    /// Sessions whose routes are still to be kept or removed, and what agents are to be told of them before.
+    pub(super) ended: Vec<Ended>,
+    pub(super) losses: Vec<Loss>,
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
     /// There was a life before this one, whose routes peers may have kept.
@@ -77,6 +81,8 @@ impl Instance {
             listeners: Vec::new(),
             bfd_wanted: Vec::new(),
             delivery: Delivery::new(key),
+            ended: Vec::new(),
+            losses: Vec::new(),
             converged: false,
             restarted: false,
             drained: false,
@@ -137,12 +143,14 @@ impl Instance {
                 generation,
                 base,
                 problems,
+                counts,
             } => {
                 let installed = Installed {
                     table,
                     generation,
                     base,
                     problems,
+                    counts,
                 };
                 self.delivery.installed(agent, nic, installed);
             }
@@ -226,6 +234,7 @@ impl Instance {
 
     /// What peers say and are told is a last resort from now on, or is not any more; so other instances' ranks are better.
     fn drain_instance(&mut self, on: bool) {
+        self.finish_ended(self.now);
         self.drained = on;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
@@ -273,6 +282,7 @@ impl Instance {
         };
         self.drive(now, key, input);
         if !soft {
+            self.finish_ended(now);
             self.release_all(key);
             self.drive(now, key, session::Input::Pardon);
         }
@@ -280,6 +290,7 @@ impl Instance {
 
     /// Says farewell. From here on agents hear nothing: their routes stay until the other instance or our next life speaks.
     fn shutdown(&mut self, now: Instant) {
+        self.finish_ended(now);
         self.leaving = true;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {

@@ -180,7 +180,7 @@ pub(super) fn is_over_limit(peer: &Peer, held: usize) -> bool {
 }
 
 /// Only what NVAs say is persisted: gateways of ours have routes of others, which these may have taken back.
-fn persistence(speaker: &Speaker, kind: PeerKind) -> PersistRoutes {
+pub(super) fn persistence(speaker: &Speaker, kind: PeerKind) -> PersistRoutes {
     match kind {
         PeerKind::Nva => speaker.intent.persist_routes,
         _ => PersistRoutes::Off,

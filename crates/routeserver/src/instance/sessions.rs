@@ -166,7 +166,7 @@ impl Instance {
                 self.outputs.push_back(Output::Close { connection });
             }
             session::Output::Established(negotiated) => self.established(now, key, negotiated),
-            session::Output::Down(reason) => self.down(now, key, &reason),
+            session::Output::Down(reason) => self.down(now, key, reason),
             session::Output::AttemptFailed(reason) => self.attempt_failed(key, reason.to_string()),
             session::Output::Update(update) => self.update(now, key, update),
             session::Output::Refresh(refresh) => self.refresh(key, refresh),
@@ -184,6 +184,8 @@ impl Instance {
     }
 
     pub(super) fn established(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated) {
+        self.nothing_lost(key);
+        self.finish_ended(now);
         self.back_with(now, key, &negotiated);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -218,7 +220,7 @@ impl Instance {
         self.event(Event::PeerUp { peer, direction });
     }
 
-    pub(super) fn down(&mut self, now: Instant, key: PeerKey, reason: &DownReason) {
+    pub(super) fn down(&mut self, now: Instant, key: PeerKey, reason: DownReason) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -226,22 +228,15 @@ impl Instance {
         if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
             speaker.connections.remove(&peer.index);
             speaker.rib.detach(peer.index);
-            // Piece by piece, but from now on.
-            speaker.rib.put_off(true);
+            speaker.unsettled = true;
         }
-        let (id, speaker) = (peer.intent.id.clone(), peer.speaker.clone());
         let down = Event::PeerDown {
-            peer: id,
+            peer: peer.intent.id.clone(),
             reason: reason.to_string(),
         };
         self.event(down);
         if let Some(up) = before {
-            self.keep_or_clear(now, key, &up.negotiated, reason);
-        }
-        if let Some(speaker) = self.speakers.get_mut(&speaker) {
-            speaker.rib.put_off(false);
-            speaker.rib.call_due();
-            speaker.unsettled = true;
+            self.ended(now, key, up.negotiated, reason);
         }
     }
 

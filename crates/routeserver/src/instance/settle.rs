@@ -22,6 +22,11 @@ impl Instance {
     /// have been taken: what comes in bulk is put off by itself.
     pub fn settle(&mut self, now: Instant) {
         self.now = now;
+        if !self.leaving && self.tell_losses() {
+            // The rest takes its time, and is due at once.
+            return;
+        }
+        self.finish_ended(now);
         self.decide(now);
         if !self.leaving {
             self.tell_agents(now);
@@ -34,7 +39,9 @@ impl Instance {
     /// A large table is decided and goes out in bounded pieces, and agents' whole tables follow one by one, so that inputs, and questions,
     /// get their turn in between.
     pub(super) fn has_work_left(&self) -> bool {
-        self.speakers.values().any(|speaker| speaker.unsettled) || (!self.leaving && self.delivery.has_work_left())
+        self.has_losses()
+            || self.speakers.values().any(|speaker| speaker.unsettled)
+            || (!self.leaving && self.delivery.has_work_left())
     }
 
     fn decide(&mut self, now: Instant) {
@@ -45,12 +52,13 @@ impl Instance {
             speaker.unsettled |= is_due;
             let starts = with_agents && speaker.loc_rib().is_none();
             if speaker.unsettled || starts {
-                let changes = speaker.decide(now);
+                let mut changes = speaker.decide(now);
                 if self.logs_routes && !changes.is_empty() {
                     let (speaker, changes) = (id.clone(), changes.clone());
                     let event = Event::BestChanged { speaker, changes };
                     self.outputs.push_back(Output::Event(event));
                 }
+                speaker.add_unchanged(&mut changes);
                 let changes = if starts { speaker.rib.loc_rib() } else { changes };
                 decided.insert(id.clone(), changes);
             }
@@ -79,8 +87,11 @@ impl Instance {
         let routes = LocRibs(&self.speakers);
         let (delivery, outputs) = (&mut self.delivery, &mut self.outputs);
         delivery.sync(MAX_LOOKED_AT, &self.topology, &routes, self.converged, outputs);
-        for speaker in self.speakers.values_mut() {
+        for (id, speaker) in &mut self.speakers {
             speaker.forget_changed();
+            if speaker.has_decided_losses() {
+                self.delivery.has_decided_losses(id);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod import_filters;
 mod intents;
 mod ipv6;
 mod limits;
+mod losses;
 mod peered_networks;
 mod random;
 mod retention;

@@ -138,7 +138,7 @@ impl Instance {
         }
         if is_over_limit(peer, speaker.rib.counts(peer.index).received) {
             let notification = Notification::cease(CeaseSubcode::MaximumNumberOfPrefixesReached);
-            self.down(now, key, &DownReason::NotificationSent(notification, String::new()));
+            self.down(now, key, DownReason::NotificationSent(notification, String::new()));
         }
     }
 

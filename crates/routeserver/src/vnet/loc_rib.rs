@@ -4,12 +4,14 @@
 //! When every prefix of one choice moves to another (an NVA died, or came back), that is noticed here, once for all tables:
 //! they give their group other members and look at no prefix.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bgp::IpNet;
 use rib::{Change, Choice, HashKey, Rank, shrink_map};
+use rustc_hash::FxHashMap;
 
-use crate::keyed::KeyedMap;
+use crate::keyed::{KeyedMap, KeyedSet};
 
 /// Prefix to next hops.
 #[derive(Debug)]
@@ -17,7 +19,27 @@ pub(crate) struct LocRib {
     routes: KeyedMap<IpNet, Arc<Choice>>,
     /// How many prefixes have a choice.
     counts: KeyedMap<Arc<Choice>, usize>,
+    /// Choices that stand in for ones with next hops that were lost. Their prefixes are being decided one by one.
+    stand_ins: KeyedSet<Arc<Choice>>,
+    /// Such a choice for each that it stands in for, as far as `routes` does not say so yet.
+    replaced: Vec<Replaced>,
 }
+
+/// A choice, and the one that took its place.
+pub(crate) type Replaced = (Arc<Choice>, Arc<Choice>);
+
+/// What becomes of packets whose next hops are lost, all of them and their fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WithoutOther {
+    /// They have no route any more.
+    Goes,
+    /// They go on as before: the routes of the peer are kept as a last resort.
+    Stays,
+}
+
+/// A choice without next hops that are lost ([`LocRib::lose`]) is of this rank where the fallback took over: it is worse than any that was
+/// decided. So another instance that decides better, or still hears the peer, is believed.
+const STAND_IN_RANK: Rank = Rank(u64::MAX);
 
 /// What a batch changed.
 #[derive(Debug, Default)]
@@ -25,7 +47,7 @@ pub(crate) struct Changed {
     /// Every prefix of the batch.
     pub(crate) all: Vec<IpNet>,
     /// Choices that all their prefixes left for one other.
-    pub(crate) replaced: Vec<(Arc<Choice>, Arc<Choice>)>,
+    pub(crate) replaced: Vec<Replaced>,
     /// The prefixes that `replaced` says nothing of.
     pub(crate) rest: Vec<IpNet>,
 }
@@ -44,11 +66,70 @@ impl LocRib {
         LocRib {
             routes: KeyedMap::with_hasher(key),
             counts: KeyedMap::with_hasher(key),
+            stand_ins: KeyedSet::with_hasher(key),
+            replaced: Vec::new(),
         }
+    }
+
+    /// These next hops are gone, which is known before any prefix is decided: every choice that has them gives way to one without them, or
+    /// to its fallback. Looks at choices only, not at prefixes. The prefixes must all be decided next, also those that are decided as
+    /// before; [`LocRib::is_decided`] ends that.
+    pub(crate) fn lose(&mut self, lost: &[IpAddr], without_other: WithoutOther) -> Vec<Replaced> {
+        self.take_over_stand_ins();
+        let replaced: Vec<Replaced> = self
+            .counts
+            .keys()
+            // A user-defined route may have the best rank's next hops as well; it does not lose them with BGP's.
+            .filter(|choice| choice.rank != Rank(0))
+            .filter_map(|choice| Some((choice.clone(), Arc::new(without(choice, lost, without_other)?))))
+            .collect();
+        self.stand_ins
+            .extend(replaced.iter().map(|(_, stand_in)| stand_in.clone()));
+        self.replaced.clone_from(&replaced);
+        replaced
+    }
+
+    /// Enters the choices that stand in for others, prefix by prefix. To be called before anything else is done with the table.
+    pub(crate) fn take_over_stand_ins(&mut self) {
+        let replaced = std::mem::take(&mut self.replaced);
+        if replaced.is_empty() {
+            return;
+        }
+        for (before, stand_in) in &replaced {
+            if let Some(count) = self.counts.remove(before) {
+                *self.counts.entry(stand_in.clone()).or_default() += count;
+            }
+        }
+        let by_value: KeyedMap<&Arc<Choice>, &Arc<Choice>> = {
+            let mut by_value = KeyedMap::with_hasher(*self.counts.hasher());
+            by_value.extend(replaced.iter().map(|(before, stand_in)| (before, stand_in)));
+            by_value
+        };
+        // Equal choices are mostly one allocation.
+        let mut by_address: FxHashMap<*const Choice, Option<&Arc<Choice>>> = FxHashMap::default();
+        for choice in self.routes.values_mut() {
+            let stand_in = by_address
+                .entry(Arc::as_ptr(choice))
+                .or_insert_with(|| by_value.get(choice).copied());
+            if let Some(stand_in) = stand_in {
+                *choice = Arc::clone(stand_in);
+            }
+        }
+    }
+
+    /// Every prefix has been decided since next hops were lost.
+    pub(crate) fn is_decided(&mut self) {
+        self.stand_ins = KeyedSet::with_hasher(*self.counts.hasher());
+    }
+
+    /// Whether choices stand in for others.
+    pub(crate) fn has_stand_ins(&self) -> bool {
+        !self.stand_ins.is_empty()
     }
 
     /// Takes over a batch of changes, each prefix at most once.
     pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Changed {
+        self.take_over_stand_ins();
         let mut moves = Vec::new();
         for Change { prefix, choice: after } in changes {
             let before = match &after {
@@ -107,6 +188,8 @@ impl LocRib {
             .into_iter()
             // A user-defined route may have the best rank's next hops as well; it does not move with BGP's.
             .filter(|(before, _)| before.rank != Rank(0))
+            // What stands in is not the same for all its tables: each made one of what was decided first of it.
+            .filter(|(before, _)| !self.stand_ins.contains(*before))
             .filter(|(before, (count, _))| *count >= FEWEST_TO_REPLACE && self.counts.get(*before) == Some(count))
             .filter_map(|(before, (_, towards))| Some((before.clone(), towards?.clone())));
         let mut moves = KeyedMap::with_hasher(key);
@@ -129,10 +212,39 @@ impl LocRib {
     }
 }
 
+/// What is left of a choice without these next hops; `None`: it has none of them, or stays as it is.
+fn without(choice: &Choice, lost: &[IpAddr], without_other: WithoutOther) -> Option<Choice> {
+    let left = |next_hops: &[IpAddr]| -> Vec<IpAddr> {
+        let left = next_hops.iter().filter(|next_hop| !lost.contains(next_hop));
+        left.copied().collect()
+    };
+    let (next_hops, fallback) = (left(&choice.next_hops), left(&choice.fallback));
+    if next_hops.len() == choice.next_hops.len() && fallback.len() == choice.fallback.len() {
+        return None;
+    }
+    if !next_hops.is_empty() {
+        let rank = choice.rank;
+        return Some(Choice {
+            next_hops,
+            fallback,
+            rank,
+        });
+    }
+    if fallback.is_empty() && without_other == WithoutOther::Stays {
+        return None;
+    }
+    Some(Choice {
+        next_hops: fallback,
+        fallback: Vec::new(),
+        rank: STAND_IN_RANK,
+    })
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing::{change, loc_rib, net};
+    use crate::testing::{change, ip, loc_rib, net};
 
     fn check(before: &[&str], batch: &[&str], replaced: usize, rest: &[&str]) {
         let mut loc_rib = loc_rib(before);
@@ -169,6 +281,86 @@ mod tests {
         let before = &["20.0.0.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.1", "20.0.2.0/24 10.0.0.2"];
         let batch = &["20.0.0.0/24 10.0.0.2", "20.0.2.0/24 10.0.0.1", "20.0.1.0/24 10.0.0.2"];
         check(before, batch, 1, &["20.0.2.0/24"]);
+    }
+
+    fn addresses(loc_rib: &LocRib, prefix: &str) -> Option<(Vec<IpAddr>, Vec<IpAddr>)> {
+        let choice = loc_rib.get(&net(prefix))?;
+        Some((choice.next_hops.clone(), choice.fallback.clone()))
+    }
+
+    /// What `before` (with or without its prefix) is after `10.0.0.1` is lost; `None`: as before.
+    fn check_lost(before: &str, without_other: WithoutOther, expected: Option<(&str, Rank)>) {
+        let mut loc_rib = loc_rib(&[&format!("20.0.0.0/24 {before}"), "20.0.1.0/24 10.0.0.9"]);
+        let replaced = loc_rib.lose(&[ip("10.0.0.1")], without_other);
+        let stand_ins = replaced
+            .iter()
+            .map(|(_, to)| ((to.next_hops.clone(), to.fallback.clone()), to.rank));
+        let expected = expected.map(|(text, rank)| {
+            let change = change(&format!("20.0.0.0/24 {text}"));
+            let choice = change.choice.unwrap();
+            ((choice.next_hops.clone(), choice.fallback.clone()), rank)
+        });
+        assert_eq!(
+            stand_ins.collect::<Vec<_>>(),
+            expected.clone().into_iter().collect::<Vec<_>>(),
+            "{before}"
+        );
+        loc_rib.take_over_stand_ins();
+        if let Some((choice, _)) = expected {
+            assert_eq!(addresses(&loc_rib, "20.0.0.0/24"), Some(choice), "{before}");
+        }
+        let held: usize = loc_rib.counts.values().sum();
+        assert_eq!(held, loc_rib.routes.len());
+    }
+
+    #[test]
+    fn a_choice_gives_way_to_what_is_left_of_it_or_to_its_fallback() {
+        use WithoutOther::{Goes, Stays};
+        let (as_before, worst) = (Rank(100), STAND_IN_RANK);
+        check_lost(
+            "10.0.0.1,10.0.0.2|10.0.0.3",
+            Goes,
+            Some(("10.0.0.2|10.0.0.3", as_before)),
+        );
+        check_lost(
+            "10.0.0.2|10.0.0.1,10.0.0.3",
+            Goes,
+            Some(("10.0.0.2|10.0.0.3", as_before)),
+        );
+        for without_other in [Goes, Stays] {
+            check_lost(
+                "10.0.0.1|10.0.0.2,10.0.0.3",
+                without_other,
+                Some(("10.0.0.2,10.0.0.3", worst)),
+            );
+        }
+        check_lost("10.0.0.1", Goes, Some(("", worst)));
+        check_lost("10.0.0.1", Stays, None);
+        check_lost("10.0.0.2", Goes, None);
+    }
+
+    #[test]
+    fn what_a_user_defined_route_may_share_is_not_lost() {
+        let mut loc_rib = LocRib::new(crate::testing::KEY);
+        let mut entry = change("20.0.0.0/24 10.0.0.1");
+        Arc::make_mut(entry.choice.as_mut().unwrap()).rank = Rank(0);
+        loc_rib.apply([entry]);
+        assert!(loc_rib.lose(&[ip("10.0.0.1")], WithoutOther::Goes).is_empty());
+    }
+
+    #[test]
+    fn what_stands_in_is_never_replaced_as_a_whole_and_what_is_decided_as_before_takes_its_place_again() {
+        let prefixes = ["20.0.0.0/24", "20.0.1.0/24"];
+        let entries = prefixes.map(|prefix| format!("{prefix} 10.0.0.1|10.0.0.2"));
+        let mut loc_rib = loc_rib(&[&entries[0], &entries[1]]);
+        loc_rib.lose(&[ip("10.0.0.1")], WithoutOther::Goes);
+        let changed = loc_rib.apply(entries.iter().map(|entry| change(entry)));
+        assert_eq!((changed.replaced.len(), changed.rest.len()), (0, 2));
+        assert_eq!(addresses(&loc_rib, prefixes[0]).unwrap().0, [ip("10.0.0.1")]);
+        loc_rib.is_decided();
+        assert!(!loc_rib.has_stand_ins());
+        let moved = prefixes.map(|prefix| format!("{prefix} 10.0.0.2"));
+        assert_eq!(loc_rib.apply(moved.iter().map(|entry| change(entry))).replaced.len(), 1);
     }
 
     #[test]

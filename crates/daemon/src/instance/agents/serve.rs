@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use routeserver::Input;
 use routeserver::delivery::{AgentId, TableId};
+use routeserver::report::AgentCounts;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{interval, sleep};
@@ -232,6 +233,10 @@ impl Agent {
                 generation: installed.generation,
                 base: installed.base.map(|base| (TableId(base), installed.base_generation)),
                 problems: installed.problems,
+                counts: AgentCounts {
+                    stranded: installed.stranded,
+                    repaired: installed.repaired,
+                },
             }),
             None => None,
         })

@@ -5,6 +5,7 @@ use bgp::FamilySet;
 use super::world::*;
 use crate::delivery::{AgentId, ToAgent, Way};
 use crate::instance::{Event, Input};
+use crate::report::AgentCounts;
 use crate::testing::*;
 
 const AGENT: AgentId = AgentId(3);
@@ -62,12 +63,15 @@ fn an_nvas_death_moves_its_routes_to_the_runner_up_as_one_group() {
     assert_eq!(snapshot.groups[0].fallback, [ip("10.1.4.5")]);
     world.kill("nva1");
     match heard(&mut world).as_slice() {
-        [ToAgent::Delta(delta)] => {
-            assert_eq!(delta.generation, snapshot.generation + 1);
-            assert!(delta.routes.is_empty() && delta.removed.is_empty());
-            assert_eq!(delta.groups[0].id, snapshot.groups[0].id);
-            assert_eq!(delta.groups[0].members, [ip("10.1.4.5")]);
-            assert!(delta.groups[0].rank > snapshot.groups[0].rank);
+        [ToAgent::Delta(lost), ToAgent::Delta(decided)] => {
+            assert_eq!(lost.generation, snapshot.generation + 1);
+            for delta in [lost, decided] {
+                assert!(delta.routes.is_empty() && delta.removed.is_empty());
+                assert_eq!(delta.groups[0].id, snapshot.groups[0].id);
+                assert_eq!(delta.groups[0].members, [ip("10.1.4.5")]);
+                assert!(delta.groups[0].rank > snapshot.groups[0].rank);
+            }
+            assert!(decided.groups[0].rank < lost.groups[0].rank);
         }
         other => panic!("{other:?}"),
     }
@@ -100,6 +104,10 @@ fn what_an_agent_installed_is_reported() {
     };
     let reports = world.instance.agents();
     assert_eq!((reports[0].nic.as_str(), reports[0].installed_generation), ("vm", None));
+    let counts = AgentCounts {
+        stranded: 2,
+        repaired: 1,
+    };
     world.input(Input::AgentInstalled {
         agent: AGENT,
         nic: "vm".into(),
@@ -107,8 +115,10 @@ fn what_an_agent_installed_is_reported() {
         generation: table.generation,
         base: None,
         problems: vec!["10.250.0.0/16 belongs to somebody else".into()],
+        counts,
     });
     let report = &world.instance.agents()[0];
+    assert_eq!(report.counts, counts);
     assert_eq!(report.installed_generation, Some(report.generation));
     assert_eq!(report.problems.len(), 1);
     world.input(Input::AgentGone { agent: AGENT });
@@ -145,6 +155,7 @@ fn a_nic_has_installed_what_it_follows_when_both_layers_are() {
             generation: generation(table),
             base: Some((base, base_generation)),
             problems: Vec::new(),
+            counts: AgentCounts::default(),
         });
         world.instance.agents().remove(0)
     };

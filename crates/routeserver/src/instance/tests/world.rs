@@ -257,8 +257,22 @@ impl World {
         self.say(nva, &bytes);
     }
 
+    /// Settles once and carries out what comes of it; nobody else gets to say anything.
+    pub(super) fn settle_once(&mut self) {
+        self.instance.settle(self.now);
+        while let Some(output) = self.instance.poll_output() {
+            self.carry_out(output);
+        }
+    }
+
     /// The NVA is gone from one moment to the next; its kernel closes the connection.
     pub(super) fn kill(&mut self, name: &'static str) {
+        self.close(name);
+        self.run();
+    }
+
+    /// The same, but nothing follows from it yet.
+    pub(super) fn close(&mut self, name: &'static str) {
         let nva = self.nvas.get_mut(name).unwrap();
         nva.alive = false;
         let connection = nva.connection.take();
@@ -272,10 +286,8 @@ impl World {
                 },
             );
             self.connections.remove(&connection);
-            self.input(Input::Closed {
-                connection,
-                reason: reason(),
-            });
+            let reason = reason();
+            self.instance.handle(self.now, Input::Closed { connection, reason });
         }
     }
 

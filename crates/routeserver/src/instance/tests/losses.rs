@@ -1,0 +1,223 @@
+//! Next hops that are lost with a session: agents hear of it before any prefix is decided, and no route of theirs moves.
+
+use std::time::Duration;
+
+use bgp::wire::{GracefulRestart, RestartOffer};
+use bgp::{FamilySet, IpNet};
+
+use super::world::*;
+use crate::delivery::{AgentId, Group, TableUpdate, ToAgent};
+use crate::instance::Input;
+use crate::intent::PersistRoutes;
+use crate::testing::*;
+
+const AGENT: AgentId = AgentId(3);
+/// More than are decided in one piece.
+const MANY: u32 = 40_000;
+
+fn follow(world: &mut World, layers: bool) {
+    world.input(Input::AgentFollows {
+        agent: AGENT,
+        name: "agent".into(),
+        nics: vec!["vm".into()],
+        layers,
+    });
+    world.to_agents.clear();
+}
+
+/// The NVA's connection closes; what goes out first.
+fn close(world: &mut World, nva: &'static str) -> Vec<TableUpdate> {
+    world.close(nva);
+    world.settle_once();
+    let told = std::mem::take(&mut world.to_agents);
+    told.into_iter().filter_map(|(_, message)| update(message)).collect()
+}
+
+fn update(message: ToAgent) -> Option<TableUpdate> {
+    match message {
+        ToAgent::Delta(update) => Some((*update).clone()),
+        _ => None,
+    }
+}
+
+/// What is told when everything is decided.
+fn then(world: &mut World) -> Vec<TableUpdate> {
+    world.advance(Duration::from_millis(50));
+    let told = std::mem::take(&mut world.to_agents);
+    told.into_iter().filter_map(|(_, message)| update(message)).collect()
+}
+
+fn members(groups: &[Group]) -> Vec<Vec<String>> {
+    let names = |group: &Group| group.members.iter().map(ToString::to_string).collect();
+    groups.iter().map(names).collect()
+}
+
+fn table(count: u32) -> Vec<IpNet> {
+    let prefix = |n: u32| net(&format!("20.{}.{}.0/24", n >> 8, n & 255));
+    (0..count).map(prefix).collect()
+}
+
+/// Both NVAs have told so many prefixes, the second one with a longer path.
+fn active_and_passive(count: u32, layers: bool) -> World {
+    let mut world = world();
+    world.edit(|intent| {
+        intent.route_servers[0]
+            .peers
+            .iter_mut()
+            .for_each(|peer| peer.route_limit = 0)
+    });
+    world.announce_nets("nva1", path("10.1.4.4", &[65001]), table(count));
+    world.announce_nets("nva2", path("10.1.4.5", &[65002, 65002]), table(count));
+    world.advance_secs(6);
+    follow(&mut world, layers);
+    world
+}
+
+#[test]
+fn a_death_is_told_at_once_as_one_group_and_no_route_is_told_of_then_whatever_their_number() {
+    for (layers, count) in [(true, MANY), (false, MANY), (true, 3), (false, 3)] {
+        let mut world = active_and_passive(count, layers);
+        let first = close(&mut world, "nva1");
+        let [lost] = &first[..] else {
+            panic!("{} updates", first.len())
+        };
+        assert_eq!(members(&lost.groups), [["10.1.4.5"]]);
+        assert!(lost.routes.is_empty() && lost.removed.is_empty());
+        let then = then(&mut world);
+        for update in &then {
+            assert!(
+                update.routes.is_empty() && update.removed.is_empty(),
+                "routes stay where they are"
+            );
+        }
+        let decided = then.last().expect("what it is now").groups.last().unwrap();
+        assert_eq!(
+            (decided.id, members(&[decided.clone()])),
+            (lost.groups[0].id, members(&lost.groups))
+        );
+        assert!(
+            decided.rank < lost.groups[0].rank,
+            "it was worse than any before it was decided"
+        );
+    }
+}
+
+#[test]
+fn routes_without_a_fallback_lose_their_way_at_once_and_go_then() {
+    let mut world = world();
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["20.0.0.0/24", "20.0.1.0/24"]);
+    follow(&mut world, true);
+    let first = close(&mut world, "nva1");
+    assert_eq!(members(&first[0].groups), [Vec::<String>::new()]);
+    let then = then(&mut world);
+    assert_eq!((then[0].removed.len(), then[0].removed_groups.len()), (2, 1));
+}
+
+#[test]
+fn of_next_hops_of_equal_rank_the_others_stay() {
+    let mut world = world();
+    for (nva, next_hop, asn) in [("nva1", "10.1.4.4", 65001), ("nva2", "10.1.4.5", 65002)] {
+        world.announce(nva, path(next_hop, &[asn]), &["20.0.0.0/24", "20.0.1.0/24"]);
+    }
+    follow(&mut world, true);
+    let first = close(&mut world, "nva2");
+    assert_eq!(members(&first[0].groups), [["10.1.4.4"]]);
+    assert!(then(&mut world).is_empty(), "there is nothing to add");
+}
+
+#[test]
+fn both_die_one_after_the_other_before_anything_is_decided() {
+    let mut world = active_and_passive(MANY, true);
+    close(&mut world, "nva1");
+    let first = close(&mut world, "nva2");
+    assert_eq!(members(&first[0].groups), [Vec::<String>::new()]);
+    let removed: usize = then(&mut world).iter().map(|update| update.removed.len()).sum();
+    assert_eq!(removed, MANY as usize);
+}
+
+#[test]
+fn a_next_hop_that_another_nva_names_too_is_not_lost() {
+    let mut world = world();
+    world.announce("nva1", path("10.1.4.9", &[65001]), &["20.0.0.0/24"]);
+    world.announce("nva2", path("10.1.4.9", &[65002]), &["20.0.0.0/24"]);
+    follow(&mut world, true);
+    assert!(close(&mut world, "nva1").is_empty());
+    assert!(then(&mut world).is_empty());
+}
+
+#[test]
+fn of_a_session_that_restarts_gracefully_nothing_is_lost() {
+    let mut world = idle_world();
+    let mut first = peer("nva1", "10.1.4.4", 65001);
+    first.graceful_restart = true;
+    world.intent.route_servers[0].peers = vec![first, peer("nva2", "10.1.4.5", 65002)];
+    world.add_nva("nva1", "10.1.4.4", 65001, FamilySet::IPV4);
+    world.add_nva("nva2", "10.1.4.5", 65002, FamilySet::IPV4);
+    let graceful = GracefulRestart {
+        restarted: false,
+        notification: true,
+        restart_time_secs: 60,
+        families: FamilySet::IPV4,
+        forwarding: FamilySet::IPV4,
+    };
+    let offer = RestartOffer {
+        graceful: Some(graceful),
+        long_lived: None,
+    };
+    world.nvas.get_mut("nva1").unwrap().session.offer_restart(offer);
+    world.send_intent();
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["20.0.0.0/24"]);
+    world.announce("nva2", path("10.1.4.5", &[65002, 65002]), &["20.0.0.0/24"]);
+    follow(&mut world, true);
+    assert!(close(&mut world, "nva1").is_empty() && then(&mut world).is_empty());
+}
+
+#[test]
+fn persisted_routes_give_way_to_others_at_once_and_stay_where_there_are_none() {
+    let mut world = world();
+    world.edit(|intent| intent.route_servers[0].persist_routes = PersistRoutes::Forever);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["20.0.0.0/24", "20.0.1.0/24"]);
+    world.announce("nva1", path("10.1.4.4", &[65001, 7]), &["30.0.0.0/24", "30.0.1.0/24"]);
+    world.announce(
+        "nva2",
+        path("10.1.4.5", &[65002, 65002]),
+        &["20.0.0.0/24", "20.0.1.0/24"],
+    );
+    follow(&mut world, true);
+    let first = close(&mut world, "nva1");
+    assert_eq!(members(&first[0].groups), [["10.1.4.5"]]);
+    for update in then(&mut world) {
+        assert!(update.removed.is_empty());
+        assert!(update.groups.iter().all(|group| !group.members.is_empty()));
+    }
+}
+
+#[test]
+fn an_nva_that_is_back_before_its_routes_are_decided_has_them_again() {
+    let mut world = active_and_passive(MANY, true);
+    close(&mut world, "nva1");
+    // Its routes go, and some of the prefixes are decided.
+    world.settle_once();
+    world.nvas.get_mut("nva1").unwrap().alive = true;
+    let before = world.nvas["nva1"].established;
+    for _ in 0..60 {
+        world.advance_secs(1);
+    }
+    assert!(world.nvas["nva1"].established > before);
+    world.announce_nets("nva1", path("10.1.4.4", &[65001]), table(MANY));
+    world.advance_secs(6);
+    world.to_agents.clear();
+    world.input(Input::AgentGone { agent: AGENT });
+    world.input(Input::AgentFollows {
+        agent: AGENT,
+        name: "agent".into(),
+        nics: vec!["vm".into()],
+        layers: true,
+    });
+    let told = std::mem::take(&mut world.to_agents);
+    let base = told.into_iter().find_map(|(_, message)| match message {
+        ToAgent::Snapshot(table) if table.routes.len() >= MANY as usize => Some(table),
+        _ => None,
+    });
+    assert_eq!(members(&base.unwrap().groups), [["10.1.4.4"]]);
+}
