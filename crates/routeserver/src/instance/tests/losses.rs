@@ -92,7 +92,7 @@ fn a_death_is_told_at_once_as_one_group_and_no_route_is_told_of_then_whatever_th
         }
         let decided = then.last().expect("what it is now").groups.last().unwrap();
         assert_eq!(
-            (decided.id, members(&[decided.clone()])),
+            (decided.id, members(std::slice::from_ref(decided))),
             (lost.groups[0].id, members(&lost.groups))
         );
         assert!(
