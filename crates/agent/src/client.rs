@@ -110,6 +110,14 @@ impl Client {
             if state.last_heard > begin {
                 back_off = FIRST_BACK_OFF;
                 tracing::warn!(url = %self.source.url, reason = %ended, "lost the instance; its routes stay");
+                let ended = Told {
+                    nic: None,
+                    said: Said::Ended,
+                    confirm: None,
+                };
+                if self.tell(ended).await.is_err() {
+                    return;
+                }
             } else {
                 tracing::debug!(url = %self.source.url, reason = %ended, "no instance");
             }

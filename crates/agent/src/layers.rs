@@ -1,6 +1,7 @@
 //! What one instance says of one NIC: a table, or an overlay with a base below it that it shares with others. A route of the overlay wins
 //! over the base's for the same prefix, and what the overlay hides of the base does not count.
 
+use std::net::IpAddr;
 use std::sync::RwLockReadGuard;
 
 use ipnet::IpNet;
@@ -75,6 +76,12 @@ impl ReadLayers<'_> {
         let base = self.base.iter().flat_map(|base| base.routes.keys());
         let counts = |prefix: &&IpNet| !self.own.routes.contains_key(prefix) && !self.own.hides(prefix);
         self.own.routes.keys().chain(base.filter(counts))
+    }
+
+    /// The next hops of all groups, some more than once.
+    pub fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
+        let tables = std::iter::once(&*self.own).chain(self.base.as_deref());
+        tables.flat_map(|table| table.groups.values().flat_map(|group| group.members.iter().copied()))
     }
 
     /// A group of one of the layers.

@@ -9,12 +9,16 @@
 //! - An instance that is silent doesn't count any more as soon as another one that has converged speaks *after* that. So when
 //!   both die at once neither takes the other's routes along: everything stays.
 //! - An instance that converges only adds: its former word stays until then.
+//! - A word that cannot be taken back (the stream is over, or the former one) does not outlast its next hops ([`unheard`]).
 //!
 //! Routes are gathered under a [`GroupKey`]: the groups that the words name for them. So a group that changes at one instance is one
 //! change here, whatever the number of its routes, and the two instances' groups need not have the same borders.
 //!
 //! A word may have two layers ([`crate::layers`]). Each instance's are put together first: ranks are compared between instances only.
 
+mod unheard;
+
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use api::best_next_hops;
@@ -23,6 +27,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::layers::{GroupRef, Layer, Layers, ReadLayers};
 use crate::table::{GroupId, Rank, SharedTable, TableRoute, Way};
+use unheard::Unheard;
 
 /// IN_0 and IN_1.
 pub const MAX_VOICES: usize = 2;
@@ -65,6 +70,8 @@ pub enum Said {
     Converged(bool),
     /// Something came that says nothing else. Needed only while another instance is silent.
     Alive,
+    /// Its stream is over; it may be back before anybody calls it silent.
+    Ended,
     /// Nothing came for longer than its silence limit. What follows is a stream from its beginning.
     Silent,
 }
@@ -128,17 +135,36 @@ struct Voice {
     facts: Option<NicFacts>,
     now: Option<Layers>,
     former: Option<Layers>,
+    /// Its stream is over.
+    away: bool,
+    /// While it has a word that it cannot take back.
+    unheard: Option<Unheard>,
 }
 
 impl Voice {
     /// Speaks with all it has to say.
     fn is_sure(&self) -> bool {
-        !self.silent && self.converged && self.now.is_some()
+        !self.silent && !self.away && self.converged && self.now.is_some()
     }
 
     /// Has nothing more to say that could matter.
     fn is_settled(&self) -> bool {
         self.silent || (self.converged && (self.now.is_some() || self.unknown))
+    }
+
+    /// It is heard: what it says now it can take back, and if it has no former word, all.
+    fn is_heard(&mut self) {
+        self.away = false;
+        if self.former.is_none() {
+            self.unheard = None;
+        }
+    }
+
+    /// Next hops that it names.
+    fn named(&self) -> FxHashSet<IpAddr> {
+        let words = self.now.as_ref().map(Layers::read);
+        let words = words.as_ref();
+        words.into_iter().flat_map(ReadLayers::next_hops).collect()
     }
 }
 
@@ -179,11 +205,19 @@ impl Merge {
             return;
         }
         let mut rebuild = false;
+        // Of all that is said often only groups can name other next hops than before.
+        let names_others = match &said {
+            Said::Alive => false,
+            Said::Changed(_, changes) => !changes.groups.is_empty(),
+            _ => true,
+        };
         match said {
             Said::Changed(layer, changes) => rebuild = self.changed(voice, layer, &changes),
             said => rebuild |= self.take(voice, said),
         }
-        if self.settle_voices(voice) || rebuild {
+        rebuild |= self.settle_voices(voice);
+        rebuild |= names_others && self.find_lost();
+        if rebuild {
             self.rebuild();
         }
     }
@@ -228,8 +262,15 @@ impl Merge {
 
     /// Changes a voice; true if that may have changed what is wanted.
     fn take(&mut self, index: usize, said: Said) -> bool {
+        if matches!(said, Said::Ended | Said::Welcome { .. }) && self.voices[index].unheard.is_none() {
+            self.voices[index].unheard = Some(Unheard::since(self.named_beside(index)));
+        }
         let voice = &mut self.voices[index];
         match said {
+            Said::Ended => {
+                voice.away = true;
+                false
+            }
             Said::Welcome { epoch } => {
                 voice.silent = false;
                 let reborn = voice.epoch.is_some_and(|old| old != epoch);
@@ -244,6 +285,7 @@ impl Merge {
                 voice.dropped = false;
                 voice.facts = Some(facts);
                 voice.now = Some(table);
+                voice.is_heard();
                 true
             }
             Said::Unknown => {
@@ -253,6 +295,7 @@ impl Merge {
                 if known {
                     voice.now = Some(Layers::default());
                 }
+                voice.is_heard();
                 known
             }
             Said::Converged(converged) => {
@@ -274,9 +317,32 @@ impl Merge {
             return false;
         }
         let mut changed = speaker.former.take().is_some();
+        speaker.is_heard();
         for voice in self.voices.iter_mut().filter(|voice| voice.silent && !voice.dropped) {
             voice.dropped = true;
             changed |= voice.now.is_some() || voice.former.is_some();
+        }
+        changed
+    }
+
+    /// Next hops that the others name who have said everything.
+    fn named_beside(&self, index: usize) -> FxHashSet<IpAddr> {
+        let others = self.voices.iter().enumerate().filter(|(other, _)| *other != index);
+        others
+            .filter(|(_, voice)| voice.is_sure())
+            .flat_map(|(_, voice)| voice.named())
+            .collect()
+    }
+
+    /// Finds next hops that words which cannot be taken back name and that are dead; true if they are others than before.
+    fn find_lost(&mut self) -> bool {
+        let mut changed = false;
+        for index in 0..self.voices.len() {
+            if self.voices[index].unheard.is_some() {
+                let named = self.named_beside(index);
+                let unheard = self.voices[index].unheard.as_mut();
+                changed |= unheard.is_some_and(|unheard| unheard.others_name(&named));
+            }
         }
         changed
     }
@@ -424,6 +490,8 @@ fn begin_life(voice: &mut Voice) {
 struct Words<'a> {
     slots: [Option<ReadLayers<'a>>; SLOTS],
     counts: [bool; SLOTS],
+    /// Those that cannot be taken back, if they name what is dead.
+    unheard: [Option<&'a Unheard>; SLOTS],
     system_routes: bool,
 }
 
@@ -432,6 +500,7 @@ impl<'a> Words<'a> {
         let mut words = Words {
             slots: [const { None }; SLOTS],
             counts: [false; SLOTS],
+            unheard: [None; SLOTS],
             system_routes,
         };
         for (index, voice) in voices.iter().enumerate() {
@@ -439,6 +508,9 @@ impl<'a> Words<'a> {
             words.slots[index * 2 + 1] = voice.former.as_ref().map(Layers::read);
             words.counts[index * 2] = !voice.dropped;
             words.counts[index * 2 + 1] = !voice.dropped;
+            let unheard = voice.unheard.as_ref().filter(|unheard| !unheard.is_whole());
+            words.unheard[index * 2] = unheard.filter(|_| voice.away);
+            words.unheard[index * 2 + 1] = unheard;
         }
         words
     }
@@ -461,8 +533,9 @@ impl<'a> Words<'a> {
             };
             if let Way::Group(id) = route.way {
                 if self.wants(route) {
-                    key[index] = Some(GroupRef { layer, id });
-                    grouped |= self.counts[index];
+                    let group = GroupRef { layer, id };
+                    key[index] = Some(group);
+                    grouped |= self.counts[index] && self.leads_on(index, group);
                 }
             } else if self.wants(route) && self.counts[index] {
                 let Some(candidate) = plain_way(route.way, prefix, facts) else {
@@ -478,6 +551,15 @@ impl<'a> Words<'a> {
             return Some(WantedWay::Group(key));
         }
         other.map(|(_, way)| way)
+    }
+
+    /// Whether a group of a word has a next hop that is not known to be dead.
+    fn leads_on(&self, slot: usize, group: GroupRef) -> bool {
+        let Some(unheard) = self.unheard[slot] else {
+            return true;
+        };
+        let group = self.slots[slot].as_ref().and_then(|table| table.group(group));
+        group.is_some_and(|group| alive(&group.members, Some(unheard)).is_some())
     }
 
     fn wants(&self, route: &TableRoute) -> bool {
@@ -504,13 +586,27 @@ impl<'a> Words<'a> {
 
     /// Next hops of the best rank among the words that count, sorted, each once.
     fn members(&self, key: &GroupKey) -> Vec<IpAddr> {
-        let counted = (0..SLOTS)
+        let counted: Vec<(Cow<'_, [IpAddr]>, Rank)> = (0..SLOTS)
             .filter(|slot| self.counts[*slot])
-            .filter_map(|slot| self.group(key, slot));
+            .filter_map(|slot| {
+                let (members, rank) = self.group(key, slot)?;
+                Some((alive(members, self.unheard[slot])?, rank))
+            })
+            .collect();
+        let counted = counted.iter().map(|(members, rank)| (members.as_ref(), *rank));
         let mut members = best_next_hops(counted);
         members.truncate(MAX_GROUP_MEMBERS);
         members
     }
+}
+
+/// Those of a word's next hops that are not dead; `None` if all are.
+fn alive<'a>(members: &'a [IpAddr], unheard: Option<&Unheard>) -> Option<Cow<'a, [IpAddr]>> {
+    let Some(unheard) = unheard else {
+        return Some(Cow::Borrowed(members));
+    };
+    let alive: Vec<IpAddr> = members.iter().filter(|hop| !unheard.has_lost(hop)).copied().collect();
+    (!alive.is_empty()).then_some(Cow::Owned(alive))
 }
 
 /// A way without a rank, with its place in the order.

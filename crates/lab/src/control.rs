@@ -19,17 +19,23 @@ const KILL_GRACE: Duration = Duration::from_secs(60);
 impl Lab {
     /// Kills a node's processes, as a crash would; returns how many there were.
     pub fn kill(&mut self, node: &str) -> Result<usize, LabError> {
-        let processes = self.running(node)?;
-        for process in &processes {
-            process
-                .signal(Signal::SIGKILL)
-                .map_err(LabError::system(format!("killing {node}")))?;
-        }
+        let processes = self.signal(node, Signal::SIGKILL)?;
         for process in &processes {
             process.wait_gone(KILL_GRACE);
         }
         self.forget_dead()?;
         Ok(processes.len())
+    }
+
+    /// Sends a node's processes a signal; returns which they are. SIGSTOP makes them hang, SIGCONT go on.
+    pub fn signal(&self, node: &str, signal: Signal) -> Result<Vec<ProcessId>, LabError> {
+        let processes = self.running(node)?;
+        for process in &processes {
+            process
+                .signal(signal)
+                .map_err(LabError::system(format!("sending {node} {signal}")))?;
+        }
+        Ok(processes)
     }
 
     /// Lets a node's processes end properly; returns how many there were.
@@ -70,6 +76,22 @@ impl Lab {
             self.appliance(nva)?.after_start()?;
         }
         Ok(dead.len())
+    }
+
+    /// Starts a process of the lab again, with other arguments, as from now on.
+    ///
+    /// `name` is the process's own: `manager`, `agent-vm1`. It is killed first if it runs.
+    pub fn start_anew(&mut self, name: &str, change: impl FnOnce(&mut Vec<String>)) -> Result<(), LabError> {
+        let _lock = self.directory.lock()?;
+        let index = self.state.processes.iter().position(|process| process.name == name);
+        let index = index.ok_or_else(|| self.state.no_such_node(name))?;
+        if let Some(id) = self.state.processes[index].id {
+            let killing = LabError::system(format!("killing {name}"));
+            id.signal(Signal::SIGKILL).map_err(killing)?;
+            id.wait_gone(KILL_GRACE);
+        }
+        change(&mut self.state.processes[index].spec.argv);
+        self.respawn(index)
     }
 
     /// Lets an NVA announce prefixes, with the path options that the topology gives them, if any.

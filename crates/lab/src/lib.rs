@@ -18,6 +18,7 @@ mod namespace;
 pub mod nva;
 mod probe;
 mod process;
+pub mod relay;
 mod software;
 mod state;
 mod status;

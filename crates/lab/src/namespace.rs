@@ -32,6 +32,13 @@ impl Namespace {
         }
     }
 
+    /// The network namespace of one of our own threads, as long as that lives.
+    pub(crate) fn of_thread(tid: i32) -> Namespace {
+        Namespace {
+            path: PathBuf::from(format!("/proc/self/task/{tid}/ns/net")),
+        }
+    }
+
     /// Where it is in the file system.
     pub fn path(&self) -> &Path {
         &self.path

@@ -102,6 +102,13 @@ impl Vm {
         Ok(())
     }
 
+    /// A stream is over.
+    pub fn stream_ends(&mut self, instance: usize) {
+        if let Some(mind) = &mut self.mind {
+            mind.merge.handle(instance, Said::Ended);
+        }
+    }
+
     /// When an instance's silence will be concluded, given which streams are open (they have heartbeats).
     pub fn poll_timeout(&self, open: [bool; 2]) -> Option<Instant> {
         let mind = self.mind.as_ref()?;

@@ -209,7 +209,7 @@ impl World {
                 link.instance == instance
             });
         self.close_between(instance);
-        self.streams.retain(|(_, i), _| *i != instance);
+        self.streams_end(instance);
         let delay = Duration::from_millis(100 + self.random.below(20_000) as u64);
         self.after(delay, Happening::InstanceStarts { instance });
     }

@@ -10,6 +10,7 @@
 //! 2. SIGKILL of the manager, of an instance, of both, of an agent, at any moment, takes no route away that should stay, and once
 //!    things are back none is left that should go. Killing the manager drops no BGP session.
 //! 3. An agent killed in the middle of installing or removing 10,000 routes makes it good when it is back.
+//! 4. Whatever is killed, stopped, cut off or parted, no packet is lost that a surviving path could have carried ([`chaos`]).
 //!
 //! The long form, which takes some minutes; a seed in `RW_SEED` plays the same events again:
 //!
@@ -20,6 +21,7 @@
 //! As an ordinary user this runs in a user namespace; where that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod chaos;
 mod dice;
 mod events;
 mod kills;
@@ -41,7 +43,7 @@ fn main() {
         eprintln!("endurance tests NOT RUN: {reason}");
     }
     let rootless = *privileged.as_ref().unwrap_or(&false);
-    let tests: [Test; 3] = [
+    let tests: [Test; 4] = [
         (
             "after_random_events_kernels_equal_the_effective_routes",
             events::random_events,
@@ -50,6 +52,10 @@ fn main() {
         (
             "an_agent_killed_amid_ten_thousand_routes_makes_it_good",
             kills::agent_amid_many_routes,
+        ),
+        (
+            "chaos_loses_no_packet_that_a_surviving_path_could_have_carried",
+            chaos::chaos,
         ),
     ];
     let trials = tests.map(|(name, run)| {

@@ -69,7 +69,12 @@ pub struct World {
 
 impl World {
     pub fn up(rootless: bool) -> World {
-        let topology = Topology::parse("endurance", TOPOLOGY).unwrap();
+        World::up_as(rootless, TOPOLOGY)
+    }
+
+    /// With the same VMs and as many NVAs, but arranged otherwise.
+    pub fn up_as(rootless: bool, topology: &str) -> World {
+        let topology = Topology::parse("endurance", topology).unwrap();
         let labs = tempfile::Builder::new().prefix("rw-endurance").tempdir().unwrap();
         let options = UpOptions {
             name: NAME.to_owned(),
@@ -234,7 +239,7 @@ impl World {
     }
 
     /// What instances and API say, for whoever has to find out what it waits for.
-    fn why(&self) -> String {
+    pub fn why(&self) -> String {
         let peers = self.api.peers().unwrap_or_default();
         let peers = peers.iter().map(|p| {
             format!(

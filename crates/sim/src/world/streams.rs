@@ -52,8 +52,20 @@ impl World {
 
     pub(super) fn close_stream(&mut self, vm: usize, instance: usize) {
         if let Some((agent, _)) = self.streams.remove(&(vm, instance)) {
+            self.vms[vm].stream_ends(instance);
             self.instance_hears(instance, Input::AgentGone { agent });
         }
+    }
+
+    /// All streams of an instance that has died.
+    pub(super) fn streams_end(&mut self, instance: usize) {
+        let vms = &mut self.vms;
+        self.streams.retain(|(vm, of), _| {
+            if *of == instance {
+                vms[*vm].stream_ends(instance);
+            }
+            *of != instance
+        });
     }
 
     pub(super) fn tell_agents(&mut self, instance: usize, agents: &[AgentId], message: &ToAgent) {

@@ -1,0 +1,183 @@
+//! A word that nobody can take back: that of an instance whose stream is over, or of its former life while the new one converges.
+//!
+//! It stays, since packets need it. But a next hop that others named when the instance was last heard, and name no more, is dead, and the word would
+//! have said so. So it does not count in that word any more.
+
+use std::net::IpAddr;
+
+use rustc_hash::FxHashSet;
+
+/// What the others have said since an instance was last heard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unheard {
+    /// Next hops that others named then.
+    named: FxHashSet<IpAddr>,
+    /// Those of them that they do not name now.
+    lost: FxHashSet<IpAddr>,
+}
+
+impl Unheard {
+    /// From now on nothing is heard; the others name these.
+    pub(super) fn since(named: FxHashSet<IpAddr>) -> Unheard {
+        Unheard {
+            named,
+            lost: FxHashSet::default(),
+        }
+    }
+
+    /// The others name these now; true if something else is lost than before.
+    pub(super) fn others_name(&mut self, named: &FxHashSet<IpAddr>) -> bool {
+        let lost: FxHashSet<IpAddr> = self.named.difference(named).copied().collect();
+        let before = std::mem::replace(&mut self.lost, lost);
+        before != self.lost
+    }
+
+    /// Whether a next hop is dead.
+    pub(super) fn has_lost(&self, next_hop: &IpAddr) -> bool {
+        self.lost.contains(next_hop)
+    }
+
+    /// Whether nothing is lost.
+    pub(super) fn is_whole(&self) -> bool {
+        self.lost.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use ipnet::IpNet;
+
+    use crate::layers::Layer;
+    use crate::merge::{Changes, Merge, NicFacts, Said, WantedWay};
+    use crate::table::{Group, SharedTable, TableRoute, Way};
+
+    const ACTIVE: &str = "10.1.1.4";
+    const PASSIVE: &str = "10.1.1.5";
+
+    /// Two instances that know one prefix, by ways that can be told apart by rank.
+    struct World {
+        merge: Merge,
+        tables: [SharedTable; 2],
+    }
+
+    impl World {
+        fn new() -> World {
+            let mut world = World {
+                merge: Merge::new(2, true),
+                tables: Default::default(),
+            };
+            for voice in 0..2 {
+                world.says(voice, Some((ACTIVE, 1)));
+                world.speaks(voice, 1);
+                world.merge.handle(voice, Said::Converged(true));
+            }
+            world.goes_through(ACTIVE);
+            world
+        }
+
+        fn speaks(&mut self, voice: usize, epoch: u64) {
+            self.merge.handle(voice, Said::Welcome { epoch });
+            let table = self.tables[voice].clone();
+            self.merge.handle(voice, Said::Table(NicFacts::default(), table.into()));
+        }
+
+        fn says(&mut self, voice: usize, way: Option<(&str, u64)>) {
+            let mut table = self.tables[voice].write();
+            table.groups.clear();
+            table.routes.clear();
+            if let Some((member, rank)) = way {
+                let members = vec![member.parse().unwrap()];
+                table.groups.insert(1, Group { members, rank });
+                let (way, system) = (Way::Group(1), false);
+                table.routes.insert(prefix(), TableRoute { way, system });
+            }
+            drop(table);
+            let changes = Changes {
+                groups: vec![1],
+                prefixes: vec![prefix()],
+                hides: false,
+            };
+            self.merge.handle(voice, Said::Changed(Layer::Own, Arc::new(changes)));
+        }
+
+        fn restarts(&mut self, voice: usize, epoch: u64) {
+            self.tables[voice] = SharedTable::default();
+            self.speaks(voice, epoch);
+        }
+
+        #[track_caller]
+        fn goes_through(&self, next_hop: &str) {
+            let Some(WantedWay::Group(key)) = self.merge.routes().get(&prefix()) else {
+                panic!("no way");
+            };
+            assert_eq!(
+                self.merge.groups()[key],
+                [next_hop.parse::<std::net::IpAddr>().unwrap()]
+            );
+        }
+    }
+
+    fn prefix() -> IpNet {
+        "10.250.0.0/16".parse().unwrap()
+    }
+
+    #[test]
+    fn an_nva_that_dies_while_an_instance_starts_again_goes_when_the_other_instance_says_so() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.restarts(0, 2);
+        world.goes_through(ACTIVE);
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(PASSIVE);
+    }
+
+    #[test]
+    fn an_nva_that_dies_before_the_instance_is_back_goes_at_once_and_for_good() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(PASSIVE);
+        world.restarts(0, 2);
+        world.goes_through(PASSIVE);
+    }
+
+    #[test]
+    fn what_is_named_again_counts_again() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.says(1, Some((PASSIVE, 5)));
+        world.says(1, Some((ACTIVE, 1)));
+        world.goes_through(ACTIVE);
+    }
+
+    #[test]
+    fn what_only_the_dead_nva_had_goes_with_it() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.restarts(0, 2);
+        world.says(1, None);
+        assert_eq!(world.merge.routes().get(&prefix()), None);
+    }
+
+    #[test]
+    fn an_nva_with_one_leg_stays_while_its_instance_starts_again() {
+        let mut world = World::new();
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(ACTIVE);
+        world.merge.handle(0, Said::Ended);
+        world.restarts(0, 2);
+        world.goes_through(ACTIVE);
+    }
+
+    #[test]
+    fn an_instance_that_is_heard_again_in_the_same_life_counts_whole() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.says(1, Some((PASSIVE, 5)));
+        world.speaks(0, 1);
+        world.goes_through(ACTIVE);
+    }
+}
