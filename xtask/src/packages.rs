@@ -14,7 +14,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 11] = [
     Package {
         name: "frr",
         proof: "/usr/lib/frr/bgpd",
@@ -39,6 +39,16 @@ const PACKAGES: [Package; 9] = [
         name: "exabgp",
         proof: "/usr/sbin/exabgp",
         why: "interop with ExaBGP",
+    },
+    Package {
+        name: "etcd-server",
+        proof: "/usr/bin/etcd",
+        why: "the shared store",
+    },
+    Package {
+        name: "etcd-client",
+        proof: "/usr/bin/etcdctl",
+        why: "compacting the shared store",
     },
     Package {
         name: "iproute2",

@@ -205,6 +205,10 @@ impl Client {
             if let Some(instances) = unanswered.and_then(|instances| instances.to_str().ok()) {
                 say_unanswered(instances);
             }
+            let elsewhere = answer.headers().get("x-routewright-elsewhere");
+            if let Some(instances) = elsewhere.and_then(|instances| instances.to_str().ok()) {
+                say_elsewhere(instances);
+            }
             return Ok(answer);
         }
         let text = answer.text().await.unwrap_or_default();
@@ -243,6 +247,9 @@ impl Client {
             server: self.server.clone(),
             problem: error.to_string(),
         })?;
+        for instance in body["elsewhere"].as_array().into_iter().flatten() {
+            say_elsewhere(&instance.to_string());
+        }
         for instance in body["unanswered"].as_array().into_iter().flatten() {
             say_unanswered(&instance.to_string());
         }
@@ -289,6 +296,10 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     }
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds)).filter(|wait| *wait <= LONGEST_RETRY_AFTER)
+}
+
+fn say_elsewhere(instance: &str) {
+    eprintln!("WARNING: instance {instance} is on another machine; ask the manager there for what it knows.");
 }
 
 /// Nobody is to take a part for the whole.

@@ -2,7 +2,14 @@
 //!
 //! ```toml
 //! [store]
-//! kind = "sqlite"
+//! kind = "sqlite"              # or "etcd", shared by the managers of several machines:
+//! endpoints = ["https://etcd0.example:2379", "https://etcd1.example:2379"]
+//! prefix = "/routewright/"     # all keys begin with it
+//! ca = "/etc/routewright/etcd-ca.pem"               # with https: who signed the members' certificates
+//! certificate = "/etc/routewright/etcd.pem"         # ours, and its key, if the members want one
+//! key = "/etc/routewright/etcd-key.pem"
+//! user = "routewright"         # where etcd has users
+//! password_file = "/etc/routewright/etcd-password"
 //! [limits]                     # Azure's values by default, 0 = no limit
 //! peers = 8
 //! routes_per_peer = 4000
@@ -35,6 +42,7 @@
 //! ```
 
 mod door;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +54,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::manager::tls::TlsConfig;
+use crate::store::EtcdConfig;
 
 /// A longer configuration than this is a mistake.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -67,6 +76,8 @@ const SECTIONS: [&str; 9] = [
 /// What the file says, with defaults for what it doesn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// `[store]` with `kind = "etcd"`; `None`: the embedded store.
+    pub etcd: Option<EtcdConfig>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[bind]`: address, subnet id (lower case) or prefix → network namespace path or interface.
@@ -125,6 +136,7 @@ impl Default for Throttling {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            etcd: None,
             limits: Limits::default(),
             bind: BTreeMap::new(),
             agents_listen: None,
@@ -198,9 +210,12 @@ impl Reader<'_> {
                 self.mistake(value.span(), format!("`{name}` must be a section: [{name}]"));
                 continue;
             };
+            if name == "store" {
+                config.etcd = self.store(key, table);
+                continue;
+            }
             for entry in table {
                 match name {
-                    "store" => self.store(entry),
                     "limits" => self.limits(entry, &mut config.limits),
                     "bind" => self.bind(entry, &mut config.bind),
                     "agents" => self.agents(entry, &mut config.agents_listen),
@@ -230,20 +245,6 @@ impl Reader<'_> {
                 "`issuer` and `audience`"
             };
             self.mistake(key.span(), format!("[{section}] needs {both}, or neither"));
-        }
-    }
-
-    fn store(&mut self, (key, value): Entry<'_, '_>) {
-        match key.get_ref().as_ref() {
-            "kind" => match value.get_ref().as_str() {
-                Some("sqlite") => {}
-                Some("etcd") => self.mistake(
-                    value.span(),
-                    "the etcd store is not there yet; allowed is \"sqlite\"".to_owned(),
-                ),
-                _ => self.mistake(value.span(), "`store.kind` must be \"sqlite\"".to_owned()),
-            },
-            name => self.unknown(key.span(), "store", name, &["kind"]),
         }
     }
 
@@ -491,6 +492,16 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_store_is_taken_with_all_that_belongs_to_it() {
+        let said = "[store]\nkind = \"etcd\"\nendpoints = [\"http://a:2379\", \"https://b:2379\"]\nca = \"/ca\"\n\
+                    certificate = \"/c\"\nkey = \"/k\"\nuser = \"u\"\npassword_file = \"/p\"";
+        let etcd = Config::parse(said).unwrap().etcd.unwrap();
+        assert_eq!(etcd.endpoints, ["http://a:2379", "https://b:2379"]);
+        assert_eq!(etcd.prefix, "/routewright/");
+        assert_eq!((etcd.user.as_deref(), etcd.ca), (Some("u"), Some("/ca".into())));
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         check(
             "[limit]\npeers = 8",
@@ -512,9 +523,30 @@ mod tests {
         check("[limits]\npeers = 99999999999", &["2:9: `limits.peers` must"]);
         check(
             "[store]\nkind = \"etcd\"\npath = 1",
-            &["2:8: the etcd store", "3:1: [store] knows no `path`"],
+            &[
+                "1:2: [store] with kind = \"etcd\" needs `endpoints`",
+                "3:1: [store] knows no `path`",
+            ],
         );
-        check("[store]\nkind = 1", &["2:8: `store.kind` must be \"sqlite\""]);
+        check(
+            "[store]\nkind = 1",
+            &["2:8: `store.kind` must be \"sqlite\" or \"etcd\""],
+        );
+        check(
+            "[store]\nuser = \"u\"\nendpoints = [\"localhost:2379\"]",
+            &[
+                "1:2: [store] needs `user` and `password_file`, or neither",
+                "1:2: [store]: only kind = \"etcd\" has",
+                "3:13: `store.endpoints` must be a list",
+            ],
+        );
+        check(
+            "[store]\nkind = \"etcd\"\nendpoints = [\"https://a:2379\"]\nprefix = \"x\"",
+            &[
+                "1:2: [store] needs `ca`",
+                "4:10: `store.prefix` must begin and end with a slash",
+            ],
+        );
         check(
             "[bind]\n\"10.1.0.1/16\" = \"x\"",
             &["2:1: `bind.\"10.1.0.1/16\"`: host bits are set"],

@@ -94,7 +94,7 @@ impl Reader<'_> {
         None
     }
 
-    fn absolute_path(&mut self, name: &str, value: &Spanned<DeValue<'_>>) -> Option<PathBuf> {
+    pub(super) fn absolute_path(&mut self, name: &str, value: &Spanned<DeValue<'_>>) -> Option<PathBuf> {
         match value.get_ref().as_str() {
             Some(path) if path.starts_with('/') => Some(PathBuf::from(path)),
             _ => {

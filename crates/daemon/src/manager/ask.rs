@@ -27,6 +27,8 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Reply {
     pub(crate) body: Value,
     pub(crate) unanswered: Vec<usize>,
+    /// Those that another machine's manager must be asked about.
+    pub(crate) elsewhere: Vec<usize>,
 }
 
 /// Answers a question in ARM's shape, about what was written before it. What no instance answers is an error: an empty list would
@@ -82,7 +84,11 @@ pub(crate) async fn answer(manager: &Manager, question: &Ask) -> Result<Reply, A
             (manager.core.read(show), unanswered)
         }
     };
-    Ok(Reply { body, unanswered })
+    Ok(Reply {
+        body,
+        unanswered,
+        elsewhere: manager.elsewhere(),
+    })
 }
 
 /// What a gateway's connection carries; `None`: it is a route server's.

@@ -5,6 +5,11 @@
 //! request ─► write ─► arm::handle ─► Store::commit ─► state ─► version ─► intent maker ─► intent ─► keepers (one per instance)
 //! request ─► read  ─► arm::handle                                         (coalesces)
 //! ```
+//!
+//! Where managers share a store, what the others write comes in beside ([`shared`]): a write is decided on a version, and decided again
+//! when the store has gone on meanwhile.
+
+mod shared;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +26,7 @@ use super::activity::Asker;
 use super::directory::Directory;
 use super::sign_in::Caller;
 use crate::config::Config;
-use crate::store::{Activity, ActivityRange, Batch, Operation, Store, StoreError, Write};
+use crate::store::{Activity, ActivityRange, Batch, Operation, Presence, Store, StoreError, Stored, Write};
 
 /// Everything that requests are answered from.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +47,10 @@ pub(crate) struct Core {
     intent: watch::Sender<Arc<Intent>>,
     /// Why the last write could not be stored, if so.
     store_problem: RwLock<Option<String>>,
+    /// What is the same for each state that is loaded: limits, bindings.
+    settings: Settings,
+    /// Roles that are not stored.
+    granted: RwLock<Vec<RoleAssignment>>,
 }
 
 /// What came of a write.
@@ -60,46 +69,35 @@ pub(crate) enum Written {
 impl Core {
     /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
     pub(crate) async fn load(store: Arc<dyn Store>, config: &Config) -> Result<Arc<Core>, StoreError> {
-        let stored = store.load().await?;
-        let mut resources = Resources::default();
-        resources.version = stored.version;
-        for resource in stored.resources {
-            resources.put(resource);
-        }
-        let mut directory = Directory::default();
-        for (collection, key, body) in stored.directory {
-            directory.put(collection, key, body)?;
-        }
-        let fingerprint = fingerprint(config);
-        if stored.config_fingerprint.as_deref() != Some(&fingerprint) {
-            store
-                .commit(Batch {
-                    follows: resources.version,
-                    version: resources.version + 1,
-                    writes: vec![Write::ConfigFingerprint(fingerprint)],
-                })
-                .await?;
-            resources.version += 1;
-        }
-        let state = State {
-            settings: Settings {
-                limits: config.limits.clone(),
-                bind: config.bind.clone(),
-                logs_routes: config.route_log.is_some(),
-                by_key: stored.settings,
-                ..Settings::default()
-            },
-            resources,
-            directory,
+        let settings = Settings {
+            limits: config.limits.clone(),
+            bind: config.bind.clone(),
+            logs_routes: config.route_log.is_some(),
+            ..Settings::default()
         };
-        Ok(Arc::new(Core {
+        let stored = store.load().await?;
+        let fingerprint = fingerprint(config);
+        let is_known = stored.config_fingerprint.as_deref() == Some(&fingerprint);
+        let state = State::of(stored, &settings)?;
+        let core = Arc::new(Core {
             store,
             version: watch::Sender::new(state.resources.version),
             intent: watch::Sender::new(Arc::new(Intent::default())),
             state: RwLock::new(state),
             writing: Mutex::new(SystemMint),
             store_problem: RwLock::default(),
-        }))
+            settings,
+            granted: RwLock::default(),
+        });
+        if !is_known {
+            let written = core
+                .decided(|_, _| Ok((Some(vec![Write::ConfigFingerprint(fingerprint.clone())]), ())))
+                .await;
+            if let Err(WriteError::Store(error)) = written {
+                return Err(error);
+            }
+        }
+        Ok(core)
     }
 
     /// Looks at the state; never across an await.
@@ -125,47 +123,15 @@ impl Core {
     }
 
     async fn write_now(&self, asker: &Asker, request: &Request) -> Result<Written, ArmError> {
-        let mut mint = self.writing.lock().await;
-        let outcome = self.read(|state| {
-            access::check_again(state, asker)?;
-            access::check_linked(state, &asker.caller, request)?;
-            handle(state, &asker.caller, request, &mut *mint)
-        })?;
-        let (changes, answer) = match outcome {
-            Outcome::Ask(ask, location) => return Ok(Written::Ask(ask, location)),
-            Outcome::Done { changes, answer } => (changes, answer),
-        };
-        if answer.operation == Some(OperationStyle::Deployment) {
-            self.read(|state| access::check_changes(state, &asker.caller, &changes))?;
-        }
-        let operation = answer.operation.map(|_| Operation {
-            id: mint.guid(),
-            subscription: subscription_of(&request.path),
-            resource: request.path.clone(),
-            started: mint.now(),
-            status: "Succeeded".to_owned(),
-        });
-        let mut writes = vec![asker.done(answer.status)];
-        if matches!(
-            answer.operation,
-            Some(OperationStyle::Deployment | OperationStyle::DeleteGroup)
-        ) {
-            writes.extend(self.read(|state| done_along(state, asker, request, answer.status, &changes)));
-        }
-        for change in changes {
-            if let Change::Delete(key) = &change {
-                writes.push(Write::DeleteSettings(key.to_ascii_lowercase()));
-                let here = |assignment: &RoleAssignment| assignment.scope.eq_ignore_ascii_case(key);
-                writes.extend(self.read(|state| access::writes_of_removed(state, here)));
-            }
-            writes.push(Write::Resource(change));
-        }
-        writes.extend(operation.clone().map(Write::Operation));
-        let version = self.commit(writes).await.map_err(|error| refused(&error))?;
-        Ok(Written::Done {
-            answer,
-            version,
-            operation,
+        let decide = |state: &State, mint: &mut SystemMint| decide(state, mint, asker, request);
+        let (version, decided) = self.decided(decide).await?;
+        Ok(match decided {
+            Decided::Ask(ask, location) => Written::Ask(ask, location),
+            Decided::Done { answer, operation } => Written::Done {
+                answer,
+                version,
+                operation,
+            },
         })
     }
 
@@ -175,21 +141,16 @@ impl Core {
         self: &Arc<Core>,
         asker: &Asker,
         key: String,
-        check: impl FnOnce(&State) -> Result<Option<Value>, ArmError> + Send + 'static,
+        check: impl Fn(&State) -> Result<Option<Value>, ArmError> + Send + Sync + 'static,
     ) -> Result<u64, ArmError> {
-        let core = Arc::clone(self);
-        let asker = asker.clone();
-        let done = tokio::spawn(async move {
-            let _writing = core.writing.lock().await;
-            core.read(|state| access::check_again(state, &asker))?;
-            let event = asker.done(200);
-            let write = match core.read(check)? {
-                Some(body) => Write::PutSettings(key, body),
-                None => Write::DeleteSettings(key),
+        let decide = move |state: &State, asker: &Asker| {
+            let write = match check(state)? {
+                Some(body) => Write::PutSettings(key.clone(), body),
+                None => Write::DeleteSettings(key.clone()),
             };
-            core.commit(vec![write, event]).await.map_err(|error| refused(&error))
-        });
-        done.await.unwrap_or_else(|_| Err(internal_error()))
+            Ok((vec![write, asker.done(200)], ()))
+        };
+        Ok(self.write_decided(asker, decide).await?.0)
     }
 
     /// Changes the directory. `decide` sees the state under the write lock and says what to store.
@@ -197,36 +158,46 @@ impl Core {
         self: &Arc<Core>,
         asker: &Asker,
         status: u16,
-        decide: impl FnOnce(&State) -> Result<Vec<Write>, ArmError> + Send + 'static,
+        decide: impl Fn(&State) -> Result<Vec<Write>, ArmError> + Send + Sync + 'static,
     ) -> Result<(), ArmError> {
-        let core = Arc::clone(self);
-        let asker = asker.clone();
-        let done = tokio::spawn(async move {
-            let _writing = core.writing.lock().await;
-            core.read(|state| access::check_again(state, &asker))?;
-            let mut writes = core.read(decide)?;
+        let decide = move |state: &State, asker: &Asker| {
+            let mut writes = decide(state)?;
             writes.push(asker.done(status));
-            core.commit(writes).await.map_err(|error| refused(&error))
-        });
-        done.await.unwrap_or_else(|_| Err(internal_error())).map(|_| ())
+            Ok((writes, ()))
+        };
+        self.write_decided(asker, decide).await.map(|_| ())
     }
 
     /// Changes roles and answers. `decide` sees the state under the write lock.
     pub(crate) async fn write_access(
         self: &Arc<Core>,
         asker: &Asker,
-        decide: impl FnOnce(&State) -> Result<(Vec<AccessChange>, Answer), ArmError> + Send + 'static,
+        decide: impl Fn(&State) -> Result<(Vec<AccessChange>, Answer), ArmError> + Send + Sync + 'static,
     ) -> Result<Answer, ArmError> {
+        let decide = move |state: &State, asker: &Asker| {
+            let (changes, answer) = decide(state)?;
+            let mut writes = access::writes(changes).map_err(|_| internal_error())?;
+            writes.push(asker.done(answer.status));
+            Ok((writes, answer))
+        };
+        Ok(self.write_decided(asker, decide).await?.1)
+    }
+
+    /// In a task of its own, as [`write`](Self::write), by somebody who still may.
+    async fn write_decided<T: Send + 'static>(
+        self: &Arc<Core>,
+        asker: &Asker,
+        decide: impl Fn(&State, &Asker) -> Result<(Vec<Write>, T), ArmError> + Send + Sync + 'static,
+    ) -> Result<(u64, T), ArmError> {
         let core = Arc::clone(self);
         let asker = asker.clone();
         let done = tokio::spawn(async move {
-            let _writing = core.writing.lock().await;
-            core.read(|state| access::check_again(state, &asker))?;
-            let (changes, answer) = core.read(decide)?;
-            let mut writes = access::writes(changes).map_err(|_| internal_error())?;
-            writes.push(asker.done(answer.status));
-            core.commit(writes).await.map_err(|error| refused(&error))?;
-            Ok(answer)
+            let decide = |state: &State, _: &mut SystemMint| {
+                access::check_again(state, &asker)?;
+                let (writes, outcome) = decide(state, &asker)?;
+                Ok((Some(writes), outcome))
+            };
+            core.decided(decide).await.map_err(ArmError::from)
         });
         done.await.unwrap_or_else(|_| Err(internal_error()))
     }
@@ -234,8 +205,9 @@ impl Core {
     /// Gives a role that is not stored.
     pub(crate) fn grant(&self, assignment: RoleAssignment) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let key = assignment.id.to_ascii_lowercase();
-        state.directory.access.assignments.insert(key, assignment);
+        state.grant(assignment.clone());
+        let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        granted.push(assignment);
     }
 
     /// Makes a version above `above`: an instance follows a newer intent than this store knows of (a restored backup).
@@ -245,17 +217,41 @@ impl Core {
             let _writing = core.writing.lock().await;
             let follows = core.read(|state| state.resources.version);
             match follows <= above {
-                true => core.commit_as(above + 1, Vec::new()).await.map(|_| ()),
+                true => core.commit_as(follows, above + 1, Vec::new()).await.map(|_| ()),
                 false => Ok(()),
             }
         });
-        if let Ok(Err(error)) = done.await {
-            tracing::error!(%error, "the version cannot be raised above the instance's");
+        match done.await {
+            // Somebody else has written; whoever keeps the instance looks again.
+            Ok(Err(StoreError::Conflict { found, .. })) => self.catch_up(found).await,
+            Ok(Err(error)) => tracing::error!(%error, "the version cannot be raised above the instance's"),
+            _ => {}
         }
     }
 
-    async fn commit(&self, writes: Vec<Write>) -> Result<u64, StoreError> {
-        let version = self.read(|state| state.resources.version);
+    /// Decides on the state as it is and stores what was decided; decides again when somebody else has written in between. With
+    /// nothing to store, the state's version.
+    async fn decided<T>(
+        &self,
+        decide: impl Fn(&State, &mut SystemMint) -> Result<(Option<Vec<Write>>, T), ArmError>,
+    ) -> Result<(u64, T), WriteError> {
+        let mut mint = self.writing.lock().await;
+        for _ in 0..MAX_DECISIONS {
+            let (follows, decided) = self.read(|state| (state.resources.version, decide(state, &mut mint)));
+            let (writes, outcome) = decided?;
+            let Some(writes) = writes else {
+                return Ok((follows, outcome));
+            };
+            match self.commit(follows, writes).await {
+                Ok(version) => return Ok((version, outcome)),
+                Err(StoreError::Conflict { found, .. }) => self.catch_up(found).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+
+    async fn commit(&self, follows: u64, writes: Vec<Write>) -> Result<u64, StoreError> {
         let changes_nothing = writes.iter().all(|write| matches!(write, Write::Activity(_)));
         if changes_nothing {
             let events = writes.into_iter().filter_map(|write| match write {
@@ -263,34 +259,28 @@ impl Core {
                 _ => None,
             });
             self.noted(self.store.record(events.collect()).await)?;
-            return Ok(version);
+            return Ok(follows);
         }
-        self.commit_as(version + 1, writes).await
+        self.commit_as(follows, follows + 1, writes).await
     }
 
     /// Stores, then shows. The write lock is held by the caller.
-    async fn commit_as(&self, version: u64, writes: Vec<Write>) -> Result<u64, StoreError> {
+    async fn commit_as(&self, follows: u64, version: u64, writes: Vec<Write>) -> Result<u64, StoreError> {
         let batch = Batch {
-            follows: self.read(|state| state.resources.version),
+            follows,
             version,
             writes,
         };
         self.noted(self.store.commit(batch.clone()).await)?;
-        {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for write in batch.writes {
-                state.apply(write);
-            }
-            state.resources.version = version;
-        }
-        self.version.send_replace(version);
+        self.show(batch);
         Ok(version)
     }
 
     /// Keeps in mind whether writes work.
     fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
         let problem = match &written {
-            Ok(_) => None,
+            // Somebody else was faster: writes work.
+            Ok(_) | Err(StoreError::Conflict { .. }) => None,
             Err(error) => Some(format!("{error}. {}", error.advice())),
         };
         let mut known = self.store_problem.write().unwrap_or_else(PoisonError::into_inner);
@@ -303,6 +293,9 @@ impl Core {
 
     /// Why writes are refused, as far as was seen last.
     pub(crate) fn store_problem(&self) -> Option<String> {
+        if let Some(trouble) = self.store.trouble() {
+            return Some(trouble);
+        }
         let known = self.store_problem.read().unwrap_or_else(PoisonError::into_inner);
         known.clone()
     }
@@ -333,7 +326,13 @@ impl Core {
     pub(crate) async fn activity(&self, range: ActivityRange) -> Result<Vec<(i64, Value)>, ArmError> {
         self.store.activity(range).await.map_err(|error| {
             tracing::error!(%error, "the activity log cannot be read");
-            internal_error()
+            match error {
+                StoreError::Away { .. } => {
+                    let message = format!("The activity log cannot be read: {error}. {}.", error.advice());
+                    ArmError::new(503, "ServiceUnavailable", message)
+                }
+                _ => internal_error(),
+            }
         })
     }
 
@@ -344,6 +343,11 @@ impl Core {
             Ok(events) => tracing::info!(events, "old events of the activity log are forgotten"),
             Err(error) => tracing::error!(%error, "old events of the activity log cannot be forgotten"),
         }
+    }
+
+    /// Other managers that share the store.
+    pub(crate) fn other_managers(&self) -> Vec<Presence> {
+        self.store.presence()
     }
 
     /// For people: where things are kept.
@@ -379,6 +383,89 @@ impl Core {
     }
 }
 
+/// How often a write is decided again because somebody else has written in between.
+const MAX_DECISIONS: usize = 30;
+
+/// What a request comes to.
+enum Decided {
+    Ask(Ask, String),
+    Done {
+        answer: Answer,
+        operation: Option<Operation>,
+    },
+}
+
+/// Decides on a request: what is to be stored, if anything, and the answer.
+fn decide(
+    state: &State,
+    mint: &mut SystemMint,
+    asker: &Asker,
+    request: &Request,
+) -> Result<(Option<Vec<Write>>, Decided), ArmError> {
+    access::check_again(state, asker)?;
+    access::check_linked(state, &asker.caller, request)?;
+    let (changes, answer) = match handle(state, &asker.caller, request, mint)? {
+        Outcome::Ask(ask, location) => return Ok((None, Decided::Ask(ask, location))),
+        Outcome::Done { changes, answer } => (changes, answer),
+    };
+    if answer.operation == Some(OperationStyle::Deployment) {
+        access::check_changes(state, &asker.caller, &changes)?;
+    }
+    let operation = answer.operation.map(|_| Operation {
+        id: mint.guid(),
+        subscription: subscription_of(&request.path),
+        resource: request.path.clone(),
+        started: mint.now(),
+        status: "Succeeded".to_owned(),
+    });
+    let mut writes = vec![asker.done(answer.status)];
+    if matches!(
+        answer.operation,
+        Some(OperationStyle::Deployment | OperationStyle::DeleteGroup)
+    ) {
+        writes.extend(done_along(state, asker, request, answer.status, &changes));
+    }
+    for change in changes {
+        if let Change::Delete(key) = &change {
+            writes.push(Write::DeleteSettings(key.to_ascii_lowercase()));
+            let here = |assignment: &RoleAssignment| assignment.scope.eq_ignore_ascii_case(key);
+            writes.extend(access::writes_of_removed(state, here));
+        }
+        writes.push(Write::Resource(change));
+    }
+    writes.extend(operation.clone().map(Write::Operation));
+    Ok((Some(writes), Decided::Done { answer, operation }))
+}
+
+/// Why nothing came of a write.
+#[derive(Debug)]
+enum WriteError {
+    /// It is not allowed, or makes no sense.
+    Refused(Box<ArmError>),
+    Store(StoreError),
+}
+
+impl From<ArmError> for WriteError {
+    fn from(error: ArmError) -> WriteError {
+        WriteError::Refused(Box::new(error))
+    }
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> WriteError {
+        WriteError::Store(error)
+    }
+}
+
+impl From<WriteError> for ArmError {
+    fn from(error: WriteError) -> ArmError {
+        match error {
+            WriteError::Refused(error) => *error,
+            WriteError::Store(error) => refused(&error),
+        }
+    }
+}
+
 /// How long to rest after work on a whole intent that took so long. An intent is made and handed over whole; while writes come
 /// without end, that must not take the time that the writes need. A single change never waits, and a rest is short enough for
 /// [`keeper::IN_FORCE_PATIENCE`](super::keeper::IN_FORCE_PATIENCE).
@@ -388,6 +475,33 @@ pub(crate) fn rest_after(work: Duration) -> Duration {
 }
 
 impl State {
+    /// What was stored, with what is the same for each state.
+    fn of(stored: Stored, settings: &Settings) -> Result<State, StoreError> {
+        let mut resources = Resources::default();
+        resources.version = stored.version;
+        for resource in stored.resources {
+            resources.put(resource);
+        }
+        let mut directory = Directory::default();
+        for (collection, key, body) in stored.directory {
+            directory.put(collection, key, body)?;
+        }
+        let settings = Settings {
+            by_key: stored.settings,
+            ..settings.clone()
+        };
+        Ok(State {
+            resources,
+            settings,
+            directory,
+        })
+    }
+
+    fn grant(&mut self, assignment: RoleAssignment) {
+        let key = assignment.id.to_ascii_lowercase();
+        self.directory.access.assignments.insert(key, assignment);
+    }
+
     /// Carries out a request on this copy of what there is, as it would be on the original.
     pub(crate) fn try_out(&mut self, caller: &Caller, request: &Request) -> Result<(), ArmError> {
         access::check_request(self, caller, request)?;
@@ -480,14 +594,24 @@ fn subscription_of(path: &str) -> String {
 
 fn refused(error: &StoreError) -> ArmError {
     tracing::error!(%error, "a write cannot be stored");
-    ArmError::new(
-        503,
-        "ServiceUnavailable",
-        format!(
-            "Nothing was changed, because the store refuses: {error}. {}, then try again.",
-            error.advice()
+    let advice = error.advice();
+    let (status, code, message) = match error {
+        StoreError::Away { unsure: true, .. } => (
+            503,
+            "ServiceUnavailable",
+            format!(
+                "It is not known whether this was stored, because the store has not answered: {error}. {advice}, then look whether it \
+                 is there before trying again."
+            ),
         ),
-    )
+        StoreError::TooLarge { .. } => (413, "RequestTooLarge", format!("Nothing was changed: {error}.")),
+        _ => (
+            503,
+            "ServiceUnavailable",
+            format!("Nothing was changed, because the store refuses: {error}. {advice}, then try again."),
+        ),
+    };
+    ArmError::new(status, code, message)
 }
 
 fn internal_error() -> ArmError {

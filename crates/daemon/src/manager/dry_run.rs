@@ -80,7 +80,7 @@ pub(super) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Inc
         missing: answers.missing,
         refused: answers.refused,
     };
-    Ok(json_response(StatusCode::OK, &own_api::list(listed)))
+    Ok(json_response(StatusCode::OK, &own_api::list(manager, listed)))
 }
 
 fn read(incoming: &Incoming) -> Result<Vec<Change>, ArmError> {

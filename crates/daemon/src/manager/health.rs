@@ -21,6 +21,7 @@ use super::core::Core;
 use super::http::{Incoming, json_response, method_not_allowed};
 use super::sign_in::Caller;
 use super::{InstanceHandle, Manager, access};
+use crate::store::Presence;
 
 /// How often it is seen whether the store takes writes: a disk fills up also while nobody writes.
 const PROBE_PERIOD: Duration = Duration::from_secs(15);
@@ -43,6 +44,8 @@ struct Health {
     store: String,
     intent_version: u64,
     instances: Vec<InstanceHealth>,
+    /// Managers of other machines that have the same store.
+    managers: Vec<Presence>,
 }
 
 /// One instance process.
@@ -117,6 +120,7 @@ fn report(manager: &Manager) -> Value {
         store: manager.core.store_description(),
         intent_version: version,
         instances,
+        managers: manager.core.other_managers(),
     })
 }
 
@@ -195,6 +199,15 @@ fn problems(manager: &Manager, version: u64, instances: &[InstanceHealth]) -> Ve
     let mut problems = Vec::new();
     if let Some(problem) = manager.core.store_problem() {
         problems.push(format!("the store takes no writes: {problem}"));
+    }
+    for other in manager.core.other_managers() {
+        if let Some(since) = &other.gone_since {
+            let Presence { instance, machine, .. } = &other;
+            problems.push(format!(
+                "the manager of instance {instance} on {machine} has not been heard of since {since}; whether its instance goes on is \
+                 not known here"
+            ));
+        }
     }
     for instance in instances {
         let index = instance.index;

@@ -115,8 +115,22 @@ fn own(manager: &Manager) -> String {
     );
     gauge(
         "store_writable",
-        "Whether the store took the last write.",
+        "Whether the store took the last write, and answers as far as is known.",
         vec![(String::new(), u64::from(manager.core.store_problem().is_none()))],
+    );
+    let others = manager.core.other_managers();
+    gauge(
+        "other_present",
+        "Whether the manager of another machine, which has the same store, is there.",
+        others
+            .iter()
+            .map(|it| {
+                (
+                    format!("{{instance=\"{}\"}}", it.instance),
+                    u64::from(it.gone_since.is_none()),
+                )
+            })
+            .collect(),
     );
     let per_instance = |value: fn(&super::keeper::Status) -> u64| {
         let statuses = manager.instances.iter();

@@ -25,6 +25,7 @@ mod launch;
 mod metrics;
 mod one_legged;
 mod openapi;
+mod opened;
 mod operations;
 mod own_api;
 mod path;
@@ -67,6 +68,8 @@ struct Manager {
     one_legged: Mutex<OneLegged>,
     /// What clients of https need to know, if they are served.
     published: Option<serve::Published>,
+    /// Other managers have the same store: an instance that is not here is elsewhere.
+    is_shared: bool,
     dev: bool,
     started: Instant,
 }
@@ -83,6 +86,12 @@ impl Manager {
     fn one_legged(&self) -> MutexGuard<'_, OneLegged> {
         // What a panic left behind is put right by the next look.
         self.one_legged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Instances of another machine that has the same store: only the manager there can ask them.
+    fn elsewhere(&self) -> Vec<usize> {
+        let is_here = |index: &usize| self.instances.iter().any(|instance| instance.index == *index);
+        (0..2).filter(|index| self.is_shared && !is_here(index)).collect()
     }
 
     fn statuses(&self) -> Vec<watch::Receiver<Status>> {

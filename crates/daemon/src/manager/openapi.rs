@@ -106,6 +106,10 @@ fn list(item: &str, reference: Value) -> Value {
             "type": "array", "items": { "type": "integer" },
             "description": "Instances that did not answer: what they know is missing here. Absent when none is.",
         });
+        properties["elsewhere"] = json!({
+            "type": "array", "items": { "type": "integer" },
+            "description": "Instances of another machine with the same store: the manager there tells what they know. Absent when none is.",
+        });
     }
     json!({ "type": "object", "required": ["value"], "properties": properties })
 }
@@ -242,7 +246,16 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("uptimeSecs", "integer?", "Seconds since the manager started."),
             ("store", "string?", "Kind and place of the store."),
             ("intentVersion", "integer?", "Version of what is stored."),
-            ("instances", "InstanceHealth[]", "Both instance processes."),
+            (
+                "instances",
+                "InstanceHealth[]",
+                "The instance processes of this machine.",
+            ),
+            (
+                "managers",
+                "ManagerPresence[]?",
+                "Managers of other machines that have the same store.",
+            ),
         ],
     ),
     (
@@ -289,6 +302,20 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ),
             ("starts", "integer?", "How often this manager has started it."),
             ("lastError", "string?", "Why it does not answer."),
+        ],
+    ),
+    (
+        "ManagerPresence",
+        &[
+            ("instance", "integer", "The instance that it runs."),
+            ("machine", "string", "Name of its machine."),
+            ("api", "string", "Where its API listens."),
+            ("since", "string", "Since when it is, or was, there; RFC 3339."),
+            (
+                "goneSince",
+                "string?",
+                "Since when it is known to be gone, if it is; RFC 3339.",
+            ),
         ],
     ),
     (

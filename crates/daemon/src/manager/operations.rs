@@ -79,11 +79,16 @@ impl Results {
 /// An answer of the instances. Bodies are Azure's, so a header says which instances are missing in it.
 pub(crate) fn result(reply: &Reply) -> Response {
     let mut response = json_response(StatusCode::OK, &reply.body);
-    let unanswered: Vec<String> = reply.unanswered.iter().map(usize::to_string).collect();
-    if !unanswered.is_empty()
-        && let Ok(unanswered) = HeaderValue::from_str(&unanswered.join(", "))
-    {
-        response.headers_mut().insert("x-routewright-unanswered", unanswered);
+    for (name, instances) in [
+        ("x-routewright-unanswered", &reply.unanswered),
+        ("x-routewright-elsewhere", &reply.elsewhere),
+    ] {
+        let instances: Vec<String> = instances.iter().map(usize::to_string).collect();
+        if !instances.is_empty()
+            && let Ok(instances) = HeaderValue::from_str(&instances.join(", "))
+        {
+            response.headers_mut().insert(name, instances);
+        }
     }
     response
 }

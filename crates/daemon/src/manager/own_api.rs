@@ -118,7 +118,7 @@ async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, A
     };
     ask::settled(manager).await;
     let answers = ask::each(manager, |control| control.peers(route_server.as_deref())).await;
-    Ok(list(answers))
+    Ok(list(manager, answers))
 }
 
 async fn one_peer(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
@@ -127,7 +127,7 @@ async fn one_peer(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
     for (_, reports) in &mut answers.given {
         reports.retain(|report| report.id == peer);
     }
-    Ok(list(answers))
+    Ok(list(manager, answers))
 }
 
 async fn routes(
@@ -158,7 +158,7 @@ async fn routes(
 }
 
 async fn received(manager: &Manager, of: &RoutesOf) -> Value {
-    list(ask::each(manager, |control| control.routes(of)).await)
+    list(manager, ask::each(manager, |control| control.routes(of)).await)
 }
 
 async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
@@ -172,15 +172,18 @@ async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
         let rows = reports.into_iter().map(|report| with_instance(index, report)).collect();
         (index, rows)
     };
-    Ok(list(ask::Answers {
-        given: answers
-            .given
-            .into_iter()
-            .map(rows)
-            .collect::<Vec<(usize, Vec<Value>)>>(),
-        missing: answers.missing,
-        refused: answers.refused,
-    }))
+    Ok(list(
+        manager,
+        ask::Answers {
+            given: answers
+                .given
+                .into_iter()
+                .map(rows)
+                .collect::<Vec<(usize, Vec<Value>)>>(),
+            missing: answers.missing,
+            refused: answers.refused,
+        },
+    ))
 }
 
 async fn effective_routes(manager: &Manager, nic: Option<&str>) -> Result<Value, ArmError> {
@@ -192,16 +195,19 @@ async fn effective_routes(manager: &Manager, nic: Option<&str>) -> Result<Value,
 }
 
 async fn agents(manager: &Manager) -> Value {
-    list(ask::each(manager, |control| control.agents()).await)
+    list(manager, ask::each(manager, |control| control.agents()).await)
 }
 
 /// A list that says so when an instance is missing in it.
-pub(super) fn list<T: serde::Serialize>(answers: ask::Answers<Vec<T>>) -> Value {
+pub(super) fn list<T: serde::Serialize>(manager: &Manager, answers: ask::Answers<Vec<T>>) -> Value {
     let rows: Vec<T> = answers.given.into_iter().flat_map(|(_, rows)| rows).collect();
-    match answers.missing.is_empty() {
-        true => json!({ "value": rows }),
-        false => json!({ "value": rows, "unanswered": answers.missing }),
+    let mut list = json!({ "value": rows });
+    for (name, instances) in [("unanswered", answers.missing), ("elsewhere", manager.elsewhere())] {
+        if !instances.is_empty() {
+            list[name] = json!(instances);
+        }
     }
+    list
 }
 
 async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str) -> Result<Response, ArmError> {
@@ -228,7 +234,11 @@ async fn drain(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &st
     }
     let mut instances = manager.instances.iter();
     let Some(instance) = instances.find(|instance| instance.index.to_string() == index) else {
-        let message = format!("There is no instance '{index}' here: 0 and 1 are all there can be.");
+        let is_elsewhere = manager.elsewhere().iter().any(|other| other.to_string() == index);
+        let message = match is_elsewhere {
+            true => format!("Instance {index} is on another machine: ask the manager there."),
+            false => format!("There is no instance '{index}' here: 0 and 1 are all there can be."),
+        };
         return Err(ArmError::new(404, "NotFound", message));
     };
     let on = incoming.flag("on", true)?;
@@ -285,7 +295,7 @@ async fn settings(
     manager
         .core
         .write_settings(asker, key.clone(), move |state| {
-            settings_after(state, &wanted, patch, body).map(Some)
+            settings_after(state, &wanted, patch, body.clone()).map(Some)
         })
         .await?;
     Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)))

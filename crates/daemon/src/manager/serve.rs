@@ -16,6 +16,7 @@ use super::connections::Listening;
 use super::core::Core;
 use super::keeper::{Keeper, Status};
 use super::launch::{Launch, Launcher};
+use super::opened::Opened;
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
 use super::throttle::Throttle;
@@ -23,7 +24,7 @@ use super::tls::{Tls, TlsError};
 use super::{InstanceHandle, Manager, Metrics, Results, access, activity, health, one_legged};
 use crate::config::{Config, MAX_CONFIG_BYTES, Mistake};
 use crate::service_manager;
-use crate::store::{SqliteStore, StoreError};
+use crate::store::StoreError;
 
 /// Requests that are being answered get this long when the manager stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
@@ -152,7 +153,11 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         None => None,
     };
     place.make()?;
-    let store = SqliteStore::open(&place.path)?;
+    let mine: Vec<usize> = (0..2)
+        .filter(|index| options.instance.is_none_or(|only| only == *index))
+        .collect();
+    let api = tls_listener.as_ref().map_or(address, |(_, address)| *address);
+    let opened = Opened::open(&config, &place.path, &mine, api).await?;
     let mut listening = vec![Listening::Plain(listener), own_socket(&place.socket())?];
     let mut announced = Announced::new(address, &place.path);
     if let Some((listener, address)) = tls_listener {
@@ -164,7 +169,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         });
     }
     let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
-    let core = Core::load(Arc::new(store), &config).await?;
+    let core = Core::load(Arc::clone(&opened.store), &config).await?;
     if options.dev {
         core.grant(access::managed_identity_owns_all());
     }
@@ -173,7 +178,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut keepers = JoinSet::new();
     let mut instances = Vec::new();
-    for index in (0..2).filter(|index| options.instance.is_none_or(|only| only == *index)) {
+    for &index in &mine {
         let launcher = Launcher::new(Launch {
             index,
             executable: executable.clone(),
@@ -199,6 +204,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         };
         keepers.spawn(keeper.run(stopping.clone()));
     }
+    let follower = tokio::spawn(Arc::clone(&core).follow());
     let maker = tokio::spawn(Arc::clone(&core).make_intents());
     let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));
     let prober = tokio::spawn(health::probe_store(Arc::clone(&core)));
@@ -212,6 +218,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         refusals: activity::Refusals::default(),
         one_legged: Default::default(),
         published: announced.tls.clone(),
+        is_shared: config.etcd.is_some(),
         dev: options.dev,
         started: Instant::now(),
     });
@@ -228,10 +235,12 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             while keepers.join_next().await.is_some() {}
         }
     }
+    follower.abort();
     maker.abort();
     forgetter.abort();
     prober.abort();
     comparer.abort();
+    opened.close().await;
     let _ = std::fs::remove_file(place.socket());
     Ok(())
 }

@@ -2,14 +2,15 @@
 //! these; routes are not stored, they come back from the peers.
 //!
 //! A write is one [`Batch`], all or nothing, and is on disk when [`Store::commit`] returns. Each batch names the version it
-//! makes, and a store refuses one that doesn't follow its own: so a store shared between machines can be put behind the same
-//! trait.
+//! makes, and a store refuses one that doesn't follow its own: so a store that machines share ([`etcd`]) is behind the same trait as
+//! the embedded one.
 
 mod activity;
 pub mod backup;
 #[cfg(test)]
 mod backup_tests;
 mod digest;
+pub mod etcd;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -19,12 +20,15 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use arm::{Change, Resource};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use activity::{Activity, ActivityRange, MAX_ACTIVITY, MAX_REFUSALS};
+pub use etcd::{EtcdConfig, EtcdStore};
 pub use sqlite::SqliteStore;
+pub(crate) use sqlite::lock;
 
 /// How many operations are remembered; older ones are forgotten, as clients poll for minutes at most.
 pub const MAX_OPERATIONS: u64 = 10_000;
@@ -106,6 +110,31 @@ pub struct Batch {
     pub follows: u64,
     /// In order.
     pub writes: Vec<Write>,
+}
+
+/// What somebody else has written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// One batch; the next news is of a later one. Our own come back, too.
+    Batch(Batch),
+    /// Too much has happened to tell it one by one.
+    Everything(Stored),
+}
+
+/// Another manager that shares the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// The instance that it runs.
+    pub instance: usize,
+    /// The machine's name.
+    pub machine: String,
+    /// Where its API listens.
+    pub api: String,
+    /// Since when it is, or was, there; RFC 3339.
+    pub since: String,
+    /// Since when it is known to be gone, if it is; RFC 3339.
+    pub gone_since: Option<String>,
 }
 
 /// A long-running operation in Azure's eyes; here it has succeeded when it is stored.
@@ -194,6 +223,66 @@ pub enum StoreError {
         /// The batch's.
         follows: u64,
     },
+    /// etcd is not there, or has no quorum.
+    #[error("etcd does not answer ({problems})")]
+    Away {
+        /// What each endpoint says or does not say.
+        problems: String,
+        /// The write was sent: it may be stored, or become so when etcd is back.
+        unsure: bool,
+    },
+    /// etcd says no.
+    #[error("etcd refuses ({code}): {message}")]
+    Etcd {
+        /// gRPC's code.
+        code: tonic::Code,
+        /// Why.
+        message: String,
+    },
+    /// `[store]` names files that cannot be used.
+    #[error("[store]: {0}")]
+    EtcdConfig(String),
+    /// A later release wrote it.
+    #[error("the store in etcd has layout {found}, this release knows up to {known}: use the release that wrote it")]
+    NewerLayout {
+        /// Its layout.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// More than etcd can take.
+    #[error(
+        "{what} is too large for etcd: {bytes} bytes of at most {most}; make it smaller, or make the change in parts"
+    )]
+    TooLarge {
+        /// What.
+        what: String,
+        /// Its size.
+        bytes: usize,
+        /// What can be.
+        most: usize,
+    },
+    /// Others write all the time.
+    #[error("others write to the store all the time")]
+    Busy,
+    /// Another manager runs this instance.
+    #[error(
+        "instance {instance} is run by process {pid} on {machine} since {since}: give this machine the other number with --instance, \
+         or stop that one"
+    )]
+    NumberTaken {
+        /// Which.
+        instance: usize,
+        /// Where.
+        machine: String,
+        /// Process id there.
+        pid: u32,
+        /// Since when.
+        since: String,
+    },
+    /// Another manager has taken our instance while etcd did not hear of us.
+    #[error("{0}")]
+    Replaced(String),
     /// SQLite says no.
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -208,6 +297,23 @@ impl StoreError {
         use rusqlite::ErrorCode;
         let error = match self {
             StoreError::Sqlite(error) => error,
+            StoreError::Away { .. } => {
+                return "Routing goes on as it is. See that most members of the etcd cluster run and can be reached from here";
+            }
+            StoreError::Etcd {
+                code: tonic::Code::ResourceExhausted,
+                ..
+            } => return "etcd is out of space or of breath: compact and defragment it, or raise its quota",
+            StoreError::Etcd { code, message }
+                if *code == tonic::Code::PermissionDenied
+                    || message.contains("auth")
+                    || message.contains("user name") =>
+            {
+                return "See that the user of [store] exists in etcd and may read and write below the prefix";
+            }
+            StoreError::TooLarge { .. } => return "Write less at once",
+            StoreError::Busy | StoreError::Conflict { .. } => return "Wait a moment",
+            StoreError::Replaced(_) | StoreError::NumberTaken { .. } => return "Stop one of the two managers",
             StoreError::Gone { .. } => {
                 return "Put the file back, or stop serve and start it with a restored backup; what is running goes on";
             }
@@ -250,4 +356,16 @@ pub trait Store: Debug + Send + Sync {
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// For people: kind and place.
     fn describe(&self) -> String;
+    /// Waits for what others write. A store that is ours alone has no news, ever.
+    fn follow(&self) -> BoxFuture<'_, Result<News, StoreError>> {
+        std::future::pending().boxed()
+    }
+    /// Why writes would be refused now, as far as it is known without trying.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+    /// Who else shares it.
+    fn presence(&self) -> Vec<Presence> {
+        Vec::new()
+    }
 }

@@ -432,7 +432,7 @@ pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<i64, St
 }
 
 /// The lock goes with the process, however it ends.
-pub(super) fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
+pub(crate) fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .read(true)

@@ -161,6 +161,20 @@ async fn sqlite_keeps_every_promise() {
     .await;
 }
 
+/// Three members, as in earnest.
+#[tokio::test]
+async fn etcd_keeps_every_promise() {
+    let Some(cluster) = etcd::tests::cluster(3) else {
+        return;
+    };
+    let count = std::cell::Cell::new(0);
+    every_promise_holds(|| {
+        count.set(count.get() + 1);
+        etcd::tests::store(&cluster, &format!("/suite-{}/", count.get()), "0")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_closed_store_opens_again_with_everything() {
     let directory = tempfile::tempdir().unwrap();

@@ -85,7 +85,7 @@ async fn create(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> R
     manager
         .core
         .write_directory(asker, 201, move |state| match state.directory.principals.len() {
-            0..MAX_PRINCIPALS => Ok(vec![write]),
+            0..MAX_PRINCIPALS => Ok(vec![write.clone()]),
             _ => Err(ArmError::new(
                 409,
                 "QuotaExceeded",
@@ -110,7 +110,7 @@ async fn reset(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Respon
         .core
         .write_directory(asker, 200, move |state| {
             match state.directory.principals.contains_key(&key) {
-                true => Ok(vec![write]),
+                true => Ok(vec![write.clone()]),
                 false => Err(no_such(&key)),
             }
         })
@@ -131,7 +131,7 @@ async fn delete(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Respo
                 return Ok(Vec::new());
             };
             let mut writes = access::writes_of_removed(state, |it| it.principal_id == principal.object_id);
-            writes.push(Write::DeleteEntry(Collection::ServicePrincipals, key));
+            writes.push(Write::DeleteEntry(Collection::ServicePrincipals, key.clone()));
             Ok(writes)
         })
         .await?;

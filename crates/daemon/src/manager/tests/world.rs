@@ -100,6 +100,7 @@ impl World {
             refusals: activity::Refusals::default(),
             one_legged: Default::default(),
             published: None,
+            is_shared: false,
             dev: true,
             started: Instant::now(),
         });

@@ -1,0 +1,251 @@
+//! Who runs which instance: a key that goes with its lease, so that each manager knows of the other, and no two run the same instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::client::{Asking, Failure};
+use super::pb::lease_client::LeaseClient;
+use super::pb::{self, compare, request_op};
+use super::{EtcdStore, PATIENCE, layout};
+use crate::store::{Presence, StoreError};
+
+/// A manager that says nothing for so long is gone, in seconds.
+const LEASE_SECS: i64 = 10;
+/// How often a manager says that it is there, and looks who else is.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// A manager, as the others are to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Of its data directory: one that is started again takes its place again at once.
+    pub id: String,
+    /// The machine's name.
+    pub machine: String,
+    /// Process id there.
+    pub pid: u32,
+    /// Where its API listens.
+    pub api: String,
+    /// Since when it is there, RFC 3339.
+    pub since: String,
+}
+
+/// What a manager has claimed.
+#[derive(Clone, Debug)]
+pub struct Place {
+    identity: Identity,
+    instances: Vec<usize>,
+    /// The lease that keeps it. It changes when the place was lost while etcd was away.
+    lease: Arc<AtomicI64>,
+}
+
+impl EtcdStore {
+    /// Takes the place of each of these instances.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NumberTaken`] when another manager runs one of them.
+    pub async fn claim(&self, identity: Identity, instances: &[usize]) -> Result<Place, StoreError> {
+        let place = Place {
+            identity,
+            instances: instances.to_vec(),
+            lease: Arc::default(),
+        };
+        self.take_place(&place).await?;
+        Ok(place)
+    }
+
+    async fn take_place(&self, place: &Place) -> Result<(), StoreError> {
+        let lease = self.grant().await?;
+        for &instance in &place.instances {
+            if let Err(error) = self.claim_one(&place.identity, instance, lease).await {
+                self.revoke(lease).await;
+                return Err(error);
+            }
+        }
+        place.lease.store(lease, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says that we are gone.
+    pub async fn leave(&self, place: &Place) {
+        self.revoke(place.lease.load(Ordering::Relaxed)).await;
+    }
+
+    async fn claim_one(&self, identity: &Identity, instance: usize, lease: i64) -> Result<(), StoreError> {
+        loop {
+            let found = self
+                .range(super::get(self.keys.below(&key_of(instance))))
+                .await?
+                .kvs
+                .pop();
+            let holder: Option<Identity> = match &found {
+                Some(row) => Some(layout::read("a manager", &row.value)?),
+                None => None,
+            };
+            if let Some(holder) = holder.filter(|holder| holder.id != identity.id) {
+                return Err(StoreError::NumberTaken {
+                    instance,
+                    machine: holder.machine,
+                    pid: holder.pid,
+                    since: holder.since,
+                });
+            }
+            let text = serde_json::to_string(identity).unwrap_or_default();
+            let put = |key: String, lease| pb::RequestOp {
+                request: Some(request_op::Request::RequestPut(pb::PutRequest {
+                    key: self.keys.below(&key),
+                    value: text.clone().into_bytes(),
+                    lease,
+                })),
+            };
+            let request = pb::TxnRequest {
+                compare: vec![pb::Compare {
+                    result: compare::CompareResult::Equal.into(),
+                    target: compare::CompareTarget::Mod.into(),
+                    key: self.keys.below(&key_of(instance)),
+                    target_union: Some(compare::TargetUnion::ModRevision(
+                        found.map_or(0, |row| row.mod_revision),
+                    )),
+                }],
+                success: vec![put(key_of(instance), lease), put(format!("members/{instance}"), 0)],
+                ..Default::default()
+            };
+            if self.txn(request).await?.succeeded {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn grant(&self) -> Result<i64, StoreError> {
+        let ask = async |asking: Asking| {
+            let request = pb::LeaseGrantRequest { ttl: LEASE_SECS, id: 0 };
+            let answer = LeaseClient::new(asking.channel.clone())
+                .lease_grant(asking.request(request))
+                .await?;
+            Ok(answer.into_inner().id)
+        };
+        let answer = self.client.call(self.patience(), ask).await;
+        self.noted(answer).map_err(|failure| failure.into_error(false))
+    }
+
+    async fn revoke(&self, lease: i64) {
+        let ask = async |asking: Asking| {
+            let request = pb::LeaseRevokeRequest { id: lease };
+            let answer = LeaseClient::new(asking.channel.clone())
+                .lease_revoke(asking.request(request))
+                .await?;
+            Ok(answer.into_inner())
+        };
+        if self.client.call(Duration::from_millis(500), ask).await.is_err() {
+            tracing::debug!(lease, "a lease was not given back; it ends by itself");
+        }
+    }
+
+    /// Whether the lease lives still.
+    async fn keep_alive(&self, lease: i64) -> Result<bool, Failure> {
+        let ask = async |asking: Asking| {
+            let (questions, asked) = mpsc::channel(1);
+            let _ = questions.send(pb::LeaseKeepAliveRequest { id: lease }).await;
+            let mut client = LeaseClient::new(asking.channel.clone());
+            let answers = client
+                .lease_keep_alive(asking.request(ReceiverStream::new(asked)))
+                .await?;
+            let answer = answers.into_inner().message().await?;
+            answer
+                .map(|answer| answer.ttl > 0)
+                .ok_or_else(|| tonic::Status::unavailable("no answer"))
+        };
+        let answer = self.client.call(PATIENCE, ask).await;
+        self.noted(answer)
+    }
+
+    /// Looks who is there.
+    async fn look_around(&self, mine: &[usize], gone: &mut BTreeMap<usize, String>) -> Result<(), StoreError> {
+        let read = async |part: &str| -> Result<BTreeMap<usize, Identity>, StoreError> {
+            let key = self.keys.below(part);
+            let end = layout::end_of(&key);
+            let mut found = BTreeMap::new();
+            for row in self.all(key, end, 0).await?.0 {
+                let number = self.keys.rest(&row.key).and_then(|key| key.strip_prefix(part));
+                if let Some(Ok(number)) = number.map(str::parse) {
+                    found.insert(number, layout::read("a manager", &row.value)?);
+                }
+            }
+            Ok(found)
+        };
+        let there = read("managers/").await?;
+        let members = read("members/").await?;
+        let others = members.into_iter().filter(|(instance, _)| !mine.contains(instance));
+        let presence = others.map(|(instance, last)| match there.get(&instance) {
+            Some(identity) => {
+                if gone.remove(&instance).is_some() {
+                    tracing::info!(
+                        instance,
+                        machine = identity.machine,
+                        "the manager of the other instance is back"
+                    );
+                }
+                shown(instance, identity, None)
+            }
+            None => {
+                let since = gone.entry(instance).or_insert_with(|| {
+                    tracing::warn!(
+                        instance,
+                        machine = last.machine,
+                        "the manager of the other instance is gone"
+                    );
+                    jiff::Timestamp::now().to_string()
+                });
+                shown(instance, &last, Some(since.clone()))
+            }
+        });
+        let presence = presence.collect();
+        self.known().presence = presence;
+        Ok(())
+    }
+}
+
+fn shown(instance: usize, identity: &Identity, gone_since: Option<String>) -> Presence {
+    Presence {
+        instance,
+        machine: identity.machine.clone(),
+        api: identity.api.clone(),
+        since: identity.since.clone(),
+        gone_since,
+    }
+}
+
+fn key_of(instance: usize) -> String {
+    format!("managers/{instance}")
+}
+
+/// Keeps the place that was claimed, for ever; one that was lost while etcd was away is taken again, unless somebody else has it.
+pub async fn keep_presence(store: Arc<EtcdStore>, place: Place) {
+    let mut gone = BTreeMap::new();
+    loop {
+        let beat = Instant::now();
+        let kept = store.keep_alive(place.lease.load(Ordering::Relaxed)).await;
+        if let Ok(false) = kept {
+            match store.take_place(&place).await {
+                Ok(()) => store.known().replaced = None,
+                Err(error @ StoreError::NumberTaken { .. }) => {
+                    tracing::error!(%error, "somebody else has taken our place; writes are refused here");
+                    store.known().replaced = Some(error.to_string());
+                }
+                Err(error) => tracing::debug!(%error, "our place cannot be taken again yet"),
+            }
+        }
+        if let Err(error) = store.look_around(&place.instances, &mut gone).await {
+            tracing::debug!(%error, "who else is there is not known");
+        }
+        sleep(BEAT.saturating_sub(beat.elapsed())).await;
+    }
+}

@@ -1,0 +1,275 @@
+//! On a real cluster; see also the suite that every store passes.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use arm::Change;
+use serde_json::json;
+
+use super::cluster::Cluster;
+use super::*;
+use crate::store::Collection;
+use crate::store::suite::{batch, put};
+
+/// A cluster, or `None` where there is no etcd: said aloud, and a failure in CI.
+pub(in crate::store) fn cluster(members: usize) -> Option<Cluster> {
+    if cluster::is_installed() {
+        return Some(Cluster::start(members).unwrap());
+    }
+    let problem = "test with etcd NOT RUN: /usr/bin/etcd (package etcd-server) is not installed";
+    assert!(std::env::var_os("CI").is_none(), "{problem}");
+    eprintln!("{problem}");
+    None
+}
+
+/// A store below a prefix of its own.
+pub(in crate::store) fn store(cluster: &Cluster, prefix: &str, writer: &str) -> EtcdStore {
+    EtcdStore::new(&config(cluster, prefix), writer).unwrap()
+}
+
+fn config(cluster: &Cluster, prefix: &str) -> EtcdConfig {
+    EtcdConfig {
+        endpoints: cluster.endpoints(),
+        prefix: prefix.to_owned(),
+        ..EtcdConfig::default()
+    }
+}
+
+fn many(count: usize) -> Vec<Write> {
+    (0..count).map(|number| put(&format!("/many/{number}"), "1")).collect()
+}
+
+/// What the next news adds to what is known.
+async fn next_batch(store: &EtcdStore) -> Batch {
+    match store.follow().await.unwrap() {
+        News::Batch(batch) => batch,
+        News::Everything(stored) => panic!("everything: {stored:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_one_manager_writes_the_other_hears_batch_by_batch() {
+    let Some(cluster) = cluster(1) else { return };
+    let [mine, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    assert_eq!(theirs.load().await.unwrap(), Stored::default());
+    let writes = vec![
+        put("/a", "1"),
+        Write::PutSettings("/a".into(), json!({"x": 1})),
+        Write::PutEntry(Collection::RoleAssignments, "/r".into(), json!({})),
+    ];
+    mine.commit(batch(0, writes.clone())).await.unwrap();
+    mine.record(vec![]).await.unwrap();
+    let gone = vec![
+        Write::Resource(Change::Delete("/a".into())),
+        Write::DeleteSettings("/a".into()),
+        Write::DeleteEntry(Collection::RoleAssignments, "/r".into()),
+    ];
+    mine.commit(batch(1, gone.clone())).await.unwrap();
+    let by_version = |version: u64, mut writes: Vec<Write>| {
+        writes.sort_by_key(|write| format!("{write:?}"));
+        Batch {
+            version,
+            follows: version - 1,
+            writes,
+        }
+    };
+    for (version, writes) in [(1, writes), (2, gone)] {
+        let told = next_batch(&theirs).await;
+        assert_eq!(by_version(told.version, told.writes), by_version(version, writes));
+        assert_eq!(told.follows, version - 1);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_any_size_is_one_change() {
+    let Some(cluster) = cluster(1) else { return };
+    let [mine, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    theirs.load().await.unwrap();
+    mine.commit(batch(0, many(5_000))).await.unwrap();
+    let told = next_batch(&theirs).await;
+    assert_eq!((told.version, told.writes.len()), (1, 5_000));
+    assert_eq!(theirs.load().await.unwrap().resources.len(), 5_000);
+    let left = cluster
+        .etcdctl(&["get", "--prefix", "--keys-only", "/rw/staged/"])
+        .unwrap();
+    assert_eq!(left.trim(), "", "nothing is left of the pieces");
+    let delete = (0..5_000).map(|number| Write::Resource(Change::Delete(format!("/many/{number}"))));
+    theirs.commit(batch(1, delete.collect())).await.unwrap();
+    assert_eq!(mine.load().await.unwrap().resources, []);
+}
+
+#[tokio::test]
+async fn a_large_batch_whose_writer_dies_is_there_when_its_version_is_and_not_before() {
+    let Some(cluster) = cluster(1) else { return };
+    let [dying, other] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    other.load().await.unwrap();
+    let seen = dying.seen().await.unwrap();
+    let (orders, counted) = layout::orders(&seen.head, "0", &many(1_000)).unwrap();
+    let mut plan = dying.plan(&seen.head, Some(1), orders, counted);
+    let pieces = dying
+        .stage_if_large(&seen, &mut plan, "9-unlucky")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        other.load().await.unwrap(),
+        Stored::default(),
+        "laid down, and nothing yet"
+    );
+
+    dying.replace(&seen, &plan, pieces).await.unwrap().unwrap();
+    assert_eq!(other.load().await.unwrap().resources.len(), 1_000);
+    assert_eq!(next_batch(&other).await.writes.len(), 1_000);
+    // Nothing is at its place, and whoever writes next sees to that.
+    other.commit(batch(1, vec![put("/many/0", "2")])).await.unwrap();
+    let stored = other.load().await.unwrap();
+    assert_eq!((stored.version, stored.resources.len()), (2, 1_000));
+    let changed = stored.resources.iter().find(|resource| resource.id == "/many/0");
+    assert_eq!(changed.unwrap().etag, "2");
+    let there = cluster
+        .etcdctl(&["get", "--prefix", "--keys-only", "/rw/resources/"])
+        .unwrap();
+    assert_eq!(there.split_whitespace().count(), 1_000);
+}
+
+#[tokio::test]
+async fn what_etcd_cannot_take_is_refused_with_its_size() {
+    let Some(cluster) = cluster(1) else { return };
+    let mine = store(&cluster, "/rw/", "0");
+    let settings = json!("x".repeat(2 << 20));
+    let refused = mine
+        .commit(batch(0, vec![Write::PutSettings("/a".into(), settings)]))
+        .await;
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("settings/a") && words.contains("655360"), "{words}");
+    assert_eq!(mine.load().await.unwrap(), Stored::default());
+}
+
+/// Each adds one to a number, many times, on what it has loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_write_at_once_lose_no_update() {
+    const EACH: u64 = 60;
+    let Some(cluster) = cluster(3) else { return };
+    let count = async |writer: &str| {
+        let store = store(&cluster, "/rw/", writer);
+        let mut done = 0;
+        while done < EACH {
+            let stored = store.load().await.unwrap();
+            let before = stored.settings.get("/n").and_then(Value::as_u64).unwrap_or(0);
+            let write = Write::PutSettings("/n".into(), json!(before + 1));
+            match store.commit(batch(stored.version, vec![write])).await {
+                Ok(()) => done += 1,
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    futures::join!(count("0"), count("1"));
+    let stored = store(&cluster, "/rw/", "0").load().await.unwrap();
+    assert_eq!((stored.version, &stored.settings["/n"]), (2 * EACH, &json!(2 * EACH)));
+}
+
+#[tokio::test]
+async fn whoever_comes_back_after_etcd_has_forgotten_loads_everything() {
+    let Some(cluster) = cluster(1) else { return };
+    let [mine, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    mine.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    theirs.load().await.unwrap();
+    for version in 1..6 {
+        mine.commit(batch(version, vec![put("/a", "2")])).await.unwrap();
+    }
+    let now = mine.seen().await.unwrap().revision;
+    cluster.etcdctl(&["compact", &now.to_string()]).unwrap();
+    let News::Everything(stored) = theirs.follow().await.unwrap() else {
+        panic!("it was compacted");
+    };
+    assert_eq!((stored.version, stored.resources.len()), (6, 1));
+    mine.commit(batch(6, vec![put("/b", "1")])).await.unwrap();
+    assert_eq!(next_batch(&theirs).await.version, 7);
+}
+
+#[tokio::test]
+async fn without_a_quorum_writes_are_refused_and_all_heals_when_it_is_back() {
+    let Some(mut cluster) = cluster(3) else { return };
+    let [mine, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    theirs.load().await.unwrap();
+    mine.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    // One is not missed, whichever it is.
+    cluster.kill(0);
+    mine.commit(batch(1, vec![put("/b", "1")])).await.unwrap();
+    cluster.freeze(1);
+    let refused = mine.commit(batch(2, vec![put("/c", "1")])).await.unwrap_err();
+    let words = refused.to_string();
+    assert!(matches!(refused, StoreError::Away { unsure: false, .. }), "{words}");
+    assert!(
+        cluster.endpoints().iter().all(|url| words.contains(url.as_str())),
+        "{words}"
+    );
+    assert!(mine.trouble().unwrap().contains("does not answer"));
+    cluster.go_on(1);
+    cluster.run(0).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while let Err(error) = mine.commit(batch(2, vec![put("/c", "2")])).await {
+        assert!(matches!(error, StoreError::Away { .. }), "{error}");
+        assert!(Instant::now() < deadline, "{error}");
+    }
+    assert_eq!(mine.trouble(), None);
+    for version in 1..=3 {
+        assert_eq!(next_batch(&theirs).await.version, version);
+    }
+    assert_eq!(theirs.load().await.unwrap().resources.len(), 3);
+}
+
+#[tokio::test]
+async fn an_instance_is_run_once_and_its_manager_may_come_back() {
+    let Some(cluster) = cluster(1) else { return };
+    let store = store(&cluster, "/rw/", "0");
+    let identity = |id: &str| Identity {
+        id: id.to_owned(),
+        machine: format!("machine-{id}"),
+        pid: 42,
+        api: "127.0.0.1:8080".to_owned(),
+        since: "2026-11-20T00:00:00Z".to_owned(),
+    };
+    let first = store.claim(identity("a"), &[0]).await.unwrap();
+    let words = store.claim(identity("b"), &[0]).await.unwrap_err().to_string();
+    for said in ["instance 0", "machine-a", "process 42", "--instance"] {
+        assert!(words.contains(said), "{words}");
+    }
+    store.claim(identity("b"), &[1]).await.unwrap();
+    // Killed and started again, before anybody has noticed.
+    let again = store.claim(identity("a"), &[0]).await.unwrap();
+    store.leave(&first).await;
+    assert!(store.claim(identity("b"), &[0]).await.is_err(), "the new life has it");
+    store.leave(&again).await;
+    store.claim(identity("b"), &[0]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_of_etcd_is_signed_in_and_a_wrong_password_is_told() {
+    let Some(cluster) = cluster(1) else { return };
+    for words in [
+        &["user", "add", "root:secret"][..],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        cluster.etcdctl(words).unwrap();
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("password");
+    let with = |password: &str| {
+        std::fs::write(&file, password).unwrap();
+        let config = EtcdConfig {
+            user: Some("root".to_owned()),
+            password_file: Some(file.clone()),
+            ..config(&cluster, "/rw/")
+        };
+        EtcdStore::new(&config, "0").unwrap()
+    };
+    let signed_in = with("secret\n");
+    signed_in.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    let refused = with("wrong").load().await.unwrap_err();
+    assert!(refused.to_string().contains("authentication failed"), "{refused}");
+    let nobody = store(&cluster, "/rw/", "0").load().await.unwrap_err();
+    assert!(nobody.advice().contains("user of [store]"), "{nobody}");
+}
