@@ -1,12 +1,24 @@
 //! Meddling, a lost carrier and a killed agent are made good.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use api::agent::to_agent::Body;
 
 use super::fake::{group, update, via_group};
 use super::world::World;
 
 pub const TESTS: &[(&str, fn())] = &[
-    ("meddling_is_repaired", meddling_is_repaired),
+    ("meddling_is_repaired_and_counted", meddling_is_repaired_and_counted),
+    (
+        "what_was_changed_while_announcements_were_lost_is_put_right",
+        what_was_changed_while_announcements_were_lost_is_put_right,
+    ),
+    (
+        "a_link_that_vanishes_and_comes_back_has_the_table_again",
+        a_link_that_vanishes_and_comes_back_has_the_table_again,
+    ),
+    ("time_is_never_the_wall_clocks", time_is_never_the_wall_clocks),
     (
         "the_table_is_whole_again_when_the_carrier_returns",
         the_table_is_whole_again_when_the_carrier_returns,
@@ -27,7 +39,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ),
 ];
 
-fn meddling_is_repaired() {
+fn meddling_is_repaired_and_counted() {
     let mut world = World::new();
     let routes = vec![via_group("10.250.0.0/16", 1), via_group("10.251.0.0/16", 1)];
     let instance = world.instance(world.greeting(0, 1, update(1, vec![group(1, &["10.1.1.4"])], routes)));
@@ -41,12 +53,89 @@ fn meddling_is_repaired() {
     };
     world.meddle("route del 10.250.0.0/16 proto 157");
     world.wait_until("a removed route is back", || is_whole(&world));
+    instance.confirmation(|installed| installed.repaired == 1 && installed.problems.is_empty());
     world.meddle("route replace 10.250.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
     world.wait_until("a changed route is back", || is_whole(&world));
+    instance.confirmation(|installed| installed.repaired >= 2 && installed.problems.is_empty());
     world.meddle("nexthop flush proto 157");
     world.wait_until("removed next hops are back", || is_whole(&world));
     world.meddle("route add 10.77.0.0/16 via 10.1.0.9 dev eth0 onlink metric 20 proto 157");
     world.wait_until("an added route is gone", || world.routes().len() == 2);
+}
+
+/// More than the receive buffer of the agent's monitor holds, while nobody reads.
+fn what_was_changed_while_announcements_were_lost_is_put_right() {
+    const FLOOD: u32 = 40_000;
+    let world = World::new();
+    let routes = vec![via_group("10.250.0.0/16", 1), via_group("10.251.0.0/16", 1)];
+    let instance = world.instance(world.greeting(0, 1, update(1, vec![group(1, &["10.1.1.4"])], routes)));
+    let mut agent = world.start_agent_process(&instance);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &agent.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    let flood: String = (0..FLOOD)
+        .map(|n| format!("route add blackhole 30.{}.{}.0/24 metric 10\n", n / 256, n % 256))
+        .collect();
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ip.stdin.take().unwrap().write_all(flood.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success());
+    let drops = |line: &str| {
+        line.split_whitespace()
+            .nth(8)
+            .and_then(|drops| drops.parse::<u64>().ok())
+    };
+    let sockets = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+    assert!(
+        sockets.lines().filter_map(drops).sum::<u64>() > 0,
+        "announcements are lost:\n{sockets}"
+    );
+    world.ip("route del 10.250.0.0/16 proto 157");
+    signal("-CONT");
+    world.wait_until("the route is back", || world.gateways("10.250.0.0/16") == ["10.1.1.4"]);
+    instance.confirmation(|installed| installed.repaired == 1 && installed.problems.is_empty());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+fn a_link_that_vanishes_and_comes_back_has_the_table_again() {
+    let mut world = World::new();
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    for _ in 0..3 {
+        world.ip("link del eth0");
+        instance.confirmation(|installed| installed.problems == ["no link has the NIC's address 10.1.0.5 (yet)"]);
+        world.make_link();
+        instance.confirmation(|installed| installed.problems.is_empty());
+        assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4"]);
+    }
+    instance.confirmation(|installed| installed.repaired == 0);
+}
+
+/// A jump of the wall clock can mean nothing to who never asks for it.
+fn time_is_never_the_wall_clocks() {
+    fn look(folder: &std::path::Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look(&path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for word in ["SystemTime", "CLOCK_REALTIME", "chrono::"] {
+                assert!(!text.contains(word), "{}: {word}", path.display());
+            }
+        }
+    }
+    look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
 }
 
 fn the_table_is_whole_again_when_the_carrier_returns() {

@@ -59,6 +59,11 @@ impl World {
 
     fn make_links(&self) {
         self.ip("link set lo up");
+        self.make_link();
+    }
+
+    /// The NIC's link, with its neighbours.
+    pub fn make_link(&self) {
         self.ip("link add eth0 type veth peer name peer0");
         self.ip("address add 10.1.0.5/24 dev eth0 noprefixroute");
         self.ip("link set eth0 up");
@@ -66,7 +71,7 @@ impl World {
         // Nobody is there behind the link; tests that care about it use others.
         for next_hop in NEXT_HOPS {
             self.ip(&format!(
-                "neighbour add {next_hop} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"
+                "neighbour replace {next_hop} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"
             ));
         }
     }
