@@ -8,6 +8,7 @@
 //!
 //! 1. The path to `left` is cut: nobody is told, there is no FIN and no RST. BFD at 50 ms × 3 is all that can notice.
 //! 2. `left`'s BGP ends and says so; it forwards on. What counts is when the last VM sends its packets over `right`.
+//! 3. An instance is killed, and comes back. No packet may notice.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -85,7 +86,11 @@ pub(crate) fn run(rounds: usize) -> Result<Outcome> {
         .map_err(Into::into)
         .and_then(|mut lab| measure(&mut lab, rounds.max(1)));
     Lab::down(&options.labs, &options.name)?;
-    let [mut lost_ms, mut moved_ms] = measured?;
+    let Measured {
+        mut lost_ms,
+        mut moved_ms,
+        lost_packets,
+    } = measured?;
     lost_ms.sort_by(f64::total_cmp);
     moved_ms.sort_by(f64::total_cmp);
     let sizes = [(Size::Rounds, lost_ms.len() as u64), (Size::Vms, VMS.into())];
@@ -94,6 +99,7 @@ pub(crate) fn run(rounds: usize) -> Result<Outcome> {
     outcome.set(Figure::LostMaxMs, lost_ms[lost_ms.len() - 1]);
     outcome.set(Figure::MovedP50Ms, moved_ms[moved_ms.len() / 2]);
     outcome.set(Figure::MovedMaxMs, moved_ms[moved_ms.len() - 1]);
+    outcome.set(Figure::LostByInstance, lost_packets as f64);
     Ok(outcome)
 }
 
@@ -107,13 +113,23 @@ fn topology() -> String {
     TOPOLOGY.to_owned() + &(1..=VMS).map(vm).collect::<String>()
 }
 
-/// Milliseconds in which packets were lost, and until the last VM had moved.
-fn measure(lab: &mut Lab, rounds: usize) -> Result<[Vec<f64>; 2]> {
+/// Of each round.
+#[derive(Default)]
+struct Measured {
+    /// Milliseconds in which packets were lost when the path was cut.
+    lost_ms: Vec<f64>,
+    /// Milliseconds until the last VM had moved when the NVA closed.
+    moved_ms: Vec<f64>,
+    /// Packets lost in all rounds while an instance died and came back.
+    lost_packets: usize,
+}
+
+fn measure(lab: &mut Lab, rounds: usize) -> Result<Measured> {
     let stop = Stop::default();
     for (host, site) in [("site-left", OVER_LEFT), ("site-right", OVER_RIGHT)] {
         answer(&lab.namespace(host)?, site, stop.0.clone())?;
     }
-    let (mut lost, mut moved) = (Vec::new(), Vec::new());
+    let mut measured = Measured::default();
     for round in 1..=rounds {
         at_rest(lab)?;
         let cut = Traffic::around(lab, |lab| Ok(lab.set_link("left", false)?))?;
@@ -131,10 +147,18 @@ fn measure(lab: &mut Lab, rounds: usize) -> Result<[Vec<f64>; 2]> {
             "  {round:>2}: cut: {lost_ms:.1} ms lost; closed: the last VM moved after {moved_ms:.1} ms, {:.1} ms lost",
             closed.lost_ms()?
         );
-        lost.push(lost_ms);
-        moved.push(moved_ms);
+        measured.lost_ms.push(lost_ms);
+        measured.moved_ms.push(moved_ms);
+        at_rest(lab)?;
+        let killed = Traffic::during(lab, |lab| {
+            lab.kill("instance0")?;
+            wait_until(lab, "sessions with the instance that comes back", all_watched)
+        })?;
+        let lost = killed.lost_packets()?;
+        eprintln!("      an instance was killed and came back: {lost} packets lost");
+        measured.lost_packets += lost;
     }
-    Ok([lost, moved])
+    Ok(measured)
 }
 
 /// Both NVAs are watched, and all VMs send over the better one.
@@ -167,7 +191,15 @@ struct Traffic {
 
 impl Traffic {
     /// Packets flow, `left` dies, all VMs go over to `right`, packets flow on.
-    fn around(lab: &Lab, die: impl FnOnce(&Lab) -> Result<()>) -> Result<Traffic> {
+    fn around(lab: &mut Lab, die: impl FnOnce(&Lab) -> Result<()>) -> Result<Traffic> {
+        Traffic::during(lab, |lab| {
+            die(lab)?;
+            wait_until(lab, "the route over right", |lab| all_go_over(lab, RIGHT))
+        })
+    }
+
+    /// Packets flow before, during and after something happens.
+    fn during(lab: &mut Lab, happen: impl FnOnce(&mut Lab) -> Result<()>) -> Result<Traffic> {
         let stop = Stop::default();
         let mut flowing = Vec::new();
         for vm in 1..=VMS {
@@ -179,8 +211,7 @@ impl Traffic {
         }
         thread::sleep(MARGIN);
         let died = Instant::now();
-        die(lab)?;
-        wait_until(lab, "the route over right", |lab| all_go_over(lab, RIGHT))?;
+        happen(lab)?;
         thread::sleep(MARGIN);
         drop(stop);
         let flow = |(sending, listening): (thread::JoinHandle<_>, thread::JoinHandle<_>)| {
@@ -199,6 +230,16 @@ impl Traffic {
         Ok(each.into_iter().fold(0.0, f64::max))
     }
 
+    /// Of all VMs.
+    fn lost_packets(&self) -> Result<usize> {
+        let each = self
+            .flows
+            .iter()
+            .map(Flow::lost_packets)
+            .collect::<Result<Vec<usize>>>()?;
+        Ok(each.into_iter().sum())
+    }
+
     /// Until the last VM sent its packets over `right`.
     fn moved_ms(&self) -> Result<f64> {
         let each = self.flows.iter().map(|flow| flow.moved_ms(self.died));
@@ -214,6 +255,12 @@ impl Flow {
         let Some(first) = missing.next() else { return Ok(0.0) };
         let end = missing.next_back().unwrap_or(first) + 1;
         Ok((self.sent_at(end)? - self.sent_at(first)?).as_secs_f64() * 1_000.0)
+    }
+
+    fn lost_packets(&self) -> Result<usize> {
+        // The last ones may still have been under way.
+        let last = *self.answered.keys().next_back().context("nothing was answered")?;
+        Ok((0..last).filter(|number| !self.answered.contains_key(number)).count())
     }
 
     fn moved_ms(&self, died: Instant) -> Result<f64> {

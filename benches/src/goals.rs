@@ -33,6 +33,8 @@ const B: &[(Size, u64)] = &workload::B.sizes();
 const C: &[(Size, u64)] = &workload::C.sizes();
 const ONE_VM: &[(Size, u64)] = &[(Size::Routes, 10_000)];
 const RATE: &[(Size, u64)] = &[(Size::Routes, 200_000)];
+const MOVED: &[(Size, u64)] = &[(Size::Vms, 100), (Size::Routes, 10_000)];
+const MOVED_LARGE: &[(Size, u64)] = &[(Size::Vms, 5), (Size::Routes, 200_000)];
 const AGENTS: &[(Size, u64)] = &[(Size::Agents, 4_000), (Size::Routes, 10_000)];
 
 const API: &[(Size, u64)] = &[
@@ -88,10 +90,34 @@ const ALL: &[Goal] = &[
     ),
     goal("agent's rate into a kernel", Scenario::Rate, RATE, Faster(TableMs, 0.9)),
     goal(
-        "an NVA closes → last VM moved, ms",
+        "an NVA closes → last of 100 VMs moved, p99 ms",
+        Scenario::Moved,
+        MOVED,
+        AtMost(MovedP99Ms, 20.0),
+    ),
+    goal(
+        "the same, 5 VMs with 200,000 routes each, p99 ms",
+        Scenario::Moved,
+        MOVED_LARGE,
+        AtMost(MovedP99Ms, 20.0),
+    ),
+    goal(
+        "an instance restarts → entries touched in 100 VMs",
+        Scenario::Moved,
+        MOVED,
+        AtMost(TouchedByRestart, 0.0),
+    ),
+    goal(
+        "an NVA closes → last VM's packets moved, ms",
         Scenario::Failover,
         &[],
         AtMost(MovedMaxMs, 20.0),
+    ),
+    goal(
+        "an instance dies → packets lost",
+        Scenario::Failover,
+        &[],
+        AtMost(LostByInstance, 0.0),
     ),
     goal(
         "lost packets with BFD, ms",

@@ -14,6 +14,7 @@ mod kernel;
 mod lab;
 mod load;
 mod machine;
+mod moved;
 mod network;
 mod outcome;
 mod peer;
@@ -101,6 +102,12 @@ enum Command {
         /// How often.
         #[arg(long, default_value_t = FAILOVERS)]
         rounds: usize,
+        /// VMs and routes in each, as 100x10000; can be given several times.
+        #[arg(long, default_values_t = MOVED)]
+        of: Vec<moved::Shape>,
+        /// Leave out what is measured with packets.
+        #[arg(long)]
+        without_packets: bool,
     },
     /// Convergence and memory as prefixes, peers and agents become more; draws plots.
     Grow {
@@ -165,6 +172,11 @@ const AGENTS: u32 = 4_000;
 const AGENT_ROUTES: u32 = 10_000;
 const AGENT_CHANGES: u32 = 50;
 const FAILOVERS: usize = 20;
+const MOVED: [moved::Shape; 3] = [
+    moved::Shape::new(100, 10_000),
+    moved::Shape::new(5, 200_000),
+    moved::Shape::new(5, 1_000),
+];
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
 impl Default for Convergence {
@@ -235,7 +247,17 @@ impl Run {
             Command::Api => vec![api_load::run()?],
             Command::Settle => vec![settle::run()?],
             Command::Lab => vec![lab::run()?],
-            Command::Failover { rounds } => vec![failover::run(rounds)?],
+            Command::Failover {
+                rounds,
+                of,
+                without_packets,
+            } => {
+                let mut outcomes = moved::run(&of, rounds);
+                if !without_packets {
+                    outcomes.push(failover::run(rounds)?);
+                }
+                outcomes
+            }
             Command::Grow {
                 over,
                 speakers,
@@ -286,7 +308,11 @@ impl Run {
             Command::Api,
             Command::Settle,
             Command::Lab,
-            Command::Failover { rounds: FAILOVERS },
+            Command::Failover {
+                rounds: FAILOVERS,
+                of: MOVED.to_vec(),
+                without_packets: false,
+            },
         ]);
         let mut failed = 0;
         for scenario in all {

@@ -110,7 +110,8 @@ pub(crate) fn batch_ip(batch: &str) -> Result<()> {
     run_batch(Command::new("ip"), batch)
 }
 
-fn batch_ip_in(namespace: &str, batch: &str) -> Result<()> {
+/// Runs `ip -batch` in a named namespace.
+pub(crate) fn batch_ip_in(namespace: &str, batch: &str) -> Result<()> {
     let mut command = Command::new("ip");
     command.args(["-n", namespace]);
     run_batch(command, batch)

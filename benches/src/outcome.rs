@@ -31,6 +31,8 @@ pub(crate) enum Scenario {
     Settle,
     Lab,
     Failover,
+    /// Failover of many VMs, or of many routes in each.
+    Moved,
     /// Workload A with more and more prefixes.
     GrowPrefixes,
     /// As many prefixes as ever, from and to more and more peers.
@@ -144,9 +146,16 @@ pub(crate) enum Figure {
     /// A path is cut, until packets go over another one: for so long they were lost.
     LostP50Ms,
     LostMaxMs,
+    /// Packets lost while an instance is killed and comes back, in all rounds.
+    LostByInstance,
     /// An NVA says that it ends, until the last VM sends over another one.
     MovedP50Ms,
+    MovedP99Ms,
     MovedMaxMs,
+    /// Routes that kernels had to change for it, in all rounds.
+    TouchedByDeath,
+    /// Routes and nexthop objects that kernels had to change when an instance was killed and came back.
+    TouchedByRestart,
 }
 
 /// Why there is no figure.

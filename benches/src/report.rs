@@ -142,6 +142,16 @@ const SHOWN: &[Shown] = &[
         columns: &[
             Column("cut: lost p50/max ms", &[LostP50Ms, LostMaxMs], 0),
             Column("closed: last VM moved p50/max ms", &[MovedP50Ms, MovedMaxMs], 1),
+            Column("instance killed: packets lost", &[LostByInstance], 0),
+        ],
+    },
+    Shown {
+        scenario: Scenario::Moved,
+        title: "**Failover of many**, an NVA closes its sessions, then an instance is killed and comes back (`cargo xtask bench failover`)",
+        columns: &[
+            Column("last VM moved p50/p99/max ms", &[MovedP50Ms, MovedP99Ms, MovedMaxMs], 1),
+            Column("routes touched by it", &[TouchedByDeath], 0),
+            Column("entries touched by the restart", &[TouchedByRestart], 0),
         ],
     },
     Shown {

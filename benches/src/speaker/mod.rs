@@ -85,6 +85,17 @@ impl Speaker {
         }
     }
 
+    /// Kills what is measured, without a word to it; whoever supervises it starts it again.
+    pub(crate) fn kill_measured(&self) -> Result<()> {
+        for pid in &self.measured {
+            let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
+            if !status.success() {
+                bail!("process {pid} cannot be killed");
+            }
+        }
+        Ok(())
+    }
+
     /// CPU seconds used so far.
     pub(crate) fn cpu_secs(&self) -> Result<f64> {
         let mut sum = 0.0;
