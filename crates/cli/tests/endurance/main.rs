@@ -11,6 +11,7 @@
 //!    things are back none is left that should go. Killing the manager drops no BGP session.
 //! 3. An agent killed in the middle of installing or removing 10,000 routes makes it good when it is back.
 //! 4. Whatever is killed, stopped, cut off or parted, no packet is lost that a surviving path could have carried ([`chaos`]).
+//! 5. Two machines over etcd: one that dies, and an etcd without a majority, take no route away.
 //!
 //! The long form, which takes some minutes; a seed in `RW_SEED` plays the same events again:
 //!
@@ -25,7 +26,10 @@ mod chaos;
 mod dice;
 mod events;
 mod kills;
+mod machines;
 mod model;
+#[path = "../common/serve.rs"]
+mod serve;
 mod watch;
 mod world;
 
@@ -33,6 +37,8 @@ use libtest_mimic::{Arguments, Trial};
 
 /// A name, and what to do; the argument says whether we are root only in a user namespace.
 type Test = (&'static str, fn(bool));
+
+const WITH_ETCD: &str = "a_machine_and_etcd_that_die_take_no_route_away";
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -43,7 +49,11 @@ fn main() {
         eprintln!("endurance tests NOT RUN: {reason}");
     }
     let rootless = *privileged.as_ref().unwrap_or(&false);
-    let tests: [Test; 4] = [
+    let has_etcd = daemon::store::etcd::cluster::is_installed();
+    if !has_etcd {
+        eprintln!("two machines NOT RUN: /usr/bin/etcd (package etcd-server) is not installed");
+    }
+    let tests: [Test; 5] = [
         (
             "after_random_events_kernels_equal_the_effective_routes",
             events::random_events,
@@ -57,13 +67,15 @@ fn main() {
             "chaos_loses_no_packet_that_a_surviving_path_could_have_carried",
             chaos::chaos,
         ),
+        (WITH_ETCD, machines::machine_and_etcd_die),
     ];
     let trials = tests.map(|(name, run)| {
         let test = move || match std::panic::catch_unwind(|| run(rootless)) {
             Ok(()) => Ok(()),
             Err(_) => Err("see above".into()),
         };
-        Trial::test(name, test).with_ignored_flag(privileged.is_err())
+        let is_possible = privileged.is_ok() && (has_etcd || name != WITH_ETCD);
+        Trial::test(name, test).with_ignored_flag(!is_possible)
     });
     libtest_mimic::run(&arguments, trials.into()).exit();
 }

@@ -163,9 +163,14 @@ impl World {
 
     /// Puts the route server as the model has it.
     pub fn put_hub(&self) {
-        self.put("virtualHubs/rs", |properties| {
+        self.try_put_hub().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// The same, while it may be refused.
+    pub fn try_put_hub(&self) -> Result<(), LabError> {
+        self.try_put("virtualHubs/rs", |properties| {
             properties["allowBranchToBranchTraffic"] = json!(self.model.branch_to_branch);
-        });
+        })
     }
 
     /// Puts the route table as the model has it.
@@ -191,11 +196,15 @@ impl World {
     }
 
     fn put(&self, resource: &str, change: impl FnOnce(&mut Value)) {
+        self.try_put(resource, change).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    fn try_put(&self, resource: &str, change: impl FnOnce(&mut Value)) -> Result<(), LabError> {
         let id = lab::network_id(resource);
         let all = lab::resources(self.lab.topology());
         let mut wanted = all.into_iter().find(|resource| resource.id == id).unwrap();
         change(&mut wanted.body["properties"]);
-        self.api.provision(&wanted).unwrap_or_else(|e| panic!("{e}"));
+        self.api.provision(&wanted)
     }
 
     /// Waits until every kernel is as the model says, and the API says the same.
