@@ -62,6 +62,13 @@ enum Event {
     CarrierReturns,
 }
 
+impl Event {
+    /// By an instance that goes on living.
+    fn is_said(&self) -> bool {
+        matches!(self, Event::Route { .. } | Event::Group { .. })
+    }
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let voice = 0..2usize;
     let way = prop_oneof![
@@ -105,6 +112,20 @@ proptest! {
         }
         world.settle();
         prop_assert_eq!(world.kernel.ways(), world.model());
+    }
+
+    /// A whole comparison would find what was forgotten, so there is none in between.
+    #[test]
+    fn step_by_step_it_leaves_nothing_undone(events in proptest::collection::vec(event(), 0..60), portion in 1..6usize) {
+        let mut world = World::new(portion);
+        for voice in 0..2 {
+            world.happen(Event::Converges { voice });
+        }
+        for event in events.into_iter().filter(Event::is_said) {
+            world.happen(event);
+            world.work_off();
+        }
+        world.settle();
     }
 
     #[test]

@@ -486,6 +486,8 @@ impl Planner {
     fn plan_tidying(&mut self, installed: &Installed, ops: &mut Vec<Op>) {
         let is_used = |id: &NexthopId| installed.users(*id) > 0;
         self.ids.retain(|_, id| is_used(id));
+        // Whoever wants one of those again wants it made again.
+        self.tried.retain(|key| self.ids.contains_key(key));
         let mut needed: FxHashSet<NexthopId> = FxHashSet::default();
         for (id, members) in installed.groups() {
             if is_used(id) {
