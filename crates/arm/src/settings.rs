@@ -111,9 +111,11 @@ pub(crate) const MAX_MD5_KEY_BYTES: usize = 80;
 
 /// Settings of a bgpConnection, and of what a gateway peers with: a connection, a local network gateway
 /// (for all its connections), a circuit's private peering.
-const PEER: [Member; 24] = [
+const PEER: [Member; 25] = [
     // RFC 4271 §4.2: 0, or at least 3.
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
+    // RFC 9687; 0: the RFC's default.
+    member("sendHoldSecs", Kind::Whole(0, u16::MAX as u64)),
     member("dial", Kind::Flag),
     member("connectRetrySecs", Kind::Whole(1, 3600)),
     member("md5Password", Kind::Text(1, MAX_MD5_KEY_BYTES)),

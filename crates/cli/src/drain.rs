@@ -73,7 +73,7 @@ pub(crate) async fn peering(session: &Session, id: &str, draining: Draining) -> 
         let left = sum("prefixes");
         let done = left == 0 && rows.iter().all(is_drained);
         let without = sum("withoutOtherWay");
-        let told = format!("{left} prefixes still go through the peer, {without} of them have no other way");
+        let told = prefixes_left(left, without);
         Ok(Progress { done, told, rows })
     })
     .await
@@ -105,7 +105,7 @@ pub(crate) async fn instance(args: DrainArgs) -> Result<(), ClientError> {
         let has_other = |row: &&Value| at(1 - instance).any(|other| other["id"] == row["id"]);
         let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
         let told = match other_speaks {
-            true => format!("{} peers have no session with the other instance", alone.len()),
+            true => peers_alone(alone.len()),
             false => "the other instance does not speak for all its peers yet".to_owned(),
         };
         Ok(Progress {
@@ -115,6 +115,22 @@ pub(crate) async fn instance(args: DrainArgs) -> Result<(), ClientError> {
         })
     })
     .await
+}
+
+fn prefixes_left(left: u64, without: u64) -> String {
+    let (prefixes, go) = match left {
+        1 => ("prefix", "goes"),
+        _ => ("prefixes", "go"),
+    };
+    let have = if without == 1 { "has" } else { "have" };
+    format!("{left} {prefixes} still {go} through the peer, {without} of them {have} no other way")
+}
+
+fn peers_alone(peers: usize) -> String {
+    match peers {
+        1 => "1 peer has no session with the other instance".to_owned(),
+        _ => format!("{peers} peers have no session with the other instance"),
+    }
 }
 
 struct Progress {
@@ -157,5 +173,24 @@ fn rows(answer: Value) -> Vec<Value> {
             _ => Vec::new(),
         },
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_told_as_many() {
+        assert_eq!(peers_alone(1), "1 peer has no session with the other instance");
+        assert_eq!(peers_alone(0), "0 peers have no session with the other instance");
+        assert_eq!(
+            prefixes_left(1, 1),
+            "1 prefix still goes through the peer, 1 of them has no other way"
+        );
+        assert_eq!(
+            prefixes_left(2, 0),
+            "2 prefixes still go through the peer, 0 of them have no other way"
+        );
     }
 }

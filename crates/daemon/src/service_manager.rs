@@ -1,5 +1,6 @@
 //! What the service manager that started us is told (systemd's `sd_notify` protocol), if one did.
 
+use std::sync::Once;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -30,7 +31,9 @@ async fn show_life(every: Duration) {
 }
 
 fn tell(state: NotifyState<'_>) {
+    /// Nobody is deaf and hears again: one word of it is enough, however long the watchdog's beat goes on.
+    static TOLD: Once = Once::new();
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager cannot be told how we are (NOTIFY_SOCKET)");
+        TOLD.call_once(|| tracing::warn!(%error, "the service manager cannot be told how we are (NOTIFY_SOCKET)"));
     }
 }

@@ -191,6 +191,10 @@ pub struct PeerIntent {
     pub asn: Asn,
     /// Proposed hold time, seconds; Azure 180.
     pub hold_time_secs: u16,
+    /// A peer that takes nothing from us for so many seconds loses its session (RFC 9687); 0: the RFC's default, the greater of eight
+    /// minutes and twice the hold time.
+    #[serde(default)]
+    pub send_hold_secs: u16,
     /// Whether we dial; on by default.
     pub dial: bool,
     /// Seconds between dials; default 4.

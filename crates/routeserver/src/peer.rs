@@ -234,6 +234,7 @@ fn session_config(key: PeerKey, intent: &PeerIntent, speaker: &Speaker, seed: u6
             1 | 2 => 3,
             secs => secs,
         },
+        send_hold_time: (intent.send_hold_secs > 0).then(|| Duration::from_secs(intent.send_hold_secs.into())),
         dial: intent.dial,
         connect_retry: Duration::from_secs(intent.connect_retry_secs.clamp(1, MAX_CONNECT_RETRY_SECS)),
         jitter_seed: seed ^ (u64::from(key.0) << 32),

@@ -145,6 +145,7 @@ fn peer(number: usize) -> PeerIntent {
         address: nva_address(number).into(),
         asn: Asn(65_001 + number as u32),
         hold_time_secs: 180,
+        send_hold_secs: 0,
         dial: true,
         connect_retry_secs: 4,
         md5_password: None,

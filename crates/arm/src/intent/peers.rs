@@ -108,6 +108,7 @@ impl With {
             address: self.address,
             asn: self.asn,
             hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
+            send_hold_secs: own.whole("sendHoldSecs").unwrap_or(0),
             dial: own.flag("dial").unwrap_or(true),
             connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
             md5_password: own.get("md5Password").and_then(Value::as_str).map(Password::from),

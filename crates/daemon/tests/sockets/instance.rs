@@ -54,6 +54,7 @@ pub(crate) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         address: address.parse().unwrap(),
         asn: Asn(asn),
         hold_time_secs: 180,
+        send_hold_secs: 0,
         dial: false,
         connect_retry_secs: 1,
         md5_password: None,
@@ -125,7 +126,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
 /// An instance process with a client to its control socket.
 pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
-    process: Process,
+    pub(crate) process: Process,
     pub(crate) control: ControlClient,
 }
 

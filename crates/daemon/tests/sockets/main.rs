@@ -16,6 +16,7 @@
 mod connections;
 mod full_disk;
 mod gateways;
+mod hostile;
 mod instance;
 mod layers;
 mod liveness;
@@ -45,6 +46,7 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
+    let hostile = hostile::tests();
     let tests = [
         connections::TESTS,
         protection::TESTS,
@@ -53,6 +55,7 @@ fn main() {
         gateways::TESTS,
         liveness::TESTS,
         full_disk::TESTS,
+        &hostile,
     ]
     .concat();
     libtest_mimic::run(&arguments, tests.iter().map(test).collect()).exit();

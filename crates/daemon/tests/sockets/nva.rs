@@ -22,6 +22,11 @@ pub(crate) struct Seen {
     pub(crate) learned: BTreeSet<IpNet>,
     /// Code and subcode of the NOTIFICATION that ended the last session.
     pub(crate) notification: Option<(u8, u8)>,
+    /// How often the session came up.
+    pub(crate) ups: u32,
+    /// What happened since [`Nva::watch`] that a peer whose own routes did not change should not notice: sessions that ended, refreshes
+    /// that were asked for, watched prefixes that were told again or withdrawn.
+    pub(crate) noticed: Vec<String>,
 }
 
 enum Event {
@@ -29,6 +34,7 @@ enum Event {
     Dialled(Result<TcpStream, SocketError>),
     Announce(Vec<IpNet>),
     Withdraw(Vec<IpNet>),
+    Watch(Vec<IpNet>),
 }
 
 impl From<ConnectionEvent> for Event {
@@ -62,7 +68,7 @@ impl Nva {
         })
     }
 
-    fn start_with(
+    pub(crate) fn start_with(
         local: &str,
         asn: u32,
         instance: &str,
@@ -92,6 +98,7 @@ impl Nva {
             asn: Asn(asn),
             connection: None,
             up: None,
+            watched: None,
             next: 0,
             seen: seen_sender,
             events: events.clone(),
@@ -113,6 +120,16 @@ impl Nva {
         let _ = self.events.send(Event::Withdraw(prefixes.into_iter().collect())).await;
     }
 
+    /// From now on notes what it should not notice, see [`Seen::noticed`].
+    pub(crate) async fn watch(&self, prefixes: impl IntoIterator<Item = IpNet>) {
+        let _ = self.events.send(Event::Watch(prefixes.into_iter().collect())).await;
+    }
+
+    /// What it knows now.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
     /// The session is Established for us too: the other side may say so a moment earlier.
     async fn is_up(&self) {
         self.sees("our side of the session", |seen| seen.established).await;
@@ -130,6 +147,7 @@ struct Speaker {
     asn: Asn,
     connection: Option<Connection>,
     up: Option<Negotiated>,
+    watched: Option<BTreeSet<IpNet>>,
     next: u64,
     seen: watch::Sender<Seen>,
     events: mpsc::Sender<Event>,
@@ -190,6 +208,7 @@ impl Speaker {
             }
             Event::Connection(_) => {}
             Event::Announce(prefixes) => self.announce(prefixes),
+            Event::Watch(prefixes) => self.watched = Some(prefixes.into_iter().collect()),
             Event::Withdraw(prefixes) => {
                 let mut bytes = BytesMut::new();
                 let encode = self.up.as_ref().unwrap().encode;
@@ -228,29 +247,48 @@ impl Speaker {
             Output::Close { .. } => self.connection = None,
             Output::Established(negotiated) => {
                 self.up = Some(negotiated);
-                self.seen.send_modify(|seen| seen.established = true);
+                self.seen.send_modify(|seen| {
+                    seen.established = true;
+                    seen.ups += 1;
+                });
             }
             Output::Down(reason) => self.down(&reason),
             Output::AttemptFailed(_) => {}
             Output::Update(update) => self.seen.send_modify(|seen| {
+                if let Some(watched) = &self.watched {
+                    let announced = update.announced.iter().flat_map(|each| &each.prefixes);
+                    let told = announced
+                        .chain(&update.withdrawn)
+                        .filter(|prefix| watched.contains(prefix));
+                    seen.noticed
+                        .extend(told.map(|prefix| format!("{prefix} was told again")));
+                }
                 for prefix in &update.withdrawn {
                     seen.learned.remove(prefix);
                 }
                 seen.learned
                     .extend(update.announced.iter().flat_map(|each| each.prefixes.iter().copied()));
             }),
-            Output::Refresh(_) => {}
+            Output::Refresh(_) => self.notices("asked for a refresh"),
+        }
+    }
+
+    fn notices(&self, what: &str) {
+        if self.watched.is_some() {
+            self.seen.send_modify(|seen| seen.noticed.push(what.to_owned()));
         }
     }
 
     fn down(&mut self, reason: &DownReason) {
+        self.notices(&format!("the session ended: {reason}"));
         let notification = match reason {
             DownReason::NotificationReceived(notification) => Some((notification.code, notification.subcode)),
             _ => None,
         };
-        self.seen.send_replace(Seen {
-            notification,
-            ..Seen::default()
+        self.seen.send_modify(|seen| {
+            seen.notification = notification;
+            seen.established = false;
+            seen.learned.clear();
         });
     }
 }

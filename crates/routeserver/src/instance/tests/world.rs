@@ -81,6 +81,7 @@ pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
         address: ip(address),
         asn: Asn(asn),
         hold_time_secs: 180,
+        send_hold_secs: 0,
         dial: true,
         connect_retry_secs: 4,
         md5_password: None,
