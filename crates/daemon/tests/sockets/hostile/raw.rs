@@ -29,24 +29,37 @@ pub(crate) struct Told {
     pub(crate) update: Update,
 }
 
-/// A way to call.
-pub(crate) fn socket(n: usize) -> TcpSocket {
+/// A TCP connection of hostile peer `n`, as soon as the instance listens. `edit` has the socket before.
+pub(crate) async fn connected(n: usize, edit: impl Fn(&TcpSocket)) -> TcpStream {
+    soon("a call", async {
+        loop {
+            let socket = socket(n);
+            edit(&socket);
+            if let Ok(stream) = socket.connect(instance()).await {
+                stream.set_nodelay(true).unwrap();
+                return stream;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+fn socket(n: usize) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(SocketAddr::new(address(&hostile(n)), 0)).unwrap();
     socket
 }
 
-pub(crate) fn instance() -> SocketAddr {
+fn instance() -> SocketAddr {
     SocketAddr::new(address(OURS), BGP_PORT)
 }
 
 impl Raw {
     /// A TCP connection, whether or not the instance then says anything on it.
     pub(crate) async fn call(n: usize) -> Raw {
-        let stream = soon("a call", socket(n).connect(instance())).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Raw::on(n, stream)
+        Raw::on(n, connected(n, |_| {}).await)
     }
 
     pub(crate) fn on(n: usize, stream: TcpStream) -> Raw {

@@ -7,10 +7,10 @@ use bgp::IpNet;
 use bytes::BytesMut;
 use futures::future::join_all;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::messages::{self, keepalive, open, usual_capabilities};
-use super::raw::{Raw, instance, socket};
+use super::raw::{Raw, connected};
 use super::{among, asn, hostile, id, prefix};
 use crate::instance::{OURS, World, intent, peer};
 use crate::nva::Nva;
@@ -78,10 +78,9 @@ fn a_burst_of_keepalives_is_read() {
 async fn shut_window(n: usize, hold_time_secs: u16) -> Raw {
     let mut raw = soon("the instance says OPEN", async {
         loop {
-            let socket = socket(n);
             // The kernel makes it its least.
-            socket.set_recv_buffer_size(1).unwrap();
-            let mut raw = Raw::on(n, socket.connect(instance()).await.unwrap());
+            let shut = |socket: &TcpSocket| socket.set_recv_buffer_size(1).unwrap();
+            let mut raw = Raw::on(n, connected(n, shut).await);
             if raw.read().await.is_some() {
                 return raw;
             }
