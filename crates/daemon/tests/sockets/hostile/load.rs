@@ -70,7 +70,7 @@ fn two_hundred_peers_that_are_reset_at_once_all_come_back() {
         PEERS,
         |_, _| {},
         |scene| async move {
-            let begin = async |n: usize| {
+            let begin = |n: usize| async move {
                 let mut raw = Raw::establish(n).await;
                 let own = raw.announcement([prefix(n), prefix(1_000)]);
                 raw.send(&own).await;

@@ -40,7 +40,8 @@ fn an_open_cut_at_any_octet_costs_its_sender_one_connection() {
         PEERS,
         |_, _| {},
         |scene| async move {
-            let attempts = async |n: usize| {
+            let all = &all;
+            let attempts = |n: usize| async move {
                 let whole = rich_open(&Raw::greeted(n).await);
                 // The rest never comes.
                 for cut in (n..whole.len()).step_by(PEERS) {
@@ -73,7 +74,8 @@ fn capabilities_of_every_code_and_length_keep_nobody_out() {
             let all: Vec<(u8, usize)> = (0..=255)
                 .flat_map(|code| (0..=4).map(move |length| (code, length)))
                 .collect();
-            let attempts = async |n: usize| {
+            let all = &all;
+            let attempts = |n: usize| async move {
                 for (code, length) in all.iter().skip(n).step_by(PEERS) {
                     let mut capabilities = usual_capabilities(asn(n));
                     capabilities.push((*code, [0x7F, 1, 2, 3][..*length].to_vec()));
@@ -193,7 +195,7 @@ fn what_cannot_be_is_answered_with_its_notification_and_the_peer_is_let_in_when_
         CASES.len(),
         |_, _| {},
         |scene| async move {
-            let attempts = async |n: usize| {
+            let attempts = |n: usize| async move {
                 let (what, bytes, code, subcode) = &CASES[n];
                 let mut raw = Raw::greeted(n).await;
                 let bytes = bytes(&raw);
@@ -222,7 +224,8 @@ fn notifications_of_every_code_end_a_session_and_the_next_one_stands() {
         peers,
         |_, _| {},
         |scene: Scene| async move {
-            let attempts = async |n: usize| {
+            let all = &all;
+            let attempts = |n: usize| async move {
                 let mut early = Raw::call(n).await;
                 early.send(&message(NOTIFICATION, &all[n])).await;
                 early.is_ended().await;
