@@ -126,6 +126,12 @@ const ALL: &[Goal] = &[
         AtMost(LostMaxMs, 200.0),
     ),
     goal(
+        "200 peers reset at once → back, ms",
+        Scenario::Reset,
+        &[],
+        AtMost(RecoveredMaxMs, 5_000.0),
+    ),
+    goal(
         "one change → 4,000 agents, ms",
         Scenario::Agents,
         AGENTS,

@@ -22,6 +22,7 @@ mod peering;
 mod plot;
 mod rate;
 mod report;
+mod reset;
 mod settle;
 mod speaker;
 mod table;
@@ -109,6 +110,8 @@ enum Command {
         #[arg(long)]
         without_packets: bool,
     },
+    /// 200 peers are reset at once by what they send, until all are back.
+    Reset,
     /// Convergence and memory as prefixes, peers and agents become more; draws plots.
     Grow {
         /// Only these series; all by default.
@@ -258,6 +261,7 @@ impl Run {
                 }
                 outcomes
             }
+            Command::Reset => vec![reset::run()?],
             Command::Grow {
                 over,
                 speakers,
@@ -313,6 +317,7 @@ impl Run {
                 of: MOVED.to_vec(),
                 without_packets: false,
             },
+            Command::Reset,
         ]);
         let mut failed = 0;
         for scenario in all {

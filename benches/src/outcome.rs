@@ -33,6 +33,7 @@ pub(crate) enum Scenario {
     Failover,
     /// Failover of many VMs, or of many routes in each.
     Moved,
+    Reset,
     /// Workload A with more and more prefixes.
     GrowPrefixes,
     /// As many prefixes as ever, from and to more and more peers.
@@ -148,6 +149,9 @@ pub(crate) enum Figure {
     LostMaxMs,
     /// Packets lost while an instance is killed and comes back, in all rounds.
     LostByInstance,
+    /// A peer's offence until its session stands again.
+    RecoveredP50Ms,
+    RecoveredMaxMs,
     /// An NVA says that it ends, until the last VM sends over another one.
     MovedP50Ms,
     MovedP99Ms,

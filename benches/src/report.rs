@@ -155,6 +155,11 @@ const SHOWN: &[Shown] = &[
         ],
     },
     Shown {
+        scenario: Scenario::Reset,
+        title: "**Reset**, 200 peers are reset at once by what they send, 4 times → all back (`cargo xtask bench reset`)",
+        columns: &[Column("back p50/max ms", &[RecoveredP50Ms, RecoveredMaxMs], 0)],
+    },
+    Shown {
         scenario: Scenario::GrowPrefixes,
         title: "**Growth with prefixes** (`cargo xtask bench grow`)",
         columns: GROWTH,

@@ -27,6 +27,8 @@ pub struct Limits {
     pub vms: u32,
     /// Towards an ExpressRoute circuit.
     pub routes_to_expressroute: u32,
+    /// MiB of memory that each instance process may have. Ours, not Azure's; none by default, since the limits on routes bound it.
+    pub memory_mib: u32,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             vnets: 500,
             vms: 4000,
             routes_to_expressroute: 1000,
+            memory_mib: 0,
         }
     }
 }

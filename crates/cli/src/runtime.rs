@@ -2,9 +2,13 @@
 
 use std::future::Future;
 use std::io::{IsTerminal, stderr};
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+
+/// How long what still runs may go on when all else has ended.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Runs a future on a multi-threaded runtime.
 pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
@@ -13,7 +17,10 @@ pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
         .on_thread_park(crate::memory::before_sleep)
         .build()
         .context("the asynchronous runtime does not start")?;
-    Ok(runtime.block_on(future))
+    let output = runtime.block_on(future);
+    // What blocks, a write to a disk that hangs for example, must not keep a process that was told to leave.
+    runtime.shutdown_timeout(LAST);
+    Ok(output)
 }
 
 /// Logs to stderr: `info` and above unless `RUST_LOG` says otherwise; colours only for people.

@@ -17,6 +17,7 @@
 //! vnets = 500
 //! vms = 4000
 //! routes_to_expressroute = 1000
+//! memory_mib = 0               # of each instance process, at least 64; near it the noisiest peer goes, and not the process
 //! [bind]                       # address, subnet id or prefix = network namespace path or interface; that order counts
 //! "10.1.255.4/32" = "/run/netns/gw0"
 //! "10.1.255.0/27" = "/run/netns/fabric"
@@ -58,6 +59,8 @@ use crate::store::EtcdConfig;
 
 /// A longer configuration than this is a mistake.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// What an instance needs for itself, and some.
+const MIN_MEMORY_MIB: i64 = 64;
 /// More mistakes than this are not listed.
 const MAX_MISTAKES: usize = 100;
 /// What the file may have.
@@ -256,6 +259,7 @@ impl Reader<'_> {
             "vnets" => &mut limits.vnets,
             "vms" => &mut limits.vms,
             "routes_to_expressroute" => &mut limits.routes_to_expressroute,
+            "memory_mib" => return self.memory_mib(value, limits),
             name => {
                 let allowed = [
                     "peers",
@@ -264,6 +268,7 @@ impl Reader<'_> {
                     "vnets",
                     "vms",
                     "routes_to_expressroute",
+                    "memory_mib",
                 ];
                 return self.unknown(key.span(), "limits", name, &allowed);
             }
@@ -271,6 +276,19 @@ impl Reader<'_> {
         let name = format!("limits.{}", key.get_ref());
         if let Some(number) = self.integer(&name, value, 0, i64::from(u32::MAX), "0 means no limit") {
             *slot = u32::try_from(number).expect("the range was checked");
+        }
+    }
+
+    /// A ceiling below which an instance cannot even begin would have it end everybody.
+    fn memory_mib(&mut self, value: &Spanned<DeValue<'_>>, limits: &mut Limits) {
+        let meaning = "0 means no ceiling; otherwise MiB of each instance process, at least 64";
+        match self.integer("limits.memory_mib", value, 0, 1 << 20, meaning) {
+            Some(mib @ 1..MIN_MEMORY_MIB) => self.mistake(
+                value.span(),
+                format!("`limits.memory_mib` must be 0 (no ceiling) or at least {MIN_MEMORY_MIB}, not {mib}"),
+            ),
+            Some(mib) => limits.memory_mib = u32::try_from(mib).expect("the range was checked"),
+            None => {}
         }
     }
 
@@ -464,6 +482,7 @@ mod tests {
             [limits]
             peers = 0
             total_routes = 1_000_000
+            memory_mib = 512
             [bind]
             "10.1.255.0/27" = "/run/netns/fabric"
             "/subscriptions/S/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/RouteServerSubnet" = "eth1"
@@ -477,6 +496,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.limits.peers, config.limits.total_routes), (0, 1_000_000));
+        assert_eq!(config.limits.memory_mib, 512);
         assert_eq!(config.bind["10.1.255.0/27"], "/run/netns/fabric");
         assert_eq!(
             config.bind["/subscriptions/s/resourcegroups/g/providers/microsoft.network/virtualnetworks/v/subnets/routeserversubnet"],
@@ -521,6 +541,10 @@ mod tests {
             ],
         );
         check("[limits]\npeers = 99999999999", &["2:9: `limits.peers` must"]);
+        check(
+            "[limits]\nmemory_mib = 63",
+            &["2:14: `limits.memory_mib` must be 0 (no ceiling) or at least 64"],
+        );
         check(
             "[store]\nkind = \"etcd\"\npath = 1",
             &[

@@ -155,6 +155,12 @@ impl AttributeTable {
         PathAttributes::restore(self.next_hop(self.summary(id).next_hop), self.sets.get(id.0))
     }
 
+    /// How many octets a set has.
+    #[inline]
+    pub(crate) fn octets(&self, id: AttributesId) -> usize {
+        self.sets.get(id.0).len()
+    }
+
     #[inline]
     pub(crate) fn summary(&self, id: AttributesId) -> Summary {
         self.summaries[id.0 as usize]

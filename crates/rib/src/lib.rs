@@ -33,4 +33,4 @@ pub use ids::{shrink_map, shrink_set};
 pub use peers::{PeerIndex, PeerInfo, RouteSource, Sender};
 pub use policy::{ImportPolicy, RejectRule};
 pub use report::{Carried, PathReport, Standing};
-pub use table::{Change, Counts, Rib, Usage};
+pub use table::{Change, Counts, PATH_OCTETS, Rib, Usage};

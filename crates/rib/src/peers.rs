@@ -103,6 +103,8 @@ pub(crate) struct Peer {
     pub(crate) accepted: usize,
     /// Of those received, paths that it is to say again.
     pub(crate) stale: usize,
+    /// See [`crate::Counts::octets`].
+    pub(crate) octets: usize,
     pub(crate) unheld: Unheld,
     pub(crate) next_hops: NextHopsSaid,
     /// Whose words these are, if not its own.
@@ -153,6 +155,7 @@ impl Peers {
             fingerprint: 0,
             accepted: 0,
             stale: 0,
+            octets: 0,
             unheld: Unheld::default(),
             next_hops: NextHopsSaid::default(),
             speaks_for: None,

@@ -63,6 +63,7 @@ impl Rib {
             fingerprint: held.map_or(0, |peer| peer.fingerprint),
             accepted: held.map_or(0, |peer| peer.accepted),
             stale: held.map_or(0, |peer| peer.stale),
+            octets: held.map_or(0, |peer| peer.octets),
             advertised: self.adj_rib_out.count_to(peer),
         }
     }

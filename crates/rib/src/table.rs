@@ -47,7 +47,14 @@ pub struct Counts {
     pub stale: usize,
     /// Prefixes in the Adj-RIB-Out.
     pub advertised: usize,
+    /// What holding those received takes, in octets and roughly: [`PATH_OCTETS`] and its attributes for each. Attributes count as often as
+    /// they were said, though equal ones are held once: it tells who says much, not where each octet is.
+    #[serde(default)]
+    pub octets: usize,
 }
+
+/// What a path takes beside its attributes: its share of the tables by prefix, of what is decided and of what others are told.
+pub const PATH_OCTETS: usize = 128;
 
 /// How much is held and how much is allocated: for metrics, and for tests of what is given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +96,8 @@ struct News {
     accepted: usize,
     no_longer_accepted: usize,
     no_longer_stale: usize,
+    octets: usize,
+    octets_before: usize,
     /// Prefixes without a number.
     unheld: Vec<IpNet>,
 }
@@ -190,7 +199,14 @@ impl Rib {
             peer.fingerprint ^= news.fingerprint;
             peer.accepted = peer.accepted + news.accepted - news.no_longer_accepted;
             peer.stale -= news.no_longer_stale;
+            peer.octets = peer.octets + news.octets - news.octets_before;
         }
+    }
+
+    /// What a path counts for in [`Counts::octets`].
+    #[inline]
+    fn octets(&self, path: Path) -> usize {
+        PATH_OCTETS + self.tables.attributes.octets(path.attributes())
     }
 
     /// Whether the peer had no path for the prefix. The path's attribute set gets its users when all prefixes of the announcement are
@@ -208,6 +224,8 @@ impl Rib {
         news.received += usize::from(before.is_none());
         news.accepted += usize::from(path.is_accepted());
         news.no_longer_accepted += usize::from(accepted_before);
+        news.octets += self.octets(path);
+        news.octets_before += before.map_or(0, |before| self.octets(before));
         match before {
             Some(before) => self.tables.attributes.release(before.attributes()),
             None => self.tables.prefixes.hold(prefix),
@@ -300,11 +318,13 @@ impl Rib {
 
     fn removed(&mut self, peer: PeerIndex, prefix: PrefixId, path: Path) {
         let mark = fingerprint(&self.tables.prefixes.get(prefix));
+        let octets = self.octets(path);
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.received -= 1;
             peer.fingerprint ^= mark;
             peer.accepted -= usize::from(path.is_accepted());
             peer.stale -= usize::from(path.is_stale());
+            peer.octets -= octets;
         }
         if path.is_accepted() {
             let next_hop = self.tables.attributes.summary(path.attributes()).next_hop;

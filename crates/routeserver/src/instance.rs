@@ -18,6 +18,7 @@ mod circuits;
 mod liveness;
 mod losses;
 mod machine;
+mod memory;
 mod reports;
 mod retention;
 mod sessions;
@@ -157,6 +158,14 @@ pub enum Input {
         /// Only ask for a route refresh.
         soft: bool,
     },
+    /// So much memory the process has now. To be told often while [`Instance::memory_ceiling`] is one, after freed memory was given back if it
+    /// is more than [`Instance::memory_mark`].
+    Memory {
+        /// Octets.
+        used: u64,
+        /// What waits to be written on connections, where that is much.
+        waiting: Vec<(ConnectionId, usize)>,
+    },
     /// Packets are to go through the other instance (true), or through both again.
     Drain {
         /// Until the process ends or the operator says otherwise.
@@ -295,6 +304,17 @@ pub enum Event {
         held: usize,
         /// The limit.
         limit: u32,
+    },
+    /// The process has nearly as much memory as it may have: the session with the peer that holds most of what came lately was ended.
+    MemoryShort {
+        /// bgpConnection id; `None`: no peer holds much, so nobody can help.
+        peer: Option<String>,
+        /// What the peer holds, in octets and roughly.
+        held: usize,
+        /// What the process has, MiB.
+        used_mib: u64,
+        /// What it may have, MiB.
+        ceiling_mib: u64,
     },
     /// An ExpressRoute gateway has told a circuit four fifths of what it takes, or more than that.
     CircuitRoutes {

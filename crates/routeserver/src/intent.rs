@@ -25,6 +25,9 @@ pub struct Intent {
     /// Whether events are made of route changes, for whoever logs them.
     #[serde(default)]
     pub logs_routes: bool,
+    /// So many MiB the process may have; 0: as many as there are. Near them the noisiest peer goes.
+    #[serde(default)]
+    pub memory_mib: u32,
 }
 
 /// One route server.

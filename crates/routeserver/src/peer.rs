@@ -48,6 +48,8 @@ pub(crate) struct Peer {
     pub(crate) heard_out: bool,
     /// The warning threshold was crossed and told.
     pub(crate) warned: bool,
+    /// What it held for long, in octets: what is more has come lately.
+    pub(crate) settled_octets: usize,
     /// How full the circuit was when it was last looked at, if the peer is one's edge.
     pub(crate) circuit: Fullness,
     /// Of its BFD session, if it is to have one.
@@ -103,6 +105,7 @@ impl Peer {
             instance_drained: false,
             heard_out: false,
             warned: false,
+            settled_octets: 0,
             circuit: Fullness::default(),
             bfd: Liveness::default(),
             updates_received: history.updates_received,

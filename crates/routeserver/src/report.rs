@@ -63,6 +63,9 @@ pub struct PeerReport {
     /// Of the received, routes that the peer is to say again: of a session that has ended, or before a refresh.
     #[serde(default)]
     pub routes_stale: usize,
+    /// What holding its routes takes, in octets and roughly: the noisiest peer goes where memory has a ceiling.
+    #[serde(default)]
+    pub octets_held: usize,
     /// What is kept of a session that has ended, by family.
     #[serde(default)]
     pub kept: Vec<KeptReport>,
@@ -416,7 +419,26 @@ pub struct InstanceReport {
     /// Per peering with a circuit: that it is told nearly as much as it takes, or more.
     #[serde(default)]
     pub circuit_problems: Vec<(String, String)>,
+    /// How much memory the process has, where that has a ceiling.
+    #[serde(default)]
+    pub memory: Option<MemoryReport>,
     /// Why agents cannot connect, if so. The process knows; the state machine leaves it open.
     #[serde(default)]
     pub agent_port_problem: Option<String>,
+}
+
+/// How much memory an instance process has, and may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryReport {
+    /// Octets that it has: resident, as the system counts them.
+    pub used_bytes: u64,
+    /// Octets that it may have.
+    pub ceiling_bytes: u64,
+    /// It has nearly as many as it may: see [`crate::Instance::memory_mark`].
+    pub is_short: bool,
+    /// How many sessions were ended for it.
+    pub peers_ended: u64,
+    /// Whose was the last one (bgpConnection id).
+    pub last_ended: Option<String>,
 }

@@ -28,6 +28,7 @@ pub(crate) fn hub_and_spoke() -> Intent {
         gateways: Vec::new(),
         version: 1,
         logs_routes: false,
+        memory_mib: 0,
         route_servers: vec![route_server()],
         virtual_networks: vec![
             VirtualNetworkIntent {

@@ -48,6 +48,7 @@ pub fn intent() -> Intent {
     Intent {
         gateways: Vec::new(),
         logs_routes: false,
+        memory_mib: 0,
         version: 1,
         route_servers: vec![RouteServerIntent {
             id: ROUTE_SERVER.to_owned(),

@@ -44,6 +44,7 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
             .map(|network| virtual_network(resources, settings, network, &nics, &peerings))
             .collect(),
         logs_routes: settings.logs_routes,
+        memory_mib: settings.limits.memory_mib,
     }
 }
 

@@ -16,6 +16,8 @@ const PATIENCE: u32 = 8;
 const SHORT_HOLD: Duration = Duration::from_secs(1);
 /// The waits of a peer that goes over its prefix limit again and again; the last one stays.
 const PREFIX_LIMIT_HOLD_SECS: [u64; 6] = [1, 5, 10, 20, 40, 60];
+/// The waits of one for which there is not enough memory: the first is long enough to find out what remains when its routes have gone.
+const OUT_OF_RESOURCES_HOLD_SECS: [u64; 4] = [10, 20, 40, 60];
 /// Peace that takes one point away.
 const DECAY: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,7 @@ pub(super) struct Backoff {
     errors: Record,
     departures: Record,
     prefix_limit: Record,
+    out_of_resources: Record,
 }
 
 /// Points of one kind of offence.
@@ -43,7 +46,12 @@ impl Backoff {
             Offence::Departure => self
                 .departures
                 .add(now, |points| error_hold(points).min(SHORT_HOLD).min(max)),
-            Offence::PrefixLimit => self.prefix_limit.add(now, |points| prefix_limit_hold(points).min(max)),
+            Offence::PrefixLimit => self
+                .prefix_limit
+                .add(now, |points| step(&PREFIX_LIMIT_HOLD_SECS, points).min(max)),
+            Offence::OutOfResources => self
+                .out_of_resources
+                .add(now, |points| step(&OUT_OF_RESOURCES_HOLD_SECS, points).min(max)),
         }
     }
 }
@@ -79,9 +87,9 @@ fn error_hold(points: u32) -> Duration {
     }
 }
 
-fn prefix_limit_hold(points: u32) -> Duration {
+fn step(holds_secs: &[u64], points: u32) -> Duration {
     let step = points.saturating_sub(1) as usize;
-    Duration::from_secs(PREFIX_LIMIT_HOLD_SECS[step.min(PREFIX_LIMIT_HOLD_SECS.len() - 1)])
+    Duration::from_secs(holds_secs[step.min(holds_secs.len() - 1)])
 }
 
 #[cfg(test)]
@@ -148,6 +156,14 @@ mod tests {
         assert_eq!(
             waits(Offence::PrefixLimit, 8, Duration::ZERO),
             [1, 5, 10, 20, 40, 60, 60, 60]
+        );
+    }
+
+    #[test]
+    fn taking_all_the_memory_again_costs_more_each_time() {
+        assert_eq!(
+            waits(Offence::OutOfResources, 6, Duration::ZERO),
+            [10, 20, 40, 60, 60, 60]
         );
     }
 

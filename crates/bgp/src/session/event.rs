@@ -127,6 +127,8 @@ pub enum Offence {
     Departure,
     /// It announced more prefixes than it may, and will again as soon as it is back.
     PrefixLimit,
+    /// It holds most of what the process is short of, and will again when it is back.
+    OutOfResources,
 }
 
 /// What a session wants done, in this order.

@@ -70,6 +70,7 @@ impl Restart {
 pub(super) fn is_for_good(notification: &Notification) -> bool {
     [
         CeaseSubcode::MaximumNumberOfPrefixesReached,
+        CeaseSubcode::OutOfResources,
         CeaseSubcode::AdministrativeShutdown,
         CeaseSubcode::PeerDeconfigured,
         CeaseSubcode::AdministrativeReset,

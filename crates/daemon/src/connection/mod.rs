@@ -175,6 +175,11 @@ impl Connection {
         self.shared.queue().is_full()
     }
 
+    /// Octets that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.shared.queue().bytes()
+    }
+
     /// From now on UPDATEs are read in this context. Called before the KEEPALIVE is written that lets the peer send any, so no UPDATE
     /// can have been read before.
     pub fn set_context(&self, context: DecodeContext) {
@@ -231,4 +236,30 @@ impl Shared {
 /// A panic while one of these locks is held cannot leave half a change behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Time stands still but for timers, so what passes is what was waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_close_ends_within_its_bound_although_the_peer_takes_nothing_and_never_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let _theirs = theirs.unwrap();
+        let (events, _inbox) = mpsc::channel::<ConnectionEvent>(1);
+        let connection = Connection::spawn(ConnectionId(1), ours.unwrap(), None, events);
+        for _ in 0..LIMIT_BYTES / 65_536 {
+            connection.write(Bytes::from(vec![0; 65_536]));
+        }
+        let (ended, before) = (connection.ended(), Instant::now());
+        connection.close();
+        ended.await;
+        assert!(before.elapsed() <= CLOSE_TIMEOUT, "{:?}", before.elapsed());
+    }
 }

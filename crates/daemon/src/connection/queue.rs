@@ -53,6 +53,11 @@ impl WriteQueue {
         Ok(Pressure::Unchanged)
     }
 
+    /// What waits, in octets.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.full
     }

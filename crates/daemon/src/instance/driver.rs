@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout};
 use super::agents::Agents;
 use super::events::{Happening, Inbox, Owner};
 use super::log;
+use super::memory::Gauge;
 use super::peers::Peers;
 use super::route_log::RouteLog;
 
@@ -19,7 +20,13 @@ use super::route_log::RouteLog;
 /// part of a table; whoever says something else waits for this, and for one piece of a table.
 const TURN: Duration = Duration::from_millis(4);
 /// What was said in farewell has this long to leave; each connection gives up after 1 s by itself.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(2);
+/// From the word to leave to the end, whatever peers do: the turn that was under way and the farewell.
+pub(crate) const LEAVES_WITHIN: Duration = Duration::from_millis(FAREWELL.as_millis() as u64 + 500);
+const _: () = assert!(
+    FAREWELL.as_millis() > crate::connection::CLOSE_TIMEOUT.as_millis(),
+    "a connection gives up before we do"
+);
 
 /// The state machine with everything that it moves.
 #[derive(Debug)]
@@ -32,6 +39,7 @@ pub(super) struct Driver {
     route_log: Option<RouteLog>,
     give_back_memory: fn(),
     rest: Rest,
+    gauge: Gauge,
     finished: bool,
 }
 
@@ -46,6 +54,7 @@ impl Driver {
             route_log: None,
             give_back_memory,
             rest: Rest::default(),
+            gauge: Gauge::default(),
             finished: false,
         }
     }
@@ -56,6 +65,7 @@ impl Driver {
             let first = self.wait().await;
             let started = Instant::now();
             self.take_turn(first, started + TURN);
+            self.look_at_memory();
             self.instance.settle(Instant::now());
             self.carry_out();
             if self.rest.has_begun(started, Instant::now()) {
@@ -75,6 +85,7 @@ impl Driver {
             .poll_timeout()
             .into_iter()
             .chain(self.rest.begins_at)
+            .chain(self.look_again_at())
             .min();
         let timer = async {
             match deadline {
@@ -174,6 +185,32 @@ impl Driver {
         if let Some(log) = &mut self.route_log {
             log.flush();
         }
+    }
+
+    /// Tells the state machine how much memory there is, if it wants to know. What was freed is given back before it counts.
+    fn look_at_memory(&mut self) {
+        let Some(mark) = self.instance.memory_mark() else {
+            return;
+        };
+        let now = Instant::now();
+        if !self.gauge.is_due(now) {
+            return;
+        }
+        let Some(mut used) = self.gauge.resident() else {
+            return;
+        };
+        if used >= mark && self.gauge.may_give_back(now) {
+            self.give_back();
+            used = self.gauge.resident().unwrap_or(used);
+        }
+        let waiting = if used >= mark { self.peers.waiting() } else { Vec::new() };
+        self.instance.handle(Instant::now(), Input::Memory { used, waiting });
+    }
+
+    /// While memory is short, it is looked at whether or not anything happens.
+    fn look_again_at(&self) -> Option<Instant> {
+        let is_short = self.instance.is_short_of_memory();
+        is_short.then(|| self.gauge.look_again_at()).flatten()
     }
 
     fn give_back(&self) {

@@ -21,6 +21,25 @@ pub(super) fn event(event: &Event) {
         Event::RouteLimitNear { peer, held, limit } => {
             tracing::warn!(peer, held, limit, "peer is near its route limit")
         }
+        Event::MemoryShort {
+            peer: Some(peer),
+            held,
+            used_mib,
+            ceiling_mib,
+        } => tracing::error!(
+            peer,
+            held,
+            used_mib,
+            ceiling_mib,
+            "memory is near its ceiling (limits.memory_mib): the noisiest peer is ended"
+        ),
+        Event::MemoryShort {
+            used_mib, ceiling_mib, ..
+        } => tracing::error!(
+            used_mib,
+            ceiling_mib,
+            "memory is near its ceiling (limits.memory_mib), and no peer holds much of it"
+        ),
         Event::CircuitRoutes { peer, told, limit } => {
             tracing::warn!(peer, told, limit, "a circuit is told nearly all it takes, or more")
         }

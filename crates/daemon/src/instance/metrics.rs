@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use routeserver::report::{AgentReport, BfdReport, InstanceReport, PeerReport};
+use routeserver::report::{AgentReport, BfdReport, InstanceReport, MemoryReport, PeerReport};
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,6 +37,7 @@ pub(super) fn text(index: usize, health: &InstanceReport, peers: &[PeerReport], 
     let instance = (Cow::Borrowed("instance"), Cow::Owned(index.to_string()));
     let mut registry = Registry::with_prefix_and_labels("routewright", [instance].into_iter());
     register_instance(&mut registry, health, agents);
+    register_memory(&mut registry, health.memory.as_ref());
     register_peers(&mut registry, peers);
     register_bfd(&mut registry, peers);
     let mut text = String::new();
@@ -105,9 +106,41 @@ fn register_instance(registry: &mut Registry, health: &InstanceReport, agents: &
     }
 }
 
+/// Where the process's memory has a ceiling.
+fn register_memory(registry: &mut Registry, memory: Option<&MemoryReport>) {
+    let Some(memory) = memory else {
+        return;
+    };
+    for (name, help, value) in [
+        (
+            "memory_used_bytes",
+            "Memory of the process, resident",
+            memory.used_bytes,
+        ),
+        (
+            "memory_ceiling_bytes",
+            "Memory that the process may have (limits.memory_mib)",
+            memory.ceiling_bytes,
+        ),
+        (
+            "memory_short",
+            "1 while the process has nearly as much memory as it may have",
+            memory.is_short.into(),
+        ),
+    ] {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(number(value));
+        registry.register(name, help, gauge);
+    }
+    let ended = Counter::<u64>::default();
+    ended.inc_by(memory.peers_ended);
+    let help = "Sessions with the noisiest peer that were ended because memory was short";
+    registry.register("memory_peers_ended", help, ended);
+}
+
 fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
     type Value = fn(&PeerReport) -> u64;
-    let gauges: [(&str, &str, Value); 8] = [
+    let gauges: [(&str, &str, Value); 9] = [
         (
             "bgp_peer_up",
             "1 while the session is Established (Azure: BgpPeerStatus)",
@@ -132,6 +165,11 @@ fn register_peers(registry: &mut Registry, peers: &[PeerReport]) {
             "routes_stale_of_peer",
             "Routes that the peer is to say again: of a session that has ended, or before a refresh",
             |peer| peer.routes_stale as u64,
+        ),
+        (
+            "octets_held_of_peer",
+            "What holding the peer's routes takes, in octets and roughly",
+            |peer| peer.octets_held as u64,
         ),
         (
             "bgp_peer_routes_kept",
@@ -314,6 +352,7 @@ mod tests {
             agents: 0,
             address_problems: vec![],
             circuit_problems: vec![],
+            memory: None,
             agent_port_problem: None,
         };
         let text = text(1, &health, &[], &[]);

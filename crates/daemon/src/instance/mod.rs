@@ -22,10 +22,12 @@ mod driver;
 mod events;
 mod intent_file;
 mod log;
+mod memory;
 mod metrics;
 mod peers;
 mod route_log;
 pub(crate) mod run_dir;
+pub(crate) use driver::LEAVES_WITHIN;
 
 use std::io;
 use std::net::SocketAddr;
@@ -90,7 +92,8 @@ pub enum InstanceError {
     DriverDied,
 }
 
-/// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and 5 s later all has ended.
+/// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and soon all has ended, whatever they do
+/// (`LEAVES_WITHIN`).
 pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let mut terminate = Terminate::new(options.die_with_parent)?;
     descriptors::raise_limit();

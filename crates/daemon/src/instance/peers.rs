@@ -247,6 +247,15 @@ impl Peers {
         }
     }
 
+    /// What waits to be written, of connections on which that is not nothing.
+    pub(super) fn waiting(&self) -> Vec<(ConnectionId, usize)> {
+        let waiting = self
+            .connections
+            .iter()
+            .map(|(id, connection)| (*id, connection.waiting()));
+        waiting.filter(|(_, octets)| *octets > 0).collect()
+    }
+
     pub(super) fn close(&mut self, connection: ConnectionId) {
         while self.closing.try_join_next().is_some() {}
         if let Some(connection) = self.connections.remove(&connection) {

@@ -134,6 +134,15 @@ impl RouteLog {
             Event::RouteLimitNear { peer, held, limit } => {
                 self.line("routeLimitNear", json!({"peer": peer, "held": held, "limit": limit}));
             }
+            Event::MemoryShort {
+                peer,
+                held,
+                used_mib,
+                ceiling_mib,
+            } => self.line(
+                "memoryShort",
+                json!({"peer": peer, "held": held, "usedMib": used_mib, "ceilingMib": ceiling_mib}),
+            ),
             Event::CircuitRoutes { peer, told, limit } => {
                 self.line("circuitRoutes", json!({"peer": peer, "told": told, "limit": limit}));
             }

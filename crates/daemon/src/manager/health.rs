@@ -14,6 +14,7 @@ use std::time::Duration;
 use arm::ArmError;
 use axum::response::Response;
 use http::StatusCode;
+use routeserver::report::MemoryReport;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -69,6 +70,8 @@ struct InstanceHealth {
     address_problems: Vec<AddressProblem>,
     /// No reason to call anything degraded here: it is the circuit that may go.
     circuit_problems: Vec<CircuitProblem>,
+    /// Where it has a ceiling (`limits.memory_mib`).
+    memory: Option<MemoryReport>,
     /// Why agents cannot connect, if so.
     agent_port_problem: Option<String>,
     starts: u64,
@@ -163,6 +166,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
                 problem: problem.clone(),
             })
             .collect(),
+        memory: report.and_then(|report| report.memory.clone()),
         agent_port_problem: report.and_then(|report| report.agent_port_problem.clone()),
         starts: status.starts,
         last_error: status.last_error.clone(),
@@ -224,9 +228,25 @@ fn problems(manager: &Manager, version: u64, instances: &[InstanceHealth]) -> Ve
         if let Some(problem) = &instance.agent_port_problem {
             problems.push(format!("instance {index}: {problem}"));
         }
+        if let Some(memory) = instance.memory.as_ref().filter(|memory| memory.is_short) {
+            problems.push(format!("instance {index}: {}", short_of_memory(memory)));
+        }
         for AddressProblem { route_server, problem } in &instance.address_problems {
             problems.push(format!("instance {index}, {route_server}: {problem}"));
         }
     }
     problems
+}
+
+fn short_of_memory(memory: &MemoryReport) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let ended = match &memory.last_ended {
+        Some(peer) => format!("the session with {peer} was ended for it"),
+        None => "no peer holds much of it".to_owned(),
+    };
+    format!(
+        "its memory, {} MiB, is near the ceiling of {} MiB (limits.memory_mib); {ended}",
+        mib(memory.used_bytes),
+        mib(memory.ceiling_bytes)
+    )
 }

@@ -25,7 +25,11 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
 /// How often one that isn't is looked for.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(25);
 /// How long an orderly stop waits for an instance to be gone.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
+const _: () = assert!(
+    SHUTDOWN_PATIENCE.as_millis() > crate::instance::LEAVES_WITHIN.as_millis(),
+    "an instance that leaves in order is waited for"
+);
 
 /// What is known of an instance.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -168,6 +168,7 @@ mod tests {
             agents: 0,
             address_problems: Vec::new(),
             circuit_problems: Vec::new(),
+            memory: None,
             agent_port_problem: None,
         }
     }

@@ -294,6 +294,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "CircuitProblem[]?",
                 "Circuits that are told nearly as many routes as they take, or more.",
             ),
+            (
+                "memory",
+                "MemoryReport?",
+                "How much memory the process has, where that has a ceiling (limits.memory_mib).",
+            ),
             ("agentPortProblem", "string?", "Why agents cannot connect, if so."),
             (
                 "intentProblem",
@@ -316,6 +321,20 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "string?",
                 "Since when it is known to be gone, if it is; RFC 3339.",
             ),
+        ],
+    ),
+    (
+        "MemoryReport",
+        &[
+            ("usedBytes", "integer", "What the process has, resident."),
+            ("ceilingBytes", "integer", "What it may have."),
+            (
+                "isShort",
+                "boolean",
+                "It has nearly as much as it may have; the noisiest peers are ended.",
+            ),
+            ("peersEnded", "integer", "Sessions that were ended for it."),
+            ("lastEnded", "string?", "Whose was the last one (bgpConnection id)."),
         ],
     ),
     (
@@ -389,6 +408,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "routesStale",
                 "integer",
                 "Of the received, routes that the peer is to say again: of a session that has ended, or before a refresh.",
+            ),
+            (
+                "octetsHeld",
+                "integer",
+                "What holding its routes takes, in octets and roughly.",
             ),
             (
                 "kept",

@@ -27,7 +27,13 @@ use crate::service_manager;
 use crate::store::StoreError;
 
 /// Requests that are being answered get this long when the manager stops.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+/// SIGTERM ends manager and instances within so long, whatever clients and peers do; what remains is for what the runtime still does.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
+const _: () = assert!(
+    DRAIN_PATIENCE.as_millis() + super::keeper::SHUTDOWN_PATIENCE.as_millis() + 500 < LEAVES_WITHIN.as_millis(),
+    "clients, then instances, then the runtime"
+);
 /// The longest path that a Unix socket may have, its terminating zero not counted (`man 7 unix`).
 const MAX_SOCKET_PATH: usize = 107;
 

@@ -85,6 +85,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
     Intent {
         gateways: Vec::new(),
         logs_routes: false,
+        memory_mib: 0,
         version,
         route_servers: vec![RouteServerIntent {
             id: "rs1".into(),

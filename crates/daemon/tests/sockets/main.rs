@@ -26,6 +26,10 @@ mod world;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// As in the product: what an instance has for its routes depends on it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     if full_disk::be_manager() || world::start_logging_and_be_instance() {
         return;

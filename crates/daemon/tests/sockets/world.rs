@@ -115,7 +115,7 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
         agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         silence_secs: 10,
         die_with_parent: true,
-        give_back_memory: || (),
+        give_back_memory,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -127,6 +127,11 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
         std::process::exit(3);
     }
     true
+}
+
+fn give_back_memory() {
+    // SAFETY: takes no pointer, and may be called by any thread outside the allocator.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 /// An instance process in the namespace of the calling thread; killed when dropped.

@@ -428,6 +428,11 @@ impl World {
         assert_eq!(counts.received, plain.paths.len());
         assert_eq!(counts.accepted, plain.paths.iter().filter(accepted).count());
         assert_eq!(counts.stale, plain.stale.len());
+        let octets = plain
+            .paths
+            .values()
+            .map(|attributes| rib::PATH_OCTETS + attributes.as_bytes().len());
+        assert_eq!(counts.octets, octets.sum::<usize>());
         let stale: BTreeSet<IpNet> = self
             .rib
             .received(index)

@@ -25,6 +25,7 @@ impl Instance {
         self.finish_ended(now);
         self.intent_version = intent.version;
         self.logs_routes = intent.logs_routes;
+        self.memory.ceiling_mib = intent.memory_mib;
         self.topology = Topology::new(intent.clone(), self.index);
         self.topology_changed = true;
         let mut histories = Histories::default();

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::delivery::{Delivery, Installed};
 use crate::instance::losses::{Ended, Loss};
+use crate::instance::memory::Memory;
 use crate::instance::{BfdWanted, Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
 use crate::speaker::Speaker;
@@ -54,6 +55,7 @@ pub struct Instance {
     pub(super) leaving: bool,
     /// Whether events are made for the route log.
     pub(super) logs_routes: bool,
+    pub(super) memory: Memory,
     /// The latest time we were told; work left over is due then.
     pub(super) now: Instant,
     pub(super) outputs: VecDeque<Output>,
@@ -88,6 +90,7 @@ impl Instance {
             drained: false,
             leaving: false,
             logs_routes: false,
+            memory: Memory::default(),
             now,
             outputs: VecDeque::new(),
         }
@@ -171,6 +174,7 @@ impl Instance {
                 }
             }
             Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),
+            Input::Memory { used, waiting } => self.memory_is(now, used, &waiting),
             Input::Drain { on } => self.drain_instance(on),
             Input::Shutdown => self.shutdown(now),
         }

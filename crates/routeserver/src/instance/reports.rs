@@ -45,6 +45,7 @@ impl Instance {
             agents: self.delivery.agent_count(),
             address_problems: self.speakers.values().flat_map(problems).collect(),
             circuit_problems: self.circuit_problems(),
+            memory: self.memory_report(),
             agent_port_problem: None,
         }
     }
@@ -197,6 +198,7 @@ impl Instance {
             routes_advertised: counts.advertised,
             route_limit: peer.intent.route_limit,
             routes_stale: counts.stale,
+            octets_held: counts.octets,
             kept: kept_reports(now, peer),
             drain: peer.is_drained().then(|| {
                 let carried = speaker.carried(peer.index);

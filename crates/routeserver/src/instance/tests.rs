@@ -16,6 +16,7 @@ mod intents;
 mod ipv6;
 mod limits;
 mod losses;
+mod memory;
 mod peered_networks;
 mod random;
 mod retention;

@@ -319,6 +319,7 @@ impl Control for Fake {
             agents: 0,
             address_problems: Vec::new(),
             circuit_problems: Vec::new(),
+            memory: None,
             agent_port_problem: None,
         })
     }
@@ -411,6 +412,7 @@ pub(crate) fn peer_report(id: &str, instance: usize) -> PeerReport {
         routes_advertised: 1,
         route_limit: 4000,
         routes_stale: 0,
+        octets_held: 0,
         kept: Vec::new(),
         drain: None,
         updates_received: 0,

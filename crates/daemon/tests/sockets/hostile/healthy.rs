@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use api::agent::{TableUpdate, ToAgent, route, to_agent};
 use bgp::IpNet;
 use routeserver::intent::PeerIntent;
-use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
 
+use super::OwnThread;
 use crate::instance::{OURS, World, join, net, peer};
 use crate::nva::Nva;
 use crate::world::{address, until};
@@ -42,33 +42,22 @@ pub(crate) struct Healthy {
     epoch: u64,
     /// How often it was asked whether they noticed.
     asked: u8,
-    runtime: Option<Runtime>,
-}
-
-impl Drop for Healthy {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
+    _thread: OwnThread,
 }
 
 impl Healthy {
     /// Starts them, and waits until the routes have arrived everywhere.
     pub(crate) async fn beside(world: &World) -> Healthy {
-        // Its threads are in the namespace of this one.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let thread = OwnThread::start();
         let start = |local: &str, asn: u32| {
-            let _runtime = runtime.enter();
+            let _runtime = thread.runtime().enter();
             Nva::start_with(local, asn, OURS, None, |config| config.hold_time_secs = HOLD_TIME_SECS)
         };
         let (speaker, watcher) = (start(HEALTHY, HEALTHY_ASN), start(WATCHER, WATCHER_ASN));
         let table = Arc::new(Mutex::new(Table::default()));
-        runtime.spawn(follow(world.directory.path().to_owned(), Arc::clone(&table)));
+        thread
+            .runtime()
+            .spawn(follow(world.directory.path().to_owned(), Arc::clone(&table)));
 
         let routes: Vec<IpNet> = (0..ROUTES).map(|n| net(&format!("10.200.{n}.0/24"))).collect();
         speaker.announce(routes.clone()).await;
@@ -79,7 +68,7 @@ impl Healthy {
             epoch: world.control.health().await.unwrap().epoch,
             routes,
             asked: 0,
-            runtime: Some(runtime),
+            _thread: thread,
         };
         healthy.routes_are_everywhere(&healthy.routes).await;
         let network = net("10.1.0.0/16");

@@ -12,6 +12,7 @@ mod attributes;
 mod healthy;
 mod limits;
 mod load;
+mod memory;
 mod messages;
 mod open;
 mod paths;
@@ -36,6 +37,7 @@ pub(crate) fn tests() -> Vec<(&'static str, fn())> {
         transport::TESTS,
         limits::TESTS,
         load::TESTS,
+        memory::TESTS,
     ]
     .concat()
 }
@@ -85,6 +87,31 @@ pub(crate) fn among<F: Future<Output = Scene>>(
         let mut scene = test(Scene { world, healthy }).await;
         scene.healthy.never_noticed(&scene.world).await;
     });
+}
+
+/// A thread with tasks of its own, in the test's namespace: what keeps the test busy cannot make them late.
+pub(crate) struct OwnThread(Option<tokio::runtime::Runtime>);
+
+impl OwnThread {
+    pub(crate) fn start() -> OwnThread {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        OwnThread(Some(runtime.unwrap()))
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Prefix `n` of those that hostile peers say: /24s from 20.0.0.0 on.

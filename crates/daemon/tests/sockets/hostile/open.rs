@@ -40,7 +40,6 @@ fn an_open_cut_at_any_octet_costs_its_sender_one_connection() {
         PEERS,
         |_, _| {},
         |scene| async move {
-            let all = &all;
             let attempts = |n: usize| async move {
                 let whole = rich_open(&Raw::greeted(n).await);
                 // The rest never comes.
