@@ -87,7 +87,7 @@ async fn shut_window(n: usize, hold_time_secs: u16) -> Raw {
         }
     })
     .await;
-    raw.say_hello(hold_time_secs, &usual_capabilities(asn(n))).await;
+    assert!(raw.says_hello(hold_time_secs, &usual_capabilities(asn(n))).await);
     raw
 }
 
@@ -156,7 +156,7 @@ fn connections_that_say_nothing_or_are_reset_do_not_keep_their_peer_out() {
                         let open = open(asn(1), 0, raw.octets(), &usual_capabilities(asn(1)));
                         raw.send(&open).await;
                     }
-                    Some(true) => raw.say_hello(0, &usual_capabilities(asn(1))).await,
+                    Some(true) => assert!(raw.says_hello(0, &usual_capabilities(asn(1))).await),
                 }
                 raw.stream.set_zero_linger().unwrap();
             }
