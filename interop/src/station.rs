@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::scenarios::Scenario;
 use crate::speaker::Speaker;
-use crate::world::World;
+use crate::world::{Kind, World};
 
 /// A speaker's place in the matrix.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Station {
     pub fn run(&self, scenario: &Scenario) -> Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // A world is put back only when the scenario has gone well; otherwise the next one gets a fresh lab.
-        let mut world = match state.world.take() {
+        let mut world = match state.world.take().filter(|world| world.kind == scenario.kind) {
             Some(world) => world,
-            None => self.build(&mut state)?,
+            None => self.build(&mut state, scenario.kind)?,
         };
         world.calm_down().context("before the scenario")?;
         (scenario.run)(&mut world).map_err(|error| anyhow!("{error:#}\n{}", world.last_words()))?;
@@ -54,11 +54,11 @@ impl Station {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).world = None;
     }
 
-    fn build(&self, state: &mut State) -> Result<World> {
+    fn build(&self, state: &mut State, kind: Kind) -> Result<World> {
         if let Some(reason) = &state.broken {
             bail!("{reason} (said before)");
         }
-        let built = executable().and_then(|executable| World::up(self.speaker, executable, self.rootless));
+        let built = executable().and_then(|executable| World::up(self.speaker, kind, executable, self.rootless));
         built.inspect_err(|error| state.broken = Some(format!("{error:#}")))
     }
 }

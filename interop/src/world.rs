@@ -10,6 +10,9 @@
 //!
 //! Both NVAs have a host with the same address behind them, so that a prefix can be reached through either. Nothing is announced
 //! at first.
+//!
+//! What outlasts a session has a lab of its own ([`Kind::Outlasting`]): there left restarts gracefully, right is away for longer than it says
+//! and then a last resort, and `watched` (10.1.1.7, AS 65004), behind which the site is too, has BFD, if the speaker knows what that is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,9 +40,12 @@ pub(crate) const RIGHT: &str = "right";
 /// The NVA with the builtin speaker, who hears what is passed on.
 pub(crate) const OBSERVER: &str = "observer";
 pub(crate) const VMS: [&str; 2] = ["vm1", "vm2"];
+/// The one with BFD, in [`Kind::Outlasting`].
+pub(crate) const WATCHED: &str = "watched";
 /// Their addresses.
 pub(crate) const LEFT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 4));
 pub(crate) const RIGHT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 5));
+pub(crate) const WATCHED_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 7));
 /// Hosts behind them.
 pub(crate) const SITE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
 pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 252, 0, 10));
@@ -49,17 +55,27 @@ const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
 /// The agents' protocol in kernel tables.
 const OURS: &str = "routewright";
 
+/// Which lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sessions as Azure has them.
+    Plain,
+    /// Sessions that something outlasts, and one that BFD watches.
+    Outlasting,
+}
+
 /// A lab with its API.
 #[derive(Debug)]
 pub struct World {
     pub(crate) speaker: Speaker,
+    pub(crate) kind: Kind,
     pub(crate) lab: Lab,
     pub(crate) api: Api,
 }
 
 impl World {
-    pub(crate) fn up(speaker: Speaker, executable: &FilePath, rootless: bool) -> Result<World> {
-        let topology = Topology::parse("matrix.yaml", &topology(speaker))?;
+    pub(crate) fn up(speaker: Speaker, kind: Kind, executable: &FilePath, rootless: bool) -> Result<World> {
+        let topology = Topology::parse("matrix.yaml", &topology(speaker, kind))?;
         let options = UpOptions {
             name: format!("matrix-{}-{}", speaker.name(), std::process::id()),
             labs: lab::labs_directory(),
@@ -71,12 +87,21 @@ impl World {
         let up = Lab::up(&topology, &options, &mut |_| {});
         let lab = up.inspect_err(|_| drop(Lab::down(&options.labs, &options.name)))?;
         let api = lab.api()?;
-        Ok(World { speaker, lab, api })
+        Ok(World {
+            speaker,
+            kind,
+            lab,
+            api,
+        })
     }
 
     /// Everybody runs and is connected, nothing is announced, all settings are the defaults.
     pub(crate) fn calm_down(&mut self) -> Result<()> {
-        for node in [LEFT, RIGHT, OBSERVER] {
+        let nodes = self.lab.topology().nvas.iter().map(|nva| nva.name.clone());
+        let nodes: Vec<String> = nodes.collect();
+        self.lab.start("manager")?;
+        self.expect_api()?;
+        for node in nodes.iter().map(String::as_str) {
             self.lab.set_link(node, true)?;
             self.lab.start(node)?;
             // A password that is left out stays.
@@ -84,7 +109,7 @@ impl World {
         }
         self.set_route_server(json!({}))?;
         self.branch_to_branch(false)?;
-        for node in [LEFT, RIGHT, OBSERVER] {
+        for node in nodes.iter().map(String::as_str) {
             self.expect_sessions(node)?;
             let announced: Vec<IpNet> = self.lab.state().announced[node].iter().map(|p| p.prefix).collect();
             // ExaBGP forgets to withdraw from a neighbour that it has not told yet.
@@ -162,11 +187,43 @@ impl World {
         Ok(self.lab.withdraw(node, &[prefix])?)
     }
 
-    /// Replaces the settings of a peering.
+    /// Replaces the settings of a peering, but for those that its topology gives it.
     pub(crate) fn set(&self, node: &str, settings: Value) -> Result<()> {
-        self.api
-            .put(&format!("/routewright/v1{}/settings", peering_id(node)), &settings)?;
+        let path = format!("/routewright/v1{}/settings", peering_id(node));
+        let mut own = lab::resources(self.lab.topology())
+            .into_iter()
+            .find(|r| r.id == path)
+            .map_or(json!({}), |r| r.body);
+        if let (Value::Object(own), Value::Object(more)) = (&mut own, settings) {
+            own.extend(more);
+        }
+        self.api.put(&path, &own)?;
         Ok(())
+    }
+
+    /// Drains an instance, or does not any more.
+    pub(crate) fn drain_instance(&self, index: usize, on: bool) -> Result<()> {
+        self.api
+            .post(&format!("/routewright/v1/instances/{index}/drain?on={on}"))?;
+        Ok(())
+    }
+
+    /// The manager takes requests.
+    pub(crate) fn expect_api(&self) -> Result<()> {
+        self.eventually("the API to answer", |world| {
+            let asked = world.api.get("/routewright/v1/health");
+            Ok(asked.err().map(|error| error.to_string()).into_iter().collect())
+        })
+    }
+
+    /// Both instances are up and have heard everybody.
+    pub(crate) fn expect_converged(&self) -> Result<()> {
+        self.eventually("both instances to converge", |world| {
+            let health = world.api.get("/routewright/v1/health")?;
+            let instances = health["instances"].as_array().into_iter().flatten();
+            let not_yet = instances.filter(|it| it["state"] != "up" || it["converging"] != json!(false));
+            Ok(not_yet.map(Value::to_string).collect())
+        })
     }
 
     /// Replaces the settings of the route server.
@@ -399,8 +456,12 @@ fn peering_id(node: &str) -> String {
     network_id(&format!("virtualHubs/rs/bgpConnections/{node}"))
 }
 
-fn topology(speaker: Speaker) -> String {
+fn topology(speaker: Speaker, kind: Kind) -> String {
     let software = speaker.name();
+    let (left, right, watched) = match kind {
+        Kind::Plain => (String::new(), String::new(), String::new()),
+        Kind::Outlasting => outlasting(speaker),
+    };
     format!(
         "
 vnets:
@@ -420,6 +481,7 @@ nvas:
     address: {LEFT_ADDRESS}
     asn: 65001
     behind: [{{ name: site-left, address: {SITE}/24 }}]
+    {left}
   - name: right
     software: {software}
     subnet: hub/nva
@@ -428,10 +490,32 @@ nvas:
     behind:
       - {{ name: site-right, address: {SITE}/24 }}
       - {{ name: far, address: {FAR}/24 }}
+    {right}
   - {{ name: observer, subnet: hub/nva, address: 10.1.1.6, asn: 65003 }}
+  {watched}
 vms:
   - {{ name: vm1, subnet: hub/web, address: 10.1.10.4 }}
   - {{ name: vm2, subnet: hub/data, address: 10.1.20.4 }}
 "
     )
+}
+
+/// What left and right say of graceful restart, and the NVA with BFD.
+fn outlasting(speaker: Speaker) -> (String, String, String) {
+    let Speaker(software) = speaker;
+    let left = "graceful_restart: { restart_secs: 240 }".to_owned();
+    let long_lived = if software.knows_long_lived() {
+        ", long_lived_secs: 3600"
+    } else {
+        ""
+    };
+    let right = format!("graceful_restart: {{ restart_secs: 2{long_lived} }}");
+    // Far from what a busy machine could take for a lost path, and as far from the hold time.
+    let watched = format!(
+        "- {{ name: watched, software: {}, subnet: hub/nva, address: {WATCHED_ADDRESS}, asn: 65004, \
+         bfd: {{ interval_ms: 500, multiplier: 6 }} }}",
+        speaker.name()
+    );
+    let watched = if software.speaks_bfd() { watched } else { String::new() };
+    (left, right, watched)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::agent::routes_client::RoutesClient;
 use api::agent::{FromAgent, Hello, ToAgent, Welcome, from_agent, to_agent};
+use api::follow::BEARER;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -52,12 +53,15 @@ pub(crate) struct Source {
 pub(crate) struct Client {
     pub(crate) voice: usize,
     pub(crate) name: String,
+    pub(crate) token: Option<String>,
     pub(crate) source: Source,
     pub(crate) http: reqwest::Client,
     pub(crate) nics: BTreeMap<String, mpsc::Sender<Input>>,
     pub(crate) confirmations: Confirmations,
     /// How many of the agent's instances are silent.
     pub(crate) silent_instances: Arc<AtomicUsize>,
+    /// Why the instance refused us last, if it did.
+    pub(crate) refusal: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,7 @@ enum Ended {
     Url(String),
     #[error("cannot connect: {0}")]
     Connect(#[from] tonic::transport::Error),
-    #[error("the stream ended: {0}")]
+    #[error("the stream ended: {}", .0.message())]
     Status(#[from] Box<tonic::Status>),
     #[error("the instance ended the stream")]
     Over,
@@ -76,6 +80,17 @@ enum Ended {
     Stream(#[from] StreamError),
     #[error("a NIC's thread has ended")]
     NicGone,
+}
+
+impl Ended {
+    /// The instance does not let us follow.
+    fn is_refusal(&self) -> bool {
+        let Ended::Status(status) = self else { return false };
+        matches!(
+            status.code(),
+            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied
+        )
+    }
 }
 
 struct State {
@@ -118,9 +133,10 @@ impl Client {
                 if self.tell(ended).await.is_err() {
                     return;
                 }
-            } else {
+            } else if !ended.is_refusal() {
                 tracing::debug!(url = %self.source.url, reason = %ended, "no instance");
             }
+            self.tell_refusal(&ended);
             self.confirmations.clear();
             if self
                 .listening_for_silence(&mut state, tokio::time::sleep(back_off))
@@ -134,6 +150,15 @@ impl Client {
             }
             back_off = (back_off * 2).min(LAST_BACK_OFF);
         }
+    }
+
+    /// Told once: it is tried again and again, since a token may be for our NICs tomorrow.
+    fn tell_refusal(&mut self, ended: &Ended) {
+        let refusal = ended.is_refusal().then(|| ended.to_string());
+        if let Some(reason) = refusal.as_ref().filter(|_| refusal != self.refusal) {
+            tracing::error!(url = %self.source.url, reason, "the instance refuses this agent");
+        }
+        self.refusal = refusal;
     }
 
     /// The instance may have come back elsewhere; the manager, if there is one, knows.
@@ -177,7 +202,7 @@ impl Client {
         };
         let url = self.source.url.clone();
         let mut stream = self
-            .listening_for_silence(state, connect(&url, hello, state.silence))
+            .listening_for_silence(state, connect(&url, self.token.as_deref(), hello, state.silence))
             .await??;
         let mut welcomed = false;
         let mut quiet_since = Instant::now();
@@ -255,7 +280,7 @@ impl Client {
 }
 
 /// Opens a stream and says which NICs it is for. An instance that accepts and then says nothing is given up, too.
-async fn connect(url: &str, hello: Hello, patience: Duration) -> Result<Stream, Ended> {
+async fn connect(url: &str, token: Option<&str>, hello: Hello, patience: Duration) -> Result<Stream, Ended> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Ended::Url(format!("{url} is no URL: {error}")))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -270,7 +295,13 @@ async fn connect(url: &str, hello: Hello, patience: Duration) -> Result<Stream, 
         })
         .await
         .map_err(|_| Ended::Over)?;
-    let answer = tokio::time::timeout(patience, client.follow(ReceiverStream::new(requests))).await;
+    let mut request = tonic::Request::new(ReceiverStream::new(requests));
+    if let Some(token) = token {
+        let value = format!("{BEARER}{token}").parse();
+        let value = value.map_err(|_| Ended::Url("the token has characters that no token has".to_owned()))?;
+        request.metadata_mut().insert("authorization", value);
+    }
+    let answer = tokio::time::timeout(patience, client.follow(request)).await;
     let incoming = answer
         .map_err(|_| Ended::Silent(patience))?
         .map_err(Box::new)?

@@ -20,6 +20,8 @@ pub struct AgentOptions {
     pub nics: Vec<NicSpec>,
     /// Which system routes to install.
     pub system_routes: SystemRoutes,
+    /// What instances want to see of an agent before they tell it of its NICs, where they do.
+    pub token: Option<String>,
     /// How groups spread flows; `None`: by hash, over the members that there are.
     pub resilient: Option<Resilient>,
     /// Whether to make settings of the NICs' namespaces.

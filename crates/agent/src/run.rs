@@ -91,16 +91,19 @@ pub async fn run(options: AgentOptions, ready: impl FnOnce()) -> Result<(), Agen
     let mut clients = JoinSet::new();
     for ((voice, source), confirmations) in sources.into_iter().enumerate().zip(confirmations) {
         let (name, http, nics) = (options.name.clone(), http.clone(), nics.clone());
+        let token = options.token.clone();
         let silent_instances = Arc::clone(&silent_instances);
         clients.spawn(
             Client {
                 voice,
                 name,
+                token,
                 source,
                 http,
                 nics,
                 confirmations,
                 silent_instances,
+                refusal: None,
             }
             .run(),
         );
@@ -230,6 +233,7 @@ mod tests {
             system_routes: SystemRoutes::None,
             resilient: None,
             kernel_settings: KernelSettings::Set,
+            token: None,
         };
         assert_eq!(
             check(&options).map_err(|error| error.to_string()),

@@ -20,11 +20,20 @@ use crate::agent::{FromAgent, ToAgent};
 /// Serves `Follow`.
 pub trait Follow {
     /// Messages, framed by [`crate::convert`].
-    type Messages: Stream<Item = Bytes> + Send + 'static;
+    type Messages: Messages;
 
-    /// An agent has come, and this is what it says.
-    fn follow(&self, said: Streaming<FromAgent>) -> Result<Self::Messages, Status>;
+    /// An agent has come with this token, if it has one, and this is what it says.
+    fn follow(&self, token: Option<&str>, said: Streaming<FromAgent>) -> Result<Self::Messages, Status>;
 }
+
+/// What an agent is told.
+pub trait Messages: Stream<Item = Bytes> + Send + 'static {
+    /// Why there is no more, when there is no more.
+    fn ended(&self) -> Status;
+}
+
+/// How a token comes: `authorization: Bearer TOKEN` (RFC 6750).
+pub const BEARER: &str = "Bearer ";
 
 /// The method's path (gRPC over HTTP/2: "Path → /Service-Name/{method name}").
 const PATH: &str = "/routewright.agent.v1.Routes/Follow";
@@ -43,8 +52,11 @@ where
         return Status::unimplemented("only Follow is served here").into_http();
     }
     let decoder = ProstCodec::<ToAgent, FromAgent>::default().decoder();
-    let said = Streaming::new_request(decoder, request.into_body(), None, Some(MAX_MESSAGE));
-    match follow.follow(said) {
+    let (head, body) = request.into_parts();
+    let said = Streaming::new_request(decoder, body, None, Some(MAX_MESSAGE));
+    let authorization = head.headers.get(http::header::AUTHORIZATION);
+    let token = authorization.and_then(|value| value.to_str().ok()?.strip_prefix(BEARER));
+    match follow.follow(token, said) {
         Ok(messages) => {
             let mut response = http::Response::new(Answer(Some(messages)));
             response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_TYPE);
@@ -64,7 +76,7 @@ impl<M> Default for Answer<M> {
     }
 }
 
-impl<M: Stream<Item = Bytes> + Unpin> Body for Answer<M> {
+impl<M: Messages + Unpin> Body for Answer<M> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -75,13 +87,13 @@ impl<M: Stream<Item = Bytes> + Unpin> Body for Answer<M> {
         let Some(messages) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        Pin::new(messages).poll_next(context).map(|message| {
-            let frame = message.map(Frame::data).unwrap_or_else(|| {
-                self.0 = None;
-                Frame::trailers(over())
-            });
-            Some(Ok(frame))
-        })
+        let ended = match Pin::new(&mut *messages).poll_next(context) {
+            Poll::Ready(Some(message)) => return Poll::Ready(Some(Ok(Frame::data(message)))),
+            Poll::Ready(None) => messages.ended(),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.0 = None;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers(&ended)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -89,9 +101,10 @@ impl<M: Stream<Item = Bytes> + Unpin> Body for Answer<M> {
     }
 }
 
-/// The end of a stream that no error ends.
-fn over() -> http::HeaderMap {
+/// The end of a stream.
+fn trailers(status: &Status) -> http::HeaderMap {
     let mut trailers = http::HeaderMap::new();
-    trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
+    // It fails for text that no header can have; ours is none such, and the code says enough.
+    let _ = status.add_header(&mut trailers);
     trailers
 }

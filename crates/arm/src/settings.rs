@@ -62,6 +62,8 @@ pub struct Settings {
     pub tenant: String,
     /// `[audit] routes`: whether route changes are logged.
     pub logs_routes: bool,
+    /// `[agents] tokens`: an agent needs a token for each of its NICs.
+    pub agents_need_tokens: bool,
 }
 
 /// The subscription there is when none is configured.
@@ -186,7 +188,8 @@ const HUB: [Member; 6] = [
 ];
 
 /// Settings of a virtual network gateway; those of sessions are for the sessions with the route server, at both ends.
-const GATEWAY: [Member; 4] = [
+const GATEWAY: [Member; 5] = [
+    member(AGENT_TOKEN, Kind::Text(SHA256_DIGITS, SHA256_DIGITS)),
     // Real routers speak at its addresses.
     member("external", Kind::Flag),
     // Without an IPv6 prefix of GatewaySubnet what sites say over IPv6 stays at the gateway, whose own addresses are IPv4 then.
@@ -194,6 +197,13 @@ const GATEWAY: [Member; 4] = [
     member("holdTimeSecs", Kind::Whole(0, u16::MAX as u64)),
     member("connectRetrySecs", Kind::Whole(1, 3600)),
 ];
+
+/// Settings of a network interface.
+const NIC: [Member; 1] = [member(AGENT_TOKEN, Kind::Text(SHA256_DIGITS, SHA256_DIGITS))];
+
+/// The SHA-256 of the token with which an agent follows a network interface, or the instances of a gateway.
+pub(crate) const AGENT_TOKEN: &str = "agentTokenSha256";
+const SHA256_DIGITS: usize = 64;
 
 /// Settings of a circuit.
 const CIRCUIT: [Member; 1] = [
@@ -225,6 +235,7 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
             &PEER
         }
         types::VIRTUAL_NETWORK_GATEWAY => &GATEWAY,
+        types::NETWORK_INTERFACE => &NIC,
         types::EXPRESS_ROUTE_CIRCUIT => &CIRCUIT,
         types::VIRTUAL_HUB => &HUB,
         other => return Err(ArmError::bad("NoSettings", format!("{other} has no settings."))),
@@ -248,6 +259,7 @@ pub fn check_settings(resources: &Resources, id: &str, settings: &Value) -> Resu
         mistakes.extend(peers_over_ipv6(resources, &resource.key(), given.get("ipv6")));
     }
     mistakes.extend(bfd_key_too_long(&kept));
+    mistakes.extend(no_token_hash(&kept));
     match mistakes.is_empty() {
         true => Ok(Value::Object(kept)),
         false => Err(all_wrong(mistakes)),
@@ -287,6 +299,16 @@ fn asn_in_maps(resources: &Resources, hub: &str, asn: Option<&Value>) -> Option<
         "asn must not be {asn}: rule '{rule}' of the route map {map} puts that number into AS paths. Change the rule first."
     );
     Some(ArmError::bad("InvalidSetting", sentence).at("asn"))
+}
+
+/// A token itself does not belong here.
+fn no_token_hash(settings: &serde_json::Map<String, Value>) -> Option<ArmError> {
+    let hash = settings.get(AGENT_TOKEN)?.as_str()?;
+    let is_hash = hash.bytes().all(|b| b.is_ascii_hexdigit());
+    let sentence = format!(
+        "{AGENT_TOKEN} must be the token's SHA-256, 64 hex digits; `routewright agent-token create` makes both."
+    );
+    (!is_hash).then(|| ArmError::bad("InvalidSetting", sentence).at(AGENT_TOKEN))
 }
 
 /// All but SHA1 take shorter keys.

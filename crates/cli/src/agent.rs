@@ -1,8 +1,10 @@
 //! `routewright agent` and `routewright agent flush`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent::{AgentOptions, FlushOptions, KernelSettings, NicSpec, Resilient, SystemRoutes};
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 
 /// Arguments of `routewright agent`.
@@ -27,6 +29,10 @@ pub(crate) struct AgentArgs {
     /// Whether to make the settings in the NICs' network namespaces that groups need (nexthop_compat_mode=0, fib_multipath_hash_policy=1).
     #[arg(long, value_name = "set|leave", default_value = "set")]
     kernel_settings: KernelSettings,
+    /// File with the token that instances want to see, made by `routewright agent-token create`; needed where the server's `[agents]
+    /// tokens` is on.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// What people shall call this agent; the host's name by default.
     #[arg(long)]
     name: Option<String>,
@@ -58,7 +64,19 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         system_routes: args.system_routes,
         resilient: args.resilient,
         kernel_settings: args.kernel_settings,
+        token: args.token_file.as_deref().map(read_token).transpose()?,
     };
     crate::runtime::block_on(agent::run(options, daemon::service_manager::ready))??;
     Ok(ExitCode::SUCCESS)
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()))?;
+    let token = text.trim();
+    ensure!(
+        !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()),
+        "{} holds no token: `routewright agent-token create --nic ID > FILE` makes one",
+        file.display()
+    );
+    Ok(token.to_owned())
 }

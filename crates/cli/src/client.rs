@@ -52,6 +52,9 @@ pub(crate) enum ClientError {
     /// Packets still go that way.
     #[error("not done after {secs} s, and drained all the same: {left}")]
     NotDrained { secs: u64, left: String },
+    /// An instance is not back, or was not restarted.
+    #[error("not done after {secs} s: {left}")]
+    NotUpgraded { secs: u64, left: String },
     /// A mistake on the command line that clap cannot see.
     #[error("{0}")]
     Usage(String),

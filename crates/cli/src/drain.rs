@@ -1,5 +1,6 @@
 //! `drain` verbs (RFC 8326): packets go other ways first, then whatever was in the way of them can be taken down without losing any.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -90,29 +91,7 @@ pub(crate) async fn instance(args: DrainArgs) -> Result<(), ClientError> {
         return Ok(());
     }
     wait(&session, draining, INSTANCE_PEER_COLUMNS, async || {
-        let health = session.client.get("/routewright/v1/health").await?;
-        let other_speaks = health["instances"].as_array().into_iter().flatten().any(|each| {
-            each["index"] == json!(1 - instance) && each["state"] == "up" && each["converging"] == json!(false)
-        });
-        let peers = rows(session.client.get("/routewright/v1/peers").await?);
-        let is_up = |row: &&Value| row["state"] == "Established";
-        let at = |index: u8| {
-            peers
-                .iter()
-                .filter(is_up)
-                .filter(move |row| row["instance"] == json!(index))
-        };
-        let has_other = |row: &&Value| at(1 - instance).any(|other| other["id"] == row["id"]);
-        let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
-        let told = match other_speaks {
-            true => peers_alone(alone.len()),
-            false => "the other instance does not speak for all its peers yet".to_owned(),
-        };
-        Ok(Progress {
-            done: other_speaks && alone.is_empty(),
-            told,
-            rows: alone,
-        })
+        without_other_way(&session, instance.into()).await
     })
     .await
 }
@@ -133,40 +112,90 @@ fn peers_alone(peers: usize) -> String {
     }
 }
 
-struct Progress {
-    done: bool,
-    told: String,
-    rows: Vec<Value>,
+/// Peers of an instance (0 or 1) that have no session with the other one, which must have converged.
+pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Result<Progress, ClientError> {
+    let health = session.client.get("/routewright/v1/health").await?;
+    let other_speaks = health["instances"].as_array().into_iter().flatten().any(|each| {
+        each["index"] == json!(1 - instance) && each["state"] == "up" && each["converging"] == json!(false)
+    });
+    let peers = rows(session.client.get("/routewright/v1/peers").await?);
+    let is_up = |row: &&Value| row["state"] == "Established";
+    let at = |index: u64| {
+        peers
+            .iter()
+            .filter(is_up)
+            .filter(move |row| row["instance"] == json!(index))
+    };
+    let has_other = |row: &&Value| at(1 - instance).any(|other| other["id"] == row["id"]);
+    let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
+    let told = match other_speaks {
+        true => peers_alone(alone.len()),
+        false => "the other instance does not speak for all its peers yet".to_owned(),
+    };
+    Ok(Progress {
+        done: other_speaks && alone.is_empty(),
+        told,
+        rows: alone,
+    })
 }
 
-/// Looks again until it is done; says what changes on the way.
+/// How far something is that takes its time.
+pub(crate) struct Progress {
+    pub(crate) done: bool,
+    /// What is left, for people.
+    pub(crate) told: String,
+    /// What is left, row by row.
+    pub(crate) rows: Vec<Value>,
+}
+
+/// Waits as long as the command line says, and prints the rows that are left.
 async fn wait(
     session: &Session,
     draining: Draining,
     columns: &[Column],
     look: impl AsyncFn() -> Result<Progress, ClientError>,
 ) -> Result<(), ClientError> {
-    let until = Instant::now() + Duration::from_secs(draining.timeout);
+    let last = Cell::new(Vec::new());
+    let waited = until(draining.timeout, async || {
+        let progress = look().await?;
+        last.set(progress.rows.clone());
+        Ok(progress)
+    });
+    let outcome = waited.await;
+    if matches!(outcome, Ok(()) | Err(ClientError::NotDrained { .. })) {
+        session.print(columns, &Value::Array(last.take()))?;
+    }
+    outcome
+}
+
+/// Looks again until it is done; says what changes on the way. After `timeout` seconds that is [`ClientError::NotDrained`].
+pub(crate) async fn until(
+    timeout: u64,
+    look: impl AsyncFn() -> Result<Progress, ClientError>,
+) -> Result<(), ClientError> {
+    let end = Instant::now() + Duration::from_secs(timeout);
     let mut said = String::new();
     loop {
-        let Progress { done, told, rows } = look().await?;
+        let Progress { done, told, .. } = look().await?;
         if told != said {
             eprintln!("{told}");
             said = told;
         }
         if done {
-            return session.print(columns, &Value::Array(rows));
+            return Ok(());
         }
-        if Instant::now() >= until {
-            session.print(columns, &Value::Array(rows))?;
-            let secs = draining.timeout;
-            return Err(ClientError::NotDrained { secs, left: said });
+        if Instant::now() >= end {
+            return Err(ClientError::NotDrained {
+                secs: timeout,
+                left: said,
+            });
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
-fn rows(answer: Value) -> Vec<Value> {
+/// The rows of a list that the API answers with.
+pub(crate) fn rows(answer: Value) -> Vec<Value> {
     match answer {
         Value::Object(mut list) => match list.remove("value") {
             Some(Value::Array(rows)) => rows,

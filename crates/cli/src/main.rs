@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use client::ClientError;
 
 mod agent;
+mod agent_token;
 mod az_env;
 mod backup;
 mod client;
@@ -27,6 +28,7 @@ mod runtime;
 mod serve;
 mod sp;
 mod target;
+mod upgrade;
 
 /// Messages are decoded on one thread and end on another, by the hundred thousand: glibc's allocator takes a lock for each such end, and
 /// gives back little of what a large table took. Version 2 gives memory back within 10 ms, and without huge pages also small pieces.
@@ -50,6 +52,8 @@ enum Command {
     Instance(instance::InstanceArgs),
     /// Put the effective routes of NICs into their kernels. Runs on every VM or host.
     Agent(agent::AgentArgs),
+    /// Secrets with which agents may follow their NICs, where the server wants to see some.
+    AgentToken(agent_token::AgentTokenArgs),
     /// Topologies in network namespaces: virtual networks, VMs, NVAs, sites.
     Lab(lab::LabArgs),
     #[command(flatten)]
@@ -66,6 +70,8 @@ enum Command {
     Agents(own::Plain),
     /// Have packets go through the other instance, so that one can be taken down: upgraded, moved.
     Drain(drain::DrainArgs),
+    /// Exchange both instances, one after the other, for the executable that is there now.
+    Upgrade(upgrade::UpgradeArgs),
     /// The manager and both instances.
     Health(own::Plain),
     /// Service principals, what programs sign in as.
@@ -100,6 +106,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Instance(args) => instance::run(args),
         Command::Agent(args) => agent::run(args),
+        Command::AgentToken(args) => ask(agent_token::run(args)),
         Command::Lab(args) => lab::run(args),
         Command::Nva(args) => lab::run_nva(args),
         Command::Balancer(args) => lab::run_balancer(args),
@@ -110,6 +117,7 @@ fn main() -> ExitCode {
         Command::Routes(args) => ask(own::routes(args)),
         Command::Agents(args) => ask(own::agents(args)),
         Command::Drain(args) => ask(drain::instance(args)),
+        Command::Upgrade(args) => ask(upgrade::run(args)),
         Command::Health(args) => ask(own::health(args)),
         Command::Sp(args) => ask(sp::run(args)),
         Command::AzEnv(args) => ask(az_env::run(args)),

@@ -47,6 +47,7 @@ const AGENT_COLUMNS: &[Column] = &[
 const INSTANCE_COLUMNS: &[Column] = &[
     ("Instance", "/index"),
     ("State", "/state"),
+    ("Version", "/version"),
     ("Intent", "/intentVersion"),
     ("Converging", "/converging"),
     ("Drained", "/drained"),

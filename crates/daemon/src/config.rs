@@ -23,6 +23,7 @@
 //! "10.1.255.0/27" = "/run/netns/fabric"
 //! [agents]
 //! listen = "127.0.0.1:8081"    # instance 0; instance 1 takes the next port
+//! tokens = false               # whether agents need tokens, each for its NICs
 //! [instances]
 //! silence_secs = 10            # an instance silent for so long no longer counts
 //! [tls]                        # without certificate and key, --tls-listen makes its own
@@ -87,6 +88,8 @@ pub struct Config {
     pub bind: BTreeMap<String, String>,
     /// `[agents] listen`: where instance 0 takes agents; instance 1 takes the next port.
     pub agents_listen: Option<SocketAddr>,
+    /// `[agents] tokens`: an agent needs a token for each of its NICs.
+    pub agents_need_tokens: bool,
     /// `[instances] silence_secs`.
     pub silence_secs: u64,
     /// `[tls]`.
@@ -143,6 +146,7 @@ impl Default for Config {
             limits: Limits::default(),
             bind: BTreeMap::new(),
             agents_listen: None,
+            agents_need_tokens: false,
             silence_secs: 10,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
@@ -221,7 +225,7 @@ impl Reader<'_> {
                 match name {
                     "limits" => self.limits(entry, &mut config.limits),
                     "bind" => self.bind(entry, &mut config.bind),
-                    "agents" => self.agents(entry, &mut config.agents_listen),
+                    "agents" => self.agents(entry, &mut config),
                     "tls" => self.tls(entry, &mut config),
                     "auth" => self.auth(entry, &mut config),
                     "throttling" => self.throttling(entry, &mut config.throttling),
@@ -316,10 +320,18 @@ impl Reader<'_> {
         }
     }
 
-    fn agents(&mut self, (key, value): Entry<'_, '_>, listen: &mut Option<SocketAddr>) {
+    fn agents(&mut self, (key, value): Entry<'_, '_>, config: &mut Config) {
         let name = key.get_ref().as_ref();
-        if name != "listen" {
-            return self.unknown(key.span(), "agents", name, &["listen"]);
+        match name {
+            "listen" => {}
+            "tokens" => match value.get_ref().as_bool() {
+                Some(needed) => return config.agents_need_tokens = needed,
+                None => {
+                    let sentence = "`agents.tokens` must be true or false: whether agents need tokens".to_owned();
+                    return self.mistake(value.span(), sentence);
+                }
+            },
+            _ => return self.unknown(key.span(), "agents", name, &["listen", "tokens"]),
         }
         match value.get_ref().as_str().map(str::parse::<SocketAddr>) {
             Some(Ok(address)) if !address.ip().is_loopback() => self.mistake(
@@ -331,7 +343,7 @@ impl Reader<'_> {
                 value.span(),
                 "`agents.listen`: instance 1 takes the next port, so 65534 is the highest".to_owned(),
             ),
-            Some(Ok(address)) => *listen = Some(address),
+            Some(Ok(address)) => config.agents_listen = Some(address),
             _ => self.mistake(
                 value.span(),
                 "`agents.listen` must be ADDRESS:PORT in quotes, for example \"127.0.0.1:8081\"".to_owned(),
@@ -487,6 +499,7 @@ mod tests {
             "10.1.255.0/27" = "/run/netns/fabric"
             "/subscriptions/S/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/RouteServerSubnet" = "eth1"
             [agents]
+            tokens = true
             listen = "127.0.0.1:9000"
             [instances]
             silence_secs = 3
@@ -503,6 +516,7 @@ mod tests {
             "eth1"
         );
         assert_eq!(config.agents_listen.unwrap().port(), 9000);
+        assert!(config.agents_need_tokens);
         assert_eq!(config.silence_secs, 3);
         let reads_per_sec = Throttling::default().reads_per_sec;
         assert_eq!(
@@ -595,6 +609,7 @@ mod tests {
             "[agents]\nlisten = \"8081\"",
             &["2:10: `agents.listen` must be ADDRESS:PORT"],
         );
+        check("[agents]\ntokens = 1", &["2:10: `agents.tokens` must be true or false"]);
         check(
             "[instances]\nsilence_secs = 0",
             &["2:16: `instances.silence_secs` must be a whole number from 1 to 3600"],

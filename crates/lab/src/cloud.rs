@@ -268,6 +268,12 @@ fn peering_settings(nva: &Nva) -> Option<Value> {
             ("bfdStrict".to_owned(), json!(bfd.strict)),
         ]);
     }
+    if let Some(restart) = nva.graceful_restart {
+        settings.insert("gracefulRestart".to_owned(), json!(true));
+        if restart.long_lived_secs > 0 {
+            settings.insert("longLivedStaleTimeSecs".to_owned(), json!(restart.long_lived_secs));
+        }
+    }
     (!settings.is_empty()).then(|| Value::Object(settings))
 }
 
@@ -296,6 +302,17 @@ impl Api {
     /// GET of a path with its query.
     pub fn get(&self, path: &str) -> Result<Value, LabError> {
         self.request("GET", path, None).map(|(_, body)| body)
+    }
+
+    /// GET of what is no JSON, such as `/metrics`.
+    pub fn text(&self, path: &str) -> Result<String, LabError> {
+        let url = format!("{}{path}", self.base);
+        let answer = async { self.client.get(url).send().await?.error_for_status()?.text().await };
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| self.runtime.block_on(answer));
+            let answered = work.join().expect("sending a request does not panic");
+            answered.map_err(|e| failed("GET", path, e))
+        })
     }
 
     /// POST of a path with its query.
@@ -468,6 +485,10 @@ mod tests {
             multiplier: 4,
             strict: true,
         });
+        topology.nvas[0].graceful_restart = Some(crate::topology::GracefulRestart {
+            restart_secs: 120,
+            long_lived_secs: 60,
+        });
         let all = resources(&topology);
         let settings = all.iter().filter(|r| r.id.ends_with("/bgpConnections/sdwan1/settings"));
         let bodies: Vec<&Value> = settings.map(|settings| &settings.body).collect();
@@ -478,6 +499,8 @@ mod tests {
             "bfdMinRxMs": 50,
             "bfdMultiplier": 4,
             "bfdStrict": true,
+            "gracefulRestart": true,
+            "longLivedStaleTimeSecs": 60,
         });
         assert_eq!(bodies, [&expected]);
     }

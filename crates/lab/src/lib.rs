@@ -24,6 +24,7 @@ mod state;
 mod status;
 pub mod topology;
 mod up;
+pub mod watch;
 
 pub use cloud::{Api, RESOURCE_GROUP, Resource, instance_id, network_id, nic_id, resources};
 pub use draw::Pen;

@@ -208,6 +208,18 @@ fn echo_request(kind: u8, identifier: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
+/// An echo request of IPv4.
+pub(crate) fn echo_request_v4(identifier: u16, sequence: u16) -> Vec<u8> {
+    echo_request(ICMP_V4.echo_request, identifier, sequence)
+}
+
+/// The sequence number of an answer to one, from a packet as raw sockets are told it.
+pub(crate) fn echo_reply_v4(packet: &[u8], identifier: u16) -> Option<u16> {
+    let &[kind, _, _, _, a, b, c, d] = behind_ipv4(packet)?.first_chunk()?;
+    let is_ours = kind == ICMP_V4.echo_reply && u16::from_be_bytes([a, b]) == identifier;
+    is_ours.then_some(u16::from_be_bytes([c, d]))
+}
+
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes

@@ -28,7 +28,13 @@ pub struct Intent {
     /// So many MiB the process may have; 0: as many as there are. Near them the noisiest peer goes.
     #[serde(default)]
     pub memory_mib: u32,
+    /// Which token an agent needs for which NIC; `None`: agents need none. The process checks it before the state machine hears of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_tokens: Option<AgentTokens>,
 }
+
+/// By the id (lower case) of a NIC, or of a gateway for all its instances: the SHA-256 of the token, in lower-case hex digits.
+pub type AgentTokens = std::collections::BTreeMap<String, String>;
 
 /// One route server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

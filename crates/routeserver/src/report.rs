@@ -393,6 +393,10 @@ pub struct AgentCounts {
 pub struct InstanceReport {
     /// 0 or 1.
     pub instance: usize,
+    /// Release of the process; it may be another than the manager's. The process knows; the state
+    /// machine leaves it open, and so does a process before there was this.
+    #[serde(default)]
+    pub version: Option<String>,
     /// Its epoch.
     pub epoch: u64,
     /// Version of the intent it follows; 0: none yet.

@@ -29,6 +29,7 @@ pub(crate) fn hub_and_spoke() -> Intent {
         version: 1,
         logs_routes: false,
         memory_mib: 0,
+        agent_tokens: None,
         route_servers: vec![route_server()],
         virtual_networks: vec![
             VirtualNetworkIntent {

@@ -49,6 +49,7 @@ pub fn intent() -> Intent {
         gateways: Vec::new(),
         logs_routes: false,
         memory_mib: 0,
+        agent_tokens: None,
         version: 1,
         route_servers: vec![RouteServerIntent {
             id: ROUTE_SERVER.to_owned(),

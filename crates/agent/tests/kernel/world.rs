@@ -128,6 +128,7 @@ impl World {
             system_routes: SystemRoutes::All,
             resilient: None,
             kernel_settings: KernelSettings::Set,
+            token: None,
         };
         change(&mut options);
         self.agent = Some(self.runtime.spawn(async move {
@@ -273,6 +274,7 @@ pub fn run_agent_process(arguments: &str) {
         system_routes: SystemRoutes::All,
         resilient: None,
         kernel_settings: KernelSettings::Set,
+        token: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -11,8 +11,8 @@ use bgp::IpNet;
 use rib::Preference;
 use routeserver::Intent;
 use routeserver::intent::{
-    GatewayIntent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
-    UserRouteIntent, VirtualNetworkIntent,
+    AgentTokens, GatewayIntent, NicIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent,
+    UserNextHop, UserRouteIntent, VirtualNetworkIntent,
 };
 use serde_json::Value;
 
@@ -45,7 +45,19 @@ pub fn intent(resources: &Resources, settings: &Settings) -> Intent {
             .collect(),
         logs_routes: settings.logs_routes,
         memory_mib: settings.limits.memory_mib,
+        agent_tokens: settings.agents_need_tokens.then(|| agent_tokens(resources, settings)),
     }
+}
+
+/// The token of whatever has one; what has none is followed by nobody.
+fn agent_tokens(resources: &Resources, settings: &Settings) -> AgentTokens {
+    let has_agents = |kind: &str| matches!(kind, types::NETWORK_INTERFACE | types::VIRTUAL_NETWORK_GATEWAY);
+    let all = settings.by_key.iter().filter_map(|(id, own)| {
+        let hash = own.get(crate::settings::AGENT_TOKEN)?.as_str()?;
+        let resource = resources.by_key(id)?;
+        has_agents(&resource.kind).then(|| (id.clone(), hash.to_ascii_lowercase()))
+    });
+    all.collect()
 }
 
 /// What one gateway (key) is to do.

@@ -51,6 +51,8 @@ pub struct StateChange {
     pub diagnostic: Diagnostic,
     /// What the neighbour said last.
     pub remote_state: State,
+    /// The neighbour's BFD goes on when its control plane restarts (the C bit of its last packet): so what is silent is the path.
+    pub remote_is_independent: bool,
     /// How long nothing had come from the neighbour.
     pub silence: Duration,
 }

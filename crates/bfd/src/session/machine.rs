@@ -44,6 +44,7 @@ struct Remote {
     desired_min_tx_us: u32,
     detect_mult: u8,
     demand: bool,
+    control_plane_independent: bool,
 }
 
 impl Remote {
@@ -56,6 +57,7 @@ impl Remote {
         desired_min_tx_us: 0,
         detect_mult: 0,
         demand: false,
+        control_plane_independent: false,
     };
 }
 
@@ -238,6 +240,7 @@ impl Session {
             desired_min_tx_us: packet.desired_min_tx_us,
             detect_mult: packet.detect_mult,
             demand: packet.demand,
+            control_plane_independent: packet.control_plane_independent,
         };
         self.hear_final(packet.is_final);
         // Also of a packet that is discarded below: what it said of the neighbour is known for a Detection Time and no longer.
@@ -295,6 +298,7 @@ impl Session {
             to,
             diagnostic,
             remote_state: self.remote.state,
+            remote_is_independent: self.remote.control_plane_independent,
             silence,
         }));
         // What was to be agreed on is no longer; what is now begins with this packet.
@@ -319,6 +323,7 @@ impl Session {
         // With it goes what it asked for: a neighbour that wanted no packets and was restarted must hear of us again.
         self.remote = Remote {
             diagnostic: self.remote.diagnostic,
+            control_plane_independent: self.remote.control_plane_independent,
             ..Remote::UNKNOWN
         };
         self.poll = Poll::Idle;

@@ -142,6 +142,24 @@ impl Bench {
 }
 
 #[test]
+fn a_change_says_whether_the_neighbours_bfd_outlives_its_control_plane() {
+    for independent in [false, true] {
+        let mut bench = Bench::up();
+        bench.receive(ControlPacket {
+            control_plane_independent: independent,
+            ..packet(State::Up)
+        });
+        bench.pass(Duration::from_secs(10));
+        let lost: Vec<bool> = bench
+            .changes
+            .iter()
+            .map(|change| change.remote_is_independent)
+            .collect();
+        assert_eq!(lost, [independent]);
+    }
+}
+
+#[test]
 fn every_state_meets_every_packet_as_the_grid_says() {
     type Prepare = fn(&mut Bench);
     let states: [(&str, Prepare); 4] = [

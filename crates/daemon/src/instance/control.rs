@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 
-use super::agents::AgentPortProblem;
+use super::agents::{Access, AgentPortProblem};
 use super::events::{Leaving, Owner};
 use super::{intent_file, metrics};
 
@@ -31,9 +31,11 @@ pub(super) async fn serve(
     intent_path: PathBuf,
     index: usize,
     agent_problem: AgentPortProblem,
+    access: Access,
 ) {
     let control = Arc::new(Control {
         agent_problem,
+        access,
         owner,
         intent_path,
         index,
@@ -69,6 +71,7 @@ pub(super) async fn serve(
 struct Control {
     owner: Owner,
     agent_problem: AgentPortProblem,
+    access: Access,
     intent_path: PathBuf,
     index: usize,
     /// One intent at a time: kept and followed in the same order.
@@ -108,6 +111,7 @@ async fn put_intent(State(control): State<Arc<Control>>, body: Bytes) -> Answer 
         return Err(Refusal(StatusCode::CONFLICT, text));
     }
     keep(&control.intent_path, body).await?;
+    control.access.set(order.intent.agent_tokens.as_ref());
     control.owner.order(order).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -130,6 +134,7 @@ async fn keep(path: &Path, body: Bytes) -> Result<(), Refusal> {
 
 async fn health(State(control): State<Arc<Control>>) -> Answer {
     let mut report = control.owner.ask(|instance, _| instance.health()).await?;
+    report.version = Some(env!("CARGO_PKG_VERSION").to_owned());
     report.agent_port_problem = control.agent_problem.get();
     Ok(Json(report).into_response())
 }

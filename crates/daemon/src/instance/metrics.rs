@@ -341,6 +341,7 @@ mod tests {
     fn every_series_carries_the_instance() {
         let health = InstanceReport {
             instance: 1,
+            version: None,
             epoch: 5,
             intent_version: 7,
             converging: true,

@@ -38,7 +38,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use agents::{AgentPortProblem, AgentService};
+use agents::{Access, AgentPortProblem, AgentService};
 use run_dir::RunDir;
 
 pub use agents::{MAX_AGENTS, MAX_NICS_PER_AGENT, MAX_WAITING, MAX_WAITING_OCTETS};
@@ -102,7 +102,14 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let epoch = epoch();
     let (owner, inbox) = events::inbox();
 
-    let agents = AgentService::new(owner.clone(), options.index, epoch, options.silence_secs);
+    let access = Access::new();
+    let agents = AgentService::new(
+        owner.clone(),
+        access.clone(),
+        options.index,
+        epoch,
+        options.silence_secs,
+    );
     let agent_problem = AgentPortProblem::default();
     let agent_server = tokio::spawn(serve_agents(
         agents,
@@ -116,6 +123,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         files.intent.clone(),
         options.index,
         agent_problem,
+        access.clone(),
     ));
 
     let mut instance = routeserver::Instance::new(options.index, epoch, epoch, hash_key(), Instant::now());
@@ -127,6 +135,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     if let Some(order) = kept {
         let version = order.intent.version;
         tracing::info!(version, "following the intent of the life before");
+        access.set(order.intent.agent_tokens.as_ref());
         owner.order(order).await;
     }
     tracing::info!(instance = options.index, epoch, "instance started");

@@ -43,6 +43,8 @@ struct Thread<K, E> {
     untold: VecDeque<E>,
     events: mpsc::Sender<E>,
     look_after_at: Instant,
+    /// Why it cannot be waited for packets, if so.
+    cannot_wait: Option<String>,
 }
 
 /// A namespace and which one it was when its sockets were made: another one may take its path.
@@ -77,12 +79,21 @@ where
         untold: VecDeque::new(),
         events,
         look_after_at: Instant::now(),
+        cannot_wait: None,
     };
     loop {
         let (fds, keys) = thread.descriptors(woken.as_raw_fd());
         let ready = match clock::wait(&fds, thread.deadline()) {
-            Ok(ready) => ready,
-            Err(error) => return tracing::error!(%error, "BFD has ended"),
+            Ok(ready) => {
+                thread.cannot_wait = None;
+                ready
+            }
+            Err(error) => {
+                // The kernel is short of memory, say. Whoever does not look would take every path for lost: so all are looked at, unasked.
+                thread.cannot_wait(&error);
+                std::thread::sleep(BREATH);
+                vec![true; fds.len()]
+            }
         };
         if ready.first() == Some(&true) {
             let mut octets = [0; 64];
@@ -127,6 +138,14 @@ impl<K: Key, E: From<LivenessEvent<K>>> Thread<K, E> {
         let look_after = (!self.wanted.is_empty()).then_some(self.look_after_at);
         let deadlines = [self.sessions.poll_timeout(), tell_again, look_after];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// Said once in the log, and with each session as long as it lasts.
+    fn cannot_wait(&mut self, error: &io::Error) {
+        if self.cannot_wait.is_none() {
+            tracing::error!(%error, "BFD cannot wait for packets; it looks for them all the time");
+            self.cannot_wait = Some(format!("cannot wait for packets: {error}"));
+        }
     }
 
     fn turn(&mut self) {
@@ -278,6 +297,7 @@ impl<K: Key, E: From<LivenessEvent<K>>> Thread<K, E> {
         if let Some(Err(error)) = self.receivers.get(&endpoint) {
             problem = Some(error.clone());
         }
+        let problem = problem.or_else(|| self.cannot_wait.clone());
         let is_news = self.problems.get(key).is_none_or(|told| *told != problem);
         if is_news && self.wanted.contains_key(key) {
             let was_told = self.problems.insert(key.clone(), problem.clone()).is_some();

@@ -70,6 +70,8 @@ pub(crate) enum Own {
     Advertised(String),
     ResetPeer(String),
     DrainInstance(String),
+    /// Its process is exchanged.
+    RestartInstance(String),
     Routes {
         peer: Option<String>,
         route_server: Option<String>,
@@ -215,6 +217,7 @@ impl Own {
             ["service-principals", id, "reset"] => Own::ResetSecret((*id).to_owned()),
             ["agents"] => Own::Agents,
             ["instances", index, "drain"] => Own::DrainInstance((*index).to_owned()),
+            ["instances", index, "restart"] => Own::RestartInstance((*index).to_owned()),
             ["peers"] => Own::Peers {
                 route_server: parameter("routeServer"),
             },
@@ -251,7 +254,7 @@ impl Own {
             Own::Advertised(id) => asked_of(id, "advertisedRoutes"),
             Own::ResetPeer(id) => asked_of(id, "reset"),
             // Every route server's packets go other ways.
-            Own::DrainInstance(_) => over_all(HUBS_WRITE),
+            Own::DrainInstance(_) | Own::RestartInstance(_) => over_all(HUBS_WRITE),
             Own::Routes { peer: Some(id), .. } => asked_of(id, LEARNED_ROUTES),
             // Of all its peers.
             Own::Routes {

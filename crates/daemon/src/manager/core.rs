@@ -73,6 +73,7 @@ impl Core {
             limits: config.limits.clone(),
             bind: config.bind.clone(),
             logs_routes: config.route_log.is_some(),
+            agents_need_tokens: config.agents_need_tokens,
             ..Settings::default()
         };
         let stored = store.load().await?;
@@ -583,8 +584,9 @@ impl Mint for SystemMint {
 /// The configuration as far as intent depends on it, and the release that makes the intent.
 fn fingerprint(config: &Config) -> String {
     let release = env!("CARGO_PKG_VERSION");
-    json!({ "release": release, "limits": config.limits, "bind": config.bind, "routeLog": config.route_log })
-        .to_string()
+    json!({ "release": release, "limits": config.limits, "bind": config.bind, "routeLog": config.route_log,
+        "agentTokens": config.agents_need_tokens })
+    .to_string()
 }
 
 fn subscription_of(path: &str) -> String {

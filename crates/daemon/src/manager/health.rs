@@ -57,6 +57,8 @@ struct InstanceHealth {
     /// `up` or `down`.
     state: &'static str,
     agent_url: Option<String>,
+    /// Release of the process.
+    version: Option<String>,
     epoch: Option<u64>,
     intent_version: u64,
     converging: bool,
@@ -147,6 +149,7 @@ fn instance(handle: &InstanceHandle) -> InstanceHealth {
         index: handle.index,
         state: if status.is_up() { "up" } else { "down" },
         agent_url: status.agent_url.clone(),
+        version: report.and_then(|report| report.version.clone()),
         epoch: report.map(|report| report.epoch),
         intent_version: status.acknowledged,
         converging: report.is_some_and(|report| report.converging),

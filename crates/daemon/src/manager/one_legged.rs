@@ -157,6 +157,7 @@ mod tests {
         };
         InstanceReport {
             instance,
+            version: None,
             epoch: 1,
             intent_version: 1,
             converging: false,

@@ -264,6 +264,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
             ("index", "integer", "0 or 1."),
             ("state", "string", "up or down."),
             ("agentUrl", "string?", "Where agents connect (gRPC)."),
+            (
+                "version",
+                "string?",
+                "Release of the process; it may be another than the manager's.",
+            ),
             ("epoch", "integer?", "Tells one life of the process from the next."),
             (
                 "intentVersion",

@@ -18,7 +18,7 @@ use super::control::RoutesOf;
 use super::core::State;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 use super::sign_in::principals_api;
-use super::{Manager, ask, dry_run, health, openapi};
+use super::{InstanceHandle, Manager, ask, dry_run, health, openapi};
 
 /// Answers a request below `/routewright/v1`.
 pub(crate) async fn answer(
@@ -44,6 +44,7 @@ pub(crate) async fn answer(
         }
         Own::EffectiveRoutes { nic } => get(incoming, || effective_routes(manager, nic.as_deref())).await,
         Own::DrainInstance(index) => drain(manager, asker, incoming, index).await,
+        Own::RestartInstance(index) => restart(manager, asker, incoming, index).await,
         Own::ResetPeer(peer) => reset(manager, asker, incoming, peer).await,
         Own::RoutesOfPeer(peer) => {
             let of = RoutesOf::Peer(known(manager, peer)?);
@@ -229,20 +230,36 @@ async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str
 
 /// Packets go through the other instance from then on, until the process of this one ends or somebody says otherwise.
 async fn drain(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &str) -> Result<Response, ArmError> {
+    let instance = posted_to(manager, incoming, index)?;
+    let on = incoming.flag("on", true)?;
+    done(manager, asker, instance.control.drain(on).await).await
+}
+
+/// The process says farewell and ends; whoever keeps it starts the executable that is there now.
+async fn restart(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &str) -> Result<Response, ArmError> {
+    let instance = posted_to(manager, incoming, index)?;
+    done(manager, asker, instance.control.shutdown().await).await
+}
+
+fn posted_to<'a>(manager: &'a Manager, incoming: &Incoming, index: &str) -> Result<&'a InstanceHandle, ArmError> {
     if incoming.method != Method::POST {
         return Err(method_not_allowed("POST"));
     }
     let mut instances = manager.instances.iter();
-    let Some(instance) = instances.find(|instance| instance.index.to_string() == index) else {
-        let is_elsewhere = manager.elsewhere().iter().any(|other| other.to_string() == index);
-        let message = match is_elsewhere {
-            true => format!("Instance {index} is on another machine: ask the manager there."),
-            false => format!("There is no instance '{index}' here: 0 and 1 are all there can be."),
-        };
-        return Err(ArmError::new(404, "NotFound", message));
-    };
-    let on = incoming.flag("on", true)?;
-    match instance.control.drain(on).await {
+    instances
+        .find(|instance| instance.index.to_string() == index)
+        .ok_or_else(|| {
+            let is_elsewhere = manager.elsewhere().iter().any(|other| other.to_string() == index);
+            let message = match is_elsewhere {
+                true => format!("Instance {index} is on another machine: ask the manager there."),
+                false => format!("There is no instance '{index}' here: 0 and 1 are all there can be."),
+            };
+            ArmError::new(404, "NotFound", message)
+        })
+}
+
+async fn done(manager: &Manager, asker: &Asker, asked: Result<(), ControlError>) -> Result<Response, ArmError> {
+    match asked {
         Ok(()) => {
             manager.core.record(asker.event(204)).await;
             Ok(empty_response(StatusCode::NO_CONTENT))
@@ -444,6 +461,15 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "post",
             "/routewright/v1/instances/{index}/drain",
             "Has packets go through the other instance, until this one's process ends: what it says and hears is a last resort.",
+            "Object",
+        )
+    },
+    Endpoint {
+        gives: (204, None),
+        ..endpoint(
+            "post",
+            "/routewright/v1/instances/{index}/restart",
+            "Exchanges the instance's process for the executable that is there now; `routewright upgrade` does so with both, in turn.",
             "Object",
         )
     },

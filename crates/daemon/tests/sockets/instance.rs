@@ -33,6 +33,7 @@ crate::tests![
     an_agent_that_does_not_read_costs_others_nothing_and_catches_up_by_snapshot,
     an_agent_of_a_host_with_thousands_of_nics_is_told_of_each,
     a_connection_that_asks_for_something_else_is_told_so,
+    an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is,
     the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing,
 ];
 
@@ -86,6 +87,7 @@ pub(crate) fn intent(version: u64, peers: Vec<PeerIntent>) -> Intent {
         gateways: Vec::new(),
         logs_routes: false,
         memory_mib: 0,
+        agent_tokens: None,
         version,
         route_servers: vec![RouteServerIntent {
             id: "rs1".into(),
@@ -626,6 +628,86 @@ fn an_agent_of_a_host_with_thousands_of_nics_is_told_of_each() {
         })
         .await;
     });
+}
+
+fn an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is() {
+    with_addresses(ADDRESSES, || async {
+        // What `sha256sum` says of "one".
+        let hash = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+        let tokens = |tokens: &[(&str, &str)]| {
+            let all = tokens.iter().map(|(nic, hash)| ((*nic).to_owned(), (*hash).to_owned()));
+            Some(all.collect())
+        };
+        let mut wanted = intent(1, vec![]);
+        wanted.agent_tokens = tokens(&[("vm", hash)]);
+        let world = World::with(wanted.clone()).await;
+        let run_dir = world.directory.path();
+
+        let refused = ask(run_dir, None, &["vm"]).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+        assert!(refused.message().contains("agent-token create"), "{refused}");
+        for (token, nics) in [("two", &["vm"][..]), ("one", &["vm", "other"]), ("one", &["other"])] {
+            let mut stream = ask(run_dir, Some(token), nics).await.unwrap();
+            let refused = end_of(&mut stream).await;
+            assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{token} {nics:?}");
+            assert!(refused.message().contains("token is not for"), "{refused}");
+        }
+        let mut stream = ask(run_dir, Some("one"), &["vm"]).await.unwrap();
+        hears(&mut stream, "its NIC", |said| match said {
+            to_agent::Body::Nic(nic) => Some(nic),
+            _ => None,
+        })
+        .await;
+        wanted.version = 2;
+        wanted.agent_tokens = tokens(&[]);
+        world.put(&wanted).await.unwrap();
+        let refused = end_of(&mut stream).await;
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        // Where no tokens are needed one does no harm.
+        wanted.version = 3;
+        wanted.agent_tokens = None;
+        world.put(&wanted).await.unwrap();
+        let mut stream = ask(run_dir, Some("one"), &["vm"]).await.unwrap();
+        hears(&mut stream, "its NIC", |said| {
+            matches!(said, to_agent::Body::Nic(_)).then_some(())
+        })
+        .await;
+    });
+}
+
+/// An agent with a token.
+async fn ask(run_dir: &Path, token: Option<&str>, nics: &[&str]) -> Result<tonic::Streaming<ToAgent>, tonic::Status> {
+    let mut client = RoutesClient::new(agent_endpoint(run_dir).await.connect().await.unwrap());
+    let hello = Hello {
+        agent: "test".into(),
+        nics: nics.iter().map(|nic| (*nic).to_owned()).collect(),
+        layers: false,
+    };
+    let (sender, said) = tokio::sync::mpsc::channel(8);
+    let body = Some(from_agent::Body::Hello(hello));
+    sender.send(FromAgent { body }).await.unwrap();
+    // The agent goes on listening although it says nothing more.
+    std::mem::forget(sender);
+    let mut request = tonic::Request::new(ReceiverStream::new(said));
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    client.follow(request).await.map(tonic::Response::into_inner)
+}
+
+/// How a stream ends.
+async fn end_of(stream: &mut tonic::Streaming<ToAgent>) -> tonic::Status {
+    let ended = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return tonic::Status::ok("ended"),
+                Err(status) => return status,
+            }
+        }
+    };
+    soon("the stream ends", ended).await
 }
 
 fn a_connection_that_asks_for_something_else_is_told_so() {

@@ -13,6 +13,7 @@ use crate::world::{DEADLINE, address, ip, soon, with_addresses};
 
 crate::tests![
     two_ends_come_up_on_one_link_and_over_several_hops,
+    over_ipv6_it_is_the_same,
     packets_leave_with_a_ttl_of_255_from_one_port_of_the_range,
     one_end_that_leaves_says_that_the_path_is_not_lost,
     an_address_that_goes_is_a_lost_path_and_a_problem_that_is_told,
@@ -92,6 +93,22 @@ fn two_ends_come_up_on_one_link_and_over_several_hops() {
             let mut theirs = End::new(wanted(PEER, OURS, multihop));
             ours.reaches(State::Up).await;
             theirs.reaches(State::Up).await;
+        }
+    });
+}
+
+fn over_ipv6_it_is_the_same() {
+    let (ours, theirs) = ("fd01::4", "fd01::5");
+    with_addresses(&[ours, theirs], || async {
+        // On one link only what comes with a hop limit of 255 is taken (RFC 5881 §5).
+        for multihop in [false, true] {
+            let mut our_end = End::new(wanted(ours, theirs, multihop));
+            let mut their_end = End::new(wanted(theirs, ours, multihop));
+            our_end.reaches(State::Up).await;
+            their_end.reaches(State::Up).await;
+            drop(their_end);
+            let change = our_end.reaches(State::Down).await;
+            assert_eq!(change.remote_state, State::AdminDown);
         }
     });
 }

@@ -28,21 +28,28 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Opens the table and removes what a predecessor left.
-    pub(super) async fn open() -> io::Result<Kernel> {
+    /// Opens the table. What a predecessor left is removed, or taken over (`keep`): one that restarts gracefully goes on to forward.
+    pub(super) async fn open(keep: bool) -> io::Result<Kernel> {
         let (connection, netlink, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        let kernel = Kernel {
+        let mut kernel = Kernel {
             netlink,
             installed: BTreeMap::new(),
             resolved: BTreeMap::new(),
         };
         for message in kernel.main_table().await? {
-            if is_ours(&message) {
-                let _ = kernel.netlink.route().del(message).execute().await;
+            match destination(&message).filter(|_| is_ours(&message)) {
+                Some(prefix) if keep => drop(kernel.installed.insert(prefix, gateways(&message))),
+                Some(_) => drop(kernel.netlink.route().del(message).execute().await),
+                None => {}
             }
         }
         Ok(kernel)
+    }
+
+    /// Whether there is anything of ours.
+    pub(super) fn has_routes(&self) -> bool {
+        !self.installed.is_empty()
     }
 
     /// Forgets how next hops were resolved.
@@ -50,8 +57,8 @@ impl Kernel {
         self.resolved.clear();
     }
 
-    /// Makes the table hold what is learned: for each prefix its BGP next hops.
-    pub(super) async fn sync(&mut self, learned: &BTreeMap<IpNet, BTreeSet<IpAddr>>) -> io::Result<()> {
+    /// Makes the table hold what is learned: for each prefix its BGP next hops. Without `tidy` it only adds.
+    pub(super) async fn sync(&mut self, learned: &BTreeMap<IpNet, BTreeSet<IpAddr>>, tidy: bool) -> io::Result<()> {
         let mut wanted = BTreeMap::new();
         for (prefix, next_hops) in learned {
             let mut gateways = BTreeSet::new();
@@ -65,7 +72,7 @@ impl Kernel {
         let gone: Vec<IpNet> = self
             .installed
             .keys()
-            .filter(|p| !wanted.contains_key(p))
+            .filter(|p| tidy && !wanted.contains_key(p))
             .copied()
             .collect();
         for prefix in gone {
@@ -169,8 +176,23 @@ fn destination(message: &RouteMessage) -> Option<IpNet> {
     IpNet::new(address.unwrap_or(everything), length).ok()
 }
 
+/// All of a route's, as [`Kernel::install`] has written them.
+fn gateways(message: &RouteMessage) -> BTreeSet<IpAddr> {
+    let single = gateway(message);
+    let hops = message.attributes.iter().filter_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    let of_hop = hops.flatten().filter_map(|hop| gateway_of(&hop.attributes));
+    single.into_iter().chain(of_hop).collect()
+}
+
 fn gateway(message: &RouteMessage) -> Option<IpAddr> {
-    message.attributes.iter().find_map(|a| match a {
+    gateway_of(&message.attributes)
+}
+
+fn gateway_of(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|a| match a {
         RouteAttribute::Gateway(address) => address_of(address),
         _ => None,
     })

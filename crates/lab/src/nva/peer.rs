@@ -1,12 +1,13 @@
 //! One peer of the builtin NVA: its session, its connections, and what was learned from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp::session::{ConnectionId, Input, Negotiated, Output, Session, SessionConfig};
 use bgp::wire::{
-    Community, EncodeContext, PathAttributes, RefreshKind, Update, pack_announcement, pack_end_of_rib, pack_withdrawal,
+    Community, EncodeContext, GracefulRestart, LongLived, LongLivedGracefulRestart, PathAttributes, RefreshKind,
+    RestartOffer, Update, pack_announcement, pack_end_of_rib, pack_withdrawal,
 };
 use bgp::{Asn, BgpIdentifier, Family, FamilySet, IpNet};
 use bytes::BytesMut;
@@ -29,6 +30,12 @@ pub(super) struct Peer {
     connections: HashMap<ConnectionId, Connection>,
     established: Option<Negotiated>,
     learned: BTreeMap<IpNet, Learned>,
+    /// Learned in a session that has ended, and kept since both agreed on that (RFC 4724).
+    stale: BTreeSet<IpNet>,
+    /// Until then.
+    stale_until: Option<Instant>,
+    /// It has said End-of-RIB in this session.
+    has_told_all: bool,
     /// What it has been told in this session.
     told: BTreeMap<IpNet, Path>,
 }
@@ -47,7 +54,8 @@ pub(super) struct Wishes {
 }
 
 impl Peer {
-    pub(super) fn new(config: &NvaConfig, neighbour: Neighbour) -> Peer {
+    /// `restarted`: a life before has left routes in the kernel.
+    pub(super) fn new(config: &NvaConfig, neighbour: Neighbour, restarted: bool) -> Peer {
         let Neighbour { address, asn, .. } = neighbour;
         let mut session = SessionConfig::azure(BgpIdentifier(config.address), address.into(), Asn(asn));
         session.local_asn = Asn(config.asn);
@@ -55,6 +63,7 @@ impl Peer {
         session.capabilities.families = families(config);
         session.capabilities.enhanced_route_refresh = true;
         session.capabilities.extended_message = true;
+        session.restart = offer(config, &neighbour, restarted);
         session.connect_retry = CONNECT_RETRY;
         session.max_idle_hold = MAX_IDLE_HOLD;
         session.jitter_seed = u64::from(u32::from(config.address) ^ u32::from(address));
@@ -64,6 +73,9 @@ impl Peer {
             connections: HashMap::new(),
             established: None,
             learned: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            stale_until: None,
+            has_told_all: false,
             told: BTreeMap::new(),
         }
     }
@@ -77,7 +89,18 @@ impl Peer {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.session.poll_timeout()
+        let session = self.session.poll_timeout();
+        [session, self.stale_until].into_iter().flatten().min()
+    }
+
+    /// Whether its word is still to come, for one that has restarted.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.neighbour.graceful_restart.is_some() && !self.has_told_all
+    }
+
+    /// The restart is over: the next OPEN says nothing of it.
+    pub(super) fn has_recovered(&mut self, config: &NvaConfig) {
+        self.session.offer_restart(offer(config, &self.neighbour, false));
     }
 
     pub(super) fn learned(&self) -> &BTreeMap<IpNet, Learned> {
@@ -104,6 +127,9 @@ impl Peer {
             None => self.session.handle_timeout(now),
         }
         let mut wishes = Wishes::default();
+        if self.stale_until.is_some_and(|until| until <= now) {
+            wishes.learned |= self.drop_stale();
+        }
         while let Some(output) = self.session.poll_output() {
             self.carry_out(config, output, &mut wishes);
         }
@@ -126,15 +152,34 @@ impl Peer {
             Output::Close { connection } => drop(self.connections.remove(&connection)),
             Output::Established(negotiated) => {
                 tracing::info!(peer = %self.neighbour.address, "established");
+                let goes_on = negotiated
+                    .restart
+                    .is_some_and(|restart| restart.forwarding.contains(Family::Ipv4Unicast));
+                if !goes_on {
+                    wishes.learned |= self.drop_stale();
+                }
                 self.established = Some(negotiated);
                 wishes.established = true;
                 wishes.everything = true;
             }
             Output::Down(reason) => {
                 tracing::info!(peer = %self.neighbour.address, ?reason, "down");
-                self.established = None;
-                wishes.learned |= !self.learned.is_empty();
-                self.learned.clear();
+                let restart = self.established.take().and_then(|negotiated| negotiated.restart);
+                self.has_told_all = false;
+                match restart.filter(|restart| restart.covers(&reason)) {
+                    Some(restart) => {
+                        let long_lived = restart.long_lived.get(Family::Ipv4Unicast);
+                        let longer = long_lived.map_or(0, |it| it.stale_time_secs);
+                        self.stale = self.learned.keys().copied().collect();
+                        self.stale_until =
+                            Some(Instant::now() + restart.restart_time + Duration::from_secs(longer.into()));
+                    }
+                    None => {
+                        wishes.learned |= !self.learned.is_empty();
+                        self.learned.clear();
+                        self.drop_stale();
+                    }
+                }
             }
             Output::AttemptFailed(reason) => {
                 tracing::debug!(peer = %self.neighbour.address, ?reason, "not established")
@@ -150,6 +195,7 @@ impl Peer {
     fn learn(&mut self, config: &NvaConfig, update: &Update) -> bool {
         let mut changed = false;
         for prefix in &update.withdrawn {
+            self.stale.remove(prefix);
             changed |= self.learned.remove(prefix).is_some();
         }
         for announcement in &update.announced {
@@ -160,13 +206,27 @@ impl Peer {
             let as_path: Vec<u32> = announcement.attributes.as_numbers().map(|asn| asn.0).collect();
             let learned = (!as_path.contains(&config.asn)).then_some(Learned { next_hop, as_path });
             for prefix in &announcement.prefixes {
+                self.stale.remove(prefix);
                 changed |= match &learned {
                     None => self.learned.remove(prefix).is_some(),
                     Some(path) => self.learned.insert(*prefix, path.clone()).as_ref() != Some(path),
                 };
             }
         }
+        if update.end_of_rib == Some(Family::Ipv4Unicast) {
+            // A session is over IPv4 and always speaks of it; IPv6 is told before.
+            self.has_told_all = true;
+            changed |= self.drop_stale();
+        }
         changed
+    }
+
+    /// What was kept of a session that has ended goes; says whether there was any.
+    fn drop_stale(&mut self) -> bool {
+        self.stale_until = None;
+        let stale = std::mem::take(&mut self.stale);
+        self.learned.retain(|prefix, _| !stale.contains(prefix));
+        !stale.is_empty()
     }
 
     /// Tells the peer everything, with End-of-RIB.
@@ -240,6 +300,30 @@ impl Peer {
             .med(path.med)
             .communities(&communities);
         Some(attributes.build())
+    }
+}
+
+/// What is offered for the time after a session.
+fn offer(config: &NvaConfig, neighbour: &Neighbour, restarted: bool) -> RestartOffer {
+    let Some(restart) = neighbour.graceful_restart else {
+        return RestartOffer::default();
+    };
+    let families = families(config);
+    // The kernel goes on to forward whatever becomes of this process.
+    let graceful = GracefulRestart {
+        restarted,
+        notification: true,
+        restart_time_secs: restart.restart_secs,
+        families,
+        forwarding: families,
+    };
+    let long_lived = LongLived {
+        forwarding: true,
+        stale_time_secs: restart.long_lived_secs,
+    };
+    RestartOffer {
+        graceful: Some(graceful),
+        long_lived: (restart.long_lived_secs > 0).then(|| LongLivedGracefulRestart::of(families, long_lived)),
     }
 }
 

@@ -63,6 +63,8 @@ struct Speaker {
     config: NvaConfig,
     peers: Vec<Peer>,
     kernel: Option<Kernel>,
+    /// A life before has left routes in the kernel: until then nothing is taken out, unless all neighbours have told all before.
+    recovering_until: Option<Instant>,
     events: mpsc::Sender<Event>,
     last_connection: u64,
 }
@@ -79,18 +81,23 @@ pub(super) async fn run(file: &FilePath, config: NvaConfig) -> io::Result<()> {
     let _liveness = watch(&config, &events)?;
     control::listen(&config.control, requests)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let restart_secs = config.neighbours.iter().filter_map(|it| it.graceful_restart);
+    let restart_secs = restart_secs.map(|it| it.restart_secs).max();
+    let kernel = match config.install {
+        true => Some(Kernel::open(restart_secs.is_some()).await?),
+        false => None,
+    };
+    let restarted = kernel.as_ref().is_some_and(Kernel::has_routes);
+    let recovery = restart_secs.filter(|_| restarted);
     let mut speaker = Speaker {
         file: file.to_owned(),
         peers: config
             .neighbours
             .iter()
-            .map(|neighbour| Peer::new(&config, *neighbour))
+            .map(|neighbour| Peer::new(&config, *neighbour, restarted))
             .collect(),
-        kernel: if config.install {
-            Some(Kernel::open().await?)
-        } else {
-            None
-        },
+        kernel,
+        recovering_until: recovery.map(|secs| Instant::now() + Duration::from_secs(secs.into())),
         config,
         events,
         last_connection: 0,
@@ -271,14 +278,32 @@ impl Speaker {
         if wishes.learned && self.has_links() {
             self.tell_all();
         }
-        if let Some(kernel) = self.kernel.as_mut().filter(|_| wishes.learned || wishes.established) {
+        let recovered = self.has_recovered();
+        let look = wishes.learned || wishes.established || recovered;
+        let tidy = self.recovering_until.is_none();
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| look) {
             if wishes.established {
                 kernel.look_again();
             }
             let next_hops = transit::next_hops(&told(&self.peers));
-            kernel.sync(&next_hops).await?;
+            kernel.sync(&next_hops, tidy).await?;
         }
         Ok(())
+    }
+
+    /// Whether this is the moment at which a restart is over: everybody has told all, or has had the time for it.
+    fn has_recovered(&mut self) -> bool {
+        let Some(until) = self.recovering_until else {
+            return false;
+        };
+        if Instant::now() < until && self.peers.iter().any(Peer::is_awaited) {
+            return false;
+        }
+        self.recovering_until = None;
+        for peer in &mut self.peers {
+            peer.has_recovered(&self.config);
+        }
+        true
     }
 
     /// Tells each peer what is different for it now.
@@ -312,6 +337,7 @@ impl Speaker {
 
     fn deadline(&self) -> Instant {
         let deadlines = self.peers.iter().filter_map(Peer::deadline);
+        let deadlines = deadlines.chain(self.recovering_until);
         deadlines.min().unwrap_or_else(|| Instant::now() + FAR_AWAY)
     }
 
@@ -365,7 +391,7 @@ impl Speaker {
             self.handle(index, Some(stop)).await?;
         }
         if let Some(kernel) = &mut self.kernel {
-            kernel.sync(&BTreeMap::new()).await?;
+            kernel.sync(&BTreeMap::new(), true).await?;
         }
         // A peer that does not close its side need not be waited for.
         let _ = tokio::time::timeout(FAREWELL, futures::future::join_all(ended)).await;

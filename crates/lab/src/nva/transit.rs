@@ -87,6 +87,7 @@ mod tests {
     fn neighbour(side: Side) -> Neighbour {
         Neighbour {
             bfd: None,
+            graceful_restart: None,
             address: Ipv4Addr::LOCALHOST,
             asn: 65515,
             local: Ipv4Addr::LOCALHOST,

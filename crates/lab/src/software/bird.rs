@@ -11,15 +11,23 @@ use crate::topology::{Bfd, Neighbour, Path, Side};
 /// Channels, and whether they are of IPv6.
 const FAMILIES: [(&str, bool); 2] = [("ipv4", false), ("ipv6", true)];
 
+/// How long one that has restarted waits for its neighbours before it tidies its kernel.
+const RECOVERY_SECS: u32 = 60;
+
 pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
     let nva = appliance.nva;
     let mut text = format!(
         "log stderr all;\nrouter id {};\nprotocol device {{ }}\nprotocol direct {{ ipv4; ipv6; }}\n",
         nva.address
     );
+    let keeps = nva.graceful_restart.is_some();
+    if keeps {
+        text += &format!("graceful restart wait {RECOVERY_SECS};\n");
+    }
     for (channel, _) in FAMILIES {
+        let kernel = if keeps { "graceful restart on; " } else { "" };
         text += &format!(
-            "protocol kernel {{ merge paths on; {channel} {{ import none; export where source = RTS_BGP; }}; }}\n"
+            "protocol kernel {{ merge paths on; {kernel}{channel} {{ import none; export where source = RTS_BGP; }}; }}\n"
         );
     }
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
@@ -81,6 +89,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             local_v6,
             side,
             bfd,
+            graceful_restart,
         } = neighbour;
         let hold = neighbour.hold_time_secs();
         let name = match side {
@@ -97,6 +106,18 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         ));
         if bfd.is_some() {
             line(format_args!("  bfd on;"));
+        }
+        if let Some(restart) = graceful_restart {
+            line(format_args!(
+                "  graceful restart on;\n  graceful restart time {};",
+                restart.restart_secs
+            ));
+            if restart.long_lived_secs > 0 {
+                line(format_args!(
+                    "  long lived graceful restart on;\n  long lived stale time {};",
+                    restart.long_lived_secs
+                ));
+            }
         }
         // What is passed on leads through us; without links a path's own next hop must stay.
         let next_hop = if appliance.is_transit() { "next hop self; " } else { "" };
@@ -136,7 +157,11 @@ fn changes(appliance: &Appliance<'_>, path: &Path) -> String {
 pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, ProcessSpec)> {
     let files = ["bird.conf", "bird.ctl", "bird.pid"].map(|f| appliance.file(f));
     let bird = program("bird");
-    let argv = [bird.as_str(), "-f", "-c", &files[0], "-s", &files[1], "-P", &files[2]];
+    let mut argv = vec![bird.as_str(), "-f", "-c", &files[0], "-s", &files[1], "-P", &files[2]];
+    if appliance.nva.graceful_restart.is_some() {
+        // Its kernel may have routes of the life before.
+        argv.push("-R");
+    }
     vec![("bird", appliance.process("bird", &argv))]
 }
 

@@ -20,6 +20,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             asn,
             local,
             local_v6,
+            graceful_restart,
             ..
         } = neighbour;
         let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
@@ -31,6 +32,12 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             "  local-as {};\n  peer-as {asn};\n  outgoing-ttl 8;",
             nva.asn
         ));
+        if let Some(restart) = graceful_restart {
+            line(format_args!(
+                "  capability {{ graceful-restart {}; }}",
+                restart.restart_secs
+            ));
+        }
         let more = if local_v6.is_some() { " ipv6 unicast;" } else { "" };
         line(format_args!("  family {{ ipv4 unicast;{more} }}\n  static {{"));
         let own = |path: &Path| match path.is_ipv6() {

@@ -24,21 +24,29 @@ pub(super) fn configure(appliance: &Appliance<'_>) -> Result<(), LabError> {
     // vtysh complains when there is none.
     appliance.write("vtysh.conf", "")?;
     if let Some(bfd) = appliance.nva.bfd {
-        appliance.write("bfdd.conf", &bfdd(name, bfd))?;
+        appliance.write("bfdd.conf", &bfdd(appliance, bfd))?;
     }
     appliance.write("bgpd.conf", &bgpd(appliance))
 }
 
-fn bfdd(name: &str, bfd: Bfd) -> String {
+fn bfdd(appliance: &Appliance<'_>, bfd: Bfd) -> String {
     let Bfd {
         interval_ms,
         multiplier,
         ..
     } = bfd;
-    format!(
-        "hostname {name}\nlog stdout informational\nbfd\n profile {BFD_PROFILE}\n  transmit-interval {interval_ms}\n  \
-         receive-interval {interval_ms}\n  detect-multiplier {multiplier}\n exit\nexit\n"
-    )
+    let mut text = format!(
+        "hostname {}\nlog stdout informational\nbfd\n profile {BFD_PROFILE}\n  transmit-interval {interval_ms}\n  \
+         receive-interval {interval_ms}\n  detect-multiplier {multiplier}\n exit\n",
+        appliance.nva.name
+    );
+    // bgpd (8.4) that has read of BFD in its file tells bfdd so when BGP is up, and not before: a route server that waits for BFD would
+    // wait for ever.
+    for neighbour in appliance.neighbours.iter().filter(|it| it.bfd.is_some()) {
+        let Neighbour { address, local, .. } = neighbour;
+        text += &format!(" peer {address} multihop local-address {local}\n  profile {BFD_PROFILE}\n exit\n");
+    }
+    text + "exit\n"
 }
 
 fn bgpd(appliance: &Appliance<'_>) -> String {
@@ -46,6 +54,23 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     let mut text = String::new();
     let mut line = |l: std::fmt::Arguments<'_>| writeln!(text, "{l}").expect("a string takes any text");
     line(format_args!("hostname {}\nlog stdout informational", nva.name));
+    // Before whom it is for: a peer that comes up before the policy is read is told End-of-RIB without any routes, and those seconds later.
+    for path in appliance.paths {
+        for command in policy(appliance, path) {
+            line(format_args!("{command}"));
+        }
+    }
+    // Our own networks have an empty AS path here. What instances tell us begins with their number, and is not for the other instance.
+    let (own, azure) = ("^$", format!("^{ROUTE_SERVER_ASN}(_|$)"));
+    let (to_azure, to_links) = match appliance.is_transit() {
+        true => (format!("deny {azure}\nbgp as-path access-list AZURE permit .*"), ".*"),
+        false => (format!("permit {own}"), own),
+    };
+    line(format_args!("bgp as-path access-list AZURE {to_azure}"));
+    line(format_args!("bgp as-path access-list LINK permit {to_links}"));
+    line(format_args!(
+        "route-map ANNOUNCE permit {LAST_ENTRY}\n match as-path AZURE\nexit\nroute-map PASS permit {LAST_ENTRY}\n match as-path LINK\nexit"
+    ));
     line(format_args!("router bgp {}\n bgp router-id {}", nva.asn, nva.address));
     line(format_args!(
         " bgp log-neighbor-changes\n no bgp ebgp-requires-policy\n no bgp network import-check"
@@ -53,6 +78,22 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
     // FRR waits a second before it tells a new peer its table, and forgets to withdraw what a changed route map made it tell
     // within that second (8.4.4).
     line(format_args!(" coalesce-time {COALESCE_MS}"));
+    if let Some(restart) = nva.graceful_restart {
+        // Its kernel keeps the routes while bgpd is away (the F bit).
+        line(format_args!(
+            " bgp graceful-restart\n bgp graceful-restart preserve-fw-state"
+        ));
+        line(format_args!(
+            " bgp graceful-restart restart-time {}",
+            restart.restart_secs
+        ));
+        if restart.long_lived_secs > 0 {
+            line(format_args!(
+                " bgp long-lived-graceful-restart stale-time {}",
+                restart.long_lived_secs
+            ));
+        }
+    }
     for neighbour in &appliance.neighbours {
         let (peer, asn, hold) = (neighbour.address, neighbour.asn, neighbour.hold_time_secs());
         line(format_args!(" neighbor {peer} remote-as {asn}"));
@@ -90,22 +131,6 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
         line(format_args!(" exit-address-family"));
     }
     line(format_args!("exit"));
-    for path in appliance.paths {
-        for command in policy(appliance, path) {
-            line(format_args!("{command}"));
-        }
-    }
-    // Our own networks have an empty AS path here. What instances tell us begins with their number, and is not for the other instance.
-    let (own, azure) = ("^$", format!("^{ROUTE_SERVER_ASN}(_|$)"));
-    let (to_azure, to_links) = match appliance.is_transit() {
-        true => (format!("deny {azure}\nbgp as-path access-list AZURE permit .*"), ".*"),
-        false => (format!("permit {own}"), own),
-    };
-    line(format_args!("bgp as-path access-list AZURE {to_azure}"));
-    line(format_args!("bgp as-path access-list LINK permit {to_links}"));
-    line(format_args!(
-        "route-map ANNOUNCE permit {LAST_ENTRY}\n match as-path AZURE\nexit\nroute-map PASS permit {LAST_ENTRY}\n match as-path LINK\nexit"
-    ));
     text
 }
 

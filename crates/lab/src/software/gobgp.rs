@@ -20,7 +20,11 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         appliance.own_addresses().join("\", \"")
     );
     for Neighbour {
-        address, asn, local_v6, ..
+        address,
+        asn,
+        local_v6,
+        graceful_restart,
+        ..
     } in &appliance.neighbours
     {
         write!(
@@ -30,11 +34,27 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
              [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 8\n"
         )
         .expect("a string takes any text");
+        if let Some(restart) = graceful_restart {
+            text += &format!(
+                "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = {}\nnotification-enabled = true\n\
+                 long-lived-enabled = {}\n",
+                restart.restart_secs,
+                restart.long_lived_secs > 0
+            );
+        }
         for family in ["ipv4-unicast", "ipv6-unicast"]
             .iter()
             .take(1 + usize::from(local_v6.is_some()))
         {
             text += &format!("[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n");
+            let Some(restart) = graceful_restart else { continue };
+            text += "[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n";
+            if restart.long_lived_secs > 0 {
+                text += &format!(
+                    "[neighbors.afi-safis.long-lived-graceful-restart.config]\nenabled = true\nrestart-time = {}\n",
+                    restart.long_lived_secs
+                );
+            }
         }
     }
     text
@@ -44,7 +64,7 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
     let file = appliance.file("gobgpd.toml");
     let gobgpd = program("gobgpd");
     // Its API is reachable inside the namespace only.
-    let argv = [
+    let mut argv = vec![
         gobgpd.as_str(),
         "-f",
         &file,
@@ -52,6 +72,10 @@ pub(super) fn processes(appliance: &Appliance<'_>) -> Vec<(&'static str, Process
         "127.0.0.1:50051",
         "--pprof-disable",
     ];
+    if appliance.nva.graceful_restart.is_some() {
+        // Without this it says that it has not gone on to forward.
+        argv.push("--graceful-restart");
+    }
     vec![("gobgpd", appliance.process("gobgpd", &argv))]
 }
 

@@ -32,6 +32,7 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
         asn,
         local,
         local_v6,
+        graceful_restart,
         ..
     } in &appliance.neighbours
     {
@@ -39,6 +40,9 @@ pub(super) fn configuration(appliance: &Appliance<'_>) -> String {
             "neighbor {address} {{\n  remote-as {asn}\n  local-address {local}"
         ));
         line(format_args!("  multihop 8\n  announce IPv4 unicast"));
+        if graceful_restart.is_some() {
+            line(format_args!("  announce restart yes"));
+        }
         if local_v6.is_some() {
             line(format_args!("  announce IPv6 unicast"));
         }

@@ -515,6 +515,10 @@ impl Checker {
             as_override: file.as_override,
             agent: file.agent,
             bfd: file.bfd.as_ref().and_then(|bfd| self.bfd(bfd, software)),
+            graceful_restart: file
+                .graceful_restart
+                .as_ref()
+                .map(|restart| self.graceful_restart(restart, software)),
         })
     }
 

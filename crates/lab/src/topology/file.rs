@@ -304,6 +304,27 @@ pub(super) struct NvaFile {
     /// BFD between it and the route server. Needs builtin, frr or bird.
     #[schemars(with = "Option<BfdFile>")]
     pub(super) bfd: Option<Spanned<BfdFile>>,
+    /// Graceful restart between it and the route server: each keeps the other's routes while that is away. Not with external.
+    #[schemars(with = "Option<GracefulRestartFile>")]
+    pub(super) graceful_restart: Option<Spanned<GracefulRestartFile>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "GracefulRestart")]
+pub(super) struct GracefulRestartFile {
+    /// The NVA is back within so many seconds: 1 to 4095 (default 120).
+    #[serde(default = "restart_secs")]
+    #[schemars(range(min = 1, max = 4095))]
+    pub(super) restart_secs: u16,
+    /// After that its routes are a last resort for so many seconds: up to 16777215 (default 0: they go). Needs builtin, frr, bird or gobgp.
+    #[serde(default)]
+    #[schemars(range(max = 16_777_215))]
+    pub(super) long_lived_secs: u32,
+}
+
+fn restart_secs() -> u16 {
+    120
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

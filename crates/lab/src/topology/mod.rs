@@ -229,6 +229,18 @@ pub struct Nva {
     /// BFD with its route servers.
     #[serde(default)]
     pub bfd: Option<Bfd>,
+    /// Graceful restart with its route servers.
+    #[serde(default)]
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// What an NVA and its route servers keep for each other while one of them is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GracefulRestart {
+    /// The NVA says that it will be back within so many seconds (RFC 4724).
+    pub restart_secs: u16,
+    /// After that its routes are a last resort for so many seconds (RFC 9494); 0: they go.
+    pub long_lived_secs: u32,
 }
 
 /// How BFD watches the path between an NVA and its route servers.
@@ -342,6 +354,16 @@ impl Software {
     /// Whether it speaks BFD, as the lab configures it.
     pub fn speaks_bfd(self) -> bool {
         matches!(self, Software::Builtin | Software::Frr | Software::Bird)
+    }
+
+    /// Whether it keeps a route server's routes and has its own kept, as the lab configures it.
+    pub fn restarts_gracefully(self) -> bool {
+        self != Software::External
+    }
+
+    /// Whether it speaks of long-lived stale routes (RFC 9494).
+    pub fn knows_long_lived(self) -> bool {
+        !matches!(self, Software::External | Software::Openbgpd | Software::Exabgp)
     }
 
     /// The software of that name.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bfd, Nva, PROVIDER_ASN, Site, Topology};
+use super::{Bfd, GracefulRestart, Nva, PROVIDER_ASN, Site, Topology};
 
 /// A BGP speaker, as one of its neighbours knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Neighbour {
     /// BFD with it.
     #[serde(default)]
     pub bfd: Option<Bfd>,
+    /// What either keeps for the other.
+    #[serde(default)]
+    pub graceful_restart: Option<GracefulRestart>,
 }
 
 /// What is learned on one side may be passed on to the other, and never back.
@@ -75,6 +78,7 @@ impl Topology {
                 local_v6: site.router.address_v6.filter(|_| gateway.ipv6),
                 side: Side::Azure,
                 bfd: None,
+                graceful_restart: None,
             })
         });
         let edges = self.circuits_of(site.name()).flat_map(|circuit| {
@@ -85,6 +89,7 @@ impl Topology {
                 local_v6: None,
                 side: Side::Azure,
                 bfd: None,
+                graceful_restart: None,
             })
         });
         tunnels.chain(edges).collect()
@@ -99,6 +104,7 @@ impl Topology {
             local_v6: nva.address_v6,
             side: Side::Azure,
             bfd: nva.bfd,
+            graceful_restart: nva.graceful_restart,
         };
         let subnets = self.route_server_subnets_of(nva);
         let running = usize::from(self.instances);
@@ -114,6 +120,7 @@ impl Topology {
                 local_v6: None,
                 side: Side::Link,
                 bfd: None,
+                graceful_restart: None,
             })
         }));
         all

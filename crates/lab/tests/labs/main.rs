@@ -13,7 +13,9 @@
 //! 3. Two labs at once do not disturb each other.
 //! 4. A hub and two spokes: the spokes reach each other through the firewall, and a spoke that leaves is forgotten at once.
 //! 5. The other shipped topologies: which way packets go, and what changes that, each as its file says.
-//! 6. The route log says who announced or withdrew, what became best, and which NICs have it; the NVAs are FRR and BIRD.
+//! 6. An upgrade of both instances loses no route and no packet.
+//! 7. NVAs that are killed, half cut off or drained take down what they must, and no more.
+//! 8. The route log says who announced or withdrew, what became best, and which NICs have it; the NVAs are FRR and BIRD.
 //!
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
@@ -24,10 +26,12 @@ mod dual_homed;
 mod dual_stack;
 mod fabric;
 mod hybrid;
+mod outages;
 mod reference;
 mod regions;
 mod route_log;
 mod spokes;
+mod upgrade;
 
 use std::path::Path;
 use std::time::Duration;
@@ -64,7 +68,14 @@ fn main() {
     ]
     .concat();
     let trials = tests.iter().map(|(name, run)| trial(name, *run, possible.is_ok()));
-    let with_others = [route_log::TESTS, regions::WITH_OTHERS, dual_stack::WITH_OTHERS].concat();
+    let with_others = [
+        route_log::TESTS,
+        regions::WITH_OTHERS,
+        dual_stack::WITH_OTHERS,
+        upgrade::TESTS,
+        outages::TESTS,
+    ]
+    .concat();
     let with_others = with_others
         .iter()
         .map(|(name, run)| trial(name, *run, possible.is_ok() && missing.is_none()));

@@ -146,6 +146,13 @@ impl Instance {
                 path_lost,
             });
             if path_lost {
+                //= https://www.rfc-editor.org/rfc/rfc5882#section-4.3.2.1
+                //# In this case, a BFD session failure implies that data can no longer be forwarded, so any Graceful Restart in progress at
+                //# the time of the BFD session failure SHOULD be aborted
+                // Of a neighbour whose BFD dies with its BGP nothing can be told from silence: that is what a restart looks like (§4.3.2.2).
+                if change.remote_is_independent {
+                    self.end_graceful(now, key);
+                }
                 self.path_lost(now, key, reason);
             }
         }

@@ -29,6 +29,7 @@ impl Instance {
         };
         InstanceReport {
             instance: self.index,
+            version: None,
             epoch: self.epoch,
             intent_version: self.intent_version,
             converging: !self.converged,

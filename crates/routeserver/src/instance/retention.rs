@@ -105,10 +105,38 @@ impl Instance {
         }
     }
 
+    /// Packets do not arrive: whoever is away does not go on to forward them either.
+    pub(super) fn end_graceful(&mut self, now: Instant, key: PeerKey) {
+        for family in FamilySet::BOTH.iter() {
+            let kept = self.peers.get(&key).and_then(|peer| peer.retention.get(family));
+            if let Some(kept) = kept.filter(|kept| kept.phase == Phase::Graceful && kept.back_by.is_none()) {
+                self.end_phase(now, key, family, &kept);
+            }
+        }
+        self.reschedule(key);
+    }
+
+    /// The next phase begins, if there is one.
+    fn end_phase(&mut self, now: Instant, key: PeerKey, family: Family, kept: &Kept) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        match kept.next(now).filter(|_| kept.back_by.is_none()) {
+            Some(next) => {
+                peer.retention.set(family, Some(next));
+                if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
+                    speaker.make_last_resort(peer.index, family);
+                }
+                self.kept(key);
+            }
+            None => self.release(key, family),
+        }
+    }
+
     /// What time ends.
     pub(super) fn retention_timeout(&mut self, now: Instant, key: PeerKey) {
         for family in FamilySet::BOTH.iter() {
-            let Some(peer) = self.peers.get_mut(&key) else {
+            let Some(peer) = self.peers.get(&key) else {
                 return;
             };
             let Some(kept) = peer.retention.get(family) else {
@@ -117,16 +145,7 @@ impl Instance {
             if peer.kept_until(&kept).is_none_or(|at| at > now) {
                 continue;
             }
-            match kept.next(now).filter(|_| kept.back_by.is_none()) {
-                Some(next) => {
-                    peer.retention.set(family, Some(next));
-                    if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
-                        speaker.make_last_resort(peer.index, family);
-                    }
-                    self.kept(key);
-                }
-                None => self.release(key, family),
-            }
+            self.end_phase(now, key, family, &kept);
         }
     }
 

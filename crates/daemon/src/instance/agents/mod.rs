@@ -7,6 +7,7 @@
 //!
 //! A message is encoded once; queues and streams hold references to the same octets, down to the socket's own buffer.
 
+mod access;
 mod port;
 mod queue;
 mod serve;
@@ -21,6 +22,7 @@ use routeserver::delivery::{AgentId, TableId, TableUpdate, ToAgent};
 
 use queue::{AgentQueue, Pushed};
 
+pub(super) use access::Access;
 pub(super) use port::{AgentPortProblem, listen};
 pub use queue::{MAX_WAITING, MAX_WAITING_OCTETS};
 pub(super) use serve::{AgentService, serve};

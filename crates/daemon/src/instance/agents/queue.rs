@@ -16,6 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::Stream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
+use tonic::Status;
 
 /// Messages that may wait for one agent, besides those of its (new) beginning: generations that it may be behind.
 pub const MAX_WAITING: usize = 64;
@@ -51,6 +52,8 @@ struct State {
     taken_before: u64,
     progress: Progress,
     ended: bool,
+    /// Why it may not go on, if so.
+    refused: Option<String>,
     waker: Option<Waker>,
 }
 
@@ -147,6 +150,16 @@ impl AgentQueue {
             state.beginning = 0;
         }
         state.taken_before = state.taken;
+    }
+
+    /// The agent may not follow what it asks for, or not any more: nothing that waits is sent.
+    pub(super) fn refuse(&self, reason: String) {
+        let mut state = self.state();
+        state.waiting = VecDeque::new();
+        state.gone = 0;
+        state.refused = Some(reason);
+        drop(state);
+        self.end();
     }
 
     /// No more is said: the stream ends when it has sent what waits.
@@ -273,6 +286,15 @@ impl Stream for Messages {
             self.timer.as_mut().reset(due);
         }
         Poll::Pending
+    }
+}
+
+impl api::follow::Messages for Messages {
+    fn ended(&self) -> Status {
+        match &self.queue.state().refused {
+            Some(reason) => Status::permission_denied(reason),
+            None => Status::ok(""),
+        }
     }
 }
 

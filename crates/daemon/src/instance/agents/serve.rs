@@ -24,6 +24,7 @@ use tokio::time::{interval, sleep};
 use tonic::{Status, Streaming};
 
 use super::AgentEvent;
+use super::access::{Access, TokenHash};
 use super::queue::{AgentQueue, Messages, News};
 use crate::instance::events::{Happening, Owner};
 
@@ -54,6 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(in crate::instance) struct AgentService {
     owner: Owner,
+    access: Access,
     welcome: Arc<[Bytes]>,
     next: Arc<AtomicU64>,
     streams: Places,
@@ -114,9 +116,16 @@ async fn serve_connection(service: AgentService, stream: TcpStream) {
 }
 
 impl AgentService {
-    pub(in crate::instance) fn new(owner: Owner, index: usize, epoch: u64, silence_secs: u64) -> AgentService {
+    pub(in crate::instance) fn new(
+        owner: Owner,
+        access: Access,
+        index: usize,
+        epoch: u64,
+        silence_secs: u64,
+    ) -> AgentService {
         AgentService {
             owner,
+            access,
             welcome: convert::welcome(index, epoch, silence_secs),
             next: Arc::default(),
             streams: Places::default(),
@@ -127,7 +136,10 @@ impl AgentService {
 impl Follow for AgentService {
     type Messages = Messages;
 
-    fn follow(&self, said: Streaming<FromAgent>) -> Result<Messages, Status> {
+    fn follow(&self, token: Option<&str>, said: Streaming<FromAgent>) -> Result<Messages, Status> {
+        let token = token.map(TokenHash::of);
+        // Whoever has no token at all need not be heard further.
+        self.access.may_ask(token.as_ref()).map_err(Status::unauthenticated)?;
         let Some(place) = self.streams.take() else {
             return Err(Status::resource_exhausted("too many agents"));
         };
@@ -136,6 +148,9 @@ impl Follow for AgentService {
             id: AgentId(self.next.fetch_add(1, Ordering::Relaxed)),
             owner: self.owner.clone(),
             queue,
+            access: self.access.clone(),
+            token,
+            nics: Vec::new(),
             _place: place,
         };
         tokio::spawn(agent.attend(said));
@@ -169,12 +184,16 @@ struct Agent {
     id: AgentId,
     owner: Owner,
     queue: AgentQueue,
+    access: Access,
+    token: Option<TokenHash>,
+    /// What it follows, in lower case.
+    nics: Vec<String>,
     _place: Place,
 }
 
 impl Agent {
     /// From its beginning to its end.
-    async fn attend(self, said: Streaming<FromAgent>) {
+    async fn attend(mut self, said: Streaming<FromAgent>) {
         if self.tell(AgentEvent::Joined(self.id, self.queue.clone())).await {
             let reason = self.listen(said).await;
             tracing::debug!(agent = self.id.0, reason, "agent's stream ended");
@@ -184,10 +203,16 @@ impl Agent {
     }
 
     /// Hears what the agent and its queue say, and why that stopped.
-    async fn listen(&self, mut said: Streaming<FromAgent>) -> &'static str {
+    async fn listen(&mut self, mut said: Streaming<FromAgent>) -> &'static str {
         let mut check = interval(STALL_CHECK);
+        let mut changes = self.access.changes();
         loop {
             let event = tokio::select! {
+                // A token that is revoked ends what it allowed.
+                Ok(()) = changes.changed() => match self.is_refused() {
+                    true => return "may not follow its NICs any more",
+                    false => continue,
+                },
                 heard = said.message() => match heard {
                     Ok(Some(message)) => match self.input(message) {
                         Ok(Some(input)) => AgentEvent::Said(input),
@@ -213,16 +238,20 @@ impl Agent {
     }
 
     /// What a message means; `None` for a word of a later version.
-    fn input(&self, message: FromAgent) -> Result<Option<Input>, &'static str> {
+    fn input(&mut self, message: FromAgent) -> Result<Option<Input>, &'static str> {
         Ok(match message.body {
             Some(from_agent::Body::Hello(hello)) => {
                 if hello.nics.len() > MAX_NICS_PER_AGENT {
                     return Err("follows too many NICs");
                 }
+                self.nics = hello.nics.iter().map(|nic| nic.to_lowercase()).collect();
+                if self.is_refused() {
+                    return Err("may not follow what it asks for");
+                }
                 Some(Input::AgentFollows {
                     agent: self.id,
                     name: hello.agent,
-                    nics: hello.nics.iter().map(|nic| nic.to_lowercase()).collect(),
+                    nics: self.nics.clone(),
                     layers: hello.layers,
                 })
             }
@@ -240,6 +269,18 @@ impl Agent {
             }),
             None => None,
         })
+    }
+
+    /// Whether the agent has no right to its NICs; it is told so.
+    fn is_refused(&self) -> bool {
+        match self.access.may_follow(self.token.as_ref(), &self.nics) {
+            Ok(()) => false,
+            Err(reason) => {
+                tracing::warn!(agent = self.id.0, reason, "an agent is refused");
+                self.queue.refuse(reason);
+                true
+            }
+        }
     }
 
     /// False: the instance is leaving.

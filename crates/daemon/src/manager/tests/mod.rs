@@ -382,6 +382,23 @@ async fn one_instance_is_drained_until_it_is_not_any_more() {
 }
 
 #[tokio::test]
+async fn one_instance_is_asked_to_leave_when_it_is_to_be_restarted() {
+    let world = World::new().await;
+    let path = |index| format!("/routewright/v1/instances/{index}/restart");
+    assert_eq!(world.get(&path(1)).await.status, 405);
+    assert_eq!(world.request("POST", &path(2), None).await.status, 404);
+    assert_eq!(world.request("POST", &path(1), None).await.status, 204);
+    let mut answers = Vec::new();
+    for instance in &world.manager.instances {
+        answers.push(instance.control.health().await.is_ok());
+    }
+    assert_eq!(answers, [true, false]);
+    // It is on its way out already.
+    let again = world.request("POST", &path(1), None).await;
+    assert_eq!((again.status, again.code().as_str()), (503, "InstanceUnavailable"));
+}
+
+#[tokio::test]
 async fn a_password_is_taken_kept_and_never_told() {
     let world = World::new().await;
     world.make_route_server().await;

@@ -308,6 +308,7 @@ impl Control for Fake {
     fn health(&self) -> Asked<'_, InstanceReport> {
         self.say(InstanceReport {
             instance: self.index,
+            version: None,
             epoch: 1,
             intent_version: self.intent().version,
             converging: false,
@@ -377,8 +378,9 @@ impl Control for Fake {
     }
 
     fn shutdown(&self) -> Asked<'_, ()> {
+        let answer = self.say(());
         self.down.store(true, Ordering::Relaxed);
-        self.say(())
+        answer
     }
 
     fn drain(&self, on: bool) -> Asked<'_, ()> {

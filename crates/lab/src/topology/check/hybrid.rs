@@ -94,6 +94,7 @@ impl Checker {
             import_preference: None,
             as_override: false,
             bfd: None,
+            graceful_restart: None,
             agent: false,
             address_v6,
             address: self.address(&file.address)?,

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::topology::{Bfd, Topology};
+use crate::topology::{Bfd, GracefulRestart, Topology};
 
 /// A topology that is right, into which the mistakes are put.
 const GOOD: &str = "\
@@ -119,6 +119,30 @@ fn bfd_needs_software_that_speaks_it_and_intervals_that_the_route_server_takes()
             .iter()
             .all(|neighbour| neighbour.bfd == Some(expected))
     );
+}
+
+#[test]
+fn graceful_restart_needs_times_that_fit_and_software_that_knows_what_is_asked_of_it() {
+    let with = |restart: &str, says: &str| check("asn: 65001", &format!("asn: 65001, {restart}"), 10, says);
+    with(
+        "software: exabgp, graceful_restart: { long_lived_secs: 1 }",
+        "exabgp has no RFC 9494",
+    );
+    with(
+        "graceful_restart: { restart_secs: 0 }",
+        "restart_secs is from 1 to 4095",
+    );
+    with(
+        "graceful_restart: { restart_secs: 4096 }",
+        "restart_secs is from 1 to 4095",
+    );
+    let good = GOOD.replace("asn: 65001", "asn: 65001, graceful_restart: { long_lived_secs: 60 }");
+    let topology = Topology::parse("t.yaml", &good).unwrap();
+    let expected = GracefulRestart {
+        restart_secs: 120,
+        long_lived_secs: 60,
+    };
+    assert_eq!(topology.nvas[0].graceful_restart, Some(expected));
 }
 
 #[test]

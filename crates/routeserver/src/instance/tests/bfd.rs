@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bfd::{Diagnostic, Discriminator, SessionStatus, State, StateChange};
 
+use super::gateways;
 use super::world::*;
 use crate::instance::{BfdEvent, Event, Input, PeerKey};
 use crate::intent::BfdIntent;
+use crate::testing::*;
 
-fn fast() -> BfdIntent {
+pub(super) fn fast() -> BfdIntent {
     BfdIntent {
         min_tx_ms: 50,
         min_rx_ms: 60,
@@ -33,6 +35,11 @@ fn key(world: &World) -> PeerKey {
 }
 
 fn changed(world: &mut World, from: State, to: State, remote_state: State) {
+    changed_of(world, from, to, remote_state, false);
+}
+
+/// `independent`: the neighbour's BFD goes on when its BGP restarts.
+pub(super) fn changed_of(world: &mut World, from: State, to: State, remote_state: State, independent: bool) {
     let diagnostic = match (to, remote_state) {
         (State::Up, _) => Diagnostic::NONE,
         (_, State::AdminDown) => Diagnostic::NEIGHBOR_SIGNALED_DOWN,
@@ -43,6 +50,7 @@ fn changed(world: &mut World, from: State, to: State, remote_state: State) {
         to,
         diagnostic,
         remote_state,
+        remote_is_independent: independent,
         silence: Duration::from_millis(150),
     };
     let status = SessionStatus {
@@ -113,6 +121,26 @@ fn a_lost_path_ends_the_session_with_cease_bfd_down_and_its_routes_go() {
             .any(|event| matches!(event, Event::BfdDown { path_lost: true, .. })),
         "{events:?}"
     );
+}
+
+#[test]
+fn a_site_of_a_gateway_is_watched_as_any_peer() {
+    let mut world = gateways::vpn_gateway(65515);
+    gateways::edit_gateway(&mut world, |gateway| gateway.peers[1].bfd = Some(fast()));
+    let [wanted] = &world.bfd_wanted[..] else {
+        panic!("{:?}", world.bfd_wanted);
+    };
+    assert_eq!(wanted.local, ip("10.1.5.4"), "the gateway's own address");
+    assert_eq!(wanted.remote, world.nvas["site1"].address);
+    assert!(wanted.multihop, "a tunnel is no link of the gateway's subnet");
+    world.announce("site1", path("192.168.101.1", &[64701]), &["20.0.0.0/24"]);
+    assert!(world.told("rs", "20.0.0.0/24").is_some());
+    changed(&mut world, State::Init, State::Up, State::Up);
+    world.nvas.get_mut("site1").unwrap().alive = false;
+    changed(&mut world, State::Up, State::Down, State::Down);
+    assert_ne!(state(&world, "site1"), "Established");
+    assert_eq!(state(&world, "site2"), "Established");
+    assert_eq!(world.told("rs", "20.0.0.0/24"), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What becomes of routes when a session ends: graceful restart (RFC 4724, RFC 8538), its long-lived kind (RFC 9494), persisted routes,
 //! and what an operator drains (RFC 8326).
 
+use ::bfd::State;
 use std::time::Duration;
 
 use bgp::wire::{
@@ -8,6 +9,7 @@ use bgp::wire::{
 };
 use bgp::{FamilySet, session};
 
+use super::bfd;
 use super::world::*;
 use crate::instance::{Event, Input, Instance};
 use crate::intent::{PeerIntent, PersistRoutes};
@@ -476,6 +478,27 @@ fn where_bfd_says_that_packets_do_not_arrive_routes_are_a_last_resort_at_once() 
     let mut world = world_with(for_long(), restarts);
     world.notify("nva1", Notification::cease(CeaseSubcode::BfdDown));
     assert_eq!(world.phases(), ["long-lived"]);
+}
+
+#[test]
+fn a_path_that_is_lost_while_routes_are_kept_ends_the_graceful_phase_if_bfd_outlives_bgp_there() {
+    let restarting = |offer: RestartOffer, independent: bool| {
+        let mut world = world_with(offer, |peer| {
+            restarts(peer);
+            peer.bfd = Some(bfd::fast());
+        });
+        bfd::changed_of(&mut world, State::Init, State::Up, State::Up, independent);
+        world.kill("nva1");
+        assert_eq!(world.phases(), ["graceful"]);
+        bfd::changed_of(&mut world, State::Up, State::Down, State::Down, independent);
+        world
+    };
+    assert!(!restarting(gracefully(), true).has(ROUTE));
+    assert_eq!(restarting(for_long(), true).phases(), ["long-lived"]);
+    // Its BFD is gone with its BGP, as in any restart: RFC 5882 §4.3.2.2.
+    let world = restarting(gracefully(), false);
+    assert!(world.has(ROUTE));
+    assert_eq!(world.phases(), ["graceful"]);
 }
 
 #[test]
