@@ -65,7 +65,10 @@ impl Announcements {
         });
         let announcements = Announcements { monitor, heard };
         world.wait_until("the monitor listens", || {
-            world.ip(&format!("route replace blackhole {}", Announcements::FIRST));
+            // What is there already is not announced again.
+            for verb in ["add", "del"] {
+                world.ip(&format!("route {verb} blackhole {}", Announcements::FIRST));
+            }
             announcements.has_heard(Announcements::FIRST)
         });
         announcements
