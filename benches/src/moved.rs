@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -27,24 +26,22 @@ use anyhow::{Context, Result, bail};
 use bgp::wire::{PathAttributes, pack_announcement, pack_end_of_rib};
 use bgp::{Asn, Family};
 use bytes::BytesMut;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_ROUTE};
 
 use crate::api::Api;
 use crate::load::connect_from;
-use crate::network::{Network, batch_ip, batch_ip_in, enter};
+use crate::network::{Network, batch_ip, batch_ip_in};
 use crate::outcome::{Figure, OURS, Outcome, Scenario, Size, percentiles};
 use crate::speaker::{routewright, stop};
 use crate::table::grouped;
+use crate::watch::{RTNLGRP_IPV4_ROUTE, RTNLGRP_NEXTHOP, open};
 use crate::workload::{DEVICE, ENCODE, SECOND, address_of, asn_of, prefix};
 
-// linux/rtnetlink.h, enum rtnetlink_groups, and linux/nexthop.h.
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
-const RTNLGRP_NEXTHOP: u32 = 32;
+// linux/rtnetlink.h, linux/nexthop.h.
 const RTM_NEWNEXTHOP: u16 = 104;
 const NHA_GROUP: u16 = 2;
 
 /// Room for a whole table's announcements in each VM.
-static RECEIVE_BUFFER: libc::c_int = 64 << 20;
+const RECEIVE_BUFFER: libc::c_int = 64 << 20;
 
 /// Without announcements for so long all kernels are at rest.
 const REST: Duration = Duration::from_secs(2);
@@ -189,7 +186,7 @@ impl Kernels {
             let (sender, namespace) = (sender.clone(), vms.path(vm));
             let (ready, opened) = mpsc::channel();
             thread::spawn(move || {
-                let socket = match open(&namespace) {
+                let socket = match open(&namespace, &[RTNLGRP_IPV4_ROUTE, RTNLGRP_NEXTHOP], RECEIVE_BUFFER) {
                     Ok(socket) => socket,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
@@ -264,28 +261,6 @@ impl Kernels {
         }
         Ok(())
     }
-}
-
-fn open(namespace: &Path) -> Result<Socket> {
-    enter(namespace)?;
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    // SAFETY: the option's value is an int that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const RECEIVE_BUFFER).cast(),
-            size_of_val(&RECEIVE_BUFFER) as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    socket.bind(&NetlinkAddress::new(0, 0))?;
-    socket.add_membership(RTNLGRP_IPV4_ROUTE)?;
-    socket.add_membership(RTNLGRP_NEXTHOP)?;
-    Ok(socket)
 }
 
 /// Entries of the agent's in a datagram. struct nlmsghdr: length: u32; type, flags: u16; sequence, port: u32.

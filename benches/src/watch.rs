@@ -15,10 +15,11 @@ use crate::network::enter;
 use crate::workload::number_of;
 
 // linux/rtnetlink.h, enum rtnetlink_groups.
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
+pub(crate) const RTNLGRP_IPV4_ROUTE: u32 = 7;
+pub(crate) const RTNLGRP_NEXTHOP: u32 = 32;
 
 /// Room for the announcements of 200,000 routes.
-static RECEIVE_BUFFER: libc::c_int = 256 << 20;
+const RECEIVE_BUFFER: libc::c_int = 256 << 20;
 
 /// A route came or went.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub(crate) fn watch(namespace: &Path) -> Result<mpsc::Receiver<Seen>> {
     let (ready, opened) = mpsc::channel();
     let namespace = namespace.to_owned();
     thread::spawn(move || {
-        let socket = match open(&namespace) {
+        let socket = match open(&namespace, &[RTNLGRP_IPV4_ROUTE], RECEIVE_BUFFER) {
             Ok(socket) => {
                 let _ = ready.send(Ok(()));
                 socket
@@ -62,7 +63,8 @@ pub(crate) fn watch(namespace: &Path) -> Result<mpsc::Receiver<Seen>> {
     }
 }
 
-fn open(namespace: &Path) -> Result<Socket> {
+/// Enters a namespace and listens to what its kernel announces to these groups, with room for so many octets that wait.
+pub(crate) fn open(namespace: &Path, groups: &[u32], room: libc::c_int) -> Result<Socket> {
     enter(namespace)?;
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     // SAFETY: the option's value is an int that outlives the call.
@@ -71,15 +73,17 @@ fn open(namespace: &Path) -> Result<Socket> {
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_RCVBUFFORCE,
-            (&raw const RECEIVE_BUFFER).cast(),
-            size_of_val(&RECEIVE_BUFFER) as libc::socklen_t,
+            (&raw const room).cast(),
+            size_of_val(&room) as libc::socklen_t,
         )
     };
     if result != 0 {
         return Err(io::Error::last_os_error().into());
     }
     socket.bind(&SocketAddr::new(0, 0))?;
-    socket.add_membership(RTNLGRP_IPV4_ROUTE)?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
     Ok(socket)
 }
 
