@@ -101,14 +101,18 @@ fn goes_on_without_reading(mut raw: Raw) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Announces and withdraws 20,000 prefixes again and again, until `done`.
-async fn churn_until<F: Future<Output = bool>>(feeder: &Nva, what: &str, mut done: impl FnMut() -> F) {
-    let prefixes: Vec<IpNet> = (0..20_000).map(prefix).collect();
+/// Announces and withdraws 20,000 prefixes again and again, until `done`. The next word waits until a listener has heard the one before: else
+/// both may be one change, which is none, and nobody is told anything.
+async fn churn_until<F: Future<Output = bool>>(feeder: &Nva, listener: &Nva, what: &str, mut done: impl FnMut() -> F) {
+    const MANY: usize = 20_000;
+    let prefixes: Vec<IpNet> = (0..MANY).map(prefix).collect();
     until(what, || {
         let done = done();
         async {
             feeder.announce(prefixes.iter().copied()).await;
+            listener.sees("all of them", |seen| seen.learned.len() >= MANY).await;
             feeder.withdraw(prefixes.iter().copied()).await;
+            listener.sees("none of them", |seen| seen.learned.len() < MANY).await;
             done.await
         }
     })
@@ -118,12 +122,12 @@ async fn churn_until<F: Future<Output = bool>>(feeder: &Nva, what: &str, mut don
 // RFC 9687; 2020-08-30: a peer that takes nothing must not keep stale routes for hours.
 fn a_window_that_stays_shut_for_the_send_hold_time_ends_that_session_alone() {
     among(
-        2,
+        3,
         |n, peer| peer.send_hold_secs = if n == 0 { 3 } else { 0 },
         |scene| async move {
             let asleep = goes_on_without_reading(shut_window(0, 30).await);
-            let feeder = Nva::start(&hostile(1), asn(1), OURS, None);
-            churn_until(&feeder, "the send hold timer ends it", || async {
+            let [feeder, listener] = [1, 2].map(|n| Nva::start(&hostile(n), asn(n), OURS, None));
+            churn_until(&feeder, &listener, "the send hold timer ends it", || async {
                 let down = scene.report(0).await.last_down;
                 down.is_some_and(|down| down.reason.to_lowercase().contains("send hold"))
             })
@@ -220,7 +224,7 @@ async fn keeps_alive(n: usize) {
 fn keepalives_every_two_seconds_do_not_become_a_storm() {
     const QUICK: usize = 100;
     among(
-        QUICK + 1,
+        QUICK + 2,
         |_, _| {},
         |scene| async move {
             let thread = OwnThread::start();
@@ -228,10 +232,10 @@ fn keepalives_every_two_seconds_do_not_become_a_storm() {
                 thread.runtime().spawn(keeps_alive(n));
             }
             scene.world.established(QUICK + 2).await;
-            let feeder = Nva::start(&hostile(QUICK), asn(QUICK), OURS, None);
+            let [feeder, listener] = [QUICK, QUICK + 1].map(|n| Nva::start(&hostile(n), asn(n), OURS, None));
             let before: u64 = scene.report(0).await.messages_received;
             // Several hold times long.
-            churn_until(&feeder, "ten KEEPALIVEs of each", || async {
+            churn_until(&feeder, &listener, "ten KEEPALIVEs of each", || async {
                 scene.report(0).await.messages_received > before + 10
             })
             .await;
@@ -246,20 +250,20 @@ fn keepalives_every_two_seconds_do_not_become_a_storm() {
 
 /// How long it may take is [`daemon::instance`]'s own bound, which has a test there; here it is seen to end at all, and to say farewell.
 fn sigterm_ends_the_process_with_hostile_peers() {
-    let addresses = [0, 1, 2, 3].map(hostile);
+    let addresses = [0, 1, 2, 3, 4].map(hostile);
     let all: Vec<&str> = addresses.iter().map(String::as_str).chain([OURS]).collect();
     with_addresses(&all, || async {
-        let peers = (0..4).map(|n| peer(&id(n), &hostile(n), asn(n))).collect();
+        let peers = (0..5).map(|n| peer(&id(n), &hostile(n), asn(n))).collect();
         let mut world = World::with(intent(1, peers)).await;
         let asleep = goes_on_without_reading(shut_window(0, 30).await);
         let mut silent = Vec::new();
         for _ in 0..4 {
             silent.push(Raw::call(1).await);
         }
-        let feeder = Nva::start(&hostile(2), asn(2), OURS, None);
+        let [feeder, listener] = [2, 4].map(|n| Nva::start(&hostile(n), asn(n), OURS, None));
         let mut half = Raw::establish(3).await;
         half.send(&messages::keepalive()[..7]).await;
-        churn_until(&feeder, "the window is shut", || async { is_stalled(0) }).await;
+        churn_until(&feeder, &listener, "the window is shut", || async { is_stalled(0) }).await;
 
         world.process.terminate();
         assert!(world.process.ended().await.success());
