@@ -166,6 +166,14 @@ fn routes_persist_as_long_as_is_wanted(lab: &mut Lab) {
             .unwrap()
             .put(&path, &json!({ "persistRoutes": value }))
             .unwrap();
+        wait(lab, "both instances to follow", |lab| {
+            let health = health(lab);
+            let instances = health["instances"].as_array().unwrap();
+            instances.len() == 2
+                && instances
+                    .iter()
+                    .all(|instance| instance["intentVersion"] == health["intentVersion"])
+        });
     };
     persist(lab, json!(60));
     lab.kill("sdwan").unwrap();
