@@ -338,7 +338,9 @@ impl Merge {
     fn find_lost(&mut self) -> bool {
         let mut changed = false;
         for index in 0..self.voices.len() {
-            if self.voices[index].unheard.is_some() {
+            // Where nobody else speaks for sure, nobody can have said that a next hop is dead.
+            let mut others = self.voices.iter().enumerate().filter(|(other, _)| *other != index);
+            if self.voices[index].unheard.is_some() && others.any(|(_, voice)| voice.is_sure()) {
                 let named = self.named_beside(index);
                 let unheard = self.voices[index].unheard.as_mut();
                 changed |= unheard.is_some_and(|unheard| unheard.others_name(&named));

@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn when_both_instances_are_away_all_stays_also_what_only_one_of_them_had() {
+        let mut world = World::new();
+        let other: IpNet = "10.251.0.0/16".parse().unwrap();
+        let (way, system) = (Way::Group(1), false);
+        world.tables[0].write().routes.insert(other, TableRoute { way, system });
+        world.speaks(0, 1);
+        for voice in [0, 1] {
+            world.merge.handle(voice, Said::Ended);
+        }
+        world.goes_through(ACTIVE);
+        assert!(world.merge.routes().contains_key(&other));
+        // Nor does it go while one is back and has not said everything.
+        world.restarts(1, 2);
+        assert!(world.merge.routes().contains_key(&other));
+    }
+
+    #[test]
     fn an_nva_with_one_leg_stays_while_its_instance_starts_again() {
         let mut world = World::new();
         world.says(1, Some((PASSIVE, 5)));

@@ -54,6 +54,10 @@ impl Instance {
         let peer = self.peers.get(&key)?;
         let speaker = self.speakers.get(&peer.speaker)?;
         speaker.loc_rib()?;
+        // What kernels of such a gateway have for the route server's routes is not in its own RIB, which so cannot say who else leads there.
+        if self.heard_over_ebgp(speaker).is_some() {
+            return None;
+        }
         let stale_time = Duration::from_secs(peer.intent.long_lived_stale_time_secs.into());
         let persisted = persistence(speaker, peer.intent.kind);
         let kept = FamilySet::BOTH.iter().map(|family| {

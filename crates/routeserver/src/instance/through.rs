@@ -56,7 +56,7 @@ impl Instance {
     }
 
     /// The route server that a gateway hears over eBGP, if it is spoken for here.
-    fn heard_over_ebgp<'a>(&'a self, gateway: &Speaker) -> Option<&'a Speaker> {
+    pub(super) fn heard_over_ebgp<'a>(&'a self, gateway: &Speaker) -> Option<&'a Speaker> {
         let peers = gateway.intent.peers.iter();
         let mut route_servers = peers.filter(|peer| peer.kind == PeerKind::RouteServer);
         let peer = route_servers.find(|peer| peer.asn != gateway.intent.asn)?;
