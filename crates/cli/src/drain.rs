@@ -118,7 +118,16 @@ pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Resul
     let other_speaks = health["instances"].as_array().into_iter().flatten().any(|each| {
         each["index"] == json!(1 - instance) && each["state"] == "up" && each["converging"] == json!(false)
     });
-    let peers = rows(session.client.get("/routewright/v1/peers").await?);
+    let answer = session.client.get("/routewright/v1/peers").await?;
+    // Who does not answer is not known to have no peers.
+    if let Some(silent) = unanswered(&answer).first() {
+        return Ok(Progress {
+            done: false,
+            told: format!("instance {silent} does not answer"),
+            rows: Vec::new(),
+        });
+    }
+    let peers = rows(answer);
     let is_up = |row: &&Value| row["state"] == "Established";
     let at = |index: u64| {
         peers
@@ -194,6 +203,12 @@ pub(crate) async fn until(
     }
 }
 
+/// Which instances a list that the API answers with knows nothing of.
+pub(crate) fn unanswered(answer: &Value) -> Vec<u64> {
+    let instances = answer["unanswered"].as_array().into_iter().flatten();
+    instances.filter_map(Value::as_u64).collect()
+}
+
 /// The rows of a list that the API answers with.
 pub(crate) fn rows(answer: Value) -> Vec<Value> {
     match answer {
@@ -208,6 +223,12 @@ pub(crate) fn rows(answer: Value) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_that_does_not_answer_is_not_one_without_peers() {
+        assert_eq!(unanswered(&json!({ "value": [], "unanswered": [0] })), [0]);
+        assert!(unanswered(&json!({ "value": [] })).is_empty());
+    }
 
     #[test]
     fn one_is_not_told_as_many() {

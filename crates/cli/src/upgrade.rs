@@ -93,6 +93,12 @@ async fn drained(session: &Session, index: u64, timeout: u64) -> Result<(), Clie
 /// Ends the process, which the manager starts again, and waits until whoever had been there is back.
 async fn exchanged(session: &Session, index: u64, timeout: u64) -> Result<(), ClientError> {
     let before = Seen::now(session, index).await?;
+    if before.epoch.is_none() {
+        return Err(ClientError::NotUpgraded {
+            secs: 0,
+            left: format!("instance {index} does not answer; it was not restarted. The manager ends one that hangs"),
+        });
+    }
     session
         .client
         .post(&format!("/routewright/v1/instances/{index}/restart"))
@@ -138,9 +144,17 @@ impl Seen {
             return Ok(Seen::default());
         };
         let here = |row: &&Value| row["instance"] == json!(index);
-        let peers = drain::rows(session.client.get("/routewright/v1/peers").await?);
+        let peers = session.client.get("/routewright/v1/peers").await?;
+        let agents = session.client.get("/routewright/v1/agents").await?;
+        // What is not known is not known to be gone.
+        if [&peers, &agents]
+            .iter()
+            .any(|list| drain::unanswered(list).contains(&index))
+        {
+            return Ok(Seen::default());
+        }
+        let (peers, agents) = (drain::rows(peers), drain::rows(agents));
         let peers = peers.iter().filter(here).filter(|row| row["state"] == "Established");
-        let agents = drain::rows(session.client.get("/routewright/v1/agents").await?);
         let installed = |row: &&Value| row["installedGeneration"].is_u64();
         let nics = agents.iter().filter(here).filter(installed);
         Ok(Seen {

@@ -81,6 +81,7 @@ async fn two_machines_that_write_at_once_lose_no_update_and_break_no_rule() {
     let machines = Machine::two(&etcd).await;
     machines[0].makes("", json!({"location": "westeurope"})).await;
     machines[0].makes(HUB, network(&["10.0.0.0/8"])).await;
+    machines[1].until_found(HUB).await;
     let subnet = |number: usize| json!({"properties": {"addressPrefix": format!("10.{number}.0.0/16")}});
     // Subnets of one network, half of them wanted by both under other names: one of each pair must be refused.
     let writes = machines.iter().map(|machine| async {

@@ -14,6 +14,8 @@ const ICMP_HEADER: usize = 8;
 const IPV6_HEADER: usize = 40;
 /// More hops than any topology has.
 const MAX_HOPS: u8 = 8;
+/// After so long a packet or its answer is taken for lost.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,12 +96,26 @@ struct Answer {
     after: Duration,
 }
 
+enum Sent {
+    OnItsWay,
+    NoWay,
+}
+
+enum Heard {
+    Answer(Answer),
+    Nothing,
+    /// Somebody knows that there is no way.
+    NoWay,
+}
+
 struct Prober {
     socket: Socket,
     to: IpAddr,
     icmp: Icmp,
     identifier: u16,
     sequence: u16,
+    /// What was sent for the hop that is looked for, and when.
+    sent: Vec<(u16, Instant)>,
 }
 
 impl Prober {
@@ -117,58 +133,78 @@ impl Prober {
             icmp,
             identifier: (thread & 0xffff) as u16,
             sequence: 0,
+            sent: Vec::new(),
         })
     }
 
+    /// Asks until somebody answers, since one packet may be lost and routers answer only so often (RFC 1812 §4.3.2.8).
     fn probe(&mut self, ttl: u8, patience: Duration) -> io::Result<Option<Answer>> {
-        self.sequence += 1;
         match self.to {
             IpAddr::V4(_) => self.socket.set_ttl_v4(u32::from(ttl))?,
             IpAddr::V6(_) => self.socket.set_unicast_hops_v6(u32::from(ttl))?,
         }
-        let start = Instant::now();
-        let target = SocketAddr::new(self.to, 0);
+        let deadline = Instant::now() + patience;
+        self.sent.clear();
+        while Instant::now() < deadline {
+            let heard = match self.send()? {
+                Sent::OnItsWay => self.hear(deadline.min(Instant::now() + ASK_AGAIN))?,
+                Sent::NoWay => Heard::NoWay,
+            };
+            match heard {
+                Heard::Answer(answer) => return Ok(Some(answer)),
+                Heard::NoWay => return Ok(None),
+                Heard::Nothing => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn send(&mut self) -> io::Result<Sent> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent.push((self.sequence, Instant::now()));
         let request = echo_request(self.icmp.echo_request, self.identifier, self.sequence);
-        match self.socket.send_to(&request, &target.into()) {
-            Err(e) if e.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code)) => return Ok(None),
-            sent => sent?,
-        };
+        match self.socket.send_to(&request, &SocketAddr::new(self.to, 0).into()) {
+            Ok(_) => Ok(Sent::OnItsWay),
+            Err(error) if is_no_route(&error) => Ok(Sent::NoWay),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hear(&self, until: Instant) -> io::Result<Heard> {
         loop {
-            let left = patience.saturating_sub(start.elapsed());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return Ok(Heard::Nothing);
             }
             self.socket.set_read_timeout(Some(left))?;
             let mut buffer = [MaybeUninit::<u8>::uninit(); 1500];
             let (length, sender) = match self.socket.recv_from(&mut buffer) {
                 Ok(received) => received,
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return Ok(None),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Ok(Heard::Nothing);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // IPv6 says so on the socket when somebody knows no way.
-                Err(e) if e.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code)) => return Ok(None),
+                Err(e) if is_no_route(&e) => return Ok(Heard::NoWay),
                 Err(e) => return Err(e),
             };
             // SAFETY: the kernel has written that many bytes.
             let packet: Vec<u8> = buffer[..length].iter().map(|b| unsafe { b.assume_init() }).collect();
             let sender = sender.as_socket().map(|address| address.ip());
-            if let Some((from, reached)) = sender.and_then(|sender| self.judge(sender, &packet)) {
-                return Ok(Some(Answer {
-                    from,
-                    reached,
-                    after: start.elapsed(),
-                }));
+            if let Some(answer) = sender.and_then(|sender| self.judge(sender, &packet)) {
+                return Ok(Heard::Answer(answer));
             }
         }
     }
 
-    /// Whether a packet answers our last request, and from where. Raw sockets are told the header of IPv4, not that of IPv6.
-    fn judge(&self, sender: IpAddr, packet: &[u8]) -> Option<(IpAddr, bool)> {
+    /// What a packet says if it answers one of our requests. Raw sockets are told the header of IPv4, not that of IPv6.
+    fn judge(&self, from: IpAddr, packet: &[u8]) -> Option<Answer> {
         let icmp = match self.to {
             IpAddr::V4(_) => behind_ipv4(packet)?,
             IpAddr::V6(_) => packet,
         };
-        match *icmp.first()? {
-            kind if kind == self.icmp.echo_reply => self.is_ours(icmp).then_some((sender, true)),
+        let (after, reached) = match *icmp.first()? {
+            kind if kind == self.icmp.echo_reply => (self.since_sent(icmp)?, true),
             // The packet that died comes back inside.
             kind if kind == self.icmp.time_exceeded => {
                 let dead = icmp.get(ICMP_HEADER..)?;
@@ -176,16 +212,26 @@ impl Prober {
                     IpAddr::V4(_) => behind_ipv4(dead)?,
                     IpAddr::V6(_) => dead.get(IPV6_HEADER..)?,
                 };
-                (*inner.first()? == self.icmp.echo_request && self.is_ours(inner)).then_some((sender, false))
+                let is_request = *inner.first()? == self.icmp.echo_request;
+                (self.since_sent(inner).filter(|_| is_request)?, false)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Answer { from, reached, after })
     }
 
-    fn is_ours(&self, icmp: &[u8]) -> bool {
-        let expected = [self.identifier.to_be_bytes(), self.sequence.to_be_bytes()].concat();
-        icmp.get(4..8) == Some(&expected[..])
+    /// How long ago it was sent, if this is one of those that were sent for this hop.
+    fn since_sent(&self, icmp: &[u8]) -> Option<Duration> {
+        let &[_, _, _, _, a, b, c, d] = icmp.first_chunk()?;
+        let is_ours = u16::from_be_bytes([a, b]) == self.identifier;
+        let sequence = u16::from_be_bytes([c, d]);
+        let sent = self.sent.iter().find(|(each, _)| is_ours && *each == sequence);
+        sent.map(|(_, at)| at.elapsed())
     }
+}
+
+fn is_no_route(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_ROUTE.contains(&code))
 }
 
 /// The kernel knows no way, or knows that there is none.

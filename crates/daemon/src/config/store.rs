@@ -1,5 +1,7 @@
 //! `[store]`: where intent is kept, and with whom it is shared.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -85,11 +87,17 @@ impl Reader<'_> {
             urls.collect::<Option<Vec<String>>>()
         });
         match urls {
-            Some(urls) if (1..=MAX_ENDPOINTS).contains(&urls.len()) && urls.iter().all(|url| is_endpoint(url)) => urls,
+            Some(urls)
+                if (1..=MAX_ENDPOINTS).contains(&urls.len())
+                    && urls.iter().all(|url| is_endpoint(url))
+                    && urls.iter().collect::<BTreeSet<_>>().len() == urls.len() =>
+            {
+                urls
+            }
             _ => {
                 let message = format!(
                     "`store.endpoints` must be a list of 1 to {MAX_ENDPOINTS} URLs such as \"http://127.0.0.1:2379\" or \
-                     \"https://etcd0.example:2379\", each member of the cluster"
+                     \"https://etcd0.example:2379\", each member of the cluster once"
                 );
                 self.mistake(value.span(), message);
                 Vec::new()

@@ -46,7 +46,9 @@ fn two_spokes_reach_each_other_through_the_firewall_only() {
     assert_eq!(way(&lab, "vm1", VM2), None);
     assert!(way(&lab, "vm1", SHARED).is_some());
     lab.start("firewall").unwrap();
-    wait(&lab, "vm1", |routes| leads(routes, "10.0.0.0/8", FIREWALL));
+    for vm in ["vm1", "vm2"] {
+        wait(&lab, vm, |routes| leads(routes, "10.0.0.0/8", FIREWALL));
+    }
     wait(&lab, "firewall", |routes| {
         has(routes, "10.1.0.0/16") && has(routes, "10.2.0.0/16")
     });
@@ -64,7 +66,9 @@ fn two_spokes_reach_each_other_through_the_firewall_only() {
     for nva in ["sdwan", "firewall"] {
         wait(&lab, nva, |routes| has(routes, "10.2.0.0/16"));
     }
-    wait(&lab, "vm2", |routes| leads(routes, "10.250.0.0/16", SDWAN));
+    wait(&lab, "vm2", |routes| {
+        leads(routes, "10.250.0.0/16", SDWAN) && leads(routes, "0.0.0.0/0", FIREWALL)
+    });
     every_spoke_reaches_what_is_behind_the_nvas(&lab);
 }
 
