@@ -12,12 +12,12 @@ crate::tests![
 ];
 
 /// How many routes the flood has: `RW_FLOOD_ROUTES`, a million in the long form.
-fn flood() -> usize {
+pub(super) fn flood() -> usize {
     std::env::var("RW_FLOOD_ROUTES").map_or(200_000, |routes| routes.parse().unwrap())
 }
 
 /// So many prefixes fit one UPDATE beside usual attributes.
-const PER_UPDATE: usize = 900;
+pub(super) const PER_UPDATE: usize = 900;
 
 // 2020-04-02: a member's full table took the memory of both route servers of an exchange.
 fn a_peer_with_a_million_routes_ends_at_its_limit() {

@@ -1,18 +1,24 @@
-//! Load: ten thousand UPDATEs a second, and two hundred peers that are reset at once.
+//! Load: ten thousand UPDATEs a second, a full table beside BFD, and two hundred peers that are reset at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bfd::{SessionConfig, State};
+use daemon::liveness::{Liveness, LivenessEvent, Wanted};
 use futures::future::join_all;
+use routeserver::intent::BfdIntent;
+use tokio::sync::mpsc;
 
+use super::limits::{PER_UPDATE, flood};
 use super::messages::{attribute, nlri, update};
 use super::raw::Raw;
 use super::{among, asn, hostile, prefix};
 use crate::instance::OURS;
 use crate::nva::Nva;
-use crate::world::until;
+use crate::world::{address, until};
 
 crate::tests![
     ten_thousand_updates_a_second_are_taken_and_told,
+    a_full_table_makes_no_bfd_session_late,
     two_hundred_peers_that_are_reset_at_once_all_come_back,
 ];
 
@@ -62,6 +68,78 @@ fn ten_thousand_updates_a_second_are_taken_and_told() {
             scene
         },
     );
+}
+
+/// How often BFD is heard: `RW_BFD_MS`, 50 in the long form; by default what a test machine with much else to do keeps as well.
+fn interval() -> Duration {
+    Duration::from_millis(std::env::var("RW_BFD_MS").map_or(500, |ms| ms.parse().unwrap()))
+}
+
+const DETECT_MULT: u8 = 3;
+
+fn a_full_table_makes_no_bfd_session_late() {
+    let watched = BfdIntent {
+        min_tx_ms: interval().as_millis() as u32,
+        min_rx_ms: interval().as_millis() as u32,
+        multiplier: DETECT_MULT,
+        multihop: None,
+        strict: false,
+        authentication: None,
+    };
+    among(
+        2,
+        |n, peer| peer.bfd = (n == 0).then(|| watched.clone()),
+        |scene| async move {
+            let (events, mut heard) = mpsc::channel(4_096);
+            let other_end = Liveness::spawn(events).unwrap();
+            other_end.want(vec![other_end_of_bfd()]);
+            let bfd = || async { scene.report(0).await.bfd.unwrap() };
+            until("BFD is up", || async { bfd().await.state == "Up" }).await;
+
+            // The table again and again, with other paths, for longer than silence may last.
+            let mut full = Raw::establish(1).await;
+            let all: Vec<_> = (0..flood()).map(prefix).collect();
+            let enough = Instant::now() + 4 * u32::from(DETECT_MULT) * interval();
+            for round in 0u32.. {
+                let med = attribute(0x80, 4, &round.to_be_bytes());
+                let attributes = [full.good_attributes().concat(), med].concat();
+                for some in all.chunks(PER_UPDATE) {
+                    full.send(&update(&[], &attributes, &nlri(some.iter().copied()))).await;
+                }
+                if Instant::now() > enough {
+                    break;
+                }
+            }
+            until("all are held", || async {
+                scene.report(1).await.routes_received == all.len()
+            })
+            .await;
+            let bfd = bfd().await;
+            assert_eq!((bfd.state.as_str(), bfd.ups, bfd.downs), ("Up", 1, 0), "{bfd:?}");
+            while let Ok(event) = heard.try_recv() {
+                let was_up = matches!(event, LivenessEvent::Changed { change, .. } if change.from == State::Up);
+                assert!(!was_up, "the peer saw {event:?}");
+            }
+            scene
+        },
+    );
+}
+
+fn other_end_of_bfd() -> Wanted<()> {
+    Wanted {
+        key: (),
+        local: address(&hostile(0)),
+        remote: address(OURS),
+        namespace: None,
+        multihop: true,
+        least_ttl: 0,
+        config: SessionConfig {
+            desired_min_tx: interval(),
+            required_min_rx: interval(),
+            detect_mult: DETECT_MULT,
+        },
+        authentication: None,
+    }
 }
 
 fn two_hundred_peers_that_are_reset_at_once_all_come_back() {
