@@ -81,7 +81,7 @@ impl Tally {
         } else if line.starts_with("test ") && line.ends_with("FAILED") {
             self.failures.push(line.to_owned());
             self.group.extend(name_of(line));
-        } else if line.starts_with("test ") && line.contains("ignored") {
+        } else if line.starts_with("test ") && line.contains(" ... ignored") {
             self.not_run += usize::from(line.contains("NOT RUN"));
             self.reasons.push(line.to_owned());
         }
@@ -165,6 +165,7 @@ mod tests {
         tally
             .count("test result: FAILED. 1 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.12s");
         tally.count("test interop::frr::md5 ... FAILED");
+        tally.count("test families_that_were_not_negotiated_are_ignored ... ok");
         tally.count("test gobgp::ping ... ignored, n/a: GoBGP leaves the kernel alone");
         tally.count("test frr::ping ... ignored, NOT RUN: frr is not installed");
         tally.count("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.12s");
@@ -173,6 +174,7 @@ mod tests {
             (tally.passed, tally.failed, tally.ignored, tally.failures.len()),
             (13, 3, 5, 1)
         );
+        assert_eq!(tally.reasons.len(), 2);
     }
 
     #[test]
