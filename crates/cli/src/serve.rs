@@ -31,6 +31,9 @@ pub(crate) struct ServeArgs {
     /// SIGTERM and SIGINT end the manager alone: the instances go on routing, and the next `serve` finds them.
     #[arg(long, requires = "data_dir")]
     keep_instances: bool,
+    /// The store is a backup that was restored on purpose, with etcd: instances follow it although they follow something newer.
+    #[arg(long)]
+    restored: bool,
     /// Only read the configuration, tell every mistake in it, and end.
     #[arg(long)]
     check: bool,
@@ -52,6 +55,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         instance: args.instance.map(usize::from),
         dev: args.dev,
         keep_instances: args.keep_instances,
+        restored: args.restored,
         executable: None,
     }))??;
     Ok(ExitCode::SUCCESS)

@@ -22,25 +22,22 @@ use crate::store::{Collection, Write};
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 
 /// Refuses what the caller's roles don't give.
-pub(crate) fn check(manager: &Manager, asker: &Asker) -> Result<(), ArmError> {
-    let Asker { caller, need, .. } = asker;
+pub(crate) async fn check(manager: &Manager, asker: &Asker) -> Result<(), ArmError> {
     // That nobody need sign in for it was looked at before.
-    if *caller == Caller::Anyone {
+    if asker.caller == Caller::Anyone {
         return Ok(());
     }
-    manager.core.read(|state| match &need.role {
-        Role::SignedIn => Ok(()),
-        // What it holds is filtered: `may_read`.
-        Role::ForSomeOf(needed) if knows(state, caller, &needed.scope) => Ok(()),
-        Role::ForSomeOf(needed) | Role::For(needed) => require(state, caller, needed),
-    })
+    manager.core.look(|state| check_again(state, asker)).await
 }
 
 /// Asks once more what [`check`] asked: a body takes its time to arrive, and a role may be gone by then. Under the write lock.
 pub(crate) fn check_again(state: &State, asker: &Asker) -> Result<(), ArmError> {
-    match asker.need.action() {
-        Some(needed) => require(state, &asker.caller, needed),
-        None => Ok(()),
+    let Asker { caller, need, .. } = asker;
+    match &need.role {
+        Role::SignedIn => Ok(()),
+        // What it holds is filtered: `may_read`; or looked at one by one.
+        Role::ForSomeOf(needed) if knows(state, caller, &needed.scope) => Ok(()),
+        Role::ForSomeOf(needed) | Role::For(needed) => require(state, caller, needed),
     }
 }
 
@@ -178,7 +175,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Inc
         authorization::answer(&state.directory.access, &request, &asking, &mut SystemMint)
     };
     let answer = match incoming.method == http::Method::GET {
-        true => manager.core.read(decide)?.1,
+        true => manager.core.look(decide).await?.1,
         false => manager.core.write_access(asker, decide).await?,
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -23,7 +23,7 @@ pub(crate) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: Inco
     let request = to_arm(&incoming)?;
     let links = Links::new(&incoming, &request);
     if matches!(request.method, Method::Get | Method::Head) {
-        return match manager.core.get(&asker.caller, &request)? {
+        return match manager.core.get(&asker.caller, &request).await? {
             Outcome::Done { answer, .. } => plain(manager, &links.base, answer).await,
             Outcome::Ask(question, _) => {
                 let reply = ask::answer(manager, &question).await?;

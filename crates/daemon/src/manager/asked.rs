@@ -80,6 +80,8 @@ pub(crate) enum Own {
         nic: Option<String>,
     },
     Settings(String),
+    /// Of several resources at once.
+    ManySettings,
     /// What writes would change of routes.
     DryRun,
     /// There is no such thing.
@@ -230,6 +232,7 @@ impl Own {
                 route_server: parameter("routeServer"),
             },
             ["dry-run"] => Own::DryRun,
+            ["settings"] => Own::ManySettings,
             ["effective-routes"] => Own::EffectiveRoutes { nic: parameter("nic") },
             ["subscriptions", .., "settings"] => Own::Settings(id(0, 1)),
             _ => Own::Nothing,
@@ -253,6 +256,8 @@ impl Own {
             Own::RoutesOfPeer(id) => asked_of(id, LEARNED_ROUTES),
             Own::Advertised(id) => asked_of(id, "advertisedRoutes"),
             Own::ResetPeer(id) => asked_of(id, "reset"),
+            // Whoever writes must also be allowed to write each of them.
+            Own::ManySettings => return Role::ForSomeOf(over_all(HUBS_WRITE)),
             // Every route server's packets go other ways.
             Own::DrainInstance(_) | Own::RestartInstance(_) => over_all(HUBS_WRITE),
             Own::Routes { peer: Some(id), .. } => asked_of(id, LEARNED_ROUTES),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Where managers share a store, what the others write comes in beside ([`shared`]): a write is decided on a version, and decided again
-//! when the store has gone on meanwhile.
+//! when the store has gone on meanwhile. So is what is refused.
 
 mod shared;
 
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
+use self::shared::Held;
 use super::access;
 use super::activity::Asker;
 use super::directory::Directory;
@@ -47,6 +48,10 @@ pub(crate) struct Core {
     intent: watch::Sender<Arc<Intent>>,
     /// Why the last write could not be stored, if so.
     store_problem: RwLock<Option<String>>,
+    /// The store is not the one that was followed, see [`shared`].
+    held: RwLock<Option<Held>>,
+    /// It may be older than what instances follow.
+    is_restored: bool,
     /// What is the same for each state that is loaded: limits, bindings.
     settings: Settings,
     /// Roles that are not stored.
@@ -68,7 +73,12 @@ pub(crate) enum Written {
 
 impl Core {
     /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
-    pub(crate) async fn load(store: Arc<dyn Store>, config: &Config) -> Result<Arc<Core>, StoreError> {
+    /// `is_restored`: the operator says that it is a restored backup; embedded stores know that by themselves.
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        config: &Config,
+        is_restored: bool,
+    ) -> Result<Arc<Core>, StoreError> {
         let settings = Settings {
             limits: config.limits.clone(),
             bind: config.bind.clone(),
@@ -79,6 +89,7 @@ impl Core {
         let stored = store.load().await?;
         let fingerprint = fingerprint(config);
         let is_known = stored.config_fingerprint.as_deref() == Some(&fingerprint);
+        let is_restored = is_restored || stored.is_restored;
         let state = State::of(stored, &settings)?;
         let core = Arc::new(Core {
             store,
@@ -87,6 +98,8 @@ impl Core {
             state: RwLock::new(state),
             writing: Mutex::new(SystemMint),
             store_problem: RwLock::default(),
+            held: RwLock::default(),
+            is_restored,
             settings,
             granted: RwLock::default(),
         });
@@ -107,8 +120,8 @@ impl Core {
     }
 
     /// Answers a request that changes nothing.
-    pub(crate) fn get(&self, caller: &Caller, request: &Request) -> Result<Outcome, ArmError> {
-        self.read(|state| handle(state, caller, request, &mut SystemMint))
+    pub(crate) async fn get(&self, caller: &Caller, request: &Request) -> Result<Outcome, ArmError> {
+        self.look(|state| handle(state, caller, request, &mut SystemMint)).await
     }
 
     /// Carries out a request that may change something. It is finished even if nobody waits for it any more: a caller that hangs
@@ -152,6 +165,16 @@ impl Core {
             Ok((vec![write, asker.done(200)], ()))
         };
         Ok(self.write_decided(asker, decide).await?.0)
+    }
+
+    /// Changes settings of several ARM ids. `decide` sees the state under the write lock and says what to store, with its events.
+    pub(crate) async fn write_many_settings(
+        self: &Arc<Core>,
+        asker: &Asker,
+        decide: impl Fn(&State, &Asker) -> Result<Vec<Write>, ArmError> + Send + Sync + 'static,
+    ) -> Result<(), ArmError> {
+        let decide = move |state: &State, asker: &Asker| Ok((decide(state, asker)?, ()));
+        self.write_decided(asker, decide).await.map(|_| ())
     }
 
     /// Changes the directory. `decide` sees the state under the write lock and says what to store.
@@ -211,41 +234,67 @@ impl Core {
         granted.push(assignment);
     }
 
-    /// Makes a version above `above`: an instance follows a newer intent than this store knows of (a restored backup).
-    pub(crate) async fn raise_version(self: &Arc<Core>, above: u64) {
+    /// An instance follows a newer version than there is here. A restored backup goes above it; any other store is not the one that
+    /// the instance follows.
+    pub(crate) async fn is_behind(self: &Arc<Core>, instance: usize, theirs: u64) {
         let core = Arc::clone(self);
         let done = tokio::spawn(async move {
             let _writing = core.writing.lock().await;
-            let follows = core.read(|state| state.resources.version);
-            match follows <= above {
-                true => core.commit_as(follows, above + 1, Vec::new()).await.map(|_| ()),
+            let follows = core.refreshed().await?;
+            match follows < theirs {
                 false => Ok(()),
+                true if core.is_restored => core.commit_as(follows, theirs + 1, Vec::new()).await.map(|_| ()),
+                true => Err(core.hold(Held {
+                    found: follows,
+                    followed: theirs,
+                    whose: format!("instance {instance}"),
+                })),
             }
         });
         match done.await {
+            Ok(Ok(())) | Err(_) => {}
             // Somebody else has written; whoever keeps the instance looks again.
-            Ok(Err(StoreError::Conflict { found, .. })) => self.catch_up(found).await,
-            Ok(Err(error)) => tracing::error!(%error, "the version cannot be raised above the instance's"),
-            _ => {}
+            Ok(Err(StoreError::Conflict { .. } | StoreError::WentBack { .. })) => {}
+            Ok(Err(error)) => tracing::error!(%error, "it is not known which version the store has"),
         }
     }
 
     /// Decides on the state as it is and stores what was decided; decides again when somebody else has written in between. With
     /// nothing to store, the state's version.
+    ///
+    /// What is stored is held against the store's version. What is not, a refusal or that there is nothing to do, must not come of an
+    /// old copy either: it counts when the store has nothing newer.
     async fn decided<T>(
         &self,
         decide: impl Fn(&State, &mut SystemMint) -> Result<(Option<Vec<Write>>, T), ArmError>,
     ) -> Result<(u64, T), WriteError> {
         let mut mint = self.writing.lock().await;
+        self.not_held()?;
+        let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
             let (follows, decided) = self.read(|state| (state.resources.version, decide(state, &mut mint)));
+            let comes_of_the_copy = match &decided {
+                Ok((Some(writes), _)) => changes_nothing(writes),
+                // The instances answer.
+                Ok((None, _)) => false,
+                Err(_) => true,
+            };
+            if comes_of_the_copy && !is_fresh {
+                is_fresh = true;
+                if self.refreshed().await? > follows {
+                    continue;
+                }
+            }
             let (writes, outcome) = decided?;
             let Some(writes) = writes else {
                 return Ok((follows, outcome));
             };
             match self.commit(follows, writes).await {
                 Ok(version) => return Ok((version, outcome)),
-                Err(StoreError::Conflict { found, .. }) => self.catch_up(found).await,
+                Err(StoreError::Conflict { found, .. }) if found < follows => {
+                    return Err(self.hold(Held::by_us(found, follows)).into());
+                }
+                Err(StoreError::Conflict { found, .. }) => self.catch_up(found).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -253,8 +302,7 @@ impl Core {
     }
 
     async fn commit(&self, follows: u64, writes: Vec<Write>) -> Result<u64, StoreError> {
-        let changes_nothing = writes.iter().all(|write| matches!(write, Write::Activity(_)));
-        if changes_nothing {
+        if changes_nothing(&writes) {
             let events = writes.into_iter().filter_map(|write| match write {
                 Write::Activity(event) => Some(event),
                 _ => None,
@@ -280,9 +328,9 @@ impl Core {
     /// Keeps in mind whether writes work.
     fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
         let problem = match &written {
-            // Somebody else was faster: writes work.
-            Ok(_) | Err(StoreError::Conflict { .. }) => None,
-            Err(error) => Some(format!("{error}. {}", error.advice())),
+            Ok(_) => None,
+            Err(error) if error.is_of_the_request() => return written,
+            Err(error) => Some(with_advice(error)),
         };
         let mut known = self.store_problem.write().unwrap_or_else(PoisonError::into_inner);
         if known.is_some() && problem.is_none() {
@@ -294,6 +342,9 @@ impl Core {
 
     /// Why writes are refused, as far as was seen last.
     pub(crate) fn store_problem(&self) -> Option<String> {
+        if let Err(error) = self.not_held() {
+            return Some(with_advice(&error));
+        }
         if let Some(trouble) = self.store.trouble() {
             return Some(trouble);
         }
@@ -301,19 +352,19 @@ impl Core {
         known.clone()
     }
 
-    /// Sees whether the store takes writes.
+    /// Sees whether the store takes writes, and whether it has what is known here, and no more.
     pub(crate) async fn probe_store(&self) {
         if let Err(error) = self.noted(self.store.probe().await) {
             tracing::error!(%error, advice = error.advice(), "the store takes no writes");
+        } else if let Err(error) = self.refreshed().await {
+            tracing::warn!(%error, "what the store has by now is not known");
         }
     }
 
     /// An operation that was not forgotten yet.
-    pub(crate) async fn operation(&self, id: &str) -> Option<Operation> {
-        self.store.operation(id).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an operation cannot be read");
-            None
-        })
+    pub(crate) async fn operation(&self, id: &str) -> Result<Option<Operation>, ArmError> {
+        let found = self.store.operation(id).await;
+        found.map_err(|error| unreadable("The operation", &error))
     }
 
     /// Adds an event to the activity log. A refusal stays one when the store refuses as well.
@@ -325,16 +376,8 @@ impl Core {
 
     /// Events of the activity log.
     pub(crate) async fn activity(&self, range: ActivityRange) -> Result<Vec<(i64, Value)>, ArmError> {
-        self.store.activity(range).await.map_err(|error| {
-            tracing::error!(%error, "the activity log cannot be read");
-            match error {
-                StoreError::Away { .. } => {
-                    let message = format!("The activity log cannot be read: {error}. {}.", error.advice());
-                    ArmError::new(503, "ServiceUnavailable", message)
-                }
-                _ => internal_error(),
-            }
-        })
+        let events = self.store.activity(range).await;
+        events.map_err(|error| unreadable("The activity log", &error))
     }
 
     /// Forgets old events of the activity log.
@@ -382,6 +425,10 @@ impl Core {
             }
         }
     }
+}
+
+fn changes_nothing(writes: &[Write]) -> bool {
+    writes.iter().all(|write| matches!(write, Write::Activity(_)))
 }
 
 /// How often a write is decided again because somebody else has written in between.
@@ -594,6 +641,21 @@ fn subscription_of(path: &str) -> String {
     segments.nth(1).unwrap_or_default().to_ascii_lowercase()
 }
 
+fn with_advice(error: &StoreError) -> String {
+    format!("{error}. {}", error.advice())
+}
+
+fn unreadable(what: &str, error: &StoreError) -> ArmError {
+    tracing::error!(%error, "{what} cannot be read");
+    match error {
+        StoreError::Away { .. } => {
+            let message = format!("{what} cannot be read: {}.", with_advice(error));
+            ArmError::new(503, "ServiceUnavailable", message)
+        }
+        _ => internal_error(),
+    }
+}
+
 fn refused(error: &StoreError) -> ArmError {
     tracing::error!(%error, "a write cannot be stored");
     let advice = error.advice();
@@ -605,6 +667,11 @@ fn refused(error: &StoreError) -> ArmError {
                 "It is not known whether this was stored, because the store has not answered: {error}. {advice}, then look whether it \
                  is there before trying again."
             ),
+        ),
+        StoreError::WentBack { .. } => (
+            503,
+            "StoreWentBack",
+            format!("Nothing was changed: {}.", with_advice(error)),
         ),
         StoreError::TooLarge { .. } => (413, "RequestTooLarge", format!("Nothing was changed: {error}.")),
         _ => (

@@ -50,6 +50,7 @@ pub(super) async fn answer(manager: &Arc<Manager>, asker: &Asker, incoming: &Inc
     }
     let changes = read(incoming)?;
     // What was written before it is what it is compared with.
+    manager.core.look_again().await;
     ask::settled(manager).await;
     let copy = manager.core.read(State::clone);
     let caller = asker.caller.clone();

@@ -218,7 +218,7 @@ async fn dispatch(
     body: Body,
     asked: &Asked,
 ) -> Result<Response, ArmError> {
-    access::check(manager, asker)?;
+    access::check(manager, asker).await?;
     // Whoever may not do it cannot make us hold what comes with it.
     incoming.body = read_body(body, MAX_BODY_BYTES).await?;
     match asked {

@@ -175,8 +175,9 @@ impl Keeper {
     }
 
     async fn push(&mut self, intent: Arc<Intent>) {
-        // Before the first intent is made there is nothing to say, and an empty one would end every session.
-        if intent.version == 0 {
+        // Before the first intent is made there is nothing to say, and an empty one would end every session; so would one that is made of
+        // another store.
+        if intent.version == 0 || self.core.not_held().is_err() {
             return;
         }
         match self
@@ -194,13 +195,16 @@ impl Keeper {
             }
             Err(ControlError::NewerIntent) => {
                 let theirs = self.control.health().await;
-                let above = theirs.map_or(intent.version, |report| report.intent_version);
+                let Ok(theirs) = theirs.map(|report| report.intent_version) else {
+                    return;
+                };
                 tracing::warn!(
                     instance = self.index,
-                    theirs = above,
-                    "the instance follows a newer intent than the store has; going above it"
+                    theirs,
+                    ours = intent.version,
+                    "the instance follows a newer intent than is known here"
                 );
-                self.core.raise_version(above).await;
+                self.core.is_behind(self.index, theirs).await;
             }
             Err(error) => self.not_taken_on(intent.version, &error),
         }

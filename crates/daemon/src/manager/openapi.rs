@@ -148,6 +148,14 @@ fn schemas() -> Value {
         json!({ "type": "object", "description": "Settings by name; what is absent has its default." }),
     );
     all.insert(
+        "SettingsById".to_owned(),
+        json!({
+            "type": "object",
+            "description": "What changes of the settings of each resource, by ARM id.",
+            "additionalProperties": { "$ref": "#/components/schemas/Settings" },
+        }),
+    );
+    all.insert(
         "Error".to_owned(),
         json!({
             "type": "object",
@@ -326,6 +334,30 @@ const SCHEMAS: &[(&str, &[Field])] = &[
                 "string?",
                 "Since when it is known to be gone, if it is; RFC 3339.",
             ),
+            (
+                "state",
+                "InstanceState?",
+                "How its instance is, a few seconds ago at most.",
+            ),
+        ],
+    ),
+    (
+        "InstanceState",
+        &[
+            ("up", "boolean", "It answers its manager."),
+            (
+                "converging",
+                "boolean",
+                "It has not yet heard End-of-RIB from every peer.",
+            ),
+            ("drained", "boolean", "Packets go through the other one, if they can."),
+            ("intentVersion", "integer", "Version of the intent that it follows."),
+            (
+                "peersDown",
+                "string[]",
+                "Peerings that should be Established and are not, 256 at most.",
+            ),
+            ("peersDownCount", "integer", "How many there are."),
         ],
     ),
     (

@@ -3,13 +3,22 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use super::keeper::Status;
 use crate::config::Config;
 use crate::private_file::{PUBLIC, read_or_make};
 use crate::store::etcd::{Identity, Place, keep_presence};
-use crate::store::{EtcdStore, SqliteStore, Store, StoreError};
+use crate::store::{EtcdStore, InstanceState, SqliteStore, Store, StoreError};
+
+/// How often it is seen how the instances are that the others are told of.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Peerings that are told one by one: what is kept of an instance must be small.
+const MAX_PEERS_TOLD: usize = 256;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -23,6 +32,7 @@ struct Shared {
     store: Arc<EtcdStore>,
     place: Place,
     keeper: JoinHandle<()>,
+    teller: Option<JoinHandle<()>>,
     /// The data directory is ours, whatever is kept elsewhere.
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
@@ -51,17 +61,52 @@ impl Opened {
                 store,
                 place,
                 keeper,
+                teller: None,
                 _lock: lock,
             }),
         })
+    }
+
+    /// From now on the others are told how our instances are.
+    pub(super) fn tell_of(&mut self, statuses: Vec<(usize, watch::Receiver<Status>)>) {
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let place = shared.place.clone();
+        shared.teller = Some(tokio::spawn(async move {
+            loop {
+                let states = statuses
+                    .iter()
+                    .map(|(instance, status)| (*instance, state(&status.borrow())));
+                place.say(states.collect());
+                sleep(LOOK_AGAIN).await;
+            }
+        }));
     }
 
     /// The others hear at once that we have left.
     pub(super) async fn close(self) {
         if let Some(shared) = self.shared {
             shared.keeper.abort();
+            if let Some(teller) = shared.teller {
+                teller.abort();
+            }
             shared.store.leave(&shared.place).await;
         }
+    }
+}
+
+fn state(status: &Status) -> InstanceState {
+    let Some(report) = &status.report else {
+        return InstanceState::default();
+    };
+    InstanceState {
+        up: true,
+        converging: report.converging,
+        drained: report.drained,
+        intent_version: report.intent_version,
+        peers_down: report.peers_down.iter().take(MAX_PEERS_TOLD).cloned().collect(),
+        peers_down_count: report.peers_down.len(),
     }
 }
 

@@ -116,16 +116,20 @@ pub(crate) async fn answer(
         }
         return Ok(response);
     }
-    match manager.core.operation(id).await {
+    match manager.core.operation(id).await? {
         Some(operation) if operation.subscription == subscription => Ok(match kind {
             "operations" => state(manager, id, &operation.status),
             _ => empty_response(StatusCode::OK),
         }),
-        _ => Err(ArmError::new(
-            404,
-            "OperationNotFound",
-            format!("There is no operation '{id}', or it is too long ago."),
-        )),
+        _ => {
+            let elsewhere = match manager.is_shared {
+                // Of questions to the instances only the manager that was asked has the results.
+                true => " What another machine's manager was asked, it alone has the answer to: ask there.",
+                false => "",
+            };
+            let message = format!("There is no operation '{id}', or it is too long ago.{elsewhere}");
+            Err(ArmError::new(404, "OperationNotFound", message))
+        }
     }
 }
 

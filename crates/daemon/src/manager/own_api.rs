@@ -1,10 +1,12 @@
 //! `/routewright/v1`: what Azure does not tell. Every endpoint is in [`ENDPOINTS`], which the OpenAPI document is made from.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use api::control::ControlError;
 use arm::ArmError;
+use arm::authorization::needed;
 use axum::response::Response;
 use futures::future::join_all;
 use http::{Method, StatusCode};
@@ -18,7 +20,11 @@ use super::control::RoutesOf;
 use super::core::State;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
 use super::sign_in::principals_api;
-use super::{InstanceHandle, Manager, ask, dry_run, health, openapi};
+use super::{InstanceHandle, Manager, access, ask, dry_run, health, openapi};
+use crate::store::Write;
+
+/// Whose settings are changed at once, at most.
+const MAX_RESOURCES: usize = 1000;
 
 /// Answers a request below `/routewright/v1`.
 pub(crate) async fn answer(
@@ -47,19 +53,20 @@ pub(crate) async fn answer(
         Own::RestartInstance(index) => restart(manager, asker, incoming, index).await,
         Own::ResetPeer(peer) => reset(manager, asker, incoming, peer).await,
         Own::RoutesOfPeer(peer) => {
-            let of = RoutesOf::Peer(known(manager, peer)?);
+            let of = RoutesOf::Peer(known(manager, peer).await?);
             get(incoming, || async { Ok(received(manager, &of).await) }).await
         }
         Own::Advertised(peer) => {
-            let peer = known(manager, peer)?;
+            let peer = known(manager, peer).await?;
             get(incoming, || advertised(manager, &peer)).await
         }
         Own::Peer(peer) => {
-            let peer = known(manager, peer)?;
+            let peer = known(manager, peer).await?;
             get(incoming, || one_peer(manager, &peer)).await
         }
         Own::DryRun => dry_run::answer(manager, asker, incoming).await,
-        Own::Settings(id) => settings(manager, asker, incoming, known(manager, id)?).await,
+        Own::Settings(id) => settings(manager, asker, incoming, known(manager, id).await?).await,
+        Own::ManySettings => many_settings(manager, asker, incoming).await,
         Own::Nothing => Err(ArmError::new(
             404,
             "NotFound",
@@ -99,22 +106,24 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// The key, if there is such a resource.
-fn known(manager: &Manager, id: &str) -> Result<String, ArmError> {
+async fn known(manager: &Manager, id: &str) -> Result<String, ArmError> {
     let key = id.to_ascii_lowercase();
-    let there = manager.core.read(|state| state.resources.get(&key).is_some());
-    match there {
-        true => Ok(key),
-        false => Err(ArmError::new(
-            404,
-            "ResourceNotFound",
-            format!("The resource '{id}' was not found. Check its id, or create it first."),
-        )),
-    }
+    let find = |state: &State| match state.resources.get(&key) {
+        Some(_) => Ok(()),
+        None => Err(not_found(id)),
+    };
+    manager.core.look(find).await?;
+    Ok(key)
+}
+
+fn not_found(id: &str) -> ArmError {
+    let message = format!("The resource '{id}' was not found. Check its id, or create it first.");
+    ArmError::new(404, "ResourceNotFound", message)
 }
 
 async fn peers(manager: &Manager, route_server: Option<&str>) -> Result<Value, ArmError> {
     let route_server = match route_server {
-        Some(id) => Some(known(manager, id)?),
+        Some(id) => Some(known(manager, id).await?),
         None => None,
     };
     ask::settled(manager).await;
@@ -145,8 +154,8 @@ async fn routes(
         None => None,
     };
     let of = match (peer, route_server) {
-        (Some(peer), _) => RoutesOf::Peer(known(manager, peer)?),
-        (None, Some(hub)) => RoutesOf::RouteServer(known(manager, hub)?, prefix),
+        (Some(peer), _) => RoutesOf::Peer(known(manager, peer).await?),
+        (None, Some(hub)) => RoutesOf::RouteServer(known(manager, hub).await?, prefix),
         (None, None) => {
             return Err(ArmError::new(
                 400,
@@ -189,7 +198,7 @@ async fn advertised(manager: &Manager, peer: &str) -> Result<Value, ArmError> {
 
 async fn effective_routes(manager: &Manager, nic: Option<&str>) -> Result<Value, ArmError> {
     let nic = nic.ok_or_else(|| ArmError::new(400, "MissingParameter", "Say which NIC: `?nic=<id>`."))?;
-    let nic = known(manager, nic)?;
+    let nic = known(manager, nic).await?;
     ask::settled(manager).await;
     // One shape for both ways to ask, so that nobody has to learn two.
     ask::nic_effective_routes(manager, &nic).await
@@ -215,7 +224,7 @@ async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str
     if incoming.method != Method::POST {
         return Err(method_not_allowed("POST"));
     }
-    let peer = known(manager, peer)?;
+    let peer = known(manager, peer).await?;
     let soft = incoming.flag("soft", false)?;
     let asked = manager.instances.iter();
     let answers = join_all(asked.map(|instance| instance.control.reset(&peer, soft))).await;
@@ -316,6 +325,57 @@ async fn settings(
         })
         .await?;
     Ok(json_response(StatusCode::OK, &shown_settings(manager, &key)))
+}
+
+/// Settings of several resources, merged as PATCH does with those of one: all, or none when one is refused.
+async fn many_settings(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> Result<Response, ArmError> {
+    if incoming.method != Method::PATCH {
+        return Err(method_not_allowed("PATCH"));
+    }
+    let patches = match incoming.json()?.unwrap_or_default() {
+        Value::Object(patches) if patches.len() <= MAX_RESOURCES => patches,
+        _ => {
+            let message =
+                format!("The body must be an object: settings by ARM id, of {MAX_RESOURCES} resources at most.");
+            return Err(ArmError::new(400, "InvalidRequestContent", message));
+        }
+    };
+    let decide = move |state: &State, asker: &Asker| {
+        let mut writes = BTreeMap::new();
+        for (id, patch) in &patches {
+            let (key, write) = one_of_many(state, asker, id, patch.clone())?;
+            if writes.insert(key, write).is_some() {
+                let message = format!("'{id}' is there twice: ids compare without regard to case.");
+                return Err(ArmError::new(400, "InvalidRequestContent", message));
+            }
+        }
+        Ok(writes.into_values().flatten().collect())
+    };
+    manager.core.write_many_settings(asker, decide).await?;
+    Ok(empty_response(StatusCode::NO_CONTENT))
+}
+
+/// What is to be stored for one of them, with its event; and its key.
+fn one_of_many(state: &State, asker: &Asker, id: &str, patch: Value) -> Result<(String, [Write; 2]), ArmError> {
+    let request = arm::Request {
+        method: arm::Method::Patch,
+        path: id.to_owned(),
+        query: Vec::new(),
+        if_match: None,
+        if_none_match: None,
+        body: None,
+    };
+    access::check_request(state, &asker.caller, &request)?;
+    let key = id.to_ascii_lowercase();
+    let (Some(_), Some(needed)) = (state.resources.get(&key), needed(arm::Method::Patch, id)) else {
+        return Err(not_found(id));
+    };
+    let settings = settings_after(state, &key, true, patch).map_err(|error| ArmError {
+        message: format!("{id}: {}", error.message),
+        ..error
+    })?;
+    let event = asker.done_along(200, needed.action, needed.scope);
+    Ok((key.clone(), [Write::PutSettings(key, settings), event]))
 }
 
 /// The settings of a key (lower case) that are to be stored when this is sent: put in their place, or merged into them.
@@ -577,6 +637,16 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/routewright/v1/{resourceId}/settings",
             "Changes some settings; null removes one (RFC 7396).",
             "Settings",
+        )
+    },
+    Endpoint {
+        takes: Some("SettingsById"),
+        gives: (204, None),
+        ..endpoint(
+            "patch",
+            "/routewright/v1/settings",
+            "Changes some settings of several resources, 1000 at most: all of them, or nothing when one is refused.",
+            "",
         )
     },
     Endpoint {

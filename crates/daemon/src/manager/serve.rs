@@ -54,6 +54,8 @@ pub struct ServeOptions {
     pub dev: bool,
     /// Leave alone when asked to end, and let the instances go on; not with a temporary store.
     pub keep_instances: bool,
+    /// The store is a restored backup: it counts although it is older than what instances follow.
+    pub restored: bool,
     /// The executable that instances are started from; `None`: our own.
     pub executable: Option<PathBuf>,
 }
@@ -163,7 +165,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         .filter(|index| options.instance.is_none_or(|only| only == *index))
         .collect();
     let api = tls_listener.as_ref().map_or(address, |(_, address)| *address);
-    let opened = Opened::open(&config, &place.path, &mine, api).await?;
+    let mut opened = Opened::open(&config, &place.path, &mine, api).await?;
     let mut listening = vec![Listening::Plain(listener), own_socket(&place.socket())?];
     let mut announced = Announced::new(address, &place.path);
     if let Some((listener, address)) = tls_listener {
@@ -175,7 +177,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         });
     }
     let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
-    let core = Core::load(Arc::clone(&opened.store), &config).await?;
+    let core = Core::load(Arc::clone(&opened.store), &config, options.restored).await?;
     if options.dev {
         core.grant(access::managed_identity_owns_all());
     }
@@ -210,6 +212,10 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         };
         keepers.spawn(keeper.run(stopping.clone()));
     }
+    let statuses = instances
+        .iter()
+        .map(|it: &InstanceHandle| (it.index, it.status.clone()));
+    opened.tell_of(statuses.collect());
     let follower = tokio::spawn(Arc::clone(&core).follow());
     let maker = tokio::spawn(Arc::clone(&core).make_intents());
     let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));

@@ -93,6 +93,7 @@ pub fn restore(source: &Path, directory: &Path, replace: bool) -> Result<Summary
     let summary = summary(&copy)?;
     sqlite::migrate(&mut copy, source)?;
     check_loads(&mut copy)?;
+    sqlite::mark_restored(&mut copy)?;
     drop(copy);
     make_way(&target)?;
     part.becomes(&target)?;

@@ -46,6 +46,8 @@ pub struct Stored {
     pub directory: Vec<(Collection, String, Value)>,
     /// The configuration of the last start, to see whether it has changed since.
     pub config_fingerprint: Option<String>,
+    /// It is a restored backup, and no version was made above what instances follow since.
+    pub is_restored: bool,
 }
 
 /// One write.
@@ -135,6 +137,26 @@ pub struct Presence {
     pub since: String,
     /// Since when it is known to be gone, if it is; RFC 3339.
     pub gone_since: Option<String>,
+    /// How its instance is, a few seconds ago at most; `None`: it does not say.
+    pub state: Option<InstanceState>,
+}
+
+/// How an instance is, as its manager tells the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InstanceState {
+    /// It answers its manager.
+    pub up: bool,
+    /// It has not yet heard End-of-RIB from every peer.
+    pub converging: bool,
+    /// The operator wants packets to go through the other one.
+    pub drained: bool,
+    /// Version of the intent that it follows.
+    pub intent_version: u64,
+    /// Peerings that should be Established and are not, ids; not more than some hundreds.
+    pub peers_down: Vec<String>,
+    /// How many there are.
+    pub peers_down_count: usize,
 }
 
 /// A long-running operation in Azure's eyes; here it has succeeded when it is stored.
@@ -265,6 +287,19 @@ pub enum StoreError {
     /// Others write all the time.
     #[error("others write to the store all the time")]
     Busy,
+    /// It is older than what was made of it.
+    #[error(
+        "the store is at version {found}, and {whose} follows version {followed} of it: this is another store, or it went back to an \
+         older state. Instances keep what they follow, nothing is written"
+    )]
+    WentBack {
+        /// The store's version.
+        found: u64,
+        /// A version that it has had.
+        followed: u64,
+        /// Who knows of it.
+        whose: String,
+    },
     /// Another manager runs this instance.
     #[error(
         "instance {instance} is run by process {pid} on {machine} since {since}: give this machine the other number with --instance, \
@@ -292,6 +327,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// It says something about what was to be written, not about the store.
+    pub(crate) fn is_of_the_request(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Conflict { .. } | StoreError::TooLarge { .. } | StoreError::Busy
+        )
+    }
+
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
         use rusqlite::ErrorCode;
@@ -314,6 +357,10 @@ impl StoreError {
             StoreError::TooLarge { .. } => return "Write less at once",
             StoreError::Busy | StoreError::Conflict { .. } => return "Wait a moment",
             StoreError::Replaced(_) | StoreError::NumberTaken { .. } => return "Stop one of the two managers",
+            StoreError::WentBack { .. } => {
+                return "See that [store] (endpoints, prefix) and --data-dir name the right store, and that it has its newest state, then \
+                        start this manager again; if it is a backup that was restored on purpose, start it with --restored";
+            }
             StoreError::Gone { .. } => {
                 return "Put the file back, or stop serve and start it with a restored backup; what is running goes on";
             }
@@ -356,6 +403,11 @@ pub trait Store: Debug + Send + Sync {
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// For people: kind and place.
     fn describe(&self) -> String;
+    /// The version of the last batch, whoever has stored it, at some moment after this was asked. `None`: nobody else writes here, so
+    /// whoever asks knows it.
+    fn latest(&self) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        std::future::ready(Ok(None)).boxed()
+    }
     /// Waits for what others write. A store that is ours alone has no news, ever.
     fn follow(&self) -> BoxFuture<'_, Result<News, StoreError>> {
         std::future::pending().boxed()

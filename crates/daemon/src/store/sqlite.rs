@@ -251,6 +251,7 @@ pub(super) fn load(transaction: &Transaction<'_>) -> Result<Stored, StoreError> 
     let mut stored = Stored {
         version: version(transaction)?,
         config_fingerprint: meta(transaction, "config_fingerprint")?,
+        is_restored: meta(transaction, RESTORED)?.is_some(),
         ..Stored::default()
     };
     let mut resources = transaction.prepare("SELECT id, kind, etag, body FROM resources ORDER BY key")?;
@@ -308,9 +309,23 @@ fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> 
         apply(&transaction, write)?;
     }
     set_meta(&transaction, "version", &batch.version.to_string())?;
+    if batch.version > batch.follows + 1 {
+        // Instances that followed something newer follow this one.
+        transaction.execute("DELETE FROM meta WHERE name = ?1", [RESTORED])?;
+    }
     transaction.commit()?;
     Ok(())
 }
+
+/// Notes in a store that it is a backup which somebody has restored on purpose.
+pub(super) fn mark_restored(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    set_meta(&transaction, RESTORED, "1")?;
+    Ok(transaction.commit()?)
+}
+
+/// Name of that note.
+const RESTORED: &str = "restored";
 
 fn apply(transaction: &Transaction<'_>, write: &Write) -> Result<(), StoreError> {
     match write {

@@ -218,6 +218,7 @@ pub(crate) fn be_manager() -> bool {
         instance: None,
         dev: true,
         keep_instances: false,
+        restored: false,
         // Routes are not what this is about.
         executable: Some(PathBuf::from("/bin/false")),
     };

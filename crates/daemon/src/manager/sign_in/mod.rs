@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::Manager;
 use super::connections::Way;
+use super::core::State;
 use super::http::{Incoming, error_response, is_loopback_authority, json_response};
 use crate::config::AuthConfig;
 use issuer::Issuer;
@@ -170,7 +171,7 @@ impl SignIn {
         let is_audience = |audience: &str| self.is_audience(audience, incoming);
         let is_issuer = |issuer: &str| self.is_issuer(issuer, incoming);
         let claims = tokens::check(&self.keys, token, is_audience, is_issuer)?;
-        self.still_there(manager, &claims)
+        self.still_there(manager, &claims).await
     }
 
     /// Ids of ours are not another issuer's to give: roles and the activity log know who it is by the id alone.
@@ -184,19 +185,21 @@ impl SignIn {
                 .read(|state| state.directory.principals.values().any(|it| is(&it.object_id)))
     }
 
-    fn still_there(&self, manager: &Manager, claims: &tokens::Claims) -> Result<Caller, TokenProblem> {
+    async fn still_there(&self, manager: &Manager, claims: &tokens::Claims) -> Result<Caller, TokenProblem> {
         let identity = Identity {
             client_id: claims.appid.clone(),
             object_id: claims.oid.clone(),
         };
-        let is_principal = manager.core.read(|state| {
+        let is_managed = self.managed_identity && identity == Identity::managed();
+        let look = |state: &State| {
             let principal = state.directory.principals.get(&identity.client_id);
-            principal.is_some_and(|principal| principal.object_id == identity.object_id)
-        });
-        match is_principal || (self.managed_identity && identity == Identity::managed()) {
-            true => Ok(Caller::Principal(identity)),
-            false => Err(TokenProblem::Unknown),
-        }
+            match is_managed || principal.is_some_and(|principal| principal.object_id == identity.object_id) {
+                true => Ok(()),
+                false => Err(TokenProblem::Unknown),
+            }
+        };
+        manager.core.look(look).await?;
+        Ok(Caller::Principal(identity))
     }
 
     /// Takes its time, and its turn; `None`: the turn did not come.

@@ -12,6 +12,7 @@ use crate::manager::Manager;
 use crate::manager::access;
 use crate::manager::activity::Asker;
 use crate::manager::asked::Own;
+use crate::manager::core::State;
 use crate::manager::http::{Incoming, empty_response, json_response, method_not_allowed};
 use crate::store::{Collection, Write};
 
@@ -31,7 +32,9 @@ pub(crate) async fn answer(
         (Own::ServicePrincipals, &Method::GET) => Ok(json_response(StatusCode::OK, &list(manager))),
         (Own::ServicePrincipals, &Method::POST) => create(manager, asker, incoming).await,
         (Own::ServicePrincipals, _) => Err(method_not_allowed("GET, POST")),
-        (Own::ServicePrincipal(id), &Method::GET) => Ok(json_response(StatusCode::OK, &find(manager, id)?.show())),
+        (Own::ServicePrincipal(id), &Method::GET) => {
+            Ok(json_response(StatusCode::OK, &find(manager, id).await?.show()))
+        }
         (Own::ServicePrincipal(id), &Method::DELETE) => delete(manager, asker, id).await,
         (Own::ServicePrincipal(_), _) => Err(method_not_allowed("GET, DELETE")),
         (Own::ResetSecret(id), &Method::POST) => reset(manager, asker, id).await,
@@ -52,11 +55,9 @@ fn list(manager: &Manager) -> Value {
     json!({ "value": shown })
 }
 
-fn find(manager: &Manager, id: &str) -> Result<ServicePrincipal, ArmError> {
-    manager
-        .core
-        .read(|state| state.directory.principals.get(id).cloned())
-        .ok_or_else(|| no_such(id))
+async fn find(manager: &Manager, id: &str) -> Result<ServicePrincipal, ArmError> {
+    let find = |state: &State| state.directory.principals.get(id).cloned().ok_or_else(|| no_such(id));
+    manager.core.look(find).await
 }
 
 fn no_such(id: &str) -> ArmError {
@@ -97,7 +98,7 @@ async fn create(manager: &Arc<Manager>, asker: &Asker, incoming: &Incoming) -> R
 }
 
 async fn reset(manager: &Arc<Manager>, asker: &Asker, id: &str) -> Result<Response, ArmError> {
-    let principal = find(manager, id)?;
+    let principal = find(manager, id).await?;
     let secret = fresh_secret();
     let principal = hashed(principal, secret.clone(), |principal, secret| {
         principal.with_secret(&secret)

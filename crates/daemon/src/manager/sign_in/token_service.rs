@@ -83,10 +83,12 @@ async fn client_credentials(manager: &Manager, incoming: &Incoming, tenant: &str
         None => resource_of_scope(need("scope")?)?,
     };
     let secret = need("client_secret")?;
+    let key = client_id.to_ascii_lowercase();
     let principal = manager
         .core
-        .read(|state| state.directory.principals.get(&client_id.to_ascii_lowercase()).cloned());
-    let Some(principal) = principal else {
+        .look(|state| state.directory.principals.get(&key).cloned().ok_or(()))
+        .await;
+    let Ok(principal) = principal else {
         return Err(Refusal {
             status: 400,
             error: "unauthorized_client",

@@ -11,6 +11,7 @@ mod issuer;
 mod linked;
 mod needs;
 mod roles;
+mod shared;
 mod sign_in;
 mod silent;
 mod store_trouble;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
-use routeserver::Intent;
 use routeserver::report::{AdvertisedReport, BfdReport};
 use serde_json::{Value, json};
 
@@ -252,6 +252,47 @@ async fn settings_survive_what_arm_clients_do_and_go_with_their_resource() {
 }
 
 #[tokio::test]
+async fn settings_of_several_resources_are_changed_together_or_not_at_all() {
+    let world = World::new().await;
+    world.make_route_server().await;
+    let peers = ["a", "b"].map(|name| hub(&format!("/bgpConnections/{name}")));
+    for (number, peer) in peers.iter().enumerate() {
+        let body = json!({"properties": {"peerIp": format!("10.1.1.{}", 4 + number), "peerAsn": 65001}});
+        assert_eq!(world.put(peer, body).await.status, 201);
+    }
+    let [first, second] = &peers;
+    let all = "/routewright/v1/settings";
+    let kept = async |peer: &str| world.get(&format!("/routewright/v1{peer}/settings")).await.body;
+    let missing = hub("/bgpConnections/c");
+    let valid = json!({"holdTimeSecs": 9});
+    for (body, status, named) in [
+        (json!({first: valid, second: {"holdTimeSecs": 1}}), 400, second),
+        (json!({first: valid, &missing: valid}), 404, &missing),
+        (json!({first: valid, first.to_uppercase(): valid}), 400, first),
+        (json!([]), 400, &"object".to_owned()),
+    ] {
+        let refused = world.request("PATCH", all, Some(body)).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+        let words = refused.text.to_ascii_lowercase();
+        assert!(words.contains(&named.to_ascii_lowercase()), "{words}");
+        assert_eq!(kept(first).await, json!({}), "nothing was changed");
+    }
+    let both = json!({first: valid, second: valid});
+    let token = world::principals::signed_in(&world, "Contributor", first).await;
+    let refused = world.over_tls("PATCH", all, Some(&token), &both.to_string()).await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    assert_eq!(kept(first).await, json!({}), "nothing was changed");
+    let one = json!({first: {"holdTimeSecs": 12}}).to_string();
+    assert_eq!(world.over_tls("PATCH", all, Some(&token), &one).await.status, 204);
+    assert_eq!(kept(first).await, json!({"holdTimeSecs": 12}));
+
+    assert_eq!(world.request("PATCH", all, Some(both)).await.status, 204);
+    for peer in &peers {
+        assert_eq!(kept(peer).await, valid);
+    }
+}
+
+#[tokio::test]
 async fn a_restarted_instance_is_told_again_and_one_that_follows_is_left_alone() {
     let world = World::new().await;
     world.make_route_server().await;
@@ -265,20 +306,6 @@ async fn a_restarted_instance_is_told_again_and_one_that_follows_is_left_alone()
 }
 
 #[tokio::test]
-async fn an_instance_with_a_newer_intent_than_the_store_is_outrun() {
-    let world = World::new().await;
-    let newer = Intent {
-        version: 1000,
-        ..Intent::default()
-    };
-    *world.fakes[0].intent.lock().unwrap() = Arc::new(newer);
-    world.until(|| world.version() > 1000).await;
-    world
-        .until(|| world.fakes.iter().all(|fake| fake.intent().version == world.version()))
-        .await;
-}
-
-#[tokio::test]
 async fn a_restarted_manager_has_everything_and_makes_no_new_version_unless_the_configuration_changed() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Arc::new(SqliteStore::open(directory.path()).unwrap());
@@ -289,12 +316,12 @@ async fn a_restarted_manager_has_everything_and_makes_no_new_version_unless_the_
         .core
         .read(|state| (state.resources.version, state.resources.clone()));
     world.end().await;
-    let again = Core::load(open(), &Config::default()).await.unwrap();
+    let again = Core::load(open(), &Config::default(), false).await.unwrap();
     assert_eq!(again.read(|state| state.resources.clone()), resources);
     drop(again);
     let mut changed = Config::default();
     changed.limits.peers = 0;
-    let again = Core::load(open(), &changed).await.unwrap();
+    let again = Core::load(open(), &changed, false).await.unwrap();
     assert_eq!(again.read(|state| state.resources.version), version + 1);
 }
 

@@ -11,7 +11,7 @@ use crate::store::SqliteStore;
 async fn world() -> (World, Arc<SqliteStore>) {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
-    let mut world = World::over(Arc::clone(&store), &Config::default()).await;
+    let mut world = World::over(store.clone(), &Config::default()).await;
     world._directory = Some(directory);
     world.make_route_server().await;
     (world, store)

@@ -31,7 +31,7 @@ use crate::manager::sign_in::SignIn;
 use crate::manager::sign_in::keys::Keys;
 use crate::manager::throttle::Throttle;
 use crate::manager::{DEV_TENANT, InstanceHandle, Manager, Metrics, Results, access, activity, http as door};
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
 
 pub(crate) const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg";
 /// No test waits longer, also on a machine ten times slower.
@@ -65,11 +65,16 @@ impl World {
         world
     }
 
-    pub(crate) async fn over(store: Arc<SqliteStore>, config: &Config) -> World {
-        let core = Core::load(store, config).await.unwrap();
+    pub(crate) async fn over(store: Arc<dyn Store>, config: &Config) -> World {
+        let core = Core::load(store, config, false).await.unwrap();
+        World::with(core, config, [Fake::new(0), Fake::new(1)])
+    }
+
+    /// With instances that may have had a life before.
+    pub(crate) fn with(core: Arc<Core>, config: &Config, fakes: [Fake; 2]) -> World {
         core.grant(access::managed_identity_owns_all());
         let (stop, stopping) = watch::channel(false);
-        let fakes = [Arc::new(Fake::new(0)), Arc::new(Fake::new(1))];
+        let fakes = fakes.map(Arc::new);
         let mut tasks = vec![tokio::spawn(Arc::clone(&core).make_intents())];
         let mut instances = Vec::new();
         for (index, fake) in fakes.iter().enumerate() {

@@ -15,6 +15,7 @@ const WINDOW: u64 = 500;
 
 impl EtcdStore {
     pub(super) async fn record_events(&self, events: Vec<Activity>) -> Result<(), StoreError> {
+        self.answers()?;
         let mut written = None;
         for some in events.chunks(MAX_OPS) {
             let writes: Vec<Write> = some.iter().cloned().map(Write::Activity).collect();
@@ -133,6 +134,7 @@ impl EtcdStore {
 
     /// Walks back in windows of numbers, until there are enough events or none before.
     pub(super) async fn read_events(&self, range: ActivityRange) -> Result<Vec<(i64, Value)>, StoreError> {
+        self.answers()?;
         let head = self.seen().await?.head;
         let before = range.before.and_then(|before| u64::try_from(before).ok());
         let mut before = before.unwrap_or(u64::MAX).min(head.events + 1);

@@ -21,12 +21,26 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Cluster {
     members: Vec<Member>,
     directory: tempfile::TempDir,
+    tls: Option<MemberTls>,
+}
+
+/// PEM files that members show to clients, and check these with.
+#[derive(Clone, Debug)]
+pub struct MemberTls {
+    /// The authority that clients' certificates must be of.
+    pub ca: PathBuf,
+    /// The members' certificate, for 127.0.0.1.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 #[derive(Debug)]
 struct Member {
     client: u16,
     peer: u16,
+    /// Where its `/health` is, in plain.
+    health: u16,
     process: Option<Child>,
 }
 
@@ -42,6 +56,15 @@ impl Cluster {
     ///
     /// etcd is not installed, or does not come up.
     pub fn start(members: usize) -> std::io::Result<Cluster> {
+        Cluster::start_with(members, None)
+    }
+
+    /// As [`start`](Self::start); with `tls`, clients must speak it and show a certificate.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn start_with(members: usize, tls: Option<MemberTls>) -> std::io::Result<Cluster> {
         // In memory where that is possible: what is tested is not the disk.
         let memory = Path::new("/dev/shm");
         let directory = match memory.is_dir() {
@@ -50,15 +73,17 @@ impl Cluster {
                 .tempdir_in(memory)?,
             false => tempfile::Builder::new().prefix("routewright-etcd-").tempdir()?,
         };
-        let ports = free_ports(2 * members)?;
-        let members = ports.chunks(2).map(|ports| Member {
+        let ports = free_ports(3 * members)?;
+        let members = ports.chunks(3).map(|ports| Member {
             client: ports[0],
             peer: ports[1],
+            health: ports[2],
             process: None,
         });
         let mut cluster = Cluster {
             members: members.collect(),
             directory,
+            tls,
         };
         for member in 0..cluster.members.len() {
             cluster.run(member)?;
@@ -70,9 +95,12 @@ impl Cluster {
     /// Where clients reach each member.
     pub fn endpoints(&self) -> Vec<String> {
         let members = self.members.iter();
-        members
-            .map(|member| format!("http://127.0.0.1:{}", member.client))
-            .collect()
+        members.map(|member| self.client_url(member)).collect()
+    }
+
+    fn client_url(&self, member: &Member) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", member.client)
     }
 
     /// As much of a `routewright serve` configuration as has to do with it.
@@ -111,11 +139,24 @@ impl Cluster {
         let peers: Vec<String> = peers
             .map(|(index, it)| format!("m{index}=http://127.0.0.1:{}", it.peer))
             .collect();
-        let Member { client, peer, .. } = &self.members[member];
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let client = self.client_url(&self.members[member]);
+        let Member { peer, health, .. } = &self.members[member];
+        let (peer, health) = (format!("http://127.0.0.1:{peer}"), format!("http://127.0.0.1:{health}"));
         let log = std::fs::File::create(self.log(member))?;
-        let process = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        if let Some(MemberTls { ca, certificate, key }) = &self.tls {
+            command.arg("--client-cert-auth");
+            for (option, file) in [
+                ("--trusted-ca-file", ca),
+                ("--cert-file", certificate),
+                ("--key-file", key),
+            ] {
+                command.arg(option).arg(file);
+            }
+        }
+        let process = command
             .args(["--name", &format!("m{member}")])
+            .args(["--listen-metrics-urls", &health])
             .arg("--data-dir")
             .arg(self.directory.path().join(format!("m{member}")))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -165,11 +206,15 @@ impl Cluster {
         }
     }
 
-    /// Its `/health` is true when it can commit.
-    fn wait_for_leader(&mut self) -> std::io::Result<()> {
+    /// Waits until each member that was started can commit, which its `/health` says.
+    ///
+    /// # Errors
+    ///
+    /// One has ended, or takes longer than minutes.
+    pub fn wait_for_leader(&mut self) -> std::io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         for member in 0..self.members.len() {
-            while !is_healthy(self.members[member].client) {
+            while !is_healthy(self.members[member].health) {
                 let ended = match &mut self.members[member].process {
                     Some(process) => process.try_wait()?,
                     None => None,

@@ -11,6 +11,7 @@
 //!        staged/<batch>/<number>           pieces of a batch that is too large for one transaction
 //!        managers/<instance>               who runs an instance now; goes with its lease
 //!        members/<instance>                who ran it last
+//!        states/<instance>                 how the instance is; goes with its manager's lease
 //! ```
 
 use std::collections::BTreeMap;
@@ -113,6 +114,11 @@ pub(super) fn staged(batch: &str, piece: usize) -> String {
 
 pub(super) fn operation(number: u64) -> String {
     format!("operations/{number:020}")
+}
+
+/// The number of the operation that is kept under a key (below the prefix), if one is.
+pub(super) fn number_of_operation(key: &str) -> Option<u64> {
+    key.strip_prefix("operations/")?.parse().ok()
 }
 
 pub(super) fn event(is_refusal: bool, number: u64) -> String {

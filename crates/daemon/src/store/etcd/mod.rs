@@ -18,7 +18,7 @@ mod commit;
 mod layout;
 mod presence;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 mod watch;
 
 /// etcd's messages and services.
@@ -27,7 +27,7 @@ mod pb {
     tonic::include_proto!("etcdserverpb");
 }
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ use layout::{Keys, Pending, Seen};
 
 /// A write waits so long for etcd: longer than it takes to choose another leader.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// When it is known to be away nobody is kept waiting.
+/// When it is known to be away those who look for it wait no longer.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// Keys in one answer.
 const PAGE: i64 = 500;
@@ -81,24 +81,23 @@ struct Known {
 #[derive(Debug, Default)]
 struct Operations {
     by_id: HashMap<String, Operation>,
-    order: BTreeMap<u64, String>,
+    /// As they became known; the first is forgotten first.
+    order: VecDeque<String>,
+    /// All with numbers up to this one were read.
+    read_up_to: u64,
 }
 
 impl Operations {
-    fn add(&mut self, number: u64, operation: Operation) {
+    fn add(&mut self, operation: Operation) {
         let id = operation.id.to_ascii_lowercase();
-        self.order.insert(number, id.clone());
-        self.by_id.insert(id, operation);
-        while let Some((&first, _)) = self.order.first_key_value()
-            && first + MAX_OPERATIONS <= self.last()
-        {
-            let forgotten = self.order.pop_first().map(|(_, id)| id);
+        if self.by_id.insert(id.clone(), operation).is_some() {
+            return;
+        }
+        self.order.push_back(id);
+        while self.order.len() as u64 > MAX_OPERATIONS {
+            let forgotten = self.order.pop_front();
             forgotten.map(|id| self.by_id.remove(&id));
         }
-    }
-
-    fn last(&self) -> u64 {
-        self.order.last_key_value().map_or(0, |(number, _)| *number)
     }
 }
 
@@ -232,24 +231,51 @@ impl EtcdStore {
 
     async fn operation_by_id(&self, id: &str) -> Result<Option<Operation>, StoreError> {
         let id = id.to_ascii_lowercase();
-        let (found, last) = {
+        let (found, read_up_to) = {
             let known = self.known();
-            (known.operations.by_id.get(&id).cloned(), known.operations.last())
+            let operations = &known.operations;
+            (operations.by_id.get(&id).cloned(), operations.read_up_to)
         };
         if found.is_some() {
             return Ok(found);
         }
-        // Another manager's, or of a former life.
+        // Another manager's, or of a former life. Of a large batch it may not be at its place yet.
+        self.answers()?;
+        let Seen { head, .. } = self.seen().await?;
+        let pending = match &head.pending {
+            Some(pending) => self.pieces(pending, 0).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let end = layout::end_of(&self.keys.below("operations/"));
-        let (rows, _) = self.all(self.keys.below(&layout::operation(last + 1)), end, 0).await?;
+        let from = self.keys.below(&layout::operation(read_up_to + 1));
+        let (rows, _) = self.all(from, end, 0).await?;
         let mut known = self.known();
+        for (key, value) in &pending {
+            if let (Some(_), Some(value)) = (layout::number_of_operation(key), value) {
+                let operation = layout::read("an operation", value.as_bytes())?;
+                known.operations.add(operation);
+            }
+        }
         for row in rows {
-            let number = self.keys.rest(&row.key).and_then(|key| key.strip_prefix("operations/"));
-            if let Some(Ok(number)) = number.map(str::parse) {
-                known.operations.add(number, layout::read("an operation", &row.value)?);
+            let key = self.keys.rest(&row.key).unwrap_or_default();
+            if let Some(number) = layout::number_of_operation(key) {
+                known.operations.add(layout::read("an operation", &row.value)?);
+                known.operations.read_up_to = known.operations.read_up_to.max(number);
             }
         }
         Ok(known.operations.by_id.get(&id).cloned())
+    }
+
+    /// Refuses at once while etcd is known to be away, so that nobody waits in a queue of those who all wait for it. Whoever looks for
+    /// it ([`keep_presence`], [`Store::follow`], [`Store::probe`]) says when it is back.
+    fn answers(&self) -> Result<(), StoreError> {
+        match &self.known().away {
+            Some(problems) => Err(StoreError::Away {
+                problems: problems.clone(),
+                unsure: false,
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -325,6 +351,14 @@ impl Store for EtcdStore {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         self.commit_batch(batch).boxed()
+    }
+
+    fn latest(&self) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        async move {
+            self.answers()?;
+            Ok(Some(self.seen().await?.head.version))
+        }
+        .boxed()
     }
 
     fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>> {

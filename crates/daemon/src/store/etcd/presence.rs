@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -14,12 +15,14 @@ use super::client::{Asking, Failure};
 use super::pb::lease_client::LeaseClient;
 use super::pb::{self, compare, request_op};
 use super::{EtcdStore, PATIENCE, layout};
-use crate::store::{Presence, StoreError};
+use crate::store::{InstanceState, Presence, StoreError};
 
 /// A manager that says nothing for so long is gone, in seconds.
 const LEASE_SECS: i64 = 10;
 /// How often a manager says that it is there, and looks who else is.
 const BEAT: Duration = Duration::from_secs(2);
+/// Below it is how instances are.
+const STATES: &str = "states/";
 
 /// A manager, as the others are to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,17 @@ pub struct Place {
     instances: Vec<usize>,
     /// The lease that keeps it. It changes when the place was lost while etcd was away.
     lease: Arc<AtomicI64>,
+    states: watch::Sender<States>,
+}
+
+/// How instances are, by number.
+type States = BTreeMap<usize, InstanceState>;
+
+impl Place {
+    /// What the others are told of the instances that are run here, with the next beat.
+    pub fn say(&self, states: BTreeMap<usize, InstanceState>) {
+        self.states.send_replace(states);
+    }
 }
 
 impl EtcdStore {
@@ -57,6 +71,7 @@ impl EtcdStore {
             identity,
             instances: instances.to_vec(),
             lease: Arc::default(),
+            states: watch::Sender::default(),
         };
         self.take_place(&place).await?;
         Ok(place)
@@ -167,22 +182,41 @@ impl EtcdStore {
         self.noted(answer)
     }
 
+    /// Tells the others how our instances are.
+    async fn tell(&self, lease: i64, states: &States) -> Result<(), StoreError> {
+        let put = |(instance, state): (&usize, &InstanceState)| pb::RequestOp {
+            request: Some(request_op::Request::RequestPut(pb::PutRequest {
+                key: self.keys.below(&format!("{STATES}{instance}")),
+                value: serde_json::to_vec(state).unwrap_or_default(),
+                lease,
+            })),
+        };
+        let request = pb::TxnRequest {
+            success: states.iter().map(put).collect(),
+            ..Default::default()
+        };
+        self.txn(request).await.map(|_| ())
+    }
+
+    /// What is kept by instance below `part`.
+    async fn numbered<T: DeserializeOwned>(&self, part: &str) -> Result<BTreeMap<usize, T>, StoreError> {
+        let key = self.keys.below(part);
+        let end = layout::end_of(&key);
+        let mut found = BTreeMap::new();
+        for row in self.all(key, end, 0).await?.0 {
+            let number = self.keys.rest(&row.key).and_then(|key| key.strip_prefix(part));
+            if let Some(Ok(number)) = number.map(str::parse) {
+                found.insert(number, layout::read(part, &row.value)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Looks who is there.
     async fn look_around(&self, mine: &[usize], gone: &mut BTreeMap<usize, String>) -> Result<(), StoreError> {
-        let read = async |part: &str| -> Result<BTreeMap<usize, Identity>, StoreError> {
-            let key = self.keys.below(part);
-            let end = layout::end_of(&key);
-            let mut found = BTreeMap::new();
-            for row in self.all(key, end, 0).await?.0 {
-                let number = self.keys.rest(&row.key).and_then(|key| key.strip_prefix(part));
-                if let Some(Ok(number)) = number.map(str::parse) {
-                    found.insert(number, layout::read("a manager", &row.value)?);
-                }
-            }
-            Ok(found)
-        };
-        let there = read("managers/").await?;
-        let members = read("members/").await?;
+        let there: BTreeMap<usize, Identity> = self.numbered("managers/").await?;
+        let members: BTreeMap<usize, Identity> = self.numbered("members/").await?;
+        let mut states: States = self.numbered(STATES).await?;
         let others = members.into_iter().filter(|(instance, _)| !mine.contains(instance));
         let presence = others.map(|(instance, last)| match there.get(&instance) {
             Some(identity) => {
@@ -193,7 +227,10 @@ impl EtcdStore {
                         "the manager of the other instance is back"
                     );
                 }
-                shown(instance, identity, None)
+                Presence {
+                    state: states.remove(&instance),
+                    ..shown(instance, identity, None)
+                }
             }
             None => {
                 let since = gone.entry(instance).or_insert_with(|| {
@@ -220,6 +257,7 @@ fn shown(instance: usize, identity: &Identity, gone_since: Option<String>) -> Pr
         api: identity.api.clone(),
         since: identity.since.clone(),
         gone_since,
+        state: None,
     }
 }
 
@@ -230,6 +268,7 @@ fn key_of(instance: usize) -> String {
 /// Keeps the place that was claimed, for ever; one that was lost while etcd was away is taken again, unless somebody else has it.
 pub async fn keep_presence(store: Arc<EtcdStore>, place: Place) {
     let mut gone = BTreeMap::new();
+    let mut told = (0, States::new());
     loop {
         let beat = Instant::now();
         let kept = store.keep_alive(place.lease.load(Ordering::Relaxed)).await;
@@ -241,6 +280,13 @@ pub async fn keep_presence(store: Arc<EtcdStore>, place: Place) {
                     store.known().replaced = Some(error.to_string());
                 }
                 Err(error) => tracing::debug!(%error, "our place cannot be taken again yet"),
+            }
+        }
+        let now = (place.lease.load(Ordering::Relaxed), place.states.borrow().clone());
+        if kept.is_ok() && told != now && !now.1.is_empty() {
+            match store.tell(now.0, &now.1).await {
+                Ok(()) => told = now,
+                Err(error) => tracing::debug!(%error, "the others cannot be told how the instances are here"),
             }
         }
         if let Err(error) = store.look_around(&place.instances, &mut gone).await {

@@ -12,9 +12,13 @@ use crate::store::Collection;
 use crate::store::suite::{batch, put};
 
 /// A cluster, or `None` where there is no etcd: said aloud, and a failure in CI.
-pub(in crate::store) fn cluster(members: usize) -> Option<Cluster> {
+pub(crate) fn cluster(members: usize) -> Option<Cluster> {
+    cluster_with(members, None)
+}
+
+fn cluster_with(members: usize, tls: Option<cluster::MemberTls>) -> Option<Cluster> {
     if cluster::is_installed() {
-        return Some(Cluster::start(members).unwrap());
+        return Some(Cluster::start_with(members, tls).unwrap());
     }
     let problem = "test with etcd NOT RUN: /usr/bin/etcd (package etcd-server) is not installed";
     assert!(std::env::var_os("CI").is_none(), "{problem}");
@@ -23,7 +27,7 @@ pub(in crate::store) fn cluster(members: usize) -> Option<Cluster> {
 }
 
 /// A store below a prefix of its own.
-pub(in crate::store) fn store(cluster: &Cluster, prefix: &str, writer: &str) -> EtcdStore {
+pub(crate) fn store(cluster: &Cluster, prefix: &str, writer: &str) -> EtcdStore {
     EtcdStore::new(&config(cluster, prefix), writer).unwrap()
 }
 
@@ -37,6 +41,16 @@ fn config(cluster: &Cluster, prefix: &str) -> EtcdConfig {
 
 fn many(count: usize) -> Vec<Write> {
     (0..count).map(|number| put(&format!("/many/{number}"), "1")).collect()
+}
+
+fn operation(id: &str) -> Operation {
+    Operation {
+        id: id.to_owned(),
+        subscription: "s".to_owned(),
+        resource: "/a".to_owned(),
+        started: "2026-11-20T00:00:00Z".to_owned(),
+        status: "Succeeded".to_owned(),
+    }
 }
 
 /// What the next news adds to what is known.
@@ -104,7 +118,9 @@ async fn a_large_batch_whose_writer_dies_is_there_when_its_version_is_and_not_be
     let [dying, other] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
     other.load().await.unwrap();
     let seen = dying.seen().await.unwrap();
-    let (orders, counted) = layout::orders(&seen.head, "0", &many(1_000)).unwrap();
+    let mut writes = many(1_000);
+    writes.push(Write::Operation(operation("op")));
+    let (orders, counted) = layout::orders(&seen.head, "0", &writes).unwrap();
     let mut plan = dying.plan(&seen.head, Some(1), orders, counted);
     let pieces = dying
         .stage_if_large(&seen, &mut plan, "9-unlucky")
@@ -120,7 +136,9 @@ async fn a_large_batch_whose_writer_dies_is_there_when_its_version_is_and_not_be
     dying.replace(&seen, &plan, pieces).await.unwrap().unwrap();
     assert_eq!(other.load().await.unwrap().resources.len(), 1_000);
     assert_eq!(next_batch(&other).await.writes.len(), 1_000);
-    // Nothing is at its place, and whoever writes next sees to that.
+    // Nothing is at its place, but who asks how it went is told.
+    assert_eq!(other.operation("OP").await.unwrap(), Some(operation("op")));
+    // Whoever writes next puts it there.
     other.commit(batch(1, vec![put("/many/0", "2")])).await.unwrap();
     let stored = other.load().await.unwrap();
     assert_eq!((stored.version, stored.resources.len()), (2, 1_000));
@@ -193,7 +211,8 @@ async fn without_a_quorum_writes_are_refused_and_all_heals_when_it_is_back() {
     let Some(mut cluster) = cluster(3) else { return };
     let [mine, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
     theirs.load().await.unwrap();
-    mine.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    let writes = vec![put("/a", "1"), Write::Operation(operation("op"))];
+    mine.commit(batch(0, writes)).await.unwrap();
     // One is not missed, whichever it is.
     cluster.kill(0);
     mine.commit(batch(1, vec![put("/b", "1")])).await.unwrap();
@@ -206,13 +225,23 @@ async fn without_a_quorum_writes_are_refused_and_all_heals_when_it_is_back() {
         "{words}"
     );
     assert!(mine.trouble().unwrap().contains("does not answer"));
+    assert_eq!(mine.operation("op").await.unwrap(), Some(operation("op")));
+    let unknown = mine.operation("unknown").await;
+    assert!(matches!(unknown, Err(StoreError::Away { .. })), "{unknown:?}");
     cluster.go_on(1);
     cluster.run(0).unwrap();
+    // A client's write does not find that out: it is refused without being sent, so that nobody waits in a queue.
+    let refused = mine.commit(batch(2, vec![put("/c", "1")])).await;
+    assert!(
+        matches!(refused, Err(StoreError::Away { unsure: false, .. })),
+        "{refused:?}"
+    );
     let deadline = Instant::now() + Duration::from_secs(180);
-    while let Err(error) = mine.commit(batch(2, vec![put("/c", "2")])).await {
+    while let Err(error) = mine.probe().await {
         assert!(matches!(error, StoreError::Away { .. }), "{error}");
         assert!(Instant::now() < deadline, "{error}");
     }
+    mine.commit(batch(2, vec![put("/c", "2")])).await.unwrap();
     assert_eq!(mine.trouble(), None);
     for version in 1..=3 {
         assert_eq!(next_batch(&theirs).await.version, version);
@@ -243,6 +272,67 @@ async fn an_instance_is_run_once_and_its_manager_may_come_back() {
     assert!(store.claim(identity("b"), &[0]).await.is_err(), "the new life has it");
     store.leave(&again).await;
     store.claim(identity("b"), &[0]).await.unwrap();
+}
+
+/// An authority, and what it vouches for: a key and a certificate for 127.0.0.1, as PEM files.
+fn vouched_for(place: &std::path::Path, name: &str) -> cluster::MemberTls {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let write = |what: &str, text: String| {
+        let path = place.join(format!("{name}-{what}.pem"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let mut authority = CertificateParams::default();
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, format!("authority of {name}"));
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let authority_key = KeyPair::generate().unwrap();
+    let ca = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap();
+    cluster::MemberTls {
+        ca: write("ca", ca),
+        certificate: write("certificate", certificate.pem()),
+        key: write("key", key.serialize_pem()),
+    }
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_are_who_they_say_or_nothing_is_stored() {
+    let place = tempfile::tempdir().unwrap();
+    let files = vouched_for(place.path(), "etcd");
+    let others = vouched_for(place.path(), "others");
+    let Some(cluster) = cluster_with(1, Some(files.clone())) else {
+        return;
+    };
+    let store = |ca: &std::path::Path, shown: Option<&cluster::MemberTls>| {
+        let config = EtcdConfig {
+            ca: Some(ca.to_owned()),
+            certificate: shown.map(|files| files.certificate.clone()),
+            key: shown.map(|files| files.key.clone()),
+            ..config(&cluster, "/rw/")
+        };
+        EtcdStore::new(&config, "0").unwrap()
+    };
+    let trusted = store(&files.ca, Some(&files));
+    trusted.commit(batch(0, vec![put("/a", "1")])).await.unwrap();
+    assert_eq!(trusted.load().await.unwrap().version, 1);
+    // A member that another authority vouches for; a client that none does, or another one.
+    for (ca, shown) in [
+        (&others.ca, Some(&files)),
+        (&files.ca, None),
+        (&files.ca, Some(&others)),
+    ] {
+        let refused = store(ca, shown).probe().await;
+        assert!(
+            matches!(&refused, Err(StoreError::Away { problems, .. }) if problems.contains("https://127.0.0.1")),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]
