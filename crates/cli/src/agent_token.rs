@@ -5,7 +5,7 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use ring::digest::{SHA256, digest};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::client::ClientError;
 use crate::output;
@@ -53,11 +53,19 @@ pub(crate) async fn run(args: AgentTokenArgs) -> Result<(), ClientError> {
 async fn set(Nics { target, nics }: Nics, hash: Value) -> Result<(), ClientError> {
     let session = Session::new(target)?;
     let patch = json!({ "agentTokenSha256": hash });
-    for nic in nics {
-        let path = format!("/routewright/v1{nic}/settings");
-        session.client.send(Method::PATCH, &path, Some(&patch)).await?;
-    }
-    Ok(())
+    let (path, patch) = match nics.as_slice() {
+        [nic] => (format!("/routewright/v1{nic}/settings"), patch),
+        // All or none: whoever is told no token must not find that some NICs have lost theirs.
+        _ => {
+            let patches: Map<String, Value> = nics.into_iter().map(|nic| (nic, patch.clone())).collect();
+            ("/routewright/v1/settings".to_owned(), json!(patches))
+        }
+    };
+    session
+        .client
+        .send(Method::PATCH, &path, Some(&patch))
+        .await
+        .map(|_| ())
 }
 
 /// 244 bits from the system's random source.

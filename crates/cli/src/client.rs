@@ -107,6 +107,12 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// For one who looks again and again, and says itself what is missing in the answer.
+    pub(crate) async fn get_quietly(&self, path: &str) -> Result<Value, ClientError> {
+        let answer = self.look(&self.url(path)).await?;
+        self.body(answer).await
+    }
+
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         self.send(Method::PUT, path, Some(body)).await
     }
@@ -242,14 +248,7 @@ impl Client {
     }
 
     async fn json(&self, answer: Response) -> Result<Value, ClientError> {
-        let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
-        if text.trim().is_empty() {
-            return Ok(Value::Null);
-        }
-        let body: Value = serde_json::from_str(&text).map_err(|error| ClientError::NotOurs {
-            server: self.server.clone(),
-            problem: error.to_string(),
-        })?;
+        let body = self.body(answer).await?;
         for instance in body["elsewhere"].as_array().into_iter().flatten() {
             say_elsewhere(&instance.to_string());
         }
@@ -257,6 +256,17 @@ impl Client {
             say_unanswered(&instance.to_string());
         }
         Ok(body)
+    }
+
+    async fn body(&self, answer: Response) -> Result<Value, ClientError> {
+        let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
+        if text.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|error| ClientError::NotOurs {
+            server: self.server.clone(),
+            problem: error.to_string(),
+        })
     }
 
     fn url(&self, path: &str) -> String {

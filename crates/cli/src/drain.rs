@@ -112,13 +112,69 @@ fn peers_alone(peers: usize) -> String {
     }
 }
 
+/// What keeps the other instance from taking over, if anything. One of another machine is known by what its manager tells ours.
+fn not_ready(health: &Value, other: u64) -> Option<String> {
+    if let Some(it) = here(health, other) {
+        let speaks = it["state"] == "up" && it["converging"] == json!(false);
+        return (!speaks).then(|| "the other instance does not speak for all its peers yet".to_owned());
+    }
+    let Some(manager) = elsewhere(health, other) else {
+        return Some(format!("nothing is known here of an instance {other}"));
+    };
+    let machine = manager["machine"].as_str().unwrap_or_default();
+    if let Some(since) = manager["goneSince"].as_str() {
+        return Some(format!(
+            "the manager of instance {other} on {machine} has not been heard of since {since}"
+        ));
+    }
+    let state = &manager["state"];
+    let problem = if state.is_null() {
+        "does not tell how it is"
+    } else if state["up"] != json!(true) {
+        "is down"
+    } else if state["drained"] == json!(true) {
+        "is drained itself"
+    } else if state["converging"] == json!(true) {
+        "does not speak for all its peers yet"
+    } else if state["intentVersion"] != health["intentVersion"] {
+        "does not follow what was written last yet"
+    } else {
+        return None;
+    };
+    Some(format!("instance {other} on {machine} {problem}"))
+}
+
+fn here(health: &Value, index: u64) -> Option<&Value> {
+    let mut instances = health["instances"].as_array().into_iter().flatten();
+    instances.find(|each| each["index"] == json!(index))
+}
+
+fn elsewhere(health: &Value, index: u64) -> Option<&Value> {
+    let mut managers = health["managers"].as_array().into_iter().flatten();
+    managers.find(|each| each["instance"] == json!(index))
+}
+
+/// Whether there is such an instance, here or at another manager of the same store, which may not have been heard of yet. `peers`: the
+/// list of them, which names those that it knows nothing of.
+pub(crate) fn is_known(health: &Value, peers: &Value, index: u64) -> bool {
+    let named = peers["elsewhere"]
+        .as_array()
+        .is_some_and(|all| all.contains(&json!(index)));
+    named || here(health, index).is_some()
+}
+
+/// Whether a peering's session is up at an instance of another machine, as far as its manager tells.
+fn is_up_elsewhere(manager: &Value, id: &Value) -> bool {
+    let state = &manager["state"];
+    let down = state["peersDown"].as_array().map_or(&[][..], Vec::as_slice);
+    // More are down than can be told: then this may be one of them.
+    !down.contains(id) && state["peersDownCount"] == json!(down.len())
+}
+
 /// Peers of an instance (0 or 1) that have no session with the other one, which must have converged.
 pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Result<Progress, ClientError> {
-    let health = session.client.get("/routewright/v1/health").await?;
-    let other_speaks = health["instances"].as_array().into_iter().flatten().any(|each| {
-        each["index"] == json!(1 - instance) && each["state"] == "up" && each["converging"] == json!(false)
-    });
-    let answer = session.client.get("/routewright/v1/peers").await?;
+    let health = session.client.get_quietly("/routewright/v1/health").await?;
+    let answer = session.client.get_quietly("/routewright/v1/peers").await?;
     // Who does not answer is not known to have no peers.
     if let Some(silent) = unanswered(&answer).first() {
         return Ok(Progress {
@@ -135,15 +191,16 @@ pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Resul
             .filter(is_up)
             .filter(move |row| row["instance"] == json!(index))
     };
-    let has_other = |row: &&Value| at(1 - instance).any(|other| other["id"] == row["id"]);
-    let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
-    let told = match other_speaks {
-        true => peers_alone(alone.len()),
-        false => "the other instance does not speak for all its peers yet".to_owned(),
+    let other = 1 - instance;
+    let has_other = |row: &&Value| match elsewhere(&health, other) {
+        Some(manager) if here(&health, other).is_none() => is_up_elsewhere(manager, &row["id"]),
+        _ => at(other).any(|other| other["id"] == row["id"]),
     };
+    let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
+    let not_ready = not_ready(&health, other);
     Ok(Progress {
-        done: other_speaks && alone.is_empty(),
-        told,
+        done: not_ready.is_none() && alone.is_empty(),
+        told: not_ready.unwrap_or_else(|| peers_alone(alone.len())),
         rows: alone,
     })
 }
@@ -224,8 +281,55 @@ pub(crate) fn rows(answer: Value) -> Vec<Value> {
 mod tests {
     use super::*;
 
+    /// As the manager of instance 0 tells it, with the state of instance 1 on another machine.
+    fn health(manager: Value) -> Value {
+        json!({"intentVersion": 7, "instances": [{"index": 0, "state": "up"}], "managers": [manager]})
+    }
+
     #[test]
-    fn an_instance_that_does_not_answer_is_not_one_without_peers() {
+    fn an_instance_of_another_machine_takes_over_when_its_manager_says_that_it_can() {
+        let ready = json!({"up": true, "converging": false, "drained": false, "intentVersion": 7, "peersDown": [],
+            "peersDownCount": 0});
+        let manager = |state: &Value| json!({"instance": 1, "machine": "b", "goneSince": null, "state": state});
+        assert_eq!(not_ready(&health(manager(&ready)), 1), None);
+        for (name, value, said) in [
+            ("up", json!(false), "is down"),
+            ("converging", json!(true), "does not speak for all"),
+            ("drained", json!(true), "is drained"),
+            ("intentVersion", json!(6), "does not follow"),
+        ] {
+            let mut state = ready.clone();
+            state[name] = value;
+            let told = not_ready(&health(manager(&state)), 1).unwrap_or_default();
+            assert!(told.contains("instance 1 on b") && told.contains(said), "{told}");
+        }
+        let silent = not_ready(&health(manager(&Value::Null)), 1).unwrap_or_default();
+        assert!(silent.contains("does not tell"), "{silent}");
+        let gone = json!({"instance": 1, "machine": "b", "goneSince": "2026-11-20T00:00:00Z", "state": null});
+        let told = not_ready(&health(gone), 1).unwrap_or_default();
+        assert!(told.contains("since 2026-11-20"), "{told}");
+        assert!(not_ready(&json!({"instances": []}), 1).is_some());
+        let alone = json!({"instances": [{"index": 0}]});
+        assert!(is_known(&alone, &json!({}), 0) && !is_known(&alone, &json!({}), 1));
+        assert!(is_known(&alone, &json!({"elsewhere": [1]}), 1));
+    }
+
+    #[test]
+    fn a_peer_that_may_be_down_at_the_other_machine_has_no_other_way() {
+        let state = |down: Value, count: u64| json!({"state": {"peersDown": down, "peersDownCount": count}});
+        let peer = json!("/p");
+        assert!(is_up_elsewhere(&state(json!([]), 0), &peer));
+        assert!(is_up_elsewhere(&state(json!(["/other"]), 1), &peer));
+        assert!(!is_up_elsewhere(&state(json!(["/p"]), 1), &peer));
+        assert!(
+            !is_up_elsewhere(&state(json!(["/other"]), 2), &peer),
+            "not all are told"
+        );
+        assert!(!is_up_elsewhere(&json!({}), &peer));
+    }
+
+    #[test]
+    fn one_is() {
         assert_eq!(unanswered(&json!({ "value": [], "unanswered": [0] })), [0]);
         assert!(unanswered(&json!({ "value": [] })).is_empty());
     }

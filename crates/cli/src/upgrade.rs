@@ -46,10 +46,9 @@ pub(crate) struct UpgradeArgs {
 /// `routewright upgrade`
 pub(crate) async fn run(args: UpgradeArgs) -> Result<(), ClientError> {
     let session = Session::new(args.target)?;
-    let here = indices(&health(&session).await?);
-    let wanted: Vec<u64> = here
-        .iter()
-        .copied()
+    let before = health(&session).await?;
+    let wanted: Vec<u64> = indices(&before)
+        .into_iter()
         .filter(|index| args.instance.is_none_or(|only| u64::from(only) == *index))
         .collect();
     if wanted.is_empty() {
@@ -57,8 +56,18 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<(), ClientError> {
         return Err(ClientError::Usage(message.to_owned()));
     }
     for index in wanted {
-        // Where the other instance is another machine's, nobody here knows whom it speaks with.
-        if here.len() > 1 && !args.force {
+        if !args.force {
+            let peers = session.client.get_quietly("/routewright/v1/peers").await?;
+            if !drain::is_known(&before, &peers, 1 - index) {
+                return Err(ClientError::NotUpgraded {
+                    secs: 0,
+                    left: format!(
+                        "nothing is known here of an instance {}, which would have to take over; instance {index} was not restarted \
+                         (--force does so all the same)",
+                        1 - index
+                    ),
+                });
+            }
             drained(&session, index, args.timeout).await?;
         }
         exchanged(&session, index, args.timeout).await?;
@@ -134,6 +143,8 @@ struct Seen {
     peers: BTreeSet<String>,
     /// Agents' names and NICs whose tables are installed as they are told.
     nics: BTreeSet<String>,
+    /// Agents in the health report, which is a moment old.
+    agents: u64,
 }
 
 impl Seen {
@@ -144,8 +155,8 @@ impl Seen {
             return Ok(Seen::default());
         };
         let here = |row: &&Value| row["instance"] == json!(index);
-        let peers = session.client.get("/routewright/v1/peers").await?;
-        let agents = session.client.get("/routewright/v1/agents").await?;
+        let peers = session.client.get_quietly("/routewright/v1/peers").await?;
+        let agents = session.client.get_quietly("/routewright/v1/agents").await?;
         // What is not known is not known to be gone.
         if [&peers, &agents]
             .iter()
@@ -164,6 +175,7 @@ impl Seen {
             nics: nics
                 .filter_map(|row| Some(format!("{} {}", row["agent"].as_str()?, row["nic"].as_str()?)))
                 .collect(),
+            agents: report["agents"].as_u64().unwrap_or(0),
         })
     }
 
@@ -183,6 +195,13 @@ impl Seen {
         if nics > 0 {
             missing.push(format!("{nics} of {} NICs have not its routes yet", self.nics.len()));
         }
+        if missing.is_empty() && now.agents < self.agents {
+            missing.push(format!(
+                "{} of {} agents are not back",
+                self.agents - now.agents,
+                self.agents
+            ));
+        }
         if now.converging {
             missing.push("converging".to_owned());
         }
@@ -191,7 +210,7 @@ impl Seen {
 }
 
 async fn health(session: &Session) -> Result<Value, ClientError> {
-    session.client.get("/routewright/v1/health").await
+    session.client.get_quietly("/routewright/v1/health").await
 }
 
 fn instances(health: &Value) -> impl Iterator<Item = &Value> {
@@ -214,6 +233,7 @@ mod tests {
             converging: false,
             peers: set(peers),
             nics: set(nics),
+            agents: nics.len() as u64,
         }
     }
 
@@ -230,5 +250,11 @@ mod tests {
         assert!(before.missing(&now).is_empty());
         now.converging = true;
         assert_eq!(before.missing(&now), ["converging"]);
+        let late = Seen {
+            agents: 0,
+            converging: false,
+            ..now
+        };
+        assert_eq!(before.missing(&late), ["1 of 1 agents are not back"]);
     }
 }

@@ -9,6 +9,24 @@ use serde_json::Value;
 use server::Server;
 
 #[test]
+fn a_token_is_made_for_all_nics_that_it_is_asked_for_or_for_none() {
+    let server = Server::with_network();
+    let nics = ["vm1", "vm2"].map(|name| {
+        let made = server.does(&format!("nic create -g g -n {name} --vnet-name hub --subnet web"));
+        made["id"].as_str().unwrap().to_owned()
+    });
+    let [first, second] = &nics;
+    let (code, told) = server.refuses(&format!("agent-token create --nic {first} {second}x"));
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("vm2x"), "{told}");
+    for several in [format!("{first} {second}"), first.clone()] {
+        let token = server.prints(&format!("agent-token create --nic {several}"));
+        assert!(token.starts_with("rwa_"), "{token}");
+        server.prints(&format!("agent-token revoke --nic {several}"));
+    }
+}
+
+#[test]
 fn the_common_verbs_are_the_same_for_every_noun() {
     let server = Server::with_network();
     server.does("vnet create -g g -n spoke --address-prefixes 10.78.0.0/16");

@@ -6,7 +6,8 @@
 #[path = "common/serve.rs"]
 mod serve;
 
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Far more than anything here takes, also on a machine ten times slower.
@@ -46,6 +48,11 @@ fn main() {
         test(
             "serve_needs_no_more_capabilities_than_its_unit_leaves_it",
             serve_with_few_capabilities,
+            possible.is_ok(),
+        ),
+        test(
+            "sigterm_ends_serve_and_its_instance_while_a_peer_reads_nothing",
+            serve_ends_with_a_hostile_peer,
             possible.is_ok(),
         ),
         test(
@@ -96,6 +103,98 @@ fn serve_with_few_capabilities() {
     }
     drop(process);
     ip(&["address", "del", "10.77.0.4/32", "dev", "lo"]);
+}
+
+/// The peer's window is shut, and what the instance has to say to it waits in the kernel. How long an end may take at most follows from
+/// what `daemon::manager` and `daemon::instance` wait for; here it is seen that nothing else is waited for.
+fn serve_ends_with_a_hostile_peer() {
+    let place = TempDir::new().unwrap();
+    for address in ["10.77.0.4/32", "10.77.1.9/32"] {
+        ip(&["address", "add", address, "dev", "lo"]);
+    }
+    let words = [&serve_words(place.path())[..], &["--instance", "0"].map(str::to_owned)].concat();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (process, url) = serve::start(&mut routewright(&words));
+    let mut process = Process(process);
+    make_route_server(&url);
+    // More than the peer lets in.
+    let mut networks: Vec<String> = (0..600)
+        .map(|n| format!("10.{}.{}.0/24", 100 + n / 100, n % 100))
+        .collect();
+    networks.push("10.77.0.0/16".to_owned());
+    let update = format!("vnet update -g g -n hub --address-prefixes {}", networks.join(" "));
+    let peering = "routeserver peering create -g g --routeserver rs -n nva --peer-ip 10.77.1.9 --peer-asn 65001";
+    for command in [&update, peering] {
+        let words: Vec<&str> = command.split(' ').chain(["--server", &url]).collect();
+        let output = routewright(&words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let peer = peer_that_reads_nothing();
+    until("what it is told waits", || is_stalled("10.77.1.9"));
+    let lock = place.path().join("data/run/instance-0.lock");
+    let instance: i32 = std::fs::read_to_string(lock).unwrap().trim().parse().unwrap();
+
+    process.terminate();
+    assert!(process.0.wait().unwrap().success());
+    until("the instance has ended", || {
+        kill(Pid::from_raw(instance), None) == Err(nix::errno::Errno::ESRCH)
+    });
+    drop(peer);
+    for address in ["10.77.0.4/32", "10.77.1.9/32"] {
+        ip(&["address", "del", address, "dev", "lo"]);
+    }
+}
+
+/// An established session of AS 65001 with the least receive buffer that the kernel gives, which is never read again.
+fn peer_that_reads_nothing() -> TcpStream {
+    const KEEPALIVE: [u8; 3] = [0, 19, 4];
+    let message = |rest: &[u8]| [&[0xff; 16], rest].concat();
+    // Version 4, AS 65001, no hold time, an identifier, no capabilities.
+    let open = [0, 29, 1, 4, 0xfd, 0xe9, 0, 0, 10, 77, 1, 9, 0];
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < DEADLINE, "the instance does not say OPEN");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // The kernel makes it its least.
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.bind(&SocketAddr::from(([10, 77, 1, 9], 0)).into()).unwrap();
+        if socket.connect(&SocketAddr::from(([10, 77, 0, 4], 179)).into()).is_ok() {
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut header = [0; 19];
+            // One that the instance does not take (it calls, too, or knows no such peer yet) is closed.
+            if stream.read_exact(&mut header).is_ok() && header[18] == 1 {
+                let mut rest = vec![0; usize::from(u16::from_be_bytes([header[16], header[17]])) - 19];
+                let says = [message(&open), message(&KEEPALIVE)].concat();
+                if stream.read_exact(&mut rest).is_ok() && stream.write_all(&says).is_ok() {
+                    return stream;
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether what is written to an address stays in the kernel's queue, as `/proc/net/tcp` tells.
+fn is_stalled(address: &str) -> bool {
+    let address: std::net::Ipv4Addr = address.parse().unwrap();
+    let far = format!("{:08X}:", u32::from_ne_bytes(address.octets()));
+    let text = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let queued = |line: &str| {
+        let mut fields = line.split_whitespace().skip(2);
+        let (remote, _state, queues) = (fields.next()?, fields.next()?, fields.next()?);
+        let waiting = usize::from_str_radix(queues.split(':').next()?, 16).ok()?;
+        remote.starts_with(&far).then_some(waiting)
+    };
+    text.lines().filter_map(queued).any(|waiting| waiting > 500)
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn agent_with_few_capabilities() {

@@ -74,6 +74,119 @@ async fn what_is_written_at_one_machine_both_instances_follow() {
     assert!(drain.1.to_string().contains("another machine"), "{drain:?}");
 }
 
+/// Each request goes to the other machine than the one before, and nothing is waited for.
+#[tokio::test]
+async fn a_client_behind_a_load_balancer_finds_at_either_machine_what_it_wrote_at_the_other() {
+    const SUBNETS: usize = 20;
+    let Some(etcd) = etcd() else { return };
+    let [first, second] = Machine::two(&etcd).await;
+    first.makes("", json!({"location": "westeurope"})).await;
+    second.makes(HUB, network(&["10.0.0.0/8"])).await;
+    let [mut one, mut other] = [&first, &second];
+    for number in 0..SUBNETS {
+        let path = format!("{HUB}/subnets/s{number}");
+        let body = json!({"properties": {"addressPrefix": format!("10.{number}.0.0/16")}});
+        one.makes(&path, body).await;
+        let (status, told) = other.get(&below_group(&path)).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {told}");
+        std::mem::swap(&mut one, &mut other);
+    }
+    // How it went is told by the other machine, too.
+    let hub = below_group("providers/Microsoft.Network/virtualHubs/rs");
+    let put = first.client.put(format!("{}{hub}", first.url));
+    let body = json!({"location": "westeurope", "properties": {"sku": "Standard"}});
+    let made = put.json(&body).send().await.unwrap();
+    let poll = made.headers()["azure-asyncoperation"].to_str().unwrap();
+    let path = poll.strip_prefix(&first.url).unwrap();
+    let (status, told) = second.get(path).await;
+    assert_eq!(
+        (status, &told["status"]),
+        (StatusCode::OK, &json!("Succeeded")),
+        "{told}"
+    );
+    // What one machine has made the other one deletes; it is not taken for something that never was.
+    for number in 0..SUBNETS {
+        let path = below_group(&format!("{TABLES}/t{number}"));
+        one.makes(&format!("{TABLES}/t{number}"), json!({"location": "westeurope"}))
+            .await;
+        let (status, told) = other.send(Method::DELETE, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {told}");
+        let (status, _) = one.get(&path).await;
+        if status == StatusCode::OK {
+            // The first may read its copy; who writes there finds out.
+            let (status, told) = one.send(Method::DELETE, &path, None).await;
+            assert_eq!(status, StatusCode::NO_CONTENT, "{path}: {told}");
+        }
+        std::mem::swap(&mut one, &mut other);
+    }
+}
+
+#[tokio::test]
+async fn one_machine_is_upgraded_only_while_the_other_ones_instance_speaks() {
+    let Some(etcd) = etcd() else { return };
+    let [first, mut second] = Machine::two(&etcd).await;
+    first.makes("", json!({"location": "westeurope"})).await;
+    let before = first.epoch().await;
+    let (code, told) = first.upgrades(&[]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(!told.contains("WARNING"), "{told}");
+    let after = first.epoch().await;
+    assert_ne!(after, before, "another process");
+
+    second.die();
+    first
+        .until("the second is missed", |health| {
+            health["managers"][0]["goneSince"].is_string()
+        })
+        .await;
+    let (code, told) = first.upgrades(&["--timeout", "1"]).await;
+    assert_eq!(code, 1, "{told}");
+    for said in [
+        "the manager of instance 1",
+        "has not been heard of",
+        "was not restarted",
+        "--force",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let health = first.health().await;
+    assert_eq!(health["instances"][0]["epoch"], after, "it went on");
+    first
+        .until("it is not left drained", |health| {
+            health["instances"][0]["drained"] == json!(false)
+        })
+        .await;
+    let (code, told) = first.upgrades(&["--force"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert_ne!(first.epoch().await, after);
+}
+
+#[tokio::test]
+async fn a_manager_that_is_started_without_etcd_says_so_and_starts_when_it_is_there() {
+    let Some(mut etcd) = etcd() else { return };
+    let mut first = Machine::start(&etcd, 0).await;
+    first.makes("", json!({"location": "westeurope"})).await;
+    first.die();
+    for member in 0..3 {
+        etcd.kill(member);
+    }
+    let refused = command(first.place.path(), &etcd, 0).output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{words}");
+    for url in etcd.endpoints() {
+        assert!(
+            words.contains("etcd does not answer") && words.contains(&url),
+            "{words}"
+        );
+    }
+    for member in 0..3 {
+        etcd.run(member).unwrap();
+    }
+    etcd.wait_for_leader().unwrap();
+    first.start_again(&etcd).await;
+    first.until_found("").await;
+}
+
 #[tokio::test]
 async fn two_machines_that_write_at_once_lose_no_update_and_break_no_rule() {
     const EACH: usize = 25;
@@ -370,6 +483,15 @@ impl Machine {
 
     async fn health(&self) -> Value {
         self.get("/routewright/v1/health").await.1
+    }
+
+    /// `routewright upgrade`: its exit code, and what it says.
+    async fn upgrades(&self, words: &[&str]) -> (i32, String) {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_routewright"));
+        command.args(["upgrade", "--server", &self.url]).args(words);
+        let output = command.output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), told)
     }
 
     async fn epoch(&self) -> Value {
