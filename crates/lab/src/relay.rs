@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -32,6 +33,7 @@ use crate::namespace::Namespace;
 const TO_BRIDGE: &str = "bridge";
 /// Of a frame with segmentation still to be done, and the header before it.
 const MAX_FRAME: usize = (64 << 10) + 64;
+const RECEIVE_BUFFER: usize = 8 << 20;
 /// `struct virtio_net_hdr`.
 const VNET_HEADER: usize = 10;
 /// How soon a thread notices that its relay is gone.
@@ -171,7 +173,10 @@ fn packet_socket(interface: &str) -> io::Result<Socket> {
     for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
         switch_on(&socket, option)?;
     }
-    socket.set_recv_buffer_size(4 << 20)?;
+    // Beyond the system's limit, if we may: what waits for a relay that is late is not to be lost.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
     socket.set_read_timeout(Some(LOOK_AGAIN))?;
     // SAFETY: the storage is zeroed and large enough for a sockaddr_ll, whose length is given.
     let ((), address) = unsafe {

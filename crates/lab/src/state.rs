@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 use crate::namespace::Namespace;
-use crate::process::{ProcessId, ProcessSpec};
+use crate::process::{MARK, ProcessId, ProcessSpec};
 use crate::topology::{Path as AnnouncedPath, Topology};
 
 /// The name of the manager among nodes.
@@ -88,6 +88,12 @@ impl LabDirectory {
     /// The log of a process.
     pub fn log(&self, process: &str) -> PathBuf {
         self.path.join("logs").join(format!("{process}.log"))
+    }
+
+    /// The environment variable that marks the lab's processes and all that they start, and its value: a process that somebody else starts
+    /// with it is the lab's, too. So instances of its manager are found by their number, and `lab down` ends them.
+    pub fn mark(&self) -> (&'static str, PathBuf) {
+        (MARK, self.path.clone())
     }
 
     /// Makes it, for its user alone; fails when it is there already.

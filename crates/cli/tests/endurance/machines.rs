@@ -26,7 +26,7 @@ pub fn machine_and_etcd_die(rootless: bool) {
     world.announce(0, &stable);
     world.announce(1, &stable);
     world.settle("the lab as it comes, on one machine");
-    let mut machines = Machines::take_over(&mut world, &etcd);
+    let mut machines = Machines::take_over(&mut world, [etcd.configuration(), etcd.configuration()]);
     machines.wait_for_sessions(&world);
     world.settle("the lab on two machines");
 
@@ -77,9 +77,12 @@ fn watches(world: &World) -> Vec<Watch> {
     VMS.iter().map(watch).collect()
 }
 
-/// The managers, with their instances, that the lab's own make way for.
-struct Machines {
+/// The managers, with their instances, that the lab's own make way for. The lab finds the instances as its own.
+pub struct Machines {
     place: tempfile::TempDir,
+    log: PathBuf,
+    /// What marks a process as the lab's.
+    mark: (&'static str, PathBuf),
     listen: [SocketAddr; 2],
     managers: [Option<Child>; 2],
     /// Each manager speaks of its own instance.
@@ -87,8 +90,8 @@ struct Machines {
 }
 
 impl Machines {
-    /// On the ports that the lab's agents and we know.
-    fn take_over(world: &mut World, etcd: &Cluster) -> Machines {
+    /// On the ports that the lab's agents and we know. `stores`: what each has as `[store]`.
+    pub fn take_over(world: &mut World, stores: [String; 2]) -> Machines {
         let api = world.lab.state().api_url.clone().unwrap();
         let api: SocketAddr = api.trim_start_matches("http://").parse().unwrap();
         // Those of the lab know the two ports after the API's.
@@ -96,21 +99,22 @@ impl Machines {
         for node in ["manager", "instance0", "instance1"] {
             world.lab.kill(node).unwrap();
         }
-        let place = tempfile::tempdir().unwrap();
-        let config = format!(
-            "{}{}[agents]\nlisten = \"127.0.0.1:{agents}\"\n",
-            world.lab.serve_config(),
-            etcd.configuration()
-        );
-        std::fs::write(place.path().join("serve.toml"), config).unwrap();
         let mut machines = Machines {
-            place,
+            place: tempfile::tempdir().unwrap(),
+            log: world.lab.directory().log("machines"),
+            mark: world.lab.directory().mark(),
             listen: [api, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             managers: [None, None],
             apis: [None, None],
         };
-        machines.start(0);
-        machines.start(1);
+        for (index, store) in stores.iter().enumerate() {
+            let config = format!(
+                "{}{store}[agents]\nlisten = \"127.0.0.1:{agents}\"\n",
+                world.lab.serve_config()
+            );
+            std::fs::write(machines.configuration(index), config).unwrap();
+            machines.start(index);
+        }
         // Its connections ended with the lab's own manager.
         world.api = world.lab.api().unwrap();
         for resource in lab::resources(world.lab.topology()) {
@@ -119,20 +123,28 @@ impl Machines {
         machines
     }
 
-    fn start(&mut self, index: usize) {
+    /// The machine's manager, if it does not run. It finds its instance, or starts it.
+    pub fn start(&mut self, index: usize) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
         let mut serve = Command::new(env!("CARGO_BIN_EXE_routewright"));
         serve
             .args(["serve", "--dev", "--instance", &index.to_string()])
             .args(["--listen", &self.listen[index].to_string()])
             .arg("--config")
-            .arg(self.place.path().join("serve.toml"))
+            .arg(self.configuration(index))
             .arg("--data-dir")
             .arg(self.data(index))
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null());
+            .env(self.mark.0, &self.mark.1)
+            .stdin(Stdio::null())
+            .stderr(log.unwrap());
         let (process, url) = crate::serve::start(&mut serve);
         self.managers[index] = Some(process);
         self.apis[index] = Some(Api::new(&url).unwrap());
+    }
+
+    /// What the machine's manager can be asked.
+    pub fn api(&self, index: usize) -> &Api {
+        self.apis[index].as_ref().unwrap()
     }
 
     /// Every NVA with both instances.
@@ -160,6 +172,10 @@ impl Machines {
         self.place.path().join(format!("machine{index}"))
     }
 
+    fn configuration(&self, index: usize) -> PathBuf {
+        self.place.path().join(format!("serve{index}.toml"))
+    }
+
     fn die(&mut self, index: usize) {
         self.kill_manager(index);
         let lock = self.data(index).join(format!("run/instance-{index}.lock"));
@@ -167,19 +183,30 @@ impl Machines {
         kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
     }
 
-    fn kill_manager(&mut self, index: usize) {
+    pub fn kill_manager(&mut self, index: usize) {
         let mut manager = self.managers[index].take().unwrap();
         manager.kill().unwrap();
         manager.wait().unwrap();
     }
+
+    /// SIGSTOP makes the machine's manager hang, SIGCONT go on. One that is dead hears nothing.
+    pub fn signal_manager(&self, index: usize, signal: Signal) {
+        let manager = self.managers[index].as_ref().and_then(|it| i32::try_from(it.id()).ok());
+        if let Some(manager) = manager {
+            kill(Pid::from_raw(manager), signal).unwrap();
+        }
+    }
 }
 
 impl Drop for Machines {
-    /// Instances that a killed manager has left are found and ended by the lab, in whose namespaces they are.
+    /// Instances that a killed manager has left are found and ended by the lab.
     fn drop(&mut self) {
         for manager in self.managers.iter_mut().flatten() {
             if let Ok(pid) = i32::try_from(manager.id()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+                // One that hangs would not hear that it is to end.
+                for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
             }
             let _ = manager.wait();
         }

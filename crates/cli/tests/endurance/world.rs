@@ -168,13 +168,18 @@ impl World {
 
     /// The same, while it may be refused.
     pub fn try_put_hub(&self) -> Result<(), LabError> {
-        self.try_put("virtualHubs/rs", |properties| {
+        self.try_put(&self.api, "virtualHubs/rs", |properties| {
             properties["allowBranchToBranchTraffic"] = json!(self.model.branch_to_branch);
         })
     }
 
     /// Puts the route table as the model has it.
     pub fn put_route_table(&self) {
+        self.put_route_table_at(&self.api);
+    }
+
+    /// The same through another manager.
+    pub fn put_route_table_at(&self, api: &Api) {
         let routes = self
             .model
             .user_routes
@@ -189,22 +194,24 @@ impl World {
                 json!({ "name": format!("route{number}"), "properties": properties })
             });
         let routes: Vec<Value> = routes.collect();
-        self.put("routeTables/rt", |properties| {
+        let put = self.try_put(api, "routeTables/rt", |properties| {
             properties["disableBgpRoutePropagation"] = json!(self.model.disable_bgp_propagation);
             properties["routes"] = json!(routes);
         });
+        put.unwrap_or_else(|e| panic!("{e}"));
     }
 
     fn put(&self, resource: &str, change: impl FnOnce(&mut Value)) {
-        self.try_put(resource, change).unwrap_or_else(|e| panic!("{e}"));
+        self.try_put(&self.api, resource, change)
+            .unwrap_or_else(|e| panic!("{e}"));
     }
 
-    fn try_put(&self, resource: &str, change: impl FnOnce(&mut Value)) -> Result<(), LabError> {
+    fn try_put(&self, api: &Api, resource: &str, change: impl FnOnce(&mut Value)) -> Result<(), LabError> {
         let id = lab::network_id(resource);
         let all = lab::resources(self.lab.topology());
         let mut wanted = all.into_iter().find(|resource| resource.id == id).unwrap();
         change(&mut wanted.body["properties"]);
-        self.api.provision(&wanted)
+        api.provision(&wanted)
     }
 
     /// Waits until every kernel is as the model says, and the API says the same.

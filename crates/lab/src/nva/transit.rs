@@ -43,7 +43,9 @@ pub(super) fn wanted(config: &NvaConfig, told: &Told<'_>, to: &Neighbour) -> BTr
             }
         }
     }
-    wanted.extend(config.announce.iter().map(|path| (path.prefix, path.clone())));
+    let is_for = |path: &&Path| path.only_to.is_none_or(|neighbour| neighbour == to.address);
+    let announced = config.announce.iter().filter(is_for);
+    wanted.extend(announced.map(|path| (path.prefix, path.clone())));
     wanted
 }
 

@@ -590,6 +590,7 @@ impl Checker {
             communities,
             med: file.med,
             next_hop,
+            only_to: None,
         }
     }
 

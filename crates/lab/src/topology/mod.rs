@@ -387,6 +387,9 @@ pub struct Path {
     pub med: Option<u32>,
     /// Another next hop than the NVA itself (a load balancer, az §2.6).
     pub next_hop: Option<IpAddr>,
+    /// Tell it to the neighbour of this address alone. Only the builtin NVA can do so, and no topology file says it.
+    #[serde(default)]
+    pub only_to: Option<Ipv4Addr>,
 }
 
 impl Path {
@@ -399,6 +402,7 @@ impl Path {
             communities: Vec::new(),
             med: None,
             next_hop: None,
+            only_to: None,
         }
     }
 

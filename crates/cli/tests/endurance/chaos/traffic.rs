@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lab::{Lab, Namespace};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::world::VMS;
 
@@ -79,17 +80,20 @@ impl Traffic {
         }
     }
 
-    /// When those packets of a VM were sent that have not arrived, once none is under way any more; and how many were sent.
-    pub fn lost(&self, vm: usize) -> (Vec<Instant>, usize) {
+    /// When each packet of a VM so far was sent, and whether it has arrived, once none is under way any more.
+    pub fn so_far(&self, vm: usize) -> Vec<(Instant, bool)> {
         let until = Instant::now();
         loop {
-            let lost: Vec<Instant> = {
+            let packets: Vec<(Instant, bool)> = {
                 let packets = self.ledgers[vm].lock().unwrap();
                 let so_far = packets.sent.iter().take_while(|(sent, _)| *sent <= until);
-                so_far.filter(|(_, arrived)| !arrived).map(|(sent, _)| *sent).collect()
+                so_far.copied().collect()
             };
-            if lost.iter().all(|sent| sent.elapsed() > UNDER_WAY) {
-                return (lost, self.ledgers[vm].lock().unwrap().sent.len());
+            if packets
+                .iter()
+                .all(|(sent, arrived)| *arrived || sent.elapsed() > UNDER_WAY)
+            {
+                return packets;
             }
             thread::sleep(LOOK_AGAIN);
         }
@@ -142,6 +146,9 @@ fn receive(socket: &UdpSocket, ledgers: &[Ledger; VMS.len()], stop: &AtomicBool)
 fn socket(namespace: &Namespace, local: SocketAddr) -> UdpSocket {
     let socket = namespace.run(|| UdpSocket::bind(local)).unwrap();
     socket.set_read_timeout(Some(LOOK_AGAIN)).unwrap();
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &RECEIVE_BUFFER);
+    // Beyond the system's limit, if we may.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+    }
     socket
 }
