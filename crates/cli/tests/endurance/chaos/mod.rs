@@ -178,7 +178,7 @@ impl Chaos {
             detection: Detection {
                 of_paths: Duration::from_millis(bfd_ms) * MULTIPLIER + margin,
                 of_instances: SILENCE,
-                of_false_alarms: Duration::from_millis(bfd_ms),
+                of_false_alarms: Duration::from_millis(bfd_ms) * 3 / 2,
             },
             margin,
             strict: number_from("RW_CHAOS_STRICT", 0) > 0,
@@ -202,6 +202,7 @@ impl Chaos {
         let mut round = Round {
             began,
             faults: Vec::new(),
+            mended: began,
             end: began,
         };
         for fault in self.faults() {
@@ -226,6 +227,7 @@ impl Chaos {
         thread::sleep(Duration::from_millis(self.dice.below(longest) as u64));
 
         self.make_good(&round);
+        round.mended = Instant::now();
         let well = self.all_is_well(&told);
         self.write_and_follow(&told);
         round.end = Instant::now();

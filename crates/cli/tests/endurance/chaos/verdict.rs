@@ -20,14 +20,18 @@ pub struct Detection {
     pub of_paths: Duration,
     /// An instance that says nothing counts no more with agents. Until then its word does.
     pub of_instances: Duration,
-    /// A machine that stands still for longer takes paths for lost that are whole.
+    /// A machine that stands still for longer takes paths for lost that are whole: more than half of the multiplier, since a packet was
+    /// perhaps due just then.
     pub of_false_alarms: Duration,
 }
 
-/// Faults and when they began; the round's end makes all good.
+/// Faults, when they began, and when they were over.
 pub struct Round {
     pub began: Instant,
     pub faults: Vec<(Fault, Instant)>,
+    /// When all was made good.
+    pub mended: Instant,
+    /// When all was well again.
     pub end: Instant,
 }
 
@@ -42,6 +46,8 @@ impl Round {
     pub fn may_lose(&self, vm: usize, detection: Detection, pulse: &Pulse) -> Vec<RangeInclusive<Instant>> {
         let just_before = |moment| pulse.before(moment, UNDER_WAY);
         let until_the_end = |since| just_before(since)..=self.end;
+        // Nobody need notice that a link carries all again.
+        let until_mended = |since| just_before(since)..=pulse.after(self.mended, detection.of_paths);
         // Paths that are taken for lost in the end of one round are away in the beginning of the next.
         let since = self.began.checked_sub(detection.of_paths).unwrap_or(self.began);
         let stood_still = pulse.stood_still(detection.of_false_alarms, since).map(until_the_end);
@@ -56,9 +62,9 @@ impl Round {
             .filter(|(fault, _)| fault.loses_packets_of().is_some());
         let silent = silent.map(|(fault, began)| match fault {
             // Nobody can do anything for the VM.
-            _ if !self.agent_survives(vm) => until_the_end(*began),
+            _ if !self.agent_survives(vm) => until_mended(*began),
             // Too little may be lost for anybody to notice.
-            Fault::NvaLosesPackets(..) => until_the_end(*began),
+            Fault::NvaLosesPackets(..) => until_mended(*began),
             _ => just_before(*began)..=pulse.after(*began, self.detection(vm, detection)),
         });
         silent.chain(stood_still).chain(nothing_left).collect()
