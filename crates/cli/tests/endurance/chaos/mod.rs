@@ -535,7 +535,7 @@ impl Chaos {
         );
         // Before the first fault of a round every packet is judged; many rounds are much more than that.
         let least = match self.tally.rounds >= MANY_ROUNDS && given >= 50 {
-            true => self.tally.all.sent / 2,
+            true => self.tally.all.sent / 4,
             false => 1,
         };
         let asked = self.tally.all.judged() >= least || longest > self.detection.of_false_alarms;
