@@ -175,11 +175,11 @@ impl World {
 
     /// Puts the route table as the model has it.
     pub fn put_route_table(&self) {
-        self.put_route_table_at(&self.api);
+        self.put_route_table_at(&self.api).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    /// The same through another manager.
-    pub fn put_route_table_at(&self, api: &Api) {
+    /// The same through another manager, while it may be refused.
+    pub fn put_route_table_at(&self, api: &Api) -> Result<(), LabError> {
         let routes = self
             .model
             .user_routes
@@ -194,11 +194,10 @@ impl World {
                 json!({ "name": format!("route{number}"), "properties": properties })
             });
         let routes: Vec<Value> = routes.collect();
-        let put = self.try_put(api, "routeTables/rt", |properties| {
+        self.try_put(api, "routeTables/rt", |properties| {
             properties["disableBgpRoutePropagation"] = json!(self.model.disable_bgp_propagation);
             properties["routes"] = json!(routes);
-        });
-        put.unwrap_or_else(|e| panic!("{e}"));
+        })
     }
 
     fn put(&self, resource: &str, change: impl FnOnce(&mut Value)) {

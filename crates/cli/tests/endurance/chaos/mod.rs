@@ -46,7 +46,7 @@ use self::tcp_relay::TcpRelay;
 use self::traffic::{SITE, Traffic};
 use self::verdict::{Detection, Round};
 use crate::dice::{Dice, number_from};
-use crate::model::{Model, differences, from_kernel, net};
+use crate::model::{Model, Vm, differences, from_kernel, net};
 use crate::world::{DEADLINE, NVAS, VMS, World};
 
 /// What CI plays.
@@ -470,9 +470,13 @@ impl Chaos {
             routes.insert(prefix, None);
         }
         let manager = self.dice.below(INSTANCES);
-        self.world.put_route_table_at(self.shared.api(manager));
-        let health = self.shared.api(manager).get("/routewright/v1/health").unwrap();
         let what = format!("what is written at manager {manager} afterwards: {told}");
+        // It may have to notice first that etcd is back.
+        self.wait(&what, |_| {
+            let put = self.world.put_route_table_at(self.shared.api(manager));
+            Ok(put.err().map(|error| error.to_string()).into_iter().collect())
+        });
+        let health = self.shared.api(manager).get("/routewright/v1/health").unwrap();
         self.wait(&what, |_| Ok(self.shared.behind(&health["intentVersion"])));
         self.settle(&what, |_| Some(self.all()));
     }
@@ -495,7 +499,7 @@ impl Chaos {
     /// Holds lost packets against what went wrong.
     fn judge(&mut self, round: &Round, told: &str) {
         let mut all = Count::default();
-        for vm in 0..VMS.len() {
+        for (vm, &Vm { name, .. }) in VMS.iter().enumerate() {
             let packets = self.traffic.so_far(vm);
             let may_lose = round.may_lose(vm, self.detection, &self.pulse);
             let (count, unforgivable) = Count::of(&packets, &may_lose);
@@ -504,8 +508,7 @@ impl Chaos {
                 continue;
             };
             self.find(format!(
-                "{}: {} packets were lost that a surviving path could have carried, from {:.3} s to {:.3} s\n{told}",
-                VMS[vm].name,
+                "{name}: {} packets were lost that a surviving path could have carried, from {:.3} s to {:.3} s\n{told}",
                 unforgivable.len(),
                 (*first - round.began).as_secs_f64(),
                 (*last - round.began).as_secs_f64(),

@@ -6,7 +6,8 @@
 //!   manager 1 ── relays ─┘
 //! ```
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use daemon::store::etcd::cluster::Cluster;
 use lab::Api;
@@ -18,6 +19,7 @@ use super::tcp_relay::TcpRelay;
 use crate::machines::Machines;
 use crate::world::{DEADLINE, World};
 
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 const VERSION: &str = "?api-version=2024-05-01";
 
 pub struct Shared {
@@ -136,7 +138,7 @@ impl Shared {
                         Err(error) if begin.elapsed() > DEADLINE => {
                             return Written::Finding(format!("manager {manager} refuses what it could write: {error}"));
                         }
-                        Err(_) => {}
+                        Err(_) => thread::sleep(TRY_AGAIN),
                     }
                 }
             }
