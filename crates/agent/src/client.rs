@@ -12,16 +12,18 @@ use std::time::Duration;
 use api::agent::routes_client::RoutesClient;
 use api::agent::{FromAgent, Hello, ToAgent, Welcome, from_agent, to_agent};
 use api::follow::BEARER;
+use api::tls::{TlsFileError, http2, innermost};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Endpoint, Uri};
 
 use crate::confirm::Confirmations;
 use crate::discover::{self, Server};
 use crate::merge::Said;
 use crate::nic::Input;
 use crate::tables::{StreamError, Tables, Told};
+use crate::tls::{self, AgentTls};
 
 /// Until an instance says how long silence may be.
 pub(crate) const DEFAULT_SILENCE: Duration = Duration::from_secs(10);
@@ -32,6 +34,9 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(2);
 
 /// HTTP/2 windows: a large snapshot should not wait for the return path.
 const WINDOW: u32 = 4 << 20;
+
+/// The port of an `https` URL that names none.
+const HTTPS: u16 = 443;
 
 /// Confirmations under way to the transport.
 const OUTGOING: usize = 16;
@@ -54,13 +59,13 @@ pub(crate) struct Client {
     pub(crate) voice: usize,
     pub(crate) name: String,
     pub(crate) token: Option<String>,
+    pub(crate) tls: Option<AgentTls>,
     pub(crate) source: Source,
-    pub(crate) http: reqwest::Client,
     pub(crate) nics: BTreeMap<String, mpsc::Sender<Input>>,
     pub(crate) confirmations: Confirmations,
     /// How many of the agent's instances are silent.
     pub(crate) silent_instances: Arc<AtomicUsize>,
-    /// Why the instance refused us last, if it did.
+    /// Why the instance refused us last, or we it, if so.
     pub(crate) refusal: Option<String>,
 }
 
@@ -68,8 +73,12 @@ pub(crate) struct Client {
 enum Ended {
     #[error("{0}")]
     Url(String),
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {}", innermost(.0))]
     Connect(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    File(#[from] TlsFileError),
+    #[error("{problem}: {advice}")]
+    Tls { problem: String, advice: &'static str },
     #[error("the stream ended: {}", .0.message())]
     Status(#[from] Box<tonic::Status>),
     #[error("the instance ended the stream")]
@@ -83,13 +92,32 @@ enum Ended {
 }
 
 impl Ended {
-    /// The instance does not let us follow.
+    /// The instance does not let us follow, or we do not trust it: somebody has to do something about it.
     fn is_refusal(&self) -> bool {
-        let Ended::Status(status) = self else { return false };
-        matches!(
-            status.code(),
-            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied
-        )
+        match self {
+            Ended::Url(_) | Ended::File(_) | Ended::Tls { .. } => true,
+            Ended::Status(status) => matches!(
+                status.code(),
+                tonic::Code::Unauthenticated
+                    | tonic::Code::PermissionDenied
+                    | tonic::Code::InvalidArgument
+                    | tonic::Code::ResourceExhausted
+            ),
+            _ => false,
+        }
+    }
+
+    /// What is at the bottom of it, if that is TLS.
+    fn explained(self) -> Ended {
+        let problem = match &self {
+            Ended::Connect(error) => innermost(error),
+            Ended::Status(status) if std::error::Error::source(&**status).is_some() => innermost(&**status),
+            _ => return self,
+        };
+        match tls::advice(&problem) {
+            Some(advice) => Ended::Tls { problem, advice },
+            None => self,
+        }
     }
 }
 
@@ -98,6 +126,8 @@ struct State {
     silence: Duration,
     last_heard: Instant,
     silent: bool,
+    /// Why the last attempt ended.
+    ended: Option<String>,
 }
 
 /// A stream that is open.
@@ -114,11 +144,14 @@ impl Client {
             silence: DEFAULT_SILENCE,
             last_heard: Instant::now(),
             silent: false,
+            ended: None,
         };
         let mut back_off = FIRST_BACK_OFF;
         loop {
             let begin = Instant::now();
             let Err(ended) = self.follow(&mut state).await;
+            let ended = ended.explained();
+            state.ended = Some(ended.to_string());
             if matches!(ended, Ended::NicGone) {
                 return;
             }
@@ -163,8 +196,9 @@ impl Client {
 
     /// The instance may have come back elsewhere; the manager, if there is one, knows.
     async fn find_again(&mut self, state: &mut State) -> Result<(), Ended> {
-        let (http, server) = (self.http.clone(), self.source.server.clone());
-        if let Server::Manager(urls) = self.listening_for_silence(state, discover::ask(&http, &server)).await?
+        let (tls, server) = (self.tls.clone(), self.source.server.clone());
+        let asked = discover::ask(tls.as_ref(), &server);
+        if let Server::Manager(urls) = self.listening_for_silence(state, asked).await?
             && let Some(url) = urls.get(self.source.index)
         {
             self.source.url.clone_from(url);
@@ -182,7 +216,8 @@ impl Client {
             }
             state.silent = true;
             self.silent_instances.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(url = %self.source.url, after = ?state.silence, "the instance is silent");
+            let reason = state.ended.as_deref().unwrap_or_default();
+            tracing::warn!(url = %self.source.url, after = ?state.silence, reason, "the instance is silent");
             self.tell(Told {
                 nic: None,
                 said: Said::Silent,
@@ -201,9 +236,8 @@ impl Client {
             layers: true,
         };
         let url = self.source.url.clone();
-        let mut stream = self
-            .listening_for_silence(state, connect(&url, self.token.as_deref(), hello, state.silence))
-            .await??;
+        let connect = connect(&url, self.tls.as_ref(), self.token.as_deref(), hello, state.silence);
+        let mut stream = self.listening_for_silence(state, connect).await??;
         let mut welcomed = false;
         let mut quiet_since = Instant::now();
         loop {
@@ -280,14 +314,29 @@ impl Client {
 }
 
 /// Opens a stream and says which NICs it is for. An instance that accepts and then says nothing is given up, too.
-async fn connect(url: &str, token: Option<&str>, hello: Hello, patience: Duration) -> Result<Stream, Ended> {
+async fn connect(
+    url: &str,
+    tls: Option<&AgentTls>,
+    token: Option<&str>,
+    hello: Hello,
+    patience: Duration,
+) -> Result<Stream, Ended> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Ended::Url(format!("{url} is no URL: {error}")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
-    let mut client = RoutesClient::new(endpoint.connect().await?);
+    let channel = match (tls::is_tls(url), tls) {
+        (false, _) => endpoint.connect().await?,
+        (true, None) => return Err(Ended::Url(tls::no_authority(url))),
+        (true, Some(tls)) => {
+            let config = http2(tls.load()?);
+            let connector = move |uri: Uri| api::tls::connect(uri, HTTPS, Arc::clone(&config));
+            endpoint.connect_with_connector(tower::service_fn(connector)).await?
+        }
+    };
+    let mut client = RoutesClient::new(channel);
     let (outgoing, requests) = mpsc::channel(OUTGOING);
     outgoing
         .send(FromAgent {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use api::tls::innermost;
 use serde::Deserialize;
 
 use crate::merge::MAX_VOICES;
+use crate::tls::{self, AgentTls};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -33,11 +35,21 @@ pub(crate) enum Server {
 }
 
 /// Asks a server what it is.
-pub(crate) async fn ask(client: &reqwest::Client, url: &str) -> Server {
+pub(crate) async fn ask(tls: Option<&AgentTls>, url: &str) -> Server {
+    let client = match client(tls, url) {
+        Ok(client) => client,
+        Err(problem) => return Server::Absent(problem),
+    };
     let health = format!("{}/routewright/v1/health", url.trim_end_matches('/'));
     let answer = match client.get(health).timeout(TIMEOUT).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_connect() || error.is_timeout() => return Server::Absent(error.to_string()),
+        Err(error) if error.is_connect() || error.is_timeout() => {
+            let problem = innermost(&error);
+            return Server::Absent(match tls::advice(&problem) {
+                Some(advice) => format!("{problem}: {advice}"),
+                None => problem,
+            });
+        }
         // An instance speaks HTTP/2 only and ends the connection.
         Err(_) => return Server::Instance,
     };
@@ -48,4 +60,20 @@ pub(crate) async fn ask(client: &reqwest::Client, url: &str) -> Server {
         }
         Err(_) => Server::Instance,
     }
+}
+
+/// Made anew each time, which is rare, so that files which were replaced count.
+fn client(tls: Option<&AgentTls>, url: &str) -> Result<reqwest::Client, String> {
+    let builder = api::http::plain_client();
+    let builder = match (tls::is_tls(url), tls) {
+        (false, _) => builder,
+        (true, None) => return Err(tls::no_authority(url)),
+        (true, Some(tls)) => {
+            let config = tls.load().map_err(|error| error.to_string())?;
+            reqwest::Client::builder().tls_backend_preconfigured(config)
+        }
+    };
+    builder
+        .build()
+        .map_err(|error| format!("no HTTP client: {}", innermost(&error)))
 }

@@ -30,6 +30,8 @@ mod options;
 mod permission;
 mod run;
 pub mod tables;
+mod tls;
 
 pub use options::{AgentOptions, FlushOptions, KernelSettings, NicSpec, OptionError, Resilient, SystemRoutes};
 pub use run::{AgentError, flush, run};
+pub use tls::AgentTls;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::ours::TABLE_MAIN;
+use crate::tls::AgentTls;
 
 /// Namespaces named without a path are here, as `ip netns` puts them.
 const NAMED_NAMESPACES: &str = "/run/netns";
@@ -22,6 +23,8 @@ pub struct AgentOptions {
     pub system_routes: SystemRoutes,
     /// What instances want to see of an agent before they tell it of its NICs, where they do.
     pub token: Option<String>,
+    /// For servers whose URLs begin with `https`.
+    pub tls: Option<AgentTls>,
     /// How groups spread flows; `None`: by hash, over the members that there are.
     pub resilient: Option<Resilient>,
     /// Whether to make settings of the NICs' namespaces.
@@ -212,6 +215,9 @@ pub enum OptionError {
     /// No server at all.
     #[error("no server is given; add --server URL")]
     NoServers,
+    /// Whom to trust is not known.
+    #[error("--server {0} needs --ca FILE, the authority of its certificate")]
+    NoAuthority(String),
     /// Their routes would be each other's.
     #[error(
         "{first} and {second} would share one routing table; give one of them another table=N or network namespace"

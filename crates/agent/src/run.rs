@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use api::tls::TlsFileError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,7 @@ use crate::nic::{self, NicOptions};
 use crate::options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
 use crate::ours::TABLE_MAIN;
 use crate::permission;
+use crate::tls::{AgentTls, is_tls};
 
 /// Time between questions to servers that don't answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -38,9 +40,9 @@ pub enum AgentError {
         /// The one that is missing.
         capability: &'static str,
     },
-    /// Nothing can be asked over HTTP.
-    #[error("no HTTP client: {0}")]
-    HttpClient(reqwest::Error),
+    /// A file of `--ca`, `--certificate` or `--key`.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// A NIC's thread could not be started.
     #[error("cannot start the thread of {nic}: {source}")]
     Thread {
@@ -66,9 +68,11 @@ pub enum AgentError {
 pub async fn run(options: AgentOptions, ready: impl FnOnce()) -> Result<(), AgentError> {
     check(&options)?;
     permission::check(&options.nics)?;
+    if let Some(tls) = &options.tls {
+        tls.load()?;
+    }
     ready();
-    let http = api::http::plain_client().build().map_err(AgentError::HttpClient)?;
-    let sources = find_instances(&http, &options.servers).await;
+    let sources = find_instances(options.tls.as_ref(), &options.servers).await;
     let confirmations: Vec<Confirmations> = sources.iter().map(|_| Confirmations::default()).collect();
     let mut nics = BTreeMap::new();
     for spec in &options.nics {
@@ -90,16 +94,16 @@ pub async fn run(options: AgentOptions, ready: impl FnOnce()) -> Result<(), Agen
     let silent_instances = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for ((voice, source), confirmations) in sources.into_iter().enumerate().zip(confirmations) {
-        let (name, http, nics) = (options.name.clone(), http.clone(), nics.clone());
-        let token = options.token.clone();
+        let (name, nics) = (options.name.clone(), nics.clone());
+        let (token, tls) = (options.token.clone(), options.tls.clone());
         let silent_instances = Arc::clone(&silent_instances);
         clients.spawn(
             Client {
                 voice,
                 name,
                 token,
+                tls,
                 source,
-                http,
                 nics,
                 confirmations,
                 silent_instances,
@@ -156,6 +160,9 @@ fn check(options: &AgentOptions) -> Result<(), OptionError> {
     if options.servers.is_empty() {
         return Err(OptionError::NoServers);
     }
+    if let Some(server) = options.servers.iter().find(|url| options.tls.is_none() && is_tls(url)) {
+        return Err(OptionError::NoAuthority(server.clone()));
+    }
     for (index, first) in options.nics.iter().enumerate() {
         for second in &options.nics[index + 1..] {
             if first.id == second.id || (first.table == second.table && same_namespace(first, second)) {
@@ -182,12 +189,13 @@ fn same_namespace(first: &NicSpec, second: &NicSpec) -> bool {
 }
 
 /// Asks the servers until all is known that they can tell.
-async fn find_instances(http: &reqwest::Client, servers: &[String]) -> Vec<Source> {
+async fn find_instances(tls: Option<&AgentTls>, servers: &[String]) -> Vec<Source> {
+    let mut told = None;
     loop {
         let mut sources: Vec<Source> = Vec::new();
         let mut absent = None;
         for server in servers {
-            let (urls, by_manager) = match discover::ask(http, server).await {
+            let (urls, by_manager) = match discover::ask(tls, server).await {
                 Server::Manager(urls) if urls.is_empty() => {
                     absent = Some(format!("{server} has no instance with an address for agents yet"));
                     continue;
@@ -213,7 +221,12 @@ async fn find_instances(http: &reqwest::Client, servers: &[String]) -> Vec<Sourc
             }
         }
         match absent {
-            Some(reason) if sources.is_empty() => tracing::info!(%reason, "waiting for a server"),
+            Some(reason) if sources.is_empty() => {
+                if told.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, "waiting for a server");
+                }
+                told = Some(reason);
+            }
             _ => return sources,
         }
         tokio::time::sleep(ASK_AGAIN).await;
@@ -234,6 +247,7 @@ mod tests {
             resilient: None,
             kernel_settings: KernelSettings::Set,
             token: None,
+            tls: None,
         };
         assert_eq!(
             check(&options).map_err(|error| error.to_string()),

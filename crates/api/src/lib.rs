@@ -4,6 +4,7 @@ pub mod control;
 pub mod convert;
 pub mod follow;
 pub mod http;
+pub mod tls;
 
 /// How the next hops that two instances name for a route become one list.
 pub use routeserver::best_next_hops;

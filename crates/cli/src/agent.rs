@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent::{AgentOptions, FlushOptions, KernelSettings, NicSpec, Resilient, SystemRoutes};
+use agent::{AgentOptions, AgentTls, FlushOptions, KernelSettings, NicSpec, Resilient, SystemRoutes};
 use anyhow::{Context, ensure};
+use api::tls::Identity;
 use clap::{Args, Subcommand};
 
 /// Arguments of `routewright agent`.
@@ -33,6 +34,15 @@ pub(crate) struct AgentArgs {
     /// tokens` is on.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// PEM file of the authority of the servers' certificates, for URLs that begin with https; no other is believed.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file of the agent's own certificate, where the server's `[agents] client_ca` wants one.
+    #[arg(long, value_name = "FILE", requires = "key", requires = "ca")]
+    certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// What people shall call this agent; the host's name by default.
     #[arg(long)]
     name: Option<String>,
@@ -57,6 +67,8 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     }
     crate::runtime::start_logging();
     let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let identity = args.certificate.zip(args.key);
+    let identity = identity.map(|(certificate, key)| Identity { certificate, key });
     let options = AgentOptions {
         name: args.name.or_else(|| host().ok()).unwrap_or_else(|| "agent".to_owned()),
         servers: args.servers,
@@ -64,6 +76,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         system_routes: args.system_routes,
         resilient: args.resilient,
         kernel_settings: args.kernel_settings,
+        tls: args.ca.map(|ca| AgentTls { ca, identity }),
         token: args.token_file.as_deref().map(read_token).transpose()?,
     };
     crate::runtime::block_on(agent::run(options, daemon::service_manager::ready))??;

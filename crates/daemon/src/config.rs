@@ -24,6 +24,10 @@
 //! [agents]
 //! listen = "127.0.0.1:8081"    # instance 0; instance 1 takes the next port
 //! tokens = false               # whether agents need tokens, each for its NICs
+//! certificate = "/etc/routewright/agents.pem"       # TLS: what agents are shown, and its key
+//! key = "/etc/routewright/agents-key.pem"
+//! client_ca = "/etc/routewright/agents-ca.pem"      # only agents with a certificate of these authorities may connect
+//! host = "routes.example"      # what the manager tells agents instead of the address of `listen`
 //! [instances]
 //! silence_secs = 10            # an instance silent for so long no longer counts
 //! [tls]                        # without certificate and key, --tls-listen makes its own
@@ -43,6 +47,7 @@
 //! routes = "/var/log/routewright/routes.jsonl"   # route changes, of instance 0 in routes.0.jsonl
 //! ```
 
+mod agents;
 mod door;
 mod store;
 
@@ -55,6 +60,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::instance::AgentTls;
 use crate::manager::tls::TlsConfig;
 use crate::store::EtcdConfig;
 
@@ -90,6 +96,10 @@ pub struct Config {
     pub agents_listen: Option<SocketAddr>,
     /// `[agents] tokens`: an agent needs a token for each of its NICs.
     pub agents_need_tokens: bool,
+    /// `[agents] certificate`, `key`, `client_ca`: TLS for agents.
+    pub agents_tls: Option<AgentTls>,
+    /// `[agents] host`: where agents find the instances of this machine, if not at the address of `listen`.
+    pub agents_host: Option<String>,
     /// `[instances] silence_secs`.
     pub silence_secs: u64,
     /// `[tls]`.
@@ -147,6 +157,8 @@ impl Default for Config {
             bind: BTreeMap::new(),
             agents_listen: None,
             agents_need_tokens: false,
+            agents_tls: None,
+            agents_host: None,
             silence_secs: 10,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
@@ -221,11 +233,14 @@ impl Reader<'_> {
                 config.etcd = self.store(key, table);
                 continue;
             }
+            if name == "agents" {
+                self.agents(key, table, &mut config);
+                continue;
+            }
             for entry in table {
                 match name {
                     "limits" => self.limits(entry, &mut config.limits),
                     "bind" => self.bind(entry, &mut config.bind),
-                    "agents" => self.agents(entry, &mut config),
                     "tls" => self.tls(entry, &mut config),
                     "auth" => self.auth(entry, &mut config),
                     "throttling" => self.throttling(entry, &mut config.throttling),
@@ -317,37 +332,6 @@ impl Reader<'_> {
                 key.span(),
                 format!("`bind.\"{wanted}\"` is there twice (ids compare without regard to case)"),
             );
-        }
-    }
-
-    fn agents(&mut self, (key, value): Entry<'_, '_>, config: &mut Config) {
-        let name = key.get_ref().as_ref();
-        match name {
-            "listen" => {}
-            "tokens" => match value.get_ref().as_bool() {
-                Some(needed) => return config.agents_need_tokens = needed,
-                None => {
-                    let sentence = "`agents.tokens` must be true or false: whether agents need tokens".to_owned();
-                    return self.mistake(value.span(), sentence);
-                }
-            },
-            _ => return self.unknown(key.span(), "agents", name, &["listen", "tokens"]),
-        }
-        match value.get_ref().as_str().map(str::parse::<SocketAddr>) {
-            Some(Ok(address)) if !address.ip().is_loopback() => self.mistake(
-                value.span(),
-                "`agents.listen` must be a loopback address until there is sign-in, for example \"127.0.0.1:8081\""
-                    .to_owned(),
-            ),
-            Some(Ok(address)) if address.port() == u16::MAX => self.mistake(
-                value.span(),
-                "`agents.listen`: instance 1 takes the next port, so 65534 is the highest".to_owned(),
-            ),
-            Some(Ok(address)) => config.agents_listen = Some(address),
-            _ => self.mistake(
-                value.span(),
-                "`agents.listen` must be ADDRESS:PORT in quotes, for example \"127.0.0.1:8081\"".to_owned(),
-            ),
         }
     }
 
@@ -536,6 +520,19 @@ mod tests {
     }
 
     #[test]
+    fn agents_of_other_machines_may_come_with_tls_and_tokens_or_certificates_of_their_own() {
+        let tls =
+            "[agents]\nlisten = \"0.0.0.0:8081\"\ncertificate = \"/c\"\nkey = \"/k\"\nhost = \"routes.example\"\n";
+        for guard in ["tokens = true", "client_ca = \"/ca\""] {
+            let config = Config::parse(&format!("{tls}{guard}")).unwrap();
+            let shown = config.agents_tls.unwrap();
+            assert_eq!(shown.identity.key.to_str(), Some("/k"));
+            assert_eq!(shown.client_ca.is_some(), !config.agents_need_tokens);
+            assert_eq!(config.agents_host.as_deref(), Some("routes.example"));
+        }
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         check(
             "[limit]\npeers = 8",
@@ -603,7 +600,24 @@ mod tests {
         );
         check(
             "[agents]\nlisten = \"0.0.0.0:1\"",
-            &["2:10: `agents.listen` must be a loopback address"],
+            &["2:10: `agents.listen`: another address than loopback needs TLS (`certificate`, `key`) and either"],
+        );
+        check(
+            "[agents]\nlisten = \"0.0.0.0:1\"\ntokens = true",
+            &["2:10: `agents.listen`: another address"],
+        );
+        check(
+            "[agents]\ncertificate = \"/c\"\nkey = \"/k\"\nlisten = \"10.0.0.4:1\"",
+            &["4:10: `agents.listen`: another address"],
+        );
+        check(
+            "[agents]\nclient_ca = \"/ca\"\nkey = \"k\"\nhost = \"a b\"\ncert = 1",
+            &[
+                "1:2: [agents] needs `certificate` and `key`, or neither",
+                "3:7: `agents.key` must be the absolute path",
+                "4:8: `agents.host` must be",
+                "5:1: [agents] knows no `cert` (did you mean `certificate`?)",
+            ],
         );
         check(
             "[agents]\nlisten = \"8081\"",

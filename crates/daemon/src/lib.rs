@@ -1,5 +1,6 @@
 //! The manager (HTTP, store, supervision) and the instance (sockets, clock, driver).
 
+mod allowance;
 pub mod config;
 pub mod connection;
 pub mod instance;

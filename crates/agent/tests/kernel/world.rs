@@ -129,6 +129,7 @@ impl World {
             resilient: None,
             kernel_settings: KernelSettings::Set,
             token: None,
+            tls: None,
         };
         change(&mut options);
         self.agent = Some(self.runtime.spawn(async move {
@@ -275,6 +276,7 @@ pub fn run_agent_process(arguments: &str) {
         resilient: None,
         kernel_settings: KernelSettings::Set,
         token: None,
+        tls: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -42,6 +42,9 @@ pub fn agents_path(run_dir: &Path, index: usize) -> PathBuf {
     run_dir.join(format!("instance-{index}.agents"))
 }
 
+/// Begins what that file says where agents must come with TLS; an address and a port follow.
+pub const AGENTS_TLS: &str = "https://";
+
 /// Where the instance of this index keeps the intent that it follows.
 pub fn intent_path(run_dir: &Path, index: usize) -> PathBuf {
     run_dir.join(format!("instance-{index}.intent.json"))

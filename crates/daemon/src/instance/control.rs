@@ -111,8 +111,13 @@ async fn put_intent(State(control): State<Arc<Control>>, body: Bytes) -> Answer 
         return Err(Refusal(StatusCode::CONFLICT, text));
     }
     keep(&control.intent_path, body).await?;
-    control.access.set(order.intent.agent_tokens.as_ref());
+    let tokens = order.intent.agent_tokens.clone();
+    // A right that is taken away is gone at once; who waits for the first intent is let in when that is on its way.
+    if control.access.is_known() {
+        control.access.set(tokens.as_ref());
+    }
     control.owner.order(order).await;
+    control.access.set(tokens.as_ref());
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

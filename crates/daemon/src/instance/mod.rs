@@ -41,7 +41,7 @@ use tokio::sync::oneshot;
 use agents::{Access, AgentPortProblem, AgentService};
 use run_dir::RunDir;
 
-pub use agents::{MAX_AGENTS, MAX_NICS_PER_AGENT, MAX_WAITING, MAX_WAITING_OCTETS};
+pub use agents::{AgentTls, MAX_AGENTS, MAX_JUDGED, MAX_NICS_PER_AGENT, MAX_WAITING, MAX_WAITING_OCTETS};
 
 /// How to run an instance process.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub struct InstanceOptions {
     pub run_dir: PathBuf,
     /// Where agents connect.
     pub agent_listen: SocketAddr,
+    /// TLS there.
+    pub agent_tls: Option<AgentTls>,
     /// Agents no longer count an instance that is silent for so many seconds.
     pub silence_secs: u64,
     /// End when the parent process ends.
@@ -114,6 +116,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let agent_server = tokio::spawn(serve_agents(
         agents,
         options.agent_listen,
+        options.agent_tls,
         files.clone(),
         agent_problem.clone(),
     ));
@@ -135,8 +138,9 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     if let Some(order) = kept {
         let version = order.intent.version;
         tracing::info!(version, "following the intent of the life before");
-        access.set(order.intent.agent_tokens.as_ref());
+        let tokens = order.intent.agent_tokens.clone();
         owner.order(order).await;
+        access.set(tokens.as_ref());
     }
     tracing::info!(instance = options.index, epoch, "instance started");
 
@@ -157,17 +161,28 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
 }
 
 /// Takes agents once it has a port for them, and says in the run directory where.
-async fn serve_agents(agents: AgentService, wanted: SocketAddr, files: Arc<RunDir>, problem: AgentPortProblem) {
+async fn serve_agents(
+    agents: AgentService,
+    wanted: SocketAddr,
+    tls: Option<AgentTls>,
+    files: Arc<RunDir>,
+    problem: AgentPortProblem,
+) {
     let before = files.take_agents();
+    let is_tls = tls.is_some();
+    let tls = match tls {
+        Some(tls) => Some(agents::shown(tls, problem.clone()).await),
+        None => None,
+    };
     let listener = agents::listen(wanted, before, &problem).await;
     let written = listener.local_addr().map_or(Ok(()), |address| {
-        tracing::info!(%address, "agents may connect");
-        files.write_agents(address)
+        tracing::info!(%address, tls = is_tls, "agents may connect");
+        files.write_agents(address, is_tls)
     });
     if let Err(error) = written {
         tracing::error!(%error, "where agents connect cannot be told");
     }
-    agents::serve(agents, listener).await;
+    agents::serve(agents, listener, tls).await;
 }
 
 /// SIGTERM and SIGINT; SIGHUP, which a closing terminal sends, is ignored.

@@ -61,15 +61,17 @@ impl RunDir {
 
     /// Where agents reached the life before. Nobody is to be sent there until we listen again.
     pub(super) fn take_agents(&self) -> Option<SocketAddr> {
-        let before = fs::read_to_string(&self.agents).ok()?.trim().parse().ok();
+        let before = fs::read_to_string(&self.agents).ok()?;
+        let before = before.trim().trim_start_matches(api::control::AGENTS_TLS).parse().ok();
         let _ = fs::remove_file(&self.agents);
         before
     }
 
     /// Where agents reach us, for the manager.
-    pub(super) fn write_agents(&self, address: SocketAddr) -> Result<(), InstanceError> {
+    pub(super) fn write_agents(&self, address: SocketAddr, is_tls: bool) -> Result<(), InstanceError> {
+        let scheme = if is_tls { api::control::AGENTS_TLS } else { "" };
         let next = self.agents.with_extension("agents.next");
-        fs::write(&next, format!("{address}\n")).map_err(failed(&next))?;
+        fs::write(&next, format!("{scheme}{address}\n")).map_err(failed(&next))?;
         fs::rename(&next, &self.agents).map_err(failed(&self.agents))
     }
 }

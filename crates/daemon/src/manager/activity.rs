@@ -26,12 +26,11 @@ use super::http::{Incoming, json_response, method_not_allowed};
 use super::path::percent_encoded;
 use super::sign_in::Caller;
 use super::{DEV_SUBSCRIPTION, Manager, access};
+use crate::allowance::Allowance;
 use crate::store::{Activity, ActivityRange, Write};
 
-/// Refusals of one principal are kept up to so many in
+/// Refusals of one principal are kept up to so many in a minute.
 const MAX_REFUSED: u32 = 60;
-/// this time.
-const PERIOD: Duration = Duration::from_secs(60);
 /// Principals that are counted apart; any more share a count.
 const MAX_COUNTED: usize = 1_000;
 /// What requests that nobody signed are counted under.
@@ -158,43 +157,22 @@ fn stamped(event: Event) -> Activity {
 /// Counts refusals.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    by_principal: Mutex<HashMap<String, Period>>,
-}
-
-#[derive(Debug)]
-struct Period {
-    began: Instant,
-    kept: u32,
-    not_kept: u64,
+    by_principal: Mutex<HashMap<String, Allowance>>,
 }
 
 impl Refusals {
     /// Whether one more is kept, and how many were not since the last that was.
     fn admit(&self, principal: &str, now: Instant) -> Option<u64> {
         let mut periods = self.by_principal.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_counted = |period: &Period| now.duration_since(period.began) < PERIOD;
         if periods.len() >= MAX_COUNTED && !periods.contains_key(principal) {
-            periods.retain(|_, period| is_counted(period));
+            periods.retain(|_, allowance| !allowance.is_over(now));
         }
         let principal = match periods.len() >= MAX_COUNTED && !periods.contains_key(principal) {
             true => OTHERS,
             false => principal,
         };
-        let period = periods.entry(principal.to_owned()).or_insert(Period {
-            began: now,
-            kept: 0,
-            not_kept: 0,
-        });
-        if !is_counted(period) {
-            period.began = now;
-            period.kept = 0;
-        }
-        if period.kept == MAX_REFUSED {
-            period.not_kept += 1;
-            return None;
-        }
-        period.kept += 1;
-        Some(std::mem::take(&mut period.not_kept))
+        let allowance = periods.entry(principal.to_owned());
+        allowance.or_insert_with(|| Allowance::new(MAX_REFUSED, now)).take(now)
     }
 }
 
@@ -281,6 +259,7 @@ pub(crate) async fn forget_old(core: Arc<super::core::Core>, days: u32) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::allowance::PERIOD;
 
     #[test]
     fn times_are_read_as_clients_write_them() {

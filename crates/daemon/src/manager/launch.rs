@@ -2,15 +2,16 @@
 //! directory.
 
 use std::fs::OpenOptions;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use api::control::AGENTS_TLS;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
-use crate::instance::run_dir;
+use crate::instance::{AgentTls, run_dir};
 
 /// After a death the next start waits this long; twice as long after each that follows soon.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
@@ -37,6 +38,10 @@ pub(crate) struct Launch {
     pub(crate) run_dir: PathBuf,
     /// Where it takes agents; port 0 takes a free one.
     pub(crate) agent_listen: SocketAddr,
+    /// TLS there.
+    pub(crate) agent_tls: Option<AgentTls>,
+    /// What agents are told instead of the address.
+    pub(crate) agent_host: Option<String>,
     /// Passed on.
     pub(crate) silence_secs: u64,
     /// It ends with us, and logs where we log.
@@ -163,7 +168,7 @@ impl Launcher {
     pub(crate) fn answers(&mut self) -> Option<String> {
         self.answered = Instant::now();
         self.unanswered = 0;
-        Some(format!("http://{}", self.launch.written_agent_address()?))
+        self.launch.agent_url()
     }
 
     /// Waits for the end of our child; for ever if there is none of ours, which is what a `select!` wants.
@@ -196,9 +201,29 @@ impl Launch {
         self.run_dir.join(format!("instance-{}.log", self.index))
     }
 
-    fn written_agent_address(&self) -> Option<SocketAddr> {
+    /// As the instance has written itself, which may have been started with other settings than ours.
+    fn agent_url(&self) -> Option<String> {
         let file = api::control::agents_path(&self.run_dir, self.index);
-        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+        let written = std::fs::read_to_string(file).ok()?;
+        let (scheme, address) = match written.trim().strip_prefix(AGENTS_TLS) {
+            Some(address) => (AGENTS_TLS, address),
+            None => ("http://", written.trim()),
+        };
+        let address: SocketAddr = address.parse().ok()?;
+        let host = match (&self.agent_host, address.ip()) {
+            (Some(host), _) => match host.parse() {
+                Ok(IpAddr::V6(address)) => format!("[{address}]"),
+                _ => host.clone(),
+            },
+            // Any address of this machine: the one that is there for sure.
+            (None, ip) if ip.is_unspecified() => match ip.is_ipv6() {
+                true => "[::1]".to_owned(),
+                false => "127.0.0.1".to_owned(),
+            },
+            (None, IpAddr::V6(address)) => format!("[{address}]"),
+            (None, IpAddr::V4(address)) => address.to_string(),
+        };
+        Some(format!("{scheme}{host}:{}", address.port()))
     }
 
     fn command(&self) -> std::io::Result<Command> {
@@ -211,6 +236,13 @@ impl Launch {
             .args(["--agent-listen", &self.agent_listen.to_string()])
             .args(["--silence-secs", &self.silence_secs.to_string()])
             .stdout(Stdio::null());
+        if let Some(AgentTls { identity, client_ca }) = &self.agent_tls {
+            command.arg("--agent-certificate").arg(&identity.certificate);
+            command.arg("--agent-key").arg(&identity.key);
+            if let Some(client_ca) = client_ca {
+                command.arg("--agent-client-ca").arg(client_ca);
+            }
+        }
         if self.die_with_parent {
             command.arg("--die-with-parent").stdin(Stdio::piped());
         } else {
@@ -259,9 +291,32 @@ mod tests {
             executable,
             run_dir: directory.to_owned(),
             agent_listen: ([127, 0, 0, 1], 0).into(),
+            agent_tls: None,
+            agent_host: None,
             silence_secs: 3,
             die_with_parent: false,
         })
+    }
+
+    #[test]
+    fn agents_are_told_the_host_of_the_configuration_and_how_the_instance_itself_is_spoken_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut launcher = launcher(directory.path());
+        let mut check = |written: &str, host: Option<&str>, expected: &str| {
+            let file = api::control::agents_path(directory.path(), 0);
+            std::fs::write(file, format!("{written}\n")).unwrap();
+            launcher.launch.agent_host = host.map(str::to_owned);
+            assert_eq!(launcher.answers().as_deref(), Some(expected));
+        };
+        check("127.0.0.1:8081", None, "http://127.0.0.1:8081");
+        check(
+            "https://0.0.0.0:8081",
+            Some("routes.example"),
+            "https://routes.example:8081",
+        );
+        check("https://[::]:8081", Some("2001:db8::1"), "https://[2001:db8::1]:8081");
+        check("https://0.0.0.0:8081", None, "https://127.0.0.1:8081");
+        check("https://[2001:db8::4]:8081", None, "https://[2001:db8::4]:8081");
     }
 
     async fn ask(launcher: &mut Launcher, times: u32) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::control::{ControlClient, socket_path};
+use api::tls::TlsFileError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -118,6 +119,9 @@ pub enum ServeError {
     /// Certificates and keys.
     #[error("--tls-listen: {0}")]
     Tls(#[from] TlsError),
+    /// Those that agents are shown.
+    #[error("[agents] certificate, key, client_ca: {0}")]
+    AgentTls(#[from] TlsFileError),
 }
 
 fn list(path: &Path, mistakes: &[Mistake]) -> String {
@@ -154,6 +158,9 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         return Err(ServeError::NotLoopback(options.listen));
     }
     let config = check(options.config.as_deref())?;
+    if let Some(tls) = &config.agents_tls {
+        tls.load()?;
+    }
     let place = DataDir::choose(&options)?;
     let (listener, address) = listen("--listen", options.listen).await?;
     let tls_listener = match options.tls_listen {
@@ -192,6 +199,8 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
             executable: executable.clone(),
             run_dir: place.run_dir(),
             agent_listen: agent_address(&config, options.listen, address, index),
+            agent_tls: config.agents_tls.clone(),
+            agent_host: config.agents_host.clone(),
             silence_secs: config.silence_secs,
             die_with_parent: place.temporary.is_some(),
         });

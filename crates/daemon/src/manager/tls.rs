@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::tls::{self, TlsFileError};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -51,6 +52,9 @@ pub enum TlsError {
         /// Why.
         problem: String,
     },
+    /// A file that the configuration names.
+    #[error(transparent)]
+    File(#[from] TlsFileError),
     /// No certificate can be made.
     #[error("no certificate can be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -71,7 +75,7 @@ impl Tls {
     /// Loads what is given, or makes what is missing in `directory`.
     pub(crate) fn prepare(config: &TlsConfig, directory: &Path, listen: SocketAddr) -> Result<Tls, TlsError> {
         let (chain, key, authority) = match (&config.certificate, &config.key) {
-            (Some(certificate), Some(key)) => (read_chain(certificate)?, read_key(key)?, None),
+            (Some(certificate), Some(key)) => (tls::read_chain(certificate)?, tls::read_key(key)?, None),
             _ => {
                 let authority = Authority::load_or_make(directory)?;
                 let (chain, key) = authority.server_certificate(listen, &config.names)?;
@@ -89,21 +93,6 @@ impl Tls {
             authority,
         })
     }
-}
-
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| bad_pem(path, &error))?
-        .collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err(bad_pem(path, &"it holds no certificate")),
-        Ok(chain) => Ok(chain),
-        Err(error) => Err(bad_pem(path, &error)),
-    }
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| bad_pem(path, &error))
 }
 
 fn bad_pem(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {

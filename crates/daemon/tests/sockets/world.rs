@@ -113,6 +113,7 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
         index: std::env::var(INDEX).map_or(0, |index| index.parse().unwrap()),
         run_dir: PathBuf::from(run_dir),
         agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        agent_tls: None,
         silence_secs: 10,
         die_with_parent: true,
         give_back_memory,

@@ -9,10 +9,23 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use routeserver::intent::AgentTokens;
 use tokio::sync::watch;
+use tonic::Status;
 
 /// Whom to let in; shared by whoever takes intents and whoever takes agents.
 #[derive(Clone, Debug)]
-pub(in crate::instance) struct Access(Arc<watch::Sender<Option<AgentTokens>>>);
+pub(in crate::instance) struct Access(Arc<watch::Sender<Rule>>);
+
+/// What the intent says of agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// There was no intent yet: whether agents need tokens is not known, so nobody is let in.
+    #[default]
+    Unknown,
+    /// No tokens are needed.
+    Anybody,
+    /// SHA-256 of the token of each NIC.
+    Tokens(AgentTokens),
+}
 
 /// What is compared: a hash tells nothing of the token that it was made of, so nobody gains by how long comparing takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,54 +43,78 @@ impl TokenHash {
 }
 
 impl Access {
-    /// Until an intent comes there is nothing to follow.
+    /// Until an intent comes nobody is let in.
     pub(in crate::instance) fn new() -> Access {
-        Access(Arc::new(watch::Sender::new(None)))
+        Access(Arc::new(watch::Sender::default()))
     }
 
     /// What an intent says.
     pub(in crate::instance) fn set(&self, tokens: Option<&AgentTokens>) {
+        let rule = tokens.map_or(Rule::Anybody, |tokens| Rule::Tokens(tokens.clone()));
         self.0.send_if_modified(|now| {
-            let is_other = now.as_ref() != tokens;
-            if is_other {
-                *now = tokens.cloned();
-            }
+            let is_other = *now != rule;
+            *now = rule;
             is_other
         });
     }
 
     /// Told when anything has changed.
-    pub(super) fn changes(&self) -> watch::Receiver<Option<AgentTokens>> {
+    pub(super) fn changes(&self) -> watch::Receiver<Rule> {
         self.0.subscribe()
     }
 
+    /// Whether there was an intent.
+    pub(in crate::instance) fn is_known(&self) -> bool {
+        *self.0.borrow() != Rule::Unknown
+    }
+
+    /// Waits for the first intent.
+    pub(super) async fn known(&self) {
+        // It fails when the sender is gone, which is ours.
+        let _ = self.changes().wait_for(|rule| *rule != Rule::Unknown).await;
+    }
+
     /// Whether somebody with this token may say anything; else why not.
-    pub(super) fn may_ask(&self, token: Option<&TokenHash>) -> Result<(), String> {
-        match (self.0.borrow().is_some(), token) {
-            (true, None) => Err(
+    pub(super) fn may_ask(&self, token: Option<&TokenHash>) -> Result<(), Status> {
+        match (&*self.0.borrow(), token) {
+            (Rule::Unknown, _) => Err(Status::unavailable(
+                "this instance has no intent yet: whom it may let in it will know when its manager has told it",
+            )),
+            (Rule::Tokens(_), None) => Err(Status::unauthenticated(
                 "agents need a token here: make one with `routewright agent-token create --nic ID` and give it to the agent with \
-                 --token-file"
-                    .to_owned(),
-            ),
+                 --token-file",
+            )),
             _ => Ok(()),
         }
     }
 
     /// Whether somebody with this token may follow all of these (ids in lower case); else why not.
-    pub(super) fn may_follow(&self, token: Option<&TokenHash>, nics: &[String]) -> Result<(), String> {
+    pub(super) fn may_follow(&self, token: Option<&TokenHash>, nics: &[String]) -> Result<(), Status> {
         self.may_ask(token)?;
-        let tokens = self.0.borrow();
-        let (Some(tokens), Some(TokenHash(hash))) = (&*tokens, token) else {
+        let rule = self.0.borrow();
+        let (Rule::Tokens(tokens), Some(TokenHash(hash))) = (&*rule, token) else {
             return Ok(());
         };
         let is_allowed = |nic: &&String| tokens.get(owner_of(nic)) == Some(hash);
         match nics.iter().find(|nic| !is_allowed(nic)) {
             None => Ok(()),
-            Some(nic) => Err(format!(
-                "the agent's token is not for {nic}, or is revoked: `routewright agent-token create --nic ID`, with each of its NICs, makes one \
-                 that is"
-            )),
+            Some(nic) => Err(Status::permission_denied(format!(
+                "the agent's token is not for {}, or is revoked: `routewright agent-token create --nic ID`, with each of its NICs, makes one \
+                 that is",
+                shortened(nic, MAX_SHOWN)
+            ))),
         }
+    }
+}
+
+/// Octets of a NIC's id in a refusal: an id of Azure has some 200.
+const MAX_SHOWN: usize = 300;
+
+/// As much of a text that a stranger has sent as people need.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    match text.len() > most {
+        false => text.to_owned(),
+        true => format!("{}…", &text[..text.floor_char_boundary(most)]),
     }
 }
 
@@ -133,6 +170,26 @@ mod tests {
         let access = access();
         access.set(None);
         assert!(may(&access, None, &["a"]) && may(&access, Some("any"), &["a"]));
+    }
+
+    #[test]
+    fn before_the_first_intent_nobody_is_let_in_whatever_he_has() {
+        let access = Access::new();
+        assert!(!access.is_known());
+        for token in [None, Some("one")] {
+            assert!(!may(&access, token, &["a"]) && !may(&access, token, &[]));
+        }
+        access.set(None);
+        assert!(access.is_known() && may(&access, None, &["a"]));
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_id_is() {
+        let long = "ü".repeat(2 << 20);
+        let access = access();
+        let refusal = access.may_follow(Some(&TokenHash::of("one")), &[long]).unwrap_err();
+        assert!(refusal.message().len() < 600, "{} octets", refusal.message().len());
+        assert!(refusal.message().contains("üüü…") && refusal.message().contains("agent-token create"));
     }
 
     #[test]

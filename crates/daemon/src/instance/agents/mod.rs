@@ -11,6 +11,7 @@ mod access;
 mod port;
 mod queue;
 mod serve;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -26,7 +27,9 @@ pub(super) use access::Access;
 pub(super) use port::{AgentPortProblem, listen};
 pub use queue::{MAX_WAITING, MAX_WAITING_OCTETS};
 pub(super) use serve::{AgentService, serve};
-pub use serve::{MAX_AGENTS, MAX_NICS_PER_AGENT};
+pub use serve::{MAX_AGENTS, MAX_JUDGED, MAX_NICS_PER_AGENT};
+pub use tls::AgentTls;
+pub(super) use tls::shown;
 
 /// What happens with agents.
 pub(super) enum AgentEvent {

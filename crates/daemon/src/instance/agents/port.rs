@@ -19,7 +19,7 @@ impl AgentPortProblem {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, problem: Option<String>) {
+    pub(super) fn set(&self, problem: Option<String>) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != problem {
             if let Some(problem) = &problem {

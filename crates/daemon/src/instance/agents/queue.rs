@@ -51,9 +51,11 @@ struct State {
     taken: u64,
     taken_before: u64,
     progress: Progress,
+    /// It may follow what it asks for: until then it hears nothing at all.
+    let_in: bool,
     ended: bool,
     /// Why it may not go on, if so.
-    refused: Option<String>,
+    refused: Option<Status>,
     waker: Option<Waker>,
 }
 
@@ -90,15 +92,10 @@ pub(super) enum News {
 }
 
 impl AgentQueue {
-    /// A queue that begins with the welcome, and the stream that takes from it.
-    pub(super) fn new(welcome: Arc<[Bytes]>) -> (AgentQueue, Messages) {
-        let state = State {
-            waiting: VecDeque::from([welcome]),
-            beginning: 1,
-            ..State::default()
-        };
+    /// A queue of an agent that was not let in yet, and the stream that takes from it.
+    pub(super) fn new() -> (AgentQueue, Messages) {
         let queue = AgentQueue(Arc::new(Shared {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             news: Notify::new(),
         }));
         let messages = Messages {
@@ -110,10 +107,22 @@ impl AgentQueue {
         (queue, messages)
     }
 
+    /// From now on it is told what is said, beginning with the welcome.
+    pub(super) fn let_in(&self, welcome: Arc<[Bytes]>) {
+        let mut state = self.state();
+        state.waiting = VecDeque::from([welcome]);
+        state.beginning = 1;
+        state.let_in = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Adds a message. `turn` tells messages that were made at once from later ones.
     pub(super) fn push(&self, frames: &Arc<[Bytes]>, turn: u64) -> Pushed {
         let mut state = self.state();
-        if state.progress != Progress::KeepsUp {
+        // What the driver says to one that was refused, and of which it has not heard yet, must not go out.
+        if state.progress != Progress::KeepsUp || state.ended {
             return Pushed::IsBehind;
         }
         if state.waiting.is_empty() || state.beginning_turn.is_none() {
@@ -153,7 +162,7 @@ impl AgentQueue {
     }
 
     /// The agent may not follow what it asks for, or not any more: nothing that waits is sent.
-    pub(super) fn refuse(&self, reason: String) {
+    pub(super) fn refuse(&self, reason: Status) {
         let mut state = self.state();
         state.waiting = VecDeque::new();
         state.gone = 0;
@@ -275,6 +284,9 @@ impl Stream for Messages {
             self.last_said = Instant::now();
             return Poll::Ready(said);
         }
+        if !self.queue.state().let_in {
+            return Poll::Pending;
+        }
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             let due = self.last_said + HEARTBEAT;
@@ -291,16 +303,17 @@ impl Stream for Messages {
 
 impl api::follow::Messages for Messages {
     fn ended(&self) -> Status {
-        match &self.queue.state().refused {
-            Some(reason) => Status::permission_denied(reason),
-            None => Status::ok(""),
-        }
+        let refused = self.queue.state().refused.clone();
+        refused.unwrap_or_else(|| Status::ok(""))
     }
 }
 
 impl Messages {
     fn poll_queue(&self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.queue.state();
+        if state.refused.is_some() {
+            return Poll::Ready(None);
+        }
         if let Some(frame) = state.next_frame() {
             return Poll::Ready(Some(frame));
         }
@@ -336,7 +349,8 @@ mod tests {
 
     /// A queue whose welcome was taken.
     async fn queue() -> (AgentQueue, Messages) {
-        let (queue, mut messages) = AgentQueue::new(message("welcome"));
+        let (queue, mut messages) = AgentQueue::new();
+        queue.let_in(message("welcome"));
         assert_eq!(messages.next().await.unwrap(), "welcome");
         (queue, messages)
     }
@@ -368,9 +382,31 @@ mod tests {
         assert_eq!(since.elapsed(), HEARTBEAT);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_was_not_let_in_hears_nothing_not_even_heartbeats() {
+        let (queue, mut messages) = AgentQueue::new();
+        let heard = tokio::time::timeout(10 * HEARTBEAT, messages.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
+        queue.let_in(message("welcome"));
+        assert_eq!(messages.next().await.unwrap(), "welcome");
+        assert_eq!(messages.next().await.unwrap(), convert::heartbeat());
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_out_after_a_refusal_neither_what_waits_nor_what_is_said_later() {
+        let (queue, mut messages) = queue().await;
+        queue.push(&message("waits"), 1);
+        queue.refuse(Status::permission_denied("no more"));
+        assert_eq!(queue.push(&message("later"), 2), Pushed::IsBehind);
+        assert_eq!(messages.next().await, None);
+        let ended = api::follow::Messages::ended(&messages);
+        assert_eq!(ended.code(), tonic::Code::PermissionDenied);
+    }
+
     #[tokio::test]
     async fn a_beginning_may_be_as_long_as_it_is() {
-        let (queue, mut messages) = AgentQueue::new(message("welcome"));
+        let (queue, mut messages) = AgentQueue::new();
+        queue.let_in(message("welcome"));
         for _ in 0..10 * MAX_WAITING {
             assert_eq!(queue.push(&message("nic"), 1), Pushed::Queued);
         }

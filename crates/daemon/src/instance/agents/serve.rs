@@ -1,14 +1,21 @@
 //! The gRPC service: connections, and on each the stream of an agent, from its beginning to its end.
 //!
+//! ```text
+//! listener ─► seat ─► TLS, if it is wanted ─► HTTP/2 ─► Hello ─► access ─► place ─► welcome     one task per connection, one per stream
+//!             └──────── judged: PATIENCE, MAX_JUDGED ────────┘
+//! ```
+//!
 //! Thousands of agents stay connected and say little, so what counts is what one connection holds: hyper serves it directly, with
-//! buffers for one connection with one stream and nothing in between.
+//! buffers for one connection with one stream and nothing in between. Whoever was not let in yet has a seat among few, and not for
+//! long, so that nobody without a right keeps out those who have one.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use api::agent::{FromAgent, from_agent};
+use api::agent::{FromAgent, Hello, from_agent};
 use api::convert;
 use api::follow::{self, Follow};
 use bytes::Bytes;
@@ -18,24 +25,36 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use routeserver::Input;
 use routeserver::delivery::{AgentId, TableId};
 use routeserver::report::AgentCounts;
+use rustls::ServerConfig;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{interval, sleep};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Status, Streaming};
 
 use super::AgentEvent;
-use super::access::{Access, TokenHash};
+use super::access::{Access, Rule, TokenHash, shortened};
 use super::queue::{AgentQueue, Messages, News};
+use crate::allowance::Allowance;
 use crate::instance::events::{Happening, Owner};
 
 /// Azure allows 4,000 VMs in the virtual networks of a route server (az §1.1); lost agents come back before their old streams end.
 pub const MAX_AGENTS: usize = 16_384;
 /// NICs of one agent: a host's virtual machines.
 pub const MAX_NICS_PER_AGENT: usize = 4_096;
+/// Connections of which no agent was let in yet. Others wait in the listener's queue.
+pub const MAX_JUDGED: usize = 1_024;
+/// From its connection, or from the end of its last stream, an agent has so long until it is let in: TLS, its Hello, and an instance that
+/// knows whom to let in.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where others wait for a seat it has only so long.
+const PATIENCE_WHEN_CROWDED: Duration = Duration::from_secs(2);
+/// How often it is looked whether others wait.
+const CROWD_CHECK: Duration = Duration::from_secs(1);
 /// Streams of one connection: an agent has one, and perhaps another for a moment.
 const MAX_STREAMS: u32 = 4;
-/// A connection without a stream is given up after so long.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Agents that are silent on the connection itself are gone: their host died without a word.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What HTTP/2 may hold of a stream that does not move, by reference: two pieces.
@@ -50,6 +69,15 @@ const MAX_HEADERS: u32 = 8 << 10;
 const STALL_CHECK: Duration = Duration::from_secs(10);
 /// A pause when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Lines in the log of agents that are refused, in a minute.
+const REFUSALS_LOGGED: u32 = 20;
+/// Octets of an agent's name that people are shown.
+const MAX_NAME: usize = 256;
+/// Octets of the id of a NIC; those of Azure have some 200.
+const MAX_NIC_ID: usize = 2_048;
+/// What could not be installed: so many sentences of one NIC are kept, of so many octets.
+const MAX_PROBLEMS: usize = 64;
+const MAX_PROBLEM: usize = 1_024;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -58,58 +86,113 @@ pub(in crate::instance) struct AgentService {
     access: Access,
     welcome: Arc<[Bytes]>,
     next: Arc<AtomicU64>,
-    streams: Places,
+    places: Places,
+    refusals: Arc<Mutex<Allowance>>,
 }
 
-/// Takes agents until aborted.
-pub(in crate::instance) async fn serve(service: AgentService, listener: TcpListener) {
-    let connections = Places::default();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+/// Takes agents until aborted; over TLS, if there is a configuration of it, as that is at each moment.
+pub(in crate::instance) async fn serve(
+    service: AgentService,
+    listener: TcpListener,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+) {
+    let seats = Arc::new(Semaphore::new(MAX_JUDGED));
+    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "an agent cannot connect");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        // One too many is closed at once.
-        if let Some(place) = connections.take() {
-            let service = service.clone();
-            tokio::spawn(async move {
-                serve_connection(service, stream).await;
-                drop(place);
-            });
+        // What cannot be set costs speed, or memory for an agent that does not read.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        let caller = Caller {
+            service: service.clone(),
+            peer,
+            streams: Arc::new(watch::Sender::new(0)),
+        };
+        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
+        let seats = Arc::clone(&seats);
+        tokio::spawn(async move {
+            let mut streams = caller.streams.subscribe();
+            let mut serving = std::pin::pin!(caller.serve(stream, tls));
+            tokio::select! {
+                () = &mut serving => return,
+                () = too_long(&seats) => return tracing::debug!(%peer, "a connection without an agent is given up"),
+                _ = streams.wait_for(|streams| *streams > 0) => drop(seat),
+            }
+            tokio::select! {
+                () = &mut serving => {}
+                () = without_agent(&mut streams) => {}
+            }
+        });
+    }
+}
+
+/// One that is not let in has waited long enough.
+async fn too_long(seats: &Semaphore) {
+    sleep(PATIENCE_WHEN_CROWDED).await;
+    let checks = (PATIENCE - PATIENCE_WHEN_CROWDED).as_secs() / CROWD_CHECK.as_secs();
+    for _ in 0..checks {
+        if seats.available_permits() == 0 {
+            return;
+        }
+        sleep(CROWD_CHECK).await;
+    }
+}
+
+/// A connection that had an agent has had none for a while.
+async fn without_agent(streams: &mut watch::Receiver<usize>) {
+    loop {
+        // Neither fails: whoever serves the connection has the sender.
+        let _ = streams.wait_for(|streams| *streams == 0).await;
+        if timeout(PATIENCE, streams.wait_for(|streams| *streams > 0))
+            .await
+            .is_err()
+        {
+            return;
         }
     }
 }
 
-async fn serve_connection(service: AgentService, stream: TcpStream) {
-    // What cannot be set costs speed, or memory for an agent that does not read.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-    let used = AtomicBool::new(false);
-    let service = service_fn(|request| {
-        used.store(true, Ordering::Relaxed);
-        let answer = follow::answer(&service, request);
-        async { Ok::<_, Infallible>(answer) }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_send_buf_size(SEND_BUFFER)
-        .initial_stream_window_size(RECEIVE_WINDOW)
-        .initial_connection_window_size(RECEIVE_WINDOW)
-        .max_header_list_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        _ = &mut connection => return,
-        () = sleep(PATIENCE) => {}
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+struct Caller {
+    service: AgentService,
+    peer: SocketAddr,
+    /// How many of the connection's streams are of agents that were let in.
+    streams: Arc<watch::Sender<usize>>,
+}
+
+impl Caller {
+    async fn serve(&self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let Some(tls) = tls else {
+            return self.talk(stream).await;
+        };
+        match tls.accept(stream).await {
+            Ok(stream) => self.talk(stream).await,
+            Err(error) => tracing::debug!(peer = %self.peer, %error, "a TLS handshake of an agent failed"),
+        }
     }
-    if used.load(Ordering::Relaxed) {
+
+    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = service_fn(|request| {
+            let answer = follow::answer(self, request);
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(RECEIVE_WINDOW)
+            .initial_connection_window_size(RECEIVE_WINDOW)
+            .max_header_list_size(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
         // However it ends: the agent comes back.
         let _ = connection.await;
     }
@@ -128,30 +211,41 @@ impl AgentService {
             access,
             welcome: convert::welcome(index, epoch, silence_secs),
             next: Arc::default(),
-            streams: Places::default(),
+            places: Places::default(),
+            refusals: Arc::new(Mutex::new(Allowance::new(REFUSALS_LOGGED, Instant::now()))),
+        }
+    }
+
+    /// For the person at night, who has a log of bounded size.
+    fn log_refusal(&self, peer: SocketAddr, reason: &Status) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(more) = refusals.take(Instant::now()) {
+            let reason = reason.message();
+            tracing::warn!(%peer, reason, more_before = more, "an agent is refused");
         }
     }
 }
 
-impl Follow for AgentService {
+impl Follow for Caller {
     type Messages = Messages;
 
     fn follow(&self, token: Option<&str>, said: Streaming<FromAgent>) -> Result<Messages, Status> {
+        let service = &self.service;
         let token = token.map(TokenHash::of);
         // Whoever has no token at all need not be heard further.
-        self.access.may_ask(token.as_ref()).map_err(Status::unauthenticated)?;
-        let Some(place) = self.streams.take() else {
-            return Err(Status::resource_exhausted("too many agents"));
-        };
-        let (queue, messages) = AgentQueue::new(Arc::clone(&self.welcome));
+        if service.access.is_known()
+            && let Err(refusal) = service.access.may_ask(token.as_ref())
+        {
+            service.log_refusal(self.peer, &refusal);
+            return Err(refusal);
+        }
+        let (queue, messages) = AgentQueue::new();
         let agent = Agent {
-            id: AgentId(self.next.fetch_add(1, Ordering::Relaxed)),
-            owner: self.owner.clone(),
+            id: AgentId(service.next.fetch_add(1, Ordering::Relaxed)),
+            caller: self.clone(),
             queue,
-            access: self.access.clone(),
             token,
             nics: Vec::new(),
-            _place: place,
         };
         tokio::spawn(agent.attend(said));
         Ok(messages)
@@ -179,45 +273,93 @@ impl Drop for Place {
     }
 }
 
+/// An agent that was let in, for its connection; until dropped.
+struct LetIn {
+    streams: Arc<watch::Sender<usize>>,
+    _place: Place,
+}
+
+impl Drop for LetIn {
+    fn drop(&mut self) {
+        self.streams.send_modify(|streams| *streams -= 1);
+    }
+}
+
 /// One agent's stream.
 struct Agent {
     id: AgentId,
-    owner: Owner,
+    caller: Caller,
     queue: AgentQueue,
-    access: Access,
     token: Option<TokenHash>,
     /// What it follows, in lower case.
     nics: Vec<String>,
-    _place: Place,
 }
 
 impl Agent {
     /// From its beginning to its end.
-    async fn attend(mut self, said: Streaming<FromAgent>) {
-        if self.tell(AgentEvent::Joined(self.id, self.queue.clone())).await {
-            let reason = self.listen(said).await;
-            tracing::debug!(agent = self.id.0, reason, "agent's stream ended");
-            self.tell(AgentEvent::Gone(self.id)).await;
+    async fn attend(mut self, mut said: Streaming<FromAgent>) {
+        // From before it is judged, so that no change is missed.
+        let changes = self.access().changes();
+        match self.is_let_in(&mut said).await {
+            Ok((_let_in, follows)) => {
+                let joined = AgentEvent::Joined(self.id, self.queue.clone());
+                if self.tell(joined).await && self.tell(AgentEvent::Said(follows)).await {
+                    let reason = self.listen(said, changes).await;
+                    tracing::debug!(agent = self.id.0, reason, "agent's stream ended");
+                }
+                self.tell(AgentEvent::Gone(self.id)).await;
+            }
+            Err(refusal) => self.refuse(refusal),
         }
         self.queue.end();
     }
 
+    fn access(&self) -> &Access {
+        &self.caller.service.access
+    }
+
+    /// Hears its Hello, and lets it in if it may follow what that names; else says why not.
+    async fn is_let_in(&mut self, said: &mut Streaming<FromAgent>) -> Result<(LetIn, Input), Status> {
+        let judged = timeout(PATIENCE, async {
+            let hello = hello(said).await?;
+            self.access().known().await;
+            self.follows(hello)
+        });
+        let follows = judged.await.unwrap_or_else(|_| {
+            // Either of the two kept us waiting.
+            self.access().may_ask(self.token.as_ref())?;
+            Err(Status::deadline_exceeded("no Hello came in time"))
+        })?;
+        let Some(place) = self.caller.service.places.take() else {
+            return Err(Status::resource_exhausted("too many agents"));
+        };
+        let streams = Arc::clone(&self.caller.streams);
+        streams.send_modify(|streams| *streams += 1);
+        self.queue.let_in(Arc::clone(&self.caller.service.welcome));
+        Ok((LetIn { streams, _place: place }, follows))
+    }
+
     /// Hears what the agent and its queue say, and why that stopped.
-    async fn listen(&mut self, mut said: Streaming<FromAgent>) -> &'static str {
+    async fn listen(&mut self, mut said: Streaming<FromAgent>, mut changes: watch::Receiver<Rule>) -> &'static str {
         let mut check = interval(STALL_CHECK);
-        let mut changes = self.access.changes();
         loop {
             let event = tokio::select! {
                 // A token that is revoked ends what it allowed.
-                Ok(()) = changes.changed() => match self.is_refused() {
-                    true => return "may not follow its NICs any more",
-                    false => continue,
+                Ok(()) = changes.changed() => match self.access().may_follow(self.token.as_ref(), &self.nics) {
+                    Ok(()) => continue,
+                    Err(refusal) => {
+                        self.refuse(refusal);
+                        return "may not follow its NICs any more";
+                    }
                 },
                 heard = said.message() => match heard {
                     Ok(Some(message)) => match self.input(message) {
                         Ok(Some(input)) => AgentEvent::Said(input),
                         Ok(None) => continue,
-                        Err(reason) => return reason,
+                        Err(refusal) => {
+                            self.refuse(refusal);
+                            return "may not follow what it asks for";
+                        }
                     },
                     Ok(None) => return "ended by the agent",
                     Err(_) => return "connection lost",
@@ -238,30 +380,16 @@ impl Agent {
     }
 
     /// What a message means; `None` for a word of a later version.
-    fn input(&mut self, message: FromAgent) -> Result<Option<Input>, &'static str> {
+    fn input(&mut self, message: FromAgent) -> Result<Option<Input>, Status> {
         Ok(match message.body {
-            Some(from_agent::Body::Hello(hello)) => {
-                if hello.nics.len() > MAX_NICS_PER_AGENT {
-                    return Err("follows too many NICs");
-                }
-                self.nics = hello.nics.iter().map(|nic| nic.to_lowercase()).collect();
-                if self.is_refused() {
-                    return Err("may not follow what it asks for");
-                }
-                Some(Input::AgentFollows {
-                    agent: self.id,
-                    name: hello.agent,
-                    nics: self.nics.clone(),
-                    layers: hello.layers,
-                })
-            }
+            Some(from_agent::Body::Hello(hello)) => Some(self.follows(hello)?),
             Some(from_agent::Body::Installed(installed)) => Some(Input::AgentInstalled {
                 agent: self.id,
                 nic: installed.nic.to_lowercase(),
                 table: TableId(installed.table),
                 generation: installed.generation,
                 base: installed.base.map(|base| (TableId(base), installed.base_generation)),
-                problems: installed.problems,
+                problems: bounded(installed.problems),
                 counts: AgentCounts {
                     stranded: installed.stranded,
                     repaired: installed.repaired,
@@ -271,20 +399,57 @@ impl Agent {
         })
     }
 
-    /// Whether the agent has no right to its NICs; it is told so.
-    fn is_refused(&self) -> bool {
-        match self.access.may_follow(self.token.as_ref(), &self.nics) {
-            Ok(()) => false,
-            Err(reason) => {
-                tracing::warn!(agent = self.id.0, reason, "an agent is refused");
-                self.queue.refuse(reason);
-                true
-            }
+    /// What it wants to follow from now on, if it may.
+    fn follows(&mut self, hello: Hello) -> Result<Input, Status> {
+        if hello.nics.len() > MAX_NICS_PER_AGENT {
+            let sentence = format!("an agent follows at most {MAX_NICS_PER_AGENT} NICs: run several agents");
+            return Err(Status::invalid_argument(sentence));
         }
+        if hello.nics.iter().any(|nic| nic.len() > MAX_NIC_ID) {
+            let sentence = format!("no NIC has an id of more than {MAX_NIC_ID} octets");
+            return Err(Status::invalid_argument(sentence));
+        }
+        self.nics = hello.nics.iter().map(|nic| nic.to_lowercase()).collect();
+        self.access().may_follow(self.token.as_ref(), &self.nics)?;
+        Ok(Input::AgentFollows {
+            agent: self.id,
+            name: shortened(&hello.agent, MAX_NAME),
+            nics: self.nics.clone(),
+            layers: hello.layers,
+        })
+    }
+
+    /// The agent has no right to what it asks for; it is told so.
+    fn refuse(&self, refusal: Status) {
+        self.caller.service.log_refusal(self.caller.peer, &refusal);
+        self.queue.refuse(refusal);
     }
 
     /// False: the instance is leaving.
     async fn tell(&self, event: AgentEvent) -> bool {
-        self.owner.tell(Happening::Agent(event)).await.is_ok()
+        self.caller.service.owner.tell(Happening::Agent(event)).await.is_ok()
     }
+}
+
+/// The first message of an agent.
+async fn hello(said: &mut Streaming<FromAgent>) -> Result<Hello, Status> {
+    loop {
+        match said.message().await?.map(|message| message.body) {
+            Some(Some(from_agent::Body::Hello(hello))) => return Ok(hello),
+            Some(Some(_)) => return Err(Status::invalid_argument("an agent says Hello first")),
+            // A word of a later version.
+            Some(None) => {}
+            None => return Err(Status::invalid_argument("an agent says Hello before it leaves")),
+        }
+    }
+}
+
+/// As much of what an agent complains about as people read.
+fn bounded(mut problems: Vec<String>) -> Vec<String> {
+    if problems.len() > MAX_PROBLEMS {
+        let more = problems.len() - MAX_PROBLEMS;
+        problems.truncate(MAX_PROBLEMS);
+        problems.push(format!("and {more} more"));
+    }
+    problems.iter().map(|problem| shortened(problem, MAX_PROBLEM)).collect()
 }

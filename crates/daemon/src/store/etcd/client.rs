@@ -9,12 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
+use api::tls::{self, Identity};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
@@ -24,6 +20,8 @@ use super::pb::auth_client::AuthClient;
 use super::pb::kv_client::KvClient;
 use crate::store::StoreError;
 
+/// etcd's, where an endpoint names none.
+const PORT: u16 = 2379;
 /// One member gets so long for one answer; then the next one is asked.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// A connection that takes longer is none.
@@ -283,12 +281,8 @@ fn is_unconnected(status: &Status) -> bool {
 
 /// The innermost cause says most.
 fn in_words(status: &Status) -> String {
-    let mut error: &dyn std::error::Error = status;
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
     match std::error::Error::source(status) {
-        Some(_) => error.to_string(),
+        Some(_) => tls::innermost(status),
         None => status.message().trim_start_matches("etcdserver: ").to_owned(),
     }
 }
@@ -304,19 +298,8 @@ fn channel(url: &str, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Channel,
     let Some(tls) = tls.filter(|_| is_tls) else {
         return Ok(endpoint.connect_lazy());
     };
-    let connector = tower::service_fn(move |uri: Uri| connect(uri, Arc::clone(&tls)));
+    let connector = tower::service_fn(move |uri: Uri| tls::connect(uri, PORT, Arc::clone(&tls)));
     Ok(endpoint.connect_with_connector_lazy(connector))
-}
-
-async fn connect(
-    uri: Uri,
-    tls: Arc<rustls::ClientConfig>,
-) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(2379))).await?;
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
-    Ok(TokioIo::new(TlsConnector::from(tls).connect(name, stream).await?))
 }
 
 /// With ring, as everywhere here; tonic's own would bring another set of features.
@@ -324,41 +307,15 @@ fn tls(config: &EtcdConfig) -> Result<Option<Arc<rustls::ClientConfig>>, StoreEr
     let Some(ca) = &config.ca else {
         return Ok(None);
     };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in chain(ca)? {
-        roots.add(certificate).map_err(|error| pem(ca, &error))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| pem(ca, &error))?
-        .with_root_certificates(roots);
-    let mut tls = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| pem(key, &error))?;
-            builder
-                .with_client_auth_cert(chain(certificate)?, secret)
-                .map_err(|error| pem(certificate, &error))?
-        }
-        _ => builder.with_no_client_auth(),
+    let identity = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => Some(Identity {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
     };
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Some(Arc::new(tls)))
-}
-
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| pem(path, &error))?
-        .collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err(pem(path, &"it holds no certificate")),
-        Ok(chain) => Ok(chain),
-        Err(error) => Err(pem(path, &error)),
-    }
-}
-
-fn pem(path: &Path, problem: &dyn fmt::Display) -> StoreError {
-    StoreError::EtcdConfig(format!("{}: {problem}", path.display()))
+    let tls = tls::client_config(ca, identity.as_ref()).map_err(|error| StoreError::EtcdConfig(error.to_string()))?;
+    Ok(Some(tls::http2(tls)))
 }
 
 fn io(path: &Path, source: std::io::Error) -> StoreError {
