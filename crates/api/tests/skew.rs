@@ -41,3 +41,33 @@ fn a_loss_is_told_and_confirmed_in_words_that_the_release_before_knows() {
     assert_eq!((installed.table, installed.generation), (7, 3));
     assert_eq!((installed.stranded, installed.repaired), (0, 0));
 }
+
+/// What an agent of this release says: what it has that the release before does not know comes in fields of their own, which that one skips.
+#[test]
+fn an_agents_hello_and_confirmation_are_those_of_the_release_before_with_more_behind() {
+    let hello = agent::Hello {
+        agent: "a".to_owned(),
+        nics: vec!["n".to_owned()],
+        layers: true,
+    };
+    let body = Some(agent::from_agent::Body::Hello(hello));
+    let octets = agent::FromAgent { body }.encode_to_vec();
+    assert_eq!(octets, [0x0a, 8, 0x0a, 1, b'a', 0x12, 1, b'n', 0x18, 1]);
+    let installed = agent::Installed {
+        nic: "n".to_owned(),
+        table: 7,
+        generation: 3,
+        repaired: 1,
+        ..agent::Installed::default()
+    };
+    let body = Some(agent::from_agent::Body::Installed(installed));
+    let octets = agent::FromAgent { body }.encode_to_vec();
+    assert_eq!(octets, [0x12, 9, 0x0a, 1, b'n', 0x10, 7, 0x18, 3, 0x40, 1]);
+
+    // A Hello of the release before asks for no layers.
+    let said = agent::FromAgent::decode(&[0x0a, 6, 0x0a, 1, b'a', 0x12, 1, b'n'][..]).unwrap();
+    let Some(agent::from_agent::Body::Hello(hello)) = said.body else {
+        panic!("{said:?}");
+    };
+    assert!(!hello.layers && hello.nics == ["n"]);
+}

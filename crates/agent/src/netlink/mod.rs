@@ -83,6 +83,12 @@ impl Kernel {
         })
     }
 
+    /// How many octets of answers may wait for us. What finds no room is lost, and whoever asks gets ENOBUFS, so reads again; more than enough
+    /// unless this is called.
+    pub fn set_receive_buffer(&self, octets: usize) -> io::Result<()> {
+        self.requests.set_receive_buffer(octets)
+    }
+
     /// The port that announcements of our own changes carry.
     pub fn port(&self) -> u32 {
         self.requests.port()

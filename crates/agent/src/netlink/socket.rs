@@ -45,6 +45,13 @@ impl Requests {
         })
     }
 
+    /// Exactly so much, or the least that the kernel grants.
+    pub(super) fn set_receive_buffer(&self, octets: usize) -> io::Result<()> {
+        // SAFETY: the descriptor is open while `self` is borrowed.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
+        setsockopt(&fd, sockopt::RcvBuf, &octets).map_err(io::Error::from)
+    }
+
     pub(super) fn port(&self) -> u32 {
         self.port
     }

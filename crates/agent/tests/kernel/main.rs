@@ -11,6 +11,7 @@
 //! As an ordinary user all this runs in a user namespace; where even that is forbidden the tests are reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod buffers;
 mod failover;
 mod failures;
 mod fake;
@@ -18,6 +19,7 @@ mod foreign;
 mod instances;
 mod ipv6;
 mod routes;
+mod two_agents;
 mod world;
 
 use std::time::Duration;
@@ -60,6 +62,8 @@ fn main() {
         failover::TESTS,
         instances::TESTS,
         ipv6::TESTS,
+        two_agents::TESTS,
+        buffers::TESTS,
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().map(test).collect()).exit();
 }

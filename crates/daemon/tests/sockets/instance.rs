@@ -34,6 +34,9 @@ crate::tests![
     an_agent_of_a_host_with_thousands_of_nics_is_told_of_each,
     a_connection_that_asks_for_something_else_is_told_so,
     an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is,
+    an_agent_that_comes_before_the_first_intent_is_told_nothing_until_that_says_whether_it_may,
+    callers_that_never_say_who_they_are_do_not_keep_an_agent_out,
+    an_agent_that_asks_for_what_cannot_be_is_told_so_in_few_words,
     the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing,
 ];
 
@@ -672,6 +675,75 @@ fn an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is() {
             matches!(said, to_agent::Body::Nic(_)).then_some(())
         })
         .await;
+    });
+}
+
+fn an_agent_that_comes_before_the_first_intent_is_told_nothing_until_that_says_whether_it_may() {
+    with_addresses(ADDRESSES, || async {
+        let world = World::start().await;
+        let run_dir = world.directory.path();
+        let mut stranger = ask(run_dir, None, &["vm"]).await.unwrap();
+        let mut wanted = intent(1, vec![]);
+        wanted.agent_tokens = Some([("other".to_owned(), "0".repeat(64))].into());
+        world.put(&wanted).await.unwrap();
+        let first = soon("an answer", stranger.message()).await.unwrap_err();
+        // Unavailable where the intent took longer to come than an agent waits.
+        let refusals = [tonic::Code::Unauthenticated, tonic::Code::Unavailable];
+        assert!(refusals.contains(&first.code()), "{first}");
+    });
+}
+
+fn callers_that_never_say_who_they_are_do_not_keep_an_agent_out() {
+    with_addresses(ADDRESSES, || async {
+        let callers = daemon::instance::MAX_JUDGED + 100;
+        allow_open_files(callers as u64 + 200);
+        let world = World::with(intent(1, vec![])).await;
+        let run_dir = world.directory.path();
+        // It has asked, and never says for what.
+        let mut client = RoutesClient::new(agent_endpoint(run_dir).await.connect().await.unwrap());
+        let (_silent, said) = tokio::sync::mpsc::channel(1);
+        let mut nobody = client.follow(ReceiverStream::new(said)).await.unwrap().into_inner();
+
+        let at = std::fs::read_to_string(agents_path(run_dir, 0)).unwrap();
+        let mut calls = Vec::new();
+        for _ in 0..callers {
+            calls.push(tokio::net::TcpStream::connect(at.trim()).await.unwrap());
+        }
+        let mut agent = follow(run_dir, "vm").await;
+        hears(&mut agent, "its NIC", |said| {
+            matches!(said, to_agent::Body::Nic(_)).then_some(())
+        })
+        .await;
+        assert_ne!(end_of(&mut nobody).await.code(), tonic::Code::Ok);
+        drop(calls);
+    });
+}
+
+/// The kernel's own limit is often just what is needed here.
+fn allow_open_files(wanted: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).unwrap();
+    }
+}
+
+fn an_agent_that_asks_for_what_cannot_be_is_told_so_in_few_words() {
+    with_addresses(ADDRESSES, || async {
+        let mut wanted = intent(1, vec![]);
+        wanted.agent_tokens = Some([("other".to_owned(), "0".repeat(64))].into());
+        let world = World::with(wanted).await;
+        let run_dir = world.directory.path();
+        let (long, longer) = ("n".repeat(2_000), "n".repeat(3 << 20));
+        for (nic, expected) in [
+            (long, tonic::Code::PermissionDenied),
+            (longer, tonic::Code::InvalidArgument),
+        ] {
+            let mut stream = ask(run_dir, Some("one"), &[&nic]).await.unwrap();
+            let refused = end_of(&mut stream).await;
+            assert_eq!(refused.code(), expected, "{refused}");
+            assert!(refused.message().len() < 1_000, "{} octets", refused.message().len());
+        }
     });
 }
 

@@ -112,9 +112,13 @@ const MAX_SHOWN: usize = 300;
 
 /// As much of a text that a stranger has sent as people need.
 pub(super) fn shortened(text: &str, most: usize) -> String {
-    match text.len() > most {
+    let mut cut = most.min(text.len());
+    while !text.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    match cut < text.len() {
+        true => format!("{}…", &text[..cut]),
         false => text.to_owned(),
-        true => format!("{}…", &text[..text.floor_char_boundary(most)]),
     }
 }
 
