@@ -242,6 +242,11 @@ fn in_resilient_groups_flows_keep_their_next_hop_when_another_one_goes() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
+    // The snapshot is confirmed with what there was; it is changed when the instance has converged.
+    world.wait_until(
+        "one group, of the other kind",
+        || matches!(&group_lines()[..], [group] if group.contains("type resilient")),
+    );
     let groups = group_lines();
     assert!(groups.len() == 1 && groups[0].contains("type resilient"), "{groups:?}");
     assert!(groups[0].contains("buckets 96"), "{groups:?}");
