@@ -127,7 +127,14 @@ mod tests {
         let mut table = Table::default();
         for (id, member) in groups {
             let members = vec![member.parse().unwrap()];
-            table.groups.insert(*id, Group { members, rank: 1 });
+            table.groups.insert(
+                *id,
+                Group {
+                    members,
+                    fallback: vec![],
+                    rank: 1,
+                },
+            );
         }
         for (prefix, way) in routes {
             let (way, system) = (*way, false);

@@ -26,8 +26,8 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::layers::{GroupRef, Layer, Layers, ReadLayers};
-use crate::table::{GroupId, Rank, SharedTable, TableRoute, Way};
-use unheard::Unheard;
+use crate::table::{Group, GroupId, Rank, SharedTable, TableRoute, Way};
+use unheard::{Lost, Unheard};
 
 /// IN_0 and IN_1.
 pub const MAX_VOICES: usize = 2;
@@ -176,6 +176,8 @@ pub struct Merge {
     facts: NicFacts,
     routes: FxHashMap<IpNet, WantedWay>,
     groups: FxHashMap<GroupKey, Vec<IpAddr>>,
+    /// Of each of them, what takes over from its members.
+    fallbacks: FxHashMap<GroupKey, Vec<IpAddr>>,
     dirty: Dirty,
     stranded: u64,
 }
@@ -189,6 +191,7 @@ impl Merge {
             facts: NicFacts::default(),
             routes: FxHashMap::default(),
             groups: FxHashMap::default(),
+            fallbacks: FxHashMap::default(),
             dirty: Dirty::default(),
             stranded: 0,
         }
@@ -216,9 +219,11 @@ impl Merge {
             said => rebuild |= self.take(voice, said),
         }
         rebuild |= self.settle_voices(voice);
-        rebuild |= names_others && self.find_lost();
-        if rebuild {
+        let lost = if names_others { self.find_lost() } else { Lost::AsBefore };
+        if rebuild || lost == Lost::Others {
             self.rebuild();
+        } else if lost == Lost::More {
+            self.lose();
         }
     }
 
@@ -230,6 +235,12 @@ impl Merge {
     /// Members of each group that is in use, sorted.
     pub fn groups(&self) -> &FxHashMap<GroupKey, Vec<IpAddr>> {
         &self.groups
+    }
+
+    /// Next hops that may take over from a group's members, by what is said now; sorted. Groups that have the same members and the same of
+    /// these change together when next hops die.
+    pub fn fallback(&self, key: &GroupKey) -> &[IpAddr] {
+        self.fallbacks.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// What the NIC is told about itself.
@@ -334,19 +345,66 @@ impl Merge {
             .collect()
     }
 
-    /// Finds next hops that words which cannot be taken back name and that are dead; true if they are others than before.
-    fn find_lost(&mut self) -> bool {
-        let mut changed = false;
+    /// Finds next hops that words which cannot be taken back name and that are dead.
+    fn find_lost(&mut self) -> Lost {
+        let mut lost = Lost::AsBefore;
         for index in 0..self.voices.len() {
             // Where nobody else speaks for sure, nobody can have said that a next hop is dead.
             let mut others = self.voices.iter().enumerate().filter(|(other, _)| *other != index);
             if self.voices[index].unheard.is_some() && others.any(|(_, voice)| voice.is_sure()) {
                 let named = self.named_beside(index);
-                let unheard = self.voices[index].unheard.as_mut();
-                changed |= unheard.is_some_and(|unheard| unheard.others_name(&named));
+                if let Some(unheard) = &mut self.voices[index].unheard {
+                    lost = lost.max(unheard.others_name(&named));
+                }
             }
         }
-        changed
+        lost
+    }
+
+    /// More next hops are dead than before: groups lose them, and the routes of those that have none left are worked out again. Whatever the
+    /// number of routes, the others are not looked at.
+    fn lose(&mut self) {
+        let words = Words::read(&self.voices, self.system_routes);
+        let mut emptied: FxHashSet<GroupKey> = FxHashSet::default();
+        for (key, members) in &mut self.groups {
+            let wanted = words.members(key);
+            if *members == wanted {
+                continue;
+            }
+            self.fallbacks.insert(*key, words.fallback(key, &wanted));
+            if wanted.is_empty() {
+                emptied.insert(*key);
+            }
+            if !contains_all(&wanted, members) {
+                self.dirty.reduced_groups.insert(*key);
+            }
+            *members = wanted;
+            self.dirty.groups.insert(*key);
+        }
+        if emptied.is_empty() {
+            return;
+        }
+        let is_of = |way: &WantedWay| matches!(way, WantedWay::Group(key) if emptied.contains(key));
+        let stranded: Vec<IpNet> = self
+            .routes
+            .iter()
+            .filter(|(_, way)| is_of(way))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in stranded {
+            let before = match words.way(prefix, &self.facts) {
+                Some(way) if Some(&way) == self.routes.get(&prefix) => continue,
+                Some(way) => self.routes.insert(prefix, way),
+                None => {
+                    self.stranded += 1;
+                    self.routes.remove(&prefix)
+                }
+            };
+            self.dirty.prefixes.insert(prefix);
+            if before.is_some() {
+                self.dirty.reduced.insert(prefix);
+            }
+        }
     }
 
     /// Works everything out again.
@@ -376,6 +434,8 @@ impl Merge {
                 }
             }
         }
+        let fallbacks = groups.iter().map(|(key, members)| (*key, words.fallback(key, members)));
+        self.fallbacks = fallbacks.collect();
         drop(words);
         self.routes = routes;
         self.groups = groups;
@@ -396,6 +456,7 @@ impl Merge {
         for (key, members) in &mut self.groups {
             if key[slot].is_some_and(|group| group.layer == layer && groups.contains(&group.id)) {
                 let wanted = words.members(key);
+                self.fallbacks.insert(*key, words.fallback(key, &wanted));
                 if *members != wanted {
                     if !contains_all(&wanted, members) {
                         self.dirty.reduced_groups.insert(*key);
@@ -410,7 +471,9 @@ impl Merge {
             if let Some(WantedWay::Group(key)) = way {
                 self.groups.entry(key).or_insert_with(|| {
                     self.dirty.groups.insert(key);
-                    words.members(&key)
+                    let members = words.members(&key);
+                    self.fallbacks.insert(key, words.fallback(&key, &members));
+                    members
                 });
             }
             let before = match way {
@@ -444,6 +507,7 @@ impl Merge {
             })
             .collect();
         self.groups.retain(|key, _| used.contains(key));
+        self.fallbacks.retain(|key, _| used.contains(key));
     }
 }
 
@@ -582,8 +646,23 @@ impl<'a> Words<'a> {
     }
 
     fn group(&self, key: &GroupKey, slot: usize) -> Option<(&[IpAddr], Rank)> {
-        let group = self.slots[slot].as_ref()?.group(key[slot]?)?;
+        let group = self.whole_group(key, slot)?;
         Some((&group.members, group.rank))
+    }
+
+    fn whole_group(&self, key: &GroupKey, slot: usize) -> Option<&Group> {
+        self.slots[slot].as_ref()?.group(key[slot]?)
+    }
+
+    /// What the words that count name besides these members: worse ways, and what takes over when the members die.
+    fn fallback(&self, key: &GroupKey, members: &[IpAddr]) -> Vec<IpAddr> {
+        let counted = (0..SLOTS).filter(|slot| self.counts[*slot]);
+        let groups = counted.filter_map(|slot| self.whole_group(key, slot));
+        let named = groups.flat_map(|group| group.members.iter().chain(&group.fallback));
+        let mut fallback: Vec<IpAddr> = named.filter(|hop| !members.contains(hop)).copied().collect();
+        fallback.sort_unstable();
+        fallback.dedup();
+        fallback
     }
 
     /// Next hops of the best rank among the words that count, sorted, each once.

@@ -32,6 +32,8 @@ pub struct Table {
 pub struct Group {
     /// The next hops.
     pub members: Vec<IpAddr>,
+    /// What takes over when all of them die, as the instance will say by then.
+    pub fallback: Vec<IpAddr>,
     /// The lower the better.
     pub rank: Rank,
 }

@@ -340,19 +340,15 @@ impl Tables {
 fn apply(table: &mut Table, update: TableUpdate) -> Result<Changes, StreamError> {
     let mut changes = Changes::default();
     for group in update.groups {
-        let members = group
-            .members
-            .iter()
-            .map(|bytes| address(bytes))
-            .collect::<Result<_, _>>()?;
-        table.groups.insert(
-            group.id,
-            Group {
-                members,
-                rank: group.rank,
-            },
-        );
-        changes.groups.push(group.id);
+        let (id, rank) = (group.id, group.rank);
+        let (members, fallback) = (addresses(&group.members)?, addresses(&group.fallback)?);
+        let group = Group {
+            members,
+            fallback,
+            rank,
+        };
+        table.groups.insert(id, group);
+        changes.groups.push(id);
     }
     for route in update.routes {
         let prefix = prefix(&route.prefix.unwrap_or_default())?;
@@ -387,6 +383,10 @@ fn apply(table: &mut Table, update: TableUpdate) -> Result<Changes, StreamError>
     }
     table.generation = update.generation;
     Ok(changes)
+}
+
+fn addresses(list: &[Vec<u8>]) -> Result<Vec<IpAddr>, StreamError> {
+    list.iter().map(|bytes| address(bytes)).collect()
 }
 
 fn address(bytes: &[u8]) -> Result<IpAddr, StreamError> {

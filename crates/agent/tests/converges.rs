@@ -10,7 +10,7 @@ use agent::layers::{Layer, Layers};
 use agent::merge::{Changes, Merge, NicFacts, Said};
 use agent::ours::{NEXTHOP_IDS, PRIORITY};
 use agent::plan::{ForeignRoute, Installed, KernelWay, Op, Planner};
-use agent::table::{Group, SharedTable, TableRoute, Way};
+use agent::table::{Group, SharedTable, Table, TableRoute, Way};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ enum Event {
         layer: Layer,
         id: u32,
         members: Vec<u8>,
+        fallback: Vec<u8>,
         rank: u64,
     },
     /// These prefixes of the base don't count.
@@ -80,12 +81,13 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let layer = prop::sample::select(vec![Layer::Own, Layer::Base]);
     let hidden = proptest::collection::vec(0..PREFIXES, 0..3);
+    let fallback = proptest::collection::btree_set(0..HOPS, 0..3).prop_map(|members| members.into_iter().collect());
     let members = proptest::collection::btree_set(0..HOPS, 1..4).prop_map(|members| members.into_iter().collect());
     prop_oneof![
         8 => (voice.clone(), layer.clone(), 0..PREFIXES, way)
             .prop_map(|(voice, layer, prefix, way)| Event::Route { voice, layer, prefix, way }),
-        4 => (voice.clone(), layer, 0..3u32, members, 0..2u64)
-            .prop_map(|(voice, layer, id, members, rank)| Event::Group { voice, layer, id, members, rank }),
+        4 => (voice.clone(), layer, 0..3u32, members, fallback, 0..2u64)
+            .prop_map(|(voice, layer, id, members, fallback, rank)| Event::Group { voice, layer, id, members, fallback, rank }),
         1 => (voice.clone(), hidden).prop_map(|(voice, prefixes)| Event::Hides { voice, prefixes }),
         1 => voice.clone().prop_map(|voice| Event::Restarts { voice }),
         2 => voice.clone().prop_map(|voice| Event::Converges { voice }),
@@ -146,7 +148,7 @@ proptest! {
         prop_assert_eq!(&world.kernel.ways(), &had);
         for (prefix, id) in after {
             // Next hops of the worst rank: they add where there is nothing else.
-            world.happen(Event::Group { voice: 0, layer: Layer::Own, id, members: vec![0], rank: 9 });
+            world.happen(Event::Group { voice: 0, layer: Layer::Own, id, members: vec![0], fallback: vec![], rank: 9 });
             world.happen(Event::Route { voice: 0, layer: Layer::Own, prefix, way: Some(Way::Group(id)) });
             world.settle();
         }
@@ -157,6 +159,35 @@ proptest! {
             } else {
                 prop_assert!(has.contains_key(prefix));
             }
+        }
+    }
+
+    /// A table that comes in pieces may have two groups where a table that comes at once has one.
+    #[test]
+    fn an_instance_that_restarts_and_says_the_same_in_other_groups_touches_nothing(
+        before in proptest::collection::vec(event(), 0..60),
+        copies in proptest::collection::vec(0..3u32, 2 * usize::from(PREFIXES)),
+        restarts in 1..3usize,
+    ) {
+        let mut world = World::new(4);
+        before.into_iter().for_each(|event| world.happen(event));
+        for voice in 0..2 {
+            world.happen(Event::Speaks { voice });
+            world.happen(Event::Converges { voice });
+        }
+        world.settle();
+        let carried_out = world.kernel.carried_out;
+        for restart in 0..restarts {
+            let [own, base] = [Layer::Own, Layer::Base].map(|layer| world.instances[0].layer(layer).read().clone());
+            world.happen(Event::Restarts { voice: 0 });
+            world.settle();
+            world.says_again(&own, &base, |prefix| copies[usize::from(prefix) + restart] );
+            prop_assert_eq!(world.kernel.carried_out, carried_out, "while it converges");
+            world.happen(Event::Converges { voice: 0 });
+            world.work_off();
+            prop_assert_eq!(world.kernel.carried_out, carried_out, "when it has converged");
+            world.settle();
+            prop_assert_eq!(world.kernel.carried_out, carried_out);
         }
     }
 
@@ -174,6 +205,91 @@ proptest! {
         world.settle();
         prop_assert_eq!(world.kernel.carried_out, carried_out);
     }
+}
+
+/// Four prefixes of one kernel group that the instance calls two groups since it restarted.
+fn world_with_two_groups_in_one() -> World {
+    let mut world = World::new(4);
+    let group = |id| Event::Group {
+        voice: 0,
+        layer: Layer::Own,
+        id,
+        members: vec![0],
+        fallback: vec![1],
+        rank: 1,
+    };
+    world.happen(group(0));
+    for prefix in 0..4 {
+        world.happen(route(prefix, 0));
+    }
+    for voice in 0..2 {
+        world.happen(Event::Converges { voice });
+    }
+    world.settle();
+    world.happen(Event::Restarts { voice: 0 });
+    for (prefix, id) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        world.happen(group(id));
+        world.happen(route(prefix, id));
+    }
+    world.happen(Event::Converges { voice: 0 });
+    world.kernel.touched.clear();
+    world.settle();
+    assert_eq!((world.kernel.touched.len(), world.kernel.groups.len()), (0, 1));
+    world
+}
+
+fn route(prefix: u8, id: u32) -> Event {
+    let (voice, layer, way) = (0, Layer::Own, Some(Way::Group(id)));
+    Event::Route {
+        voice,
+        layer,
+        prefix,
+        way,
+    }
+}
+
+#[test]
+fn two_groups_in_one_kernel_group_change_together_with_one_operation() {
+    let mut world = world_with_two_groups_in_one();
+    for id in [0, 1] {
+        let mut table = world.instances[0].table.write();
+        table.groups.get_mut(&id).unwrap().members = vec![hop(1)];
+    }
+    let groups = vec![0, 1];
+    world.say_changes(
+        0,
+        Layer::Own,
+        Changes {
+            groups,
+            ..Changes::default()
+        },
+    );
+    world.work_off();
+    assert_eq!((world.kernel.touched.len(), world.kernel.groups.len()), (0, 1));
+    assert_eq!(world.kernel.ways(), world.model());
+    world.settle();
+    assert_eq!(world.kernel.touched.len(), 0);
+}
+
+#[test]
+fn two_groups_in_one_kernel_group_part_when_they_become_different() {
+    let mut world = world_with_two_groups_in_one();
+    world.happen(Event::Group {
+        voice: 0,
+        layer: Layer::Own,
+        id: 1,
+        members: vec![2],
+        fallback: vec![],
+        rank: 1,
+    });
+    world.work_off();
+    // What stays as it was is not touched, and never goes another way for a moment.
+    let mut touched = world.kernel.touched.clone();
+    touched.sort_unstable();
+    assert_eq!(touched, [prefix(2), prefix(3)]);
+    assert_eq!(world.kernel.groups.len(), 2);
+    assert_eq!(world.kernel.ways(), world.model());
+    world.settle();
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,14 +376,16 @@ impl World {
                 layer,
                 id,
                 members,
+                fallback,
                 rank,
             } => {
-                let members = members.into_iter().map(hop).collect();
-                self.instances[voice]
-                    .layer(layer)
-                    .write()
-                    .groups
-                    .insert(id, Group { members, rank });
+                let [members, fallback] = [members, fallback].map(|hops| hops.into_iter().map(hop).collect());
+                let group = Group {
+                    members,
+                    fallback,
+                    rank,
+                };
+                self.instances[voice].layer(layer).write().groups.insert(id, group);
                 self.say_changes(
                     voice,
                     layer,
@@ -352,6 +470,51 @@ impl World {
                 self.kernel.groups.clear();
                 self.kernel.routes.retain(|_, way| *way == KernelWay::Blackhole);
                 self.read_again();
+            }
+        }
+    }
+
+    /// Instance 0 says these tables, the prefixes of each group in several groups.
+    fn says_again(&mut self, own: &Table, base: &Table, copy: impl Fn(u8) -> u32) {
+        let mut hides = own.clone();
+        hides.routes.clear();
+        hides.groups.clear();
+        *self.instances[0].table.write() = hides;
+        let hides = Changes {
+            hides: true,
+            ..Changes::default()
+        };
+        self.say_changes(0, Layer::Own, hides);
+        for (layer, table) in [(Layer::Own, own), (Layer::Base, base)] {
+            for number in 0..PREFIXES {
+                let Some(said) = table.routes.get(&prefix(number)) else {
+                    continue;
+                };
+                let way = match said.way {
+                    Way::Group(id) => {
+                        let other = id % 3 + 3 * copy(number);
+                        let group = table.groups[&id].clone();
+                        self.instances[0].layer(layer).write().groups.insert(other, group);
+                        let groups = vec![other];
+                        self.say_changes(
+                            0,
+                            layer,
+                            Changes {
+                                groups,
+                                ..Changes::default()
+                            },
+                        );
+                        Way::Group(other)
+                    }
+                    way => way,
+                };
+                self.happen(Event::Route {
+                    voice: 0,
+                    layer,
+                    prefix: number,
+                    way: Some(way),
+                });
+                self.work_off();
             }
         }
     }
@@ -479,11 +642,16 @@ struct FakeKernel {
     routes: BTreeMap<IpNet, KernelWay>,
     foreign: BTreeMap<IpNet, ForeignRoute>,
     carried_out: usize,
+    /// Routes that came, went or were changed.
+    touched: Vec<IpNet>,
 }
 
 impl FakeKernel {
     fn carry_out(&mut self, op: &Op) {
         self.carried_out += 1;
+        if let Op::AddRoute { prefix, .. } | Op::ReplaceRoute { prefix, .. } | Op::DeleteRoute { prefix } = op {
+            self.touched.push(*prefix);
+        }
         match op {
             Op::AddNexthop { id, gateway } => {
                 assert!(NEXTHOP_IDS.contains(id) && !self.groups.contains_key(id));

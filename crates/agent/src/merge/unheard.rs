@@ -7,6 +7,16 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashSet;
 
+/// What is lost, compared with before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lost {
+    AsBefore,
+    /// All of that, and more.
+    More,
+    /// Something is named again.
+    Others,
+}
+
 /// What the others have said since an instance was last heard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unheard {
@@ -25,11 +35,15 @@ impl Unheard {
         }
     }
 
-    /// The others name these now; true if something else is lost than before.
-    pub(super) fn others_name(&mut self, named: &FxHashSet<IpAddr>) -> bool {
+    /// The others name these now.
+    pub(super) fn others_name(&mut self, named: &FxHashSet<IpAddr>) -> Lost {
         let lost: FxHashSet<IpAddr> = self.named.difference(named).copied().collect();
         let before = std::mem::replace(&mut self.lost, lost);
-        before != self.lost
+        match before.is_subset(&self.lost) {
+            true if before.len() == self.lost.len() => Lost::AsBefore,
+            true => Lost::More,
+            false => Lost::Others,
+        }
     }
 
     /// Whether a next hop is dead.
@@ -90,7 +104,14 @@ mod tests {
             table.routes.clear();
             if let Some((member, rank)) = way {
                 let members = vec![member.parse().unwrap()];
-                table.groups.insert(1, Group { members, rank });
+                table.groups.insert(
+                    1,
+                    Group {
+                        members,
+                        fallback: vec![],
+                        rank,
+                    },
+                );
                 let (way, system) = (Way::Group(1), false);
                 table.routes.insert(prefix(), TableRoute { way, system });
             }
@@ -106,6 +127,17 @@ mod tests {
         fn restarts(&mut self, voice: usize, epoch: u64) {
             self.tables[voice] = SharedTable::default();
             self.speaks(voice, epoch);
+        }
+
+        /// Working everything out again changes nothing.
+        #[track_caller]
+        fn is_whole(&self) {
+            let mut again = self.merge.clone();
+            again.rebuild();
+            assert_eq!(again.routes(), self.merge.routes());
+            for (key, members) in again.groups() {
+                assert_eq!(Some(members), self.merge.groups().get(key));
+            }
         }
 
         #[track_caller]
@@ -142,6 +174,31 @@ mod tests {
         world.goes_through(PASSIVE);
         world.restarts(0, 2);
         world.goes_through(PASSIVE);
+    }
+
+    #[test]
+    fn a_death_while_an_instance_is_away_is_a_change_of_groups_and_not_of_everything() {
+        for restarted in [false, true] {
+            let mut world = World::new();
+            world.merge.handle(0, Said::Ended);
+            if restarted {
+                world.restarts(0, 2);
+            }
+            world.merge.take_dirty();
+            world.says(1, Some((PASSIVE, 5)));
+            let dirty = world.merge.take_dirty();
+            assert!(
+                !dirty.all && dirty.groups.len() == 1 && dirty.prefixes.is_empty(),
+                "{dirty:?}"
+            );
+            world.is_whole();
+            // The last one goes, too.
+            world.says(1, None);
+            let dirty = world.merge.take_dirty();
+            assert!(!dirty.all && dirty.prefixes.contains(&prefix()), "{dirty:?}");
+            assert!(world.merge.routes().is_empty());
+            world.is_whole();
+        }
     }
 
     #[test]

@@ -1,53 +1,79 @@
 //! Which kernel group stands for which wanted group.
 //!
 //! Names of groups don't outlive an instance, and the agent remembers nothing. So after each comparison of everything the
-//! groups are found again by their routes: a wanted group takes over the kernel group that its routes go through. A restart of
-//! an instance or of the agent then moves no route.
+//! groups are found again by their routes: a wanted group takes over the kernel groups that its routes go through, together with those that
+//! want the same. A restart of an instance or of the agent then moves no route.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{Installed, KernelWay, NexthopId, Planner};
 use crate::merge::{GroupKey, Merge, WantedWay};
 use crate::ours::NEXTHOP_IDS;
 
 impl Planner {
-    /// Keeps the ids that still hold and lets groups without one take over what their routes already use.
+    /// Keeps the homes that still hold and lets wanted groups take over what their routes already use.
     pub(super) fn assign_ids(&mut self, merge: &Merge, installed: &Installed) {
-        self.ids
-            .retain(|key, id| merge.groups().contains_key(key) && installed.is_of_our_kind(*id));
-        let mut claimed: FxHashSet<NexthopId> = self.ids.values().copied().collect();
-        let mut claims = claims(merge, installed);
-        claims.sort_unstable_by(|a, b| b.strength().cmp(&a.strength()).then(a.id.cmp(&b.id)));
-        for claim in claims {
-            if claim.is_good(self.settled) && !self.ids.contains_key(&claim.key) && claimed.insert(claim.id) {
-                self.ids.insert(claim.key, claim.id);
+        let before = std::mem::take(&mut self.homes);
+        let mut found = found(merge, installed);
+        for id in before.ids() {
+            // One that is being filled.
+            found.entry(id).or_default();
+        }
+        let mut found: Vec<(NexthopId, Vec<(GroupKey, usize)>)> = found.into_iter().collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        for (id, mut groups) in found.into_iter().filter(|(id, _)| installed.is_of_our_kind(*id)) {
+            groups.sort_unstable();
+            let lived_here = before.residents(id);
+            if groups.is_empty() {
+                let wanted = lived_here.iter().filter(|key| merge.groups().contains_key(*key));
+                groups.extend(wanted.map(|key| (*key, 0)));
+            }
+            let claims = claims(merge, installed, id, &groups, lived_here);
+            let good = claims.into_iter().filter(|claim| claim.is_good(self.settled));
+            if let Some(claim) = good.max_by_key(Claim::strength) {
+                claim.keys.into_iter().for_each(|key| self.homes.add(key, id));
             }
         }
     }
 
-    /// The kernel group that a route of the group goes through already, if it has the same members and stands for no other.
-    pub(super) fn take_over(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet, key: GroupKey) -> bool {
+    /// Whether a route of the wanted group is in a kernel group that stands for it, or may: one that stands for groups that want the same,
+    /// or for none and has the same members.
+    pub(super) fn is_at_home(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet, key: GroupKey) -> bool {
         let Some(KernelWay::Group(id)) = installed.routes().get(&prefix) else {
             return false;
         };
-        let same_members = installed.is_of_our_kind(*id)
-            && installed
-                .gateways(*id)
-                .is_some_and(|members| merge.groups().get(&key) == Some(&members));
-        let takes = same_members && !self.is_assigned(*id);
-        if takes {
-            self.ids.insert(key, *id);
+        if self.homes.of(&key).contains(id) {
+            return true;
         }
-        takes
+        let may_be = self.may_live_in(merge, installed, *id, key);
+        if may_be {
+            self.homes.add(key, *id);
+        }
+        may_be
     }
 
-    /// An id for a group that has none; false if there is none left.
+    fn may_live_in(&self, merge: &Merge, installed: &Installed, id: NexthopId, key: GroupKey) -> bool {
+        if !installed.is_of_our_kind(id) {
+            return false;
+        }
+        let wanted = wanted(merge, &key);
+        let is_wanted = |key: &&GroupKey| merge.groups().get(*key).is_some_and(|members| !members.is_empty());
+        let mut others = self.homes.residents(id).iter().filter(is_wanted).peekable();
+        match others.peek() {
+            Some(_) => others.all(|other| self::wanted(merge, other) == wanted),
+            None => installed.gateways(id).as_deref() == wanted.map(|(members, _)| members),
+        }
+    }
+
+    /// A kernel group for one that has none; false if there is no id left.
     pub(super) fn allocate(&mut self, installed: &Installed, key: GroupKey) -> bool {
         let id = self.free_id(installed);
-        self.ids.extend(id.map(|id| (key, id)));
+        if let Some(id) = id {
+            self.homes.add(key, id);
+        }
         id.is_some()
     }
 
@@ -58,7 +84,7 @@ impl Planner {
             let id = self.next_id.clamp(first, last);
             self.next_id = if id == last { first } else { id + 1 };
             // Ids go round, so one that was given in this portion comes up again only when all others are in use.
-            if !installed.has_id(id) && !self.is_assigned(id) {
+            if !installed.has_id(id) && !self.homes.has(id) {
                 return Some(id);
             }
         }
@@ -66,17 +92,49 @@ impl Planner {
         None
     }
 
-    fn is_assigned(&self, id: NexthopId) -> bool {
-        self.ids.values().any(|assigned| *assigned == id)
+    /// A wanted group has other members now. False if it shares a kernel group with one that wants others than it: who stays there is
+    /// then to be found out by their routes.
+    pub(super) fn keeps_homes(&mut self, merge: &Merge, key: &GroupKey) -> bool {
+        let members = merge.groups().get(key).filter(|members| !members.is_empty());
+        let mut keeps = true;
+        for id in self.homes.of(key).to_vec() {
+            let mut others = self.homes.residents(id).iter().filter(|other| *other != key);
+            let of_others = |other: &GroupKey| merge.groups().get(other).filter(|members| !members.is_empty());
+            if others.all(|other| of_others(other).is_none_or(|others| Some(others) == members)) {
+                continue;
+            }
+            match members {
+                Some(_) => keeps = false,
+                // Its routes go, or have gone; the others' stay.
+                None => self.homes.remove(key, id),
+            }
+        }
+        keeps
     }
 }
 
-/// Routes of a wanted group go through a kernel group.
+/// Members, and what takes over from them.
+type Wanted<'a> = (&'a [IpAddr], &'a [IpAddr]);
+
+/// What makes two wanted groups the same: the members, and what takes over from them; that only when all is said, since in the meantime
+/// some words may not have been.
+fn wanted<'a>(merge: &'a Merge, key: &GroupKey) -> Option<Wanted<'a>> {
+    let members = merge.groups().get(key)?;
+    let fallback = match merge.is_settled() {
+        true => merge.fallback(key),
+        false => &[],
+    };
+    Some((members, fallback))
+}
+
+/// Routes of wanted groups that want the same go through a kernel group.
 struct Claim {
-    key: GroupKey,
-    id: NexthopId,
+    keys: Vec<GroupKey>,
     routes: usize,
+    /// The kernel group has the wanted members.
     same_members: bool,
+    /// It stood for one of them.
+    lived_here: bool,
     /// No other route goes through it, so that its members can be changed.
     alone: bool,
 }
@@ -84,34 +142,58 @@ struct Claim {
 impl Claim {
     /// While not all words are heard, no group that was found loses members.
     fn is_good(&self, settled: bool) -> bool {
-        self.same_members || (settled && self.alone)
+        self.same_members || self.lived_here || (settled && self.alone)
     }
 
-    fn strength(&self) -> (bool, usize) {
-        (self.same_members, self.routes)
+    fn strength(&self) -> (usize, bool) {
+        (self.routes, self.same_members)
     }
 }
 
-fn claims(merge: &Merge, installed: &Installed) -> Vec<Claim> {
+/// How many routes of which wanted groups go through each kernel group.
+fn found(merge: &Merge, installed: &Installed) -> FxHashMap<NexthopId, Vec<(GroupKey, usize)>> {
     let mut counts: FxHashMap<(GroupKey, NexthopId), usize> = FxHashMap::default();
     for (prefix, way) in merge.routes() {
         if let (WantedWay::Group(key), Some(KernelWay::Group(id))) = (way, installed.routes().get(prefix)) {
             *counts.entry((*key, *id)).or_insert(0) += 1;
         }
     }
-    let mut gateways: FxHashMap<NexthopId, Option<Vec<IpAddr>>> = FxHashMap::default();
-    let claim = |((key, id), routes): ((GroupKey, NexthopId), usize)| {
-        let members = gateways.entry(id).or_insert_with(|| installed.gateways(id));
-        let same_members = members.is_some() && members.as_ref() == merge.groups().get(&key);
-        let exists = installed.groups().contains_key(&id);
-        Claim {
-            key,
-            id,
-            routes,
-            same_members,
-            alone: exists && installed.users(id) == routes,
-        }
-    };
-    let of_our_kind = |((_, id), _): &((GroupKey, NexthopId), usize)| installed.is_of_our_kind(*id);
-    counts.into_iter().filter(of_our_kind).map(claim).collect()
+    let mut found: FxHashMap<NexthopId, Vec<(GroupKey, usize)>> = FxHashMap::default();
+    for ((key, id), routes) in counts {
+        found.entry(id).or_default().push((key, routes));
+    }
+    found
+}
+
+/// Who may have a kernel group, by what they want.
+fn claims(
+    merge: &Merge,
+    installed: &Installed,
+    id: NexthopId,
+    groups: &[(GroupKey, usize)],
+    lived_here: &[GroupKey],
+) -> Vec<Claim> {
+    let has = installed.gateways(id);
+    let mut claims: Vec<(Wanted<'_>, Claim)> = Vec::new();
+    for (key, routes) in groups {
+        let Some(wanted) = wanted(merge, key) else { continue };
+        let position = claims.iter().position(|(other, _)| *other == wanted);
+        let position = position.unwrap_or_else(|| {
+            let claim = Claim {
+                keys: Vec::new(),
+                routes: 0,
+                same_members: has.as_deref() == Some(wanted.0),
+                lived_here: false,
+                alone: false,
+            };
+            claims.push((wanted, claim));
+            claims.len() - 1
+        });
+        let claim = &mut claims[position].1;
+        claim.keys.push(*key);
+        claim.routes += routes;
+        claim.lived_here |= lived_here.contains(key);
+        claim.alone = claim.routes > 0 && claim.routes == installed.users(id);
+    }
+    claims.into_iter().map(|(_, claim)| claim).collect()
 }

@@ -12,6 +12,7 @@
 //! Only entries that are marked as ours are replaced or removed; the others are reported as [`Problem`]s.
 
 mod assign;
+mod homes;
 mod installed;
 mod queue;
 
@@ -22,6 +23,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use installed::{ForeignRoute, Installed, KernelWay, NexthopId};
 
+use self::homes::Homes;
 use self::queue::Queue;
 use crate::merge::{Dirty, GroupKey, Merge, WantedWay};
 use crate::ours::PRIORITY;
@@ -126,12 +128,12 @@ pub enum Problem {
 /// Decides what to do next.
 #[derive(Clone, Debug, Default)]
 pub struct Planner {
-    /// Kernel groups by what they stand for.
-    ids: FxHashMap<GroupKey, NexthopId>,
+    /// Which kernel groups stand for what.
+    homes: Homes,
     /// Groups whose routes can't be installed as they are.
     refused: FxHashSet<GroupKey>,
-    /// Groups that were tried since the kernel was last read; tried again only after it is read again.
-    tried: FxHashSet<GroupKey>,
+    /// Kernel groups that were tried since the kernel was last read; tried again only after it is read again.
+    tried: FxHashSet<NexthopId>,
     /// Found at the first reading and not confirmed by any word yet.
     inherited: FxHashSet<IpNet>,
     settled: bool,
@@ -176,13 +178,14 @@ impl Planner {
             self.inherited = FxHashSet::default();
             self.start_over = true;
         }
-        if dirty.all || self.start_over {
-            self.start_over = true;
-            return;
-        }
         // What was found at the start and is less now by an instance's own word need not wait for the other one's.
         for prefix in &dirty.reduced {
             self.inherited.remove(prefix);
+        }
+        if dirty.all || self.start_over {
+            self.start_over = true;
+            self.forget_inherited(merge, &dirty.reduced_groups);
+            return;
         }
         for key in dirty.groups {
             self.note_group(merge, key, dirty.reduced_groups.contains(&key));
@@ -192,6 +195,16 @@ impl Planner {
                 self.enqueue(merge, installed, prefix);
             }
         }
+    }
+
+    /// Routes of these groups need not stay because they were found at the start.
+    fn forget_inherited(&mut self, merge: &Merge, groups: &FxHashSet<GroupKey>) {
+        if groups.is_empty() {
+            return;
+        }
+        let is_of =
+            |prefix: &IpNet| matches!(merge.routes().get(prefix), Some(WantedWay::Group(key)) if groups.contains(key));
+        self.inherited.retain(|prefix| !is_of(prefix));
     }
 
     /// The next operations, at most about `limit`; empty when the kernel is as wanted, as far as it can be.
@@ -226,7 +239,7 @@ impl Planner {
 
     /// How many wanted groups are in the kernel, or on their way there.
     pub fn group_count(&self) -> usize {
-        self.ids.len()
+        self.homes.groups().count()
     }
 
     /// True if some operation is due.
@@ -255,7 +268,7 @@ impl Planner {
             .map(|(key, _)| *key)
             .collect();
         self.assign_ids(merge, installed);
-        self.groups.extend(self.ids.keys());
+        self.groups.extend(self.homes.groups());
         for prefix in merge
             .routes()
             .keys()
@@ -293,7 +306,9 @@ impl Planner {
         let Some(members) = merge.groups().get(&key) else {
             return;
         };
-        self.tried.remove(&key);
+        for id in self.homes.of(&key) {
+            self.tried.remove(id);
+        }
         let refused = refuses(members, merge);
         let was_refused = if refused {
             !self.refused.insert(key)
@@ -304,7 +319,9 @@ impl Planner {
         if refused != was_refused || inherited {
             self.regrouped.push((key, reduced));
         }
-        if !refused && self.ids.contains_key(&key) {
+        if !self.keeps_homes(merge, &key) {
+            self.start_over = true;
+        } else if !refused && !self.homes.of(&key).is_empty() {
             self.groups.push(key);
             self.tidy = true;
         }
@@ -334,10 +351,8 @@ impl Planner {
         match self.target(merge, installed, prefix) {
             Some(target) => {
                 self.need_group(merge, installed, prefix, target);
-                if self
-                    .kernel_way(target)
-                    .is_none_or(|way| installed.routes().get(&prefix) != Some(&way))
-                {
+                let way = self.kernel_way(installed, prefix, target);
+                if way.is_none_or(|way| installed.routes().get(&prefix) != Some(&way)) {
                     self.changes.push(prefix);
                 }
             }
@@ -385,20 +400,27 @@ impl Planner {
         Some(way)
     }
 
-    /// Sees to it that the group of a way has an id and is made.
+    /// Sees to it that the group of a way has a kernel group, which is made.
     fn need_group(&mut self, merge: &Merge, installed: &Installed, prefix: IpNet, way: WantedWay) {
         if let WantedWay::Group(key) = way
-            && !self.ids.contains_key(&key)
-            && (self.take_over(merge, installed, prefix, key) || self.allocate(installed, key))
+            && !self.is_at_home(merge, installed, prefix, key)
+            && self.homes.of(&key).is_empty()
+            && self.allocate(installed, key)
         {
             self.groups.push(key);
         }
     }
 
-    /// The kernel's words for it; `None` if its group has no id yet.
-    fn kernel_way(&self, way: WantedWay) -> Option<KernelWay> {
+    /// The kernel's words for the way of a prefix, as they are if that is one of them; `None` if its group has no id yet.
+    fn kernel_way(&self, installed: &Installed, prefix: IpNet, way: WantedWay) -> Option<KernelWay> {
         Some(match way {
-            WantedWay::Group(key) => KernelWay::Group(*self.ids.get(&key)?),
+            WantedWay::Group(key) => {
+                let ids = self.homes.of(&key);
+                match installed.routes().get(&prefix) {
+                    Some(KernelWay::Group(id)) if ids.contains(id) => KernelWay::Group(*id),
+                    _ => KernelWay::Group(*ids.first()?),
+                }
+            }
             WantedWay::OnLink => KernelWay::OnLink,
             WantedWay::Gateway(gateway) => KernelWay::Gateway(gateway),
             WantedWay::Blackhole => KernelWay::Blackhole,
@@ -408,11 +430,15 @@ impl Planner {
     fn plan_groups(&mut self, merge: &Merge, installed: &Installed, ops: &mut Vec<Op>) {
         let mut added: FxHashMap<IpAddr, NexthopId> = FxHashMap::default();
         let mut group_ops = Vec::new();
-        for key in std::mem::take(&mut self.groups) {
-            let (Some(id), Some(gateways)) = (self.ids.get(&key).copied(), merge.groups().get(&key)) else {
+        let groups = std::mem::take(&mut self.groups);
+        let homes = groups
+            .iter()
+            .flat_map(|key| self.homes.of(key).iter().map(move |id| (*key, *id)));
+        for (key, id) in homes.collect::<Vec<_>>() {
+            let Some(gateways) = merge.groups().get(&key) else {
                 continue;
             };
-            if gateways.is_empty() || self.refused.contains(&key) || !self.tried.insert(key) {
+            if gateways.is_empty() || self.refused.contains(&key) || !self.tried.insert(id) {
                 continue;
             }
             if installed.gateways(id).as_ref() == Some(gateways) {
@@ -457,7 +483,9 @@ impl Planner {
                 }
                 continue;
             };
-            let Some(way) = self.kernel_way(target) else { continue };
+            let Some(way) = self.kernel_way(installed, prefix, target) else {
+                continue;
+            };
             if let KernelWay::Group(id) = way
                 && !installed.groups().contains_key(&id)
             {
@@ -485,9 +513,9 @@ impl Planner {
 
     fn plan_tidying(&mut self, installed: &Installed, ops: &mut Vec<Op>) {
         let is_used = |id: &NexthopId| installed.users(*id) > 0;
-        self.ids.retain(|_, id| is_used(id));
+        self.homes.retain(|id| is_used(&id));
         // Whoever wants one of those again wants it made again.
-        self.tried.retain(|key| self.ids.contains_key(key));
+        self.tried.retain(|id| self.homes.has(*id));
         let mut needed: FxHashSet<NexthopId> = FxHashSet::default();
         for (id, members) in installed.groups() {
             if is_used(id) {
