@@ -266,29 +266,61 @@ impl Rib {
         }
     }
 
-    /// The next hops that nobody has accepted paths through but this peer (and what its route maps made of its words). A peer with very
+    /// The next hops that nobody has accepted paths through but these peers (and what their route maps made of their words). A peer with very
     /// many next hops is known by the first of them.
     ///
-    /// No path is looked at, unless another peer has named the same next hop.
-    pub fn only_through(&self, peer: PeerIndex) -> Vec<IpAddr> {
-        let same = |other: &PeerIndex| self.peers.speaks_for(*other) == peer;
-        let (own, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|(index, _)| same(index));
+    /// No path is looked at but those of other peers that may have named one of the next hops too, each once at most.
+    pub fn only_through(&self, peers: &[PeerIndex]) -> Vec<IpAddr> {
+        let (own, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|(index, _)| self.speaks_for(peers, *index));
         let named = own.iter().flat_map(|(_, peer)| peer.next_hops.known());
         let mut next_hops: Vec<IpAddr> = named.copied().collect();
         next_hops.sort_unstable();
         next_hops.dedup();
-        next_hops.retain(|next_hop| {
-            let mut others = others.iter();
-            !others
-                .any(|(index, other)| other.next_hops.may_include(*next_hop) && self.leads_through(*index, *next_hop))
-        });
+        for (index, other) in others {
+            let may_be_its: Vec<IpAddr> = (next_hops
+                .iter()
+                .filter(|next_hop| other.next_hops.may_include(**next_hop))
+                .copied())
+            .collect();
+            let its = self.leads_through(index, may_be_its);
+            next_hops.retain(|next_hop| !its.contains(next_hop));
+        }
         next_hops
     }
 
-    /// Whether a peer has an accepted path through a next hop.
-    fn leads_through(&self, peer: PeerIndex, next_hop: IpAddr) -> bool {
-        let mut paths = self.adj_rib_in.of_peer(peer).filter(|(_, path)| path.is_accepted());
-        paths.any(|(_, path)| self.tables.attributes.next_hop_of(path.attributes()) == next_hop)
+    /// Whether anybody but these peers has an accepted path.
+    pub fn has_paths_beside(&self, peers: &[PeerIndex]) -> bool {
+        let mut others = self.peers.iter().filter(|(index, _)| !self.speaks_for(peers, *index));
+        others.any(|(_, other)| other.accepted > 0)
+    }
+
+    /// Whether a peer is one of these, or what a route map made of one of their words.
+    fn speaks_for(&self, peers: &[PeerIndex], peer: PeerIndex) -> bool {
+        peers.contains(&self.peers.speaks_for(peer))
+    }
+
+    /// Through which of these next hops a peer has accepted paths.
+    fn leads_through(&self, peer: PeerIndex, mut asked: Vec<IpAddr>) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        if asked.is_empty() {
+            return found;
+        }
+        let paths = self.adj_rib_in.of_peer(peer).filter(|(_, path)| path.is_accepted());
+        let mut before = None;
+        for (_, path) in paths {
+            // Neighbouring paths mostly share their attributes.
+            if before.replace(path.attributes()) == Some(path.attributes()) {
+                continue;
+            }
+            let next_hop = self.tables.attributes.next_hop_of(path.attributes());
+            if let Some(position) = asked.iter().position(|asked| *asked == next_hop) {
+                found.push(asked.swap_remove(position));
+                if asked.is_empty() {
+                    break;
+                }
+            }
+        }
+        found
     }
 
     /// Marks the family's routes stale: at BoRR (RFC 7313 §4), or when the session ends and they are kept (RFC 4724 §4.2).
@@ -710,12 +742,14 @@ mod tests {
         rib.announce(first, &through(9, "10.9.0.0/16"), &AcceptAll);
         rib.announce(voice, &through(8, "10.8.0.0/16"), &AcceptAll);
         rib.announce(second, &through(9, "10.9.0.0/16"), &AcceptAll);
-        assert_eq!(rib.only_through(first), next_hops(&[1, 8]));
-        assert_eq!(rib.only_through(second), next_hops(&[]));
+        assert_eq!(rib.only_through(&[first]), next_hops(&[1, 8]));
+        assert_eq!(rib.only_through(&[second]), next_hops(&[]));
+        assert_eq!(rib.only_through(&[first, second]), next_hops(&[1, 8, 9]));
+        assert!(rib.has_paths_beside(&[first]) && !rib.has_paths_beside(&[first, second]));
         rib.withdraw(second, &["10.9.0.0/16".parse().unwrap()]);
-        assert_eq!(rib.only_through(first), next_hops(&[1, 8, 9]));
+        assert_eq!(rib.only_through(&[first]), next_hops(&[1, 8, 9]));
         rib.clear_peer(first);
-        assert_eq!(rib.only_through(first), next_hops(&[8]));
+        assert_eq!(rib.only_through(&[first]), next_hops(&[8]));
     }
 
     #[test]

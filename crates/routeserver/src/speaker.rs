@@ -215,6 +215,13 @@ impl Speaker {
         replaced
     }
 
+    /// The Loc-RIB says what tables were told ([`Speaker::lose`]), prefix by prefix.
+    pub(crate) fn take_over_stand_ins(&mut self) {
+        if let Some(loc_rib) = &mut self.loc_rib {
+            loc_rib.take_over_stand_ins();
+        }
+    }
+
     /// Whether choices stand in for others.
     pub(crate) fn has_stand_ins(&self) -> bool {
         self.loc_rib.as_ref().is_some_and(LocRib::has_stand_ins)

@@ -41,6 +41,8 @@ pub(crate) struct Delivery {
     looked_at: usize,
     /// As of the last sync.
     converged: bool,
+    /// Tables that were told of lost next hops, and the generations that they were then.
+    lost: Vec<(TableId, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +73,27 @@ pub(crate) struct Installed {
     pub(crate) counts: AgentCounts,
 }
 
+impl Agent {
+    /// Whether all its NICs that follow a table have this generation of it; an agent that is too far behind is not waited for.
+    fn has_installed(&self, table: TableId, generation: u64) -> bool {
+        if self.tables.get(&table).is_none_or(|told| *told < generation) {
+            return true;
+        }
+        let follow = |told: &NicAssignment| told.table == Some(table) || told.base == Some(table);
+        let mut nics = self.told.iter().filter(|(_, told)| follow(told)).map(|(nic, _)| nic);
+        nics.all(|nic| {
+            let layers = self.installed.get(nic).map(Installed::layers);
+            let mut layers = layers.into_iter().flatten().flatten();
+            layers.any(|(id, installed)| id == table && installed >= generation)
+        })
+    }
+}
+
 impl Installed {
+    fn layers(&self) -> [Option<(TableId, u64)>; 2] {
+        [Some((self.table, self.generation)), self.base]
+    }
+
     fn names(&self) -> (TableId, Option<TableId>) {
         (self.table, self.base.map(|(base, _)| base))
     }
@@ -109,6 +131,7 @@ impl Delivery {
             last_turn: TableId(0),
             looked_at: 0,
             converged: false,
+            lost: Vec::new(),
         }
     }
 
@@ -201,7 +224,23 @@ impl Delivery {
         let tables = self.tables.values_mut();
         let of_speaker = tables.filter(|followed| followed.speaker() == Some(speaker));
         let deltas: Vec<_> = of_speaker.filter_map(|followed| followed.lose(replaced)).collect();
+        self.lost
+            .extend(deltas.iter().map(|delta| (delta.table, delta.generation)));
         self.distribute(deltas, outputs);
+    }
+
+    /// Whether everybody who was told of lost next hops has said that kernels are without them.
+    pub(crate) fn has_installed_losses(&self) -> bool {
+        self.lost.iter().all(|(table, generation)| {
+            let followers = self.tables.get(table).into_iter().flat_map(|table| &table.followers);
+            let mut agents = followers.filter_map(|id| self.agents.get(id));
+            agents.all(|agent| agent.has_installed(*table, *generation))
+        })
+    }
+
+    /// Nobody is waited for any more.
+    pub(crate) fn forget_losses(&mut self) {
+        self.lost.clear();
     }
 
     /// The speaker has decided every prefix that [`Delivery::lose`] was about.

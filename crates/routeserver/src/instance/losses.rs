@@ -1,17 +1,23 @@
-//! Next hops that are lost with a session. Agents are told at once, before a single path is removed and a single prefix decided: every group
-//! of next hops gives way to what is left of it, or to its fallback. That is one message for each table, whatever the number of routes. What
-//! the peer said is removed, and its prefixes are decided, after that has gone out; agents hear what differs.
+//! Next hops that are lost with sessions. Agents are told at once, before a single path is removed and a single prefix decided: every group
+//! of next hops gives way to what is left of it, or to its fallback. That is one message for each table, whatever the number of routes and of
+//! sessions that ended together. What the peers said is removed, and its prefixes are decided, when kernels have followed, or a moment later;
+//! agents hear what differs.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bgp::FamilySet;
 use bgp::session::{DownReason, Negotiated};
+use rib::PeerIndex;
 
 use crate::instance::retention::persistence;
 use crate::instance::{Instance, PeerKey};
 use crate::peer::retention::{Kept, Phase, Phases};
 use crate::vnet::WithoutOther;
+
+/// Agents that have been told what they have lost have so long to bring it into kernels before prefixes are decided, which takes the processors
+/// that they need, too. Peers are told of withdrawn routes so much later at most.
+const HEAD_START: Duration = Duration::from_millis(20);
 
 /// A session that has ended, and whose routes are still there.
 #[derive(Debug)]
@@ -21,13 +27,13 @@ pub(super) struct Ended {
     reason: DownReason,
 }
 
-/// What agents are to be told of it.
+/// Agents are to be told of it.
 #[derive(Debug)]
 pub(super) struct Loss {
     key: PeerKey,
     speaker: String,
-    next_hops: Vec<IpAddr>,
-    without_other: WithoutOther,
+    /// Its routes are kept as a last resort.
+    is_kept: bool,
 }
 
 impl Instance {
@@ -41,6 +47,7 @@ impl Instance {
             negotiated,
             reason,
         });
+        // What has nothing to do with next hops waits for nobody.
         if at_once {
             self.finish_ended(now);
         }
@@ -69,16 +76,20 @@ impl Instance {
         if kept.contains(&Phase::Graceful) {
             return None;
         }
-        let next_hops = speaker.rib.only_through(peer.index);
-        (!next_hops.is_empty()).then(|| Loss {
+        let mut ended = self.ended_at(&peer.speaker);
+        ended.push(peer.index);
+        (!speaker.rib.only_through(&ended).is_empty()).then(|| Loss {
             key,
             speaker: peer.speaker.clone(),
-            next_hops,
-            without_other: match kept.is_empty() {
-                true => WithoutOther::Goes,
-                false => WithoutOther::Stays,
-            },
+            is_kept: !kept.is_empty(),
         })
+    }
+
+    /// Peers of a speaker whose sessions have ended, and whose routes are still there.
+    fn ended_at(&self, speaker: &str) -> Vec<PeerIndex> {
+        let ended = self.ended.iter().filter_map(|ended| self.peers.get(&ended.key));
+        let ended = ended.filter(|peer| peer.speaker == speaker);
+        ended.map(|peer| peer.index).collect()
     }
 
     /// The peer is back already.
@@ -86,19 +97,53 @@ impl Instance {
         self.losses.retain(|loss| loss.key != key);
     }
 
-    /// Tells agents what they have lost. True if there was anything to tell: it should go out before anything else is done.
-    pub(super) fn tell_losses(&mut self) -> bool {
-        let before = self.outputs.len();
+    /// Tells agents what they have lost, all sessions of a speaker together. True if there was anything to tell: it should go out before
+    /// anything else is done.
+    pub(super) fn tell_losses(&mut self, now: Instant) -> bool {
+        // Speakers, and whether routes of theirs are kept.
+        let mut losers: BTreeMap<String, bool> = BTreeMap::new();
         for loss in std::mem::take(&mut self.losses) {
-            let Some(speaker) = self.speakers.get_mut(&loss.speaker) else {
+            *losers.entry(loss.speaker).or_default() |= loss.is_kept;
+        }
+        if self.leaving {
+            return false;
+        }
+        let before = self.outputs.len();
+        for (id, is_kept) in losers {
+            // Also those of which was told before: their routes are as good as gone.
+            let peers = self.ended_at(&id);
+            let Some(speaker) = self.speakers.get_mut(&id) else {
                 continue;
             };
-            let replaced = speaker.lose(&loss.next_hops, loss.without_other);
+            let next_hops = speaker.rib.only_through(&peers);
+            let without_other = match is_kept {
+                true => WithoutOther::Stays,
+                false if speaker.rib.has_paths_beside(&peers) => WithoutOther::MayBeFound,
+                false => WithoutOther::Goes,
+            };
+            let replaced = speaker.lose(&next_hops, without_other);
             if !replaced.is_empty() {
-                self.delivery.lose(&loss.speaker, &replaced, &mut self.outputs);
+                self.delivery.lose(&id, &replaced, &mut self.outputs);
             }
         }
-        self.outputs.len() > before
+        let told = self.outputs.len() > before;
+        if told {
+            // Of several that end one after the other the first one's counts: nobody can put off decisions for ever.
+            self.head_start.get_or_insert(now + HEAD_START);
+        }
+        told
+    }
+
+    /// Whether agents are still about to bring what they have lost into kernels, and have time left for it.
+    pub(super) fn gives_head_start(&self) -> bool {
+        self.head_start_until().is_some()
+    }
+
+    /// Until when agents have the time for it that they need.
+    pub(super) fn head_start_until(&self) -> Option<Instant> {
+        let waits = !self.leaving && !self.ended.is_empty() && self.losses.is_empty();
+        let until = self.head_start.filter(|until| waits && self.now < *until)?;
+        (!self.delivery.has_installed_losses()).then_some(until)
     }
 
     /// Whether [`Instance::tell_losses`] or [`Instance::finish_ended`] has something to do.
@@ -108,6 +153,8 @@ impl Instance {
 
     /// Keeps or removes what sessions that have ended have left.
     pub(super) fn finish_ended(&mut self, now: Instant) {
+        // Also what stays as it was is decided again then, since tables may have been told something else.
+        self.tell_losses(now);
         for ended in std::mem::take(&mut self.ended) {
             let key = ended.key;
             let Some(peer) = self.peers.get(&key) else {
@@ -130,5 +177,7 @@ impl Instance {
             }
             self.reschedule(key);
         }
+        self.head_start = None;
+        self.delivery.forget_losses();
     }
 }

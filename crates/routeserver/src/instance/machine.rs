@@ -46,6 +46,8 @@ pub struct Instance {
     /// Sessions whose routes are still to be kept or removed, and what agents are to be told of them before.
     pub(super) ended: Vec<Ended>,
     pub(super) losses: Vec<Loss>,
+    /// Agents have been told of losses, and have until then.
+    pub(super) head_start: Option<Instant>,
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
     /// There was a life before this one, whose routes peers may have kept.
@@ -85,6 +87,7 @@ impl Instance {
             delivery: Delivery::new(key),
             ended: Vec::new(),
             losses: Vec::new(),
+            head_start: None,
             converged: false,
             restarted: false,
             drained: false,
@@ -205,12 +208,14 @@ impl Instance {
 
     /// When [`Instance::handle_timeout`] and [`Instance::settle`] want to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.has_work_left() {
+        let head_start = self.head_start_until();
+        if head_start.is_none() && self.has_work_left() {
             return Some(self.now);
         }
         let session = self.timers.first().map(|(at, _)| *at);
         session
             .into_iter()
+            .chain(head_start)
             .chain(self.convergence_at())
             .chain(self.arrival_due_at())
             .chain(self.refresh_due_at())

@@ -22,8 +22,8 @@ impl Instance {
     /// have been taken: what comes in bulk is put off by itself.
     pub fn settle(&mut self, now: Instant) {
         self.now = now;
-        if !self.leaving && self.tell_losses() {
-            // The rest takes its time, and is due at once.
+        if self.tell_losses(now) || self.gives_head_start() {
+            // The rest takes its time: what kernels need comes first.
             return;
         }
         self.finish_ended(now);
@@ -64,6 +64,8 @@ impl Instance {
             }
         }
         if with_agents {
+            // What is decided is held against what tables were told.
+            self.speakers.values_mut().for_each(Speaker::take_over_stand_ins);
             self.see_through(&mut decided);
         }
         for (id, speaker) in &mut self.speakers {

@@ -35,6 +35,9 @@ pub(crate) enum WithoutOther {
     Goes,
     /// They go on as before: the routes of the peer are kept as a last resort.
     Stays,
+    /// They go on as before until their prefix is decided, if they had a fallback: peers that are still there may have a path that comes after
+    /// both. Without a fallback there was no other path, and they have no route any more.
+    MayBeFound,
 }
 
 /// A choice without next hops that are lost ([`LocRib::lose`]) is of this rank where the fallback took over: it is worse than any that was
@@ -230,7 +233,13 @@ fn without(choice: &Choice, lost: &[IpAddr], without_other: WithoutOther) -> Opt
             rank,
         });
     }
-    if fallback.is_empty() && without_other == WithoutOther::Stays {
+    let had_fallback = !choice.fallback.is_empty() || choice.rank == STAND_IN_RANK;
+    let stays = match without_other {
+        WithoutOther::Goes => false,
+        WithoutOther::Stays => true,
+        WithoutOther::MayBeFound => had_fallback,
+    };
+    if fallback.is_empty() && stays {
         return None;
     }
     Some(Choice {
@@ -315,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_choice_gives_way_to_what_is_left_of_it_or_to_its_fallback() {
-        use WithoutOther::{Goes, Stays};
+        use WithoutOther::{Goes, MayBeFound, Stays};
         let (as_before, worst) = (Rank(100), STAND_IN_RANK);
         check_lost(
             "10.0.0.1,10.0.0.2|10.0.0.3",
@@ -327,7 +336,7 @@ mod tests {
             Goes,
             Some(("10.0.0.2|10.0.0.3", as_before)),
         );
-        for without_other in [Goes, Stays] {
+        for without_other in [Goes, Stays, MayBeFound] {
             check_lost(
                 "10.0.0.1|10.0.0.2,10.0.0.3",
                 without_other,
@@ -335,8 +344,21 @@ mod tests {
             );
         }
         check_lost("10.0.0.1", Goes, Some(("", worst)));
+        check_lost("10.0.0.1", MayBeFound, Some(("", worst)));
         check_lost("10.0.0.1", Stays, None);
         check_lost("10.0.0.2", Goes, None);
+    }
+
+    #[test]
+    fn where_a_third_way_may_be_found_nothing_takes_the_place_of_what_is_lost_with_its_fallback() {
+        let lost = [ip("10.0.0.1"), ip("10.0.0.2")];
+        for (without_other, stand_ins) in [(WithoutOther::Goes, 1), (WithoutOther::MayBeFound, 0)] {
+            let mut both_at_once = loc_rib(&["20.0.0.0/24 10.0.0.1|10.0.0.2"]);
+            assert_eq!(both_at_once.lose(&lost, without_other).len(), stand_ins);
+            let mut one_by_one = loc_rib(&["20.0.0.0/24 10.0.0.1|10.0.0.2"]);
+            assert_eq!(one_by_one.lose(&lost[..1], without_other).len(), 1);
+            assert_eq!(one_by_one.lose(&lost[1..], without_other).len(), stand_ins);
+        }
     }
 
     #[test]

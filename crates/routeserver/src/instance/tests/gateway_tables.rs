@@ -4,8 +4,8 @@ use bgp::FamilySet;
 
 use super::hybrid::hybrid;
 use super::world::*;
-use crate::delivery::AgentId;
 use crate::delivery::tests::ModelAgent;
+use crate::delivery::{AgentId, ToAgent};
 use crate::instance::Input;
 use crate::intent::{PeerIntent, PeerKind, StaticRouteIntent};
 use crate::testing::*;
@@ -146,6 +146,28 @@ fn a_gateway_with_its_own_number_sends_where_the_route_server_would_and_follows_
     world.withdraw("nva2", &["10.250.0.0/16"]);
     assert_eq!(row(&world, vpn, "10.250.0.0/16"), None);
     check_row(&world, vpn, "10.50.0.0/16", "VirtualNetworkGateway 192.168.101.1");
+    check(&mut world, &mut agent);
+}
+
+/// The gateway hears the route server's instance as next hop, so its RIB does not know that the NVA leads there, too.
+#[test]
+fn a_next_hop_that_a_site_took_with_it_stays_where_the_route_server_leads_through_it() {
+    let (mut world, mut agent) = followed(300);
+    let vpn = "vpn/instances/0";
+    world.announce("site", path("10.1.4.4", &[64701]), &["10.51.0.0/16"]);
+    check_row(&world, vpn, "10.51.0.0/16", "VirtualNetworkGateway 10.1.4.4");
+    check_row(&world, vpn, "10.250.0.0/16", "VirtualNetworkGateway 10.1.4.4");
+    check(&mut world, &mut agent);
+    world.close("site");
+    world.settle_once();
+    for (_, message) in &world.to_agents {
+        if let ToAgent::Delta(update) = message {
+            let mut groups = update.groups.iter();
+            assert!(groups.all(|group| !group.members.is_empty()), "{update:?}");
+        }
+    }
+    world.run();
+    check_row(&world, vpn, "10.250.0.0/16", "VirtualNetworkGateway 10.1.4.4");
     check(&mut world, &mut agent);
 }
 

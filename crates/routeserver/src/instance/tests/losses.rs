@@ -6,9 +6,10 @@ use bgp::wire::{GracefulRestart, RestartOffer};
 use bgp::{FamilySet, IpNet};
 
 use super::world::*;
-use crate::delivery::{AgentId, Group, TableUpdate, ToAgent};
+use crate::delivery::{AgentId, Group, TableId, TableUpdate, ToAgent};
 use crate::instance::Input;
 use crate::intent::PersistRoutes;
+use crate::report::AgentCounts;
 use crate::testing::*;
 
 const AGENT: AgentId = AgentId(3);
@@ -37,6 +38,25 @@ fn update(message: ToAgent) -> Option<TableUpdate> {
     match message {
         ToAgent::Delta(update) => Some((*update).clone()),
         _ => None,
+    }
+}
+
+impl World {
+    /// The agent's NIC has the base at this generation in its kernel.
+    fn installs(&mut self, base: TableId, generation: u64) {
+        // The overlay is another table, which has not changed.
+        self.instance.handle(
+            self.now,
+            Input::AgentInstalled {
+                agent: AGENT,
+                nic: "vm".into(),
+                table: TableId(u64::MAX),
+                generation: 1,
+                base: Some((base, generation)),
+                problems: vec![],
+                counts: AgentCounts::default(),
+            },
+        );
     }
 }
 
@@ -130,9 +150,110 @@ fn both_die_one_after_the_other_before_anything_is_decided() {
     let mut world = active_and_passive(MANY, true);
     close(&mut world, "nva1");
     let first = close(&mut world, "nva2");
-    assert_eq!(members(&first[0].groups), [Vec::<String>::new()]);
+    assert_eq!(
+        members(&first[0].groups),
+        [Vec::<String>::new()],
+        "nobody else has a path"
+    );
     let removed: usize = then(&mut world).iter().map(|update| update.removed.len()).sum();
     assert_eq!(removed, MANY as usize);
+}
+
+/// A third NVA, whose path is the longest.
+fn with_a_third() -> World {
+    let mut world = world();
+    world.add_nva("nva3", "10.1.4.6", 65003, FamilySet::IPV4);
+    world.edit(|intent| {
+        intent.route_servers[0].peers.push(peer("nva3", "10.1.4.6", 65003));
+    });
+    world.advance_secs(30);
+    let prefixes = ["20.0.0.0/24", "20.0.1.0/24"];
+    world.announce("nva1", path("10.1.4.4", &[65001]), &prefixes);
+    world.announce("nva2", path("10.1.4.5", &[65002, 65002]), &prefixes);
+    world.announce("nva3", path("10.1.4.6", &[65003, 65003, 65003]), &prefixes);
+    follow(&mut world, true);
+    world
+}
+
+#[test]
+fn where_the_best_and_the_second_die_at_once_no_route_goes_before_the_third_takes_over() {
+    for one_by_one in [false, true] {
+        let mut world = with_a_third();
+        let mut told = Vec::new();
+        if one_by_one {
+            told.extend(close(&mut world, "nva1"));
+        } else {
+            world.close("nva1");
+        }
+        told.extend(close(&mut world, "nva2"));
+        told.extend(then(&mut world));
+        for update in &told {
+            assert!(update.removed.is_empty() && update.routes.is_empty(), "{update:?}");
+            assert!(
+                update.groups.iter().all(|group| !group.members.is_empty()),
+                "{update:?}"
+            );
+        }
+        let last = told.iter().flat_map(|update| &update.groups).next_back().unwrap();
+        assert_eq!(members(std::slice::from_ref(last)), [["10.1.4.6"]]);
+    }
+}
+
+#[test]
+fn sessions_that_end_together_are_one_change_of_a_table() {
+    let mut world = with_a_third();
+    world.close("nva2");
+    let first = close(&mut world, "nva3");
+    assert_eq!(first.len(), 1, "what was the fallback is none now: {first:?}");
+    let mut world = with_a_third();
+    world.announce("nva1", path("10.1.4.9", &[65001]), &["30.0.0.0/24"]);
+    world.announce("nva2", path("10.1.4.9", &[65002]), &["30.0.0.0/24"]);
+    world.to_agents.clear();
+    // A next hop that both name is lost with the second of them.
+    world.close("nva1");
+    let first = close(&mut world, "nva2");
+    assert_eq!(first.len(), 1);
+    let lost = first[0].groups.iter().filter(|group| group.members.is_empty());
+    assert_eq!(lost.count(), 1, "{first:?}");
+}
+
+#[test]
+fn one_that_ends_without_a_loss_does_not_work_off_others_before_their_losses_are_told() {
+    let mut world = with_a_third();
+    // It has told nothing since, so agents lose nothing with it.
+    world.withdraw("nva3", &["20.0.0.0/24", "20.0.1.0/24"]);
+    world.to_agents.clear();
+    world.close("nva1");
+    let told = close(&mut world, "nva3");
+    assert_eq!(members(&told[0].groups), [["10.1.4.5"]]);
+    for update in then(&mut world) {
+        assert!(update.routes.is_empty() && update.removed.is_empty());
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_kernels_have_followed_or_had_time_for_it() {
+    for is_installed in [true, false] {
+        let mut world = active_and_passive(3, true);
+        let lost = close(&mut world, "nva1").remove(0);
+        let start = world.now;
+        world.settle_once();
+        assert!(world.to_agents.is_empty() && world.told("nva2", "20.0.0.0/24").is_none());
+        let until = world.instance.poll_timeout().unwrap();
+        assert!(until > start && until <= start + Duration::from_millis(20));
+        if is_installed {
+            world.installs(lost.table, lost.generation);
+            assert_eq!(
+                world.instance.poll_timeout(),
+                Some(world.now),
+                "the rest is due at once"
+            );
+        } else {
+            world.now = until;
+        }
+        world.settle_once();
+        assert!(!world.to_agents.is_empty(), "decided");
+    }
 }
 
 #[test]
@@ -197,6 +318,7 @@ fn an_nva_that_is_back_before_its_routes_are_decided_has_them_again() {
     let mut world = active_and_passive(MANY, true);
     close(&mut world, "nva1");
     // Its routes go, and some of the prefixes are decided.
+    world.now = world.instance.poll_timeout().unwrap();
     world.settle_once();
     world.nvas.get_mut("nva1").unwrap().alive = true;
     let before = world.nvas["nva1"].established;

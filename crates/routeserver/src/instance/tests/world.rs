@@ -205,8 +205,13 @@ impl World {
             for connection in self.within.keys().copied().collect::<Vec<_>>() {
                 busy |= self.read_within(connection);
             }
-            if !busy {
-                return;
+            if busy {
+                continue;
+            }
+            // Nobody here says what kernels have.
+            match self.instance.head_start_until() {
+                Some(until) => self.now = until,
+                None => return,
             }
         }
     }
