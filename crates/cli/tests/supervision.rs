@@ -100,6 +100,21 @@ async fn a_killed_instance_is_started_again_where_agents_know_it() {
 }
 
 #[tokio::test]
+async fn the_configured_ceiling_of_memory_reaches_both_instances() {
+    let data = tempfile::tempdir().unwrap();
+    let config = data.path().join("routewright.toml");
+    std::fs::write(&config, "[limits]\nmemory_mib = 512\n").unwrap();
+    let mut manager = Manager::start_with(data.path(), &["--config", config.to_str().unwrap()]);
+    manager
+        .until("both tell their ceiling", |health| {
+            let ceiling = |index: usize| health["instances"][index]["memory"]["ceilingBytes"].as_u64();
+            [0, 1].map(ceiling) == [Some(512 << 20); 2]
+        })
+        .await;
+    manager.stop();
+}
+
+#[tokio::test]
 async fn an_instance_that_cannot_keep_the_intent_makes_health_say_so() {
     let data = tempfile::tempdir().unwrap();
     // Where it would write the intent is something that cannot be written: from the start, since a running instance writes there

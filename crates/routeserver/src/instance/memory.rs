@@ -24,6 +24,8 @@ const LEAST_PART: u64 = 64;
 /// What a peer holds more than before has come lately for about a minute: each second this part of it settles.
 const SETTLING: Duration = Duration::from_secs(1);
 const SETTLING_PART: usize = 60;
+/// What it holds less than before, as long as it is away for example, is forgotten in some ten minutes.
+const FADING_PART: usize = 600;
 
 /// What is known of the process's memory.
 #[derive(Debug, Default)]
@@ -105,8 +107,10 @@ impl Instance {
         for peer in self.peers.values_mut() {
             let speaker = self.speakers.get(&peer.speaker);
             let held = speaker.map_or(0, |speaker| speaker.rib.counts(peer.index).octets);
-            let settling = held.saturating_sub(peer.settled_octets).div_ceil(SETTLING_PART);
-            peer.settled_octets = peer.settled_octets.min(held) + settling;
+            let more = held.saturating_sub(peer.settled_octets).div_ceil(SETTLING_PART);
+            // One that comes back with what it had is no noise: what it holds less counts for a while yet.
+            let less = peer.settled_octets.saturating_sub(held).div_ceil(FADING_PART);
+            peer.settled_octets = peer.settled_octets + more - less;
         }
     }
 

@@ -95,6 +95,30 @@ fn a_large_table_that_has_been_there_for_long_is_not_the_noisy_one() {
 }
 
 #[test]
+fn who_comes_back_with_what_it_has_held_for_long_is_not_the_noisiest() {
+    let mut world = with_routes(2 * MANY, 0);
+    for _ in 0..300 {
+        world.memory_is(20);
+        world.advance_secs(1);
+    }
+    world.kill("nva1");
+    for _ in 0..30 {
+        world.memory_is(20);
+        world.advance_secs(1);
+    }
+    world.nvas.get_mut("nva1").unwrap().alive = true;
+    for _ in 0..60 {
+        world.memory_is(20);
+        world.advance_secs(1);
+    }
+    world.announce_nets("nva1", path("10.1.4.4", &[65001]), prefixes(2 * MANY));
+    world.announce_nets("nva2", path("10.1.4.5", &[65002]), prefixes(MANY));
+    world.advance_secs(2);
+    world.memory_is(60);
+    assert_eq!(world.both_ended(), [0, 1]);
+}
+
+#[test]
 fn nobody_else_goes_before_what_was_freed_could_be_given_back() {
     let mut world = with_routes(2 * MANY, MANY);
     world.memory_is(57);
