@@ -110,6 +110,19 @@ impl Api {
         urls.map(|url| Ok(url.trim_start_matches("http://").parse()?)).collect()
     }
 
+    /// When the last session of a peering ended at each instance, by the machine's monotonic clock, in microseconds.
+    pub(crate) fn ended_at(&self, peer: u32) -> Result<Vec<u64>> {
+        let answer = self.ask("GET", "/routewright/v1/peers", "")?;
+        let peers: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap_or_default())?;
+        let name = format!("p{peer}");
+        let of_peer = |each: &&Value| each["name"].as_str() == Some(&name);
+        let peers = peers.as_array().or(peers["value"].as_array()).into_iter().flatten();
+        let ended = peers
+            .filter(of_peer)
+            .map(|each| each["lastDown"]["monotonicMicros"].as_u64());
+        ended.collect::<Option<_>>().context("no session of it has ended")
+    }
+
     pub(crate) fn put(&self, path: &str, body: &Value) -> Result<()> {
         self.put_own(&format!("{path}?api-version=2024-05-01"), body)
     }

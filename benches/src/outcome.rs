@@ -156,6 +156,10 @@ pub(crate) enum Figure {
     MovedP50Ms,
     MovedP99Ms,
     MovedMaxMs,
+    /// The second instance knows that an NVA is gone, until the last VM's kernel has another way.
+    NoticedP50Ms,
+    NoticedP99Ms,
+    NoticedMaxMs,
     /// Routes that kernels had to change for it, in all rounds.
     TouchedByDeath,
     /// Routes and nexthop objects that kernels had to change when an instance was killed and came back.

@@ -150,6 +150,11 @@ const SHOWN: &[Shown] = &[
         title: "**Failover of many**, an NVA closes its sessions, then an instance is killed and comes back (`cargo xtask bench failover`)",
         columns: &[
             Column("last VM moved p50/p99/max ms", &[MovedP50Ms, MovedP99Ms, MovedMaxMs], 1),
+            Column(
+                "since the second instance knew p50/p99/max ms",
+                &[NoticedP50Ms, NoticedP99Ms, NoticedMaxMs],
+                1,
+            ),
             Column("routes touched by it", &[TouchedByDeath], 0),
             Column("entries touched by the restart", &[TouchedByRestart], 0),
         ],

@@ -2,6 +2,7 @@
 //! are camelCase there and never disappear lightly. Ages and uptimes are in seconds.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use bgp::IpNet;
 use rib::RouteSource;
@@ -157,6 +158,24 @@ pub struct LastDownReport {
     pub reason: String,
     /// How long ago.
     pub ago_secs: u64,
+    /// The same, as exactly as it is known; whoever knows the clock makes `monotonic_micros` of it.
+    #[serde(skip)]
+    pub ago: Duration,
+    /// When, by the machine's monotonic clock (CLOCK_MONOTONIC, one for all processes), in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monotonic_micros: Option<u64>,
+}
+
+impl LastDownReport {
+    pub(crate) fn new(now: Instant, at: Instant, reason: String) -> LastDownReport {
+        let ago = now.saturating_duration_since(at);
+        LastDownReport {
+            reason,
+            ago_secs: ago.as_secs(),
+            ago,
+            monotonic_micros: None,
+        }
+    }
 }
 
 /// Routes of a session that has ended.

@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use super::agents::{Access, AgentPortProblem};
 use super::events::{Leaving, Owner};
-use super::{intent_file, metrics};
+use super::{intent_file, metrics, monotonic};
 
 /// Serves until aborted.
 pub(super) async fn serve(
@@ -147,7 +147,11 @@ async fn health(State(control): State<Arc<Control>>) -> Answer {
 async fn peers(State(control): State<Arc<Control>>, Query(query): Query<PeersQuery>) -> Answer {
     let peers = control
         .owner
-        .ask(move |instance, now| instance.peers(now, query.route_server.as_deref()))
+        .ask(move |instance, now| {
+            let mut peers = instance.peers(now, query.route_server.as_deref());
+            monotonic::stamp(&mut peers, now);
+            peers
+        })
         .await?;
     Ok(Json(peers).into_response())
 }

@@ -24,6 +24,7 @@ mod intent_file;
 mod log;
 mod memory;
 mod metrics;
+mod monotonic;
 mod peers;
 mod route_log;
 pub(crate) mod run_dir;

@@ -522,6 +522,11 @@ const SCHEMAS: &[(&str, &[Field])] = &[
         &[
             ("reason", "string", "For people."),
             ("agoSecs", "integer", "How long ago."),
+            (
+                "monotonicMicros",
+                "integer?",
+                "When, by the monotonic clock of the instance's machine (CLOCK_MONOTONIC), in microseconds.",
+            ),
         ],
     ),
     (

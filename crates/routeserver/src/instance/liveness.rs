@@ -255,10 +255,7 @@ pub(super) fn report(now: Instant, intent: &PeerIntent, liveness: &Liveness, spe
         packets_sent: status.map_or(0, |status| status.sent),
         packets_received: status.map_or(0, |status| status.received),
         packets_discarded: status.map_or(0, |status| status.discarded),
-        last_down: liveness.last_down.as_ref().map(|(at, reason)| LastDownReport {
-            reason: reason.clone(),
-            ago_secs: ago_secs(*at),
-        }),
+        last_down: (liveness.last_down.as_ref()).map(|(at, reason)| LastDownReport::new(now, *at, reason.clone())),
         problem: liveness.problem.clone(),
     })
 }

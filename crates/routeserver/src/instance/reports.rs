@@ -185,10 +185,9 @@ impl Instance {
             since_secs: history.since.map(ago_secs),
             established_count: history.established_count,
             last_error: history.last_error(),
-            last_down: history.last_down.map(|down| LastDownReport {
-                ago_secs: ago_secs(down.at),
-                reason: down.reason,
-            }),
+            last_down: history
+                .last_down
+                .map(|down| LastDownReport::new(now, down.at, down.reason)),
             last_attempt_error: history.last_attempt_error,
             hold_time_secs: negotiated.map(|negotiated| negotiated.hold_time_secs),
             peer_identifier: negotiated.map(|negotiated| negotiated.peer_identifier.to_string()),
