@@ -53,6 +53,10 @@ pub(crate) async fn ask(tls: Option<&AgentTls>, url: &str) -> Server {
         // An instance speaks HTTP/2 only and ends the connection.
         Err(_) => return Server::Instance,
     };
+    if [401, 403].contains(&answer.status().as_u16()) {
+        let problem = "the manager tells agents of other machines nothing: name the instances' own URLs";
+        return Server::Absent(problem.to_owned());
+    }
     match answer.json::<Health>().await {
         Ok(health) => {
             let urls = health.instances.into_iter().filter_map(|instance| instance.agent_url);

@@ -76,9 +76,15 @@ fn agents_of_another_machine() {
     let long = format!("{vm}{}", "x".repeat(1_500));
     let agent = world.agent("long-name", &long, &with(&token));
     agent.says_twice("the agent's token is not for");
+    world.instances_say_little_of("the agent's token is not for");
     drop(agent);
     assert_eq!(world.machine.routes(), "", "who was refused has installed something");
-    world.instances_say_little_of("an agent is refused");
+
+    // The manager does not know agents, and says so.
+    let authority = world.place.path().join("data/tls/ca.pem");
+    let agent = world.agent_of(&[&world.tls_url], "manager", &vm, &[("ca", &authority)]);
+    agent.says("name the instances' own URLs", 1);
+    drop(agent);
 
     let agent = world.agent("right", &vm, &with(&token));
     wait("the routes of the network", || {
@@ -106,6 +112,7 @@ fn agents_of_another_machine() {
 struct World {
     serve: Child,
     url: String,
+    tls_url: String,
     ca: Authority,
     machine: Machine,
     place: TempDir,
@@ -125,10 +132,12 @@ impl World {
         fs::write(&config, text).unwrap();
         let mut serve = routewright(&["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]);
         serve.arg(place.path().join("data")).arg("--config").arg(config);
+        serve.args(["--tls-listen", &format!("{SERVER}:8443")]);
         let (serve, url) = serve::start(serve.stderr(Stdio::null()));
         let world = World {
             serve,
             url,
+            tls_url: format!("https://{SERVER}:8443"),
             ca,
             machine,
             place,
@@ -181,11 +190,15 @@ impl World {
 
     /// An agent on the machine, with files for its options.
     fn agent(&self, name: &str, nic: &str, files: &[(&str, &PathBuf)]) -> Agent {
+        self.agent_of(&INSTANCES, name, nic, files)
+    }
+
+    fn agent_of(&self, servers: &[&str], name: &str, nic: &str, files: &[(&str, &PathBuf)]) -> Agent {
         let log = self.place.path().join(format!("{name}.log"));
         let mut command = self.machine.enter(env!("CARGO_BIN_EXE_routewright"));
         command
             .args(["agent", "--name", name, "--nic", nic, "--server"])
-            .args(INSTANCES);
+            .args(servers);
         for (option, file) in files {
             command.arg(format!("--{option}")).arg(file);
         }
@@ -213,8 +226,9 @@ impl World {
     fn instances_say_little_of(&self, what: &str) {
         for index in 0..2 {
             let log = self.place.path().join(format!("data/run/instance-{index}.log"));
-            let log = fs::read_to_string(log).unwrap();
-            assert!(log.contains(what), "instance {index}: {log}");
+            let log = || fs::read_to_string(&log).unwrap();
+            wait("an instance says that it has refused an agent", || log().contains(what));
+            let log = log();
             let longest = log.lines().map(str::len).max().unwrap_or_default();
             assert!(longest < 1_200, "instance {index} has a line of {longest} octets");
         }
@@ -327,10 +341,18 @@ struct Agent {
 impl Agent {
     /// Of both instances.
     fn says_twice(&self, what: &str) {
+        self.says(what, 2);
+    }
+
+    fn says(&self, what: &str, times: usize) {
         let log = || fs::read_to_string(&self.log).unwrap();
         let start = Instant::now();
-        while log().lines().filter(|line| line.contains(what)).count() < 2 {
-            assert!(start.elapsed() < DEADLINE, "{what:?} is not said twice:\n{}", log());
+        while log().lines().filter(|line| line.contains(what)).count() < times {
+            assert!(
+                start.elapsed() < DEADLINE,
+                "{what:?} is not said {times} times:\n{}",
+                log()
+            );
             std::thread::sleep(LOOK_AGAIN);
         }
     }
