@@ -175,14 +175,12 @@ fn is_up_elsewhere(manager: &Value, id: &Value) -> bool {
 pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Result<Progress, ClientError> {
     let health = session.client.get_quietly("/routewright/v1/health").await?;
     let answer = session.client.get_quietly("/routewright/v1/peers").await?;
+    let other = 1 - instance;
     // Who does not answer is not known to have no peers.
-    if let Some(silent) = unanswered(&answer).first() {
-        return Ok(Progress {
-            done: false,
-            told: format!("instance {silent} does not answer"),
-            rows: Vec::new(),
-        });
-    }
+    let silent = unanswered(&answer)
+        .first()
+        .map(|silent| format!("instance {silent} does not answer"));
+    let not_ready = not_ready(&health, other).or(silent);
     let peers = rows(answer);
     let is_up = |row: &&Value| row["state"] == "Established";
     let at = |index: u64| {
@@ -191,13 +189,11 @@ pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Resul
             .filter(is_up)
             .filter(move |row| row["instance"] == json!(index))
     };
-    let other = 1 - instance;
     let has_other = |row: &&Value| match elsewhere(&health, other) {
         Some(manager) if here(&health, other).is_none() => is_up_elsewhere(manager, &row["id"]),
         _ => at(other).any(|other| other["id"] == row["id"]),
     };
     let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
-    let not_ready = not_ready(&health, other);
     Ok(Progress {
         done: not_ready.is_none() && alone.is_empty(),
         told: not_ready.unwrap_or_else(|| peers_alone(alone.len())),

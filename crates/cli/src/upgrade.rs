@@ -6,6 +6,7 @@
 //! The next step is only taken when the one before is seen to be done; otherwise it says what is missing, and all goes on as it is.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use crate::drain::{self, Progress};
 use crate::output::Column;
 use crate::resource::Session;
 use crate::target::Target;
+
+/// An instance that says nothing for so long hangs, and its manager ends it.
+const ANSWER_SECS: u64 = 30;
 
 const COLUMNS: &[Column] = &[
     ("Instance", "/index"),
@@ -101,10 +105,10 @@ async fn drained(session: &Session, index: u64, timeout: u64) -> Result<(), Clie
 
 /// Ends the process, which the manager starts again, and waits until whoever had been there is back.
 async fn exchanged(session: &Session, index: u64, timeout: u64) -> Result<(), ClientError> {
-    let before = Seen::now(session, index).await?;
+    let before = Seen::of_one_that_answers(session, index).await?;
     if before.epoch.is_none() {
         return Err(ClientError::NotUpgraded {
-            secs: 0,
+            secs: ANSWER_SECS,
             left: format!("instance {index} does not answer; it was not restarted. The manager ends one that hangs"),
         });
     }
@@ -148,6 +152,18 @@ struct Seen {
 }
 
 impl Seen {
+    /// As soon as it answers; one that is busy may take its time.
+    async fn of_one_that_answers(session: &Session, index: u64) -> Result<Seen, ClientError> {
+        for _ in 0..ANSWER_SECS {
+            let seen = Seen::now(session, index).await?;
+            if seen.epoch.is_some() {
+                return Ok(seen);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(Seen::default())
+    }
+
     async fn now(session: &Session, index: u64) -> Result<Seen, ClientError> {
         let health = health(session).await?;
         let report = instances(&health).find(|it| it["index"] == json!(index) && it["state"] == "up");

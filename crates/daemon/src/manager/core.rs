@@ -369,6 +369,10 @@ impl Core {
 
     /// Adds an event to the activity log. A refusal stays one when the store refuses as well.
     pub(crate) async fn record(&self, event: Activity) {
+        // One that is held is somebody else's, or is to be put right.
+        if self.not_held().is_err() {
+            return;
+        }
         if let Err(error) = self.noted(self.store.record(vec![event]).await) {
             tracing::error!(%error, "an event of the activity log cannot be stored");
         }

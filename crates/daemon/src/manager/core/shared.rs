@@ -21,8 +21,9 @@ const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 /// Before the store is asked again after it did not answer: at first, and at most.
 const REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// Who only asks is not kept longer for what others may have written.
-const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+/// Who only asks is not kept longer for what others may have written: longer than it takes to find out that the store is away, and then
+/// nobody is kept any more.
+const LOOK_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a store is held.
 #[derive(Clone, Debug)]

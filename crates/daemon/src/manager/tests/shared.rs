@@ -2,12 +2,13 @@
 //! writes (nobody runs `Core::follow`), so what it knows is old until it asks.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use routeserver::Intent;
 use serde_json::{Value, json};
 
 use super::world::principals::{service_principal, sign_in, token};
-use super::world::{Fake, GROUP, World, hub};
+use super::world::{Fake, GROUP, PATIENCE, World, hub};
 use crate::config::Config;
 use crate::manager::DEV_TENANT;
 use crate::manager::core::Core;
@@ -134,9 +135,20 @@ async fn how_an_operation_went_is_told_at_either_machine() {
     assert_eq!(made.status, 201, "{}", made.text);
     let operation = made.header("azure-asyncoperation");
     let path = operation.trim_start_matches("http://localhost:8080");
+    let version = first.version();
+    first
+        .until(|| first.fakes.iter().all(|fake| fake.intent().version == version))
+        .await;
     for world in [&first, &second] {
-        let state = world.get(path).await;
-        assert_eq!((state.status, &state.body), (200, &json!({"status": "Succeeded"})));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let state = world.get(path).await;
+            assert_eq!(state.status, 200, "{}", state.text);
+            if state.body == json!({"status": "Succeeded"}) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{}", state.text);
+        }
     }
 }
 
