@@ -249,8 +249,8 @@ impl Chaos {
             };
             let writes: Vec<_> = (0..INSTANCES).map(write).collect();
             let took = self.settle(told, |vm| self.left(round, vm));
-            let detection = (0..VMS.len()).map(|vm| round.detection(vm, self.detection)).max();
-            let late = self.late(told, last, detection.unwrap_or_default());
+            let agreement = (0..VMS.len()).map(|vm| round.agreement(vm, self.detection)).max();
+            let late = self.late(told, last, agreement.unwrap_or_default());
             let written: Vec<Written> = writes.into_iter().map(|write| write.join().unwrap()).collect();
             (took, late, written)
         });

@@ -125,8 +125,18 @@ impl Round {
         self.manager_survives(manager).then_some(may)
     }
 
-    /// How soon a VM's kernel is as it has to be. A connection that ends is noticed at once, silence is not.
-    pub fn detection(&self, vm: usize, detection: Detection) -> Duration {
+    /// How soon a VM's kernel is as it has to be, with what only one instance was told: an instance that ended and that nobody starts again
+    /// has had its say when it counts as silent.
+    pub fn agreement(&self, vm: usize, detection: Detection) -> Duration {
+        let stays_away = |i: usize| self.has(Fault::InstanceKilled(i)) && !self.manager_survives(i);
+        match (0..INSTANCES).any(stays_away) {
+            true => detection.of_paths + detection.of_instances,
+            false => self.detection(vm, detection),
+        }
+    }
+
+    /// How soon packets go where they have to. A connection that ends is noticed at once, silence is not.
+    fn detection(&self, vm: usize, detection: Detection) -> Duration {
         let is_silent = |i: usize| self.has(Fault::InstanceStopped(i)) || !self.hears(vm, i);
         match (0..INSTANCES).any(is_silent) {
             true => detection.of_paths + detection.of_instances,
