@@ -138,7 +138,9 @@ impl RouteWatch {
         namespace.run(|| {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let netlink = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-            setsockopt(&netlink, sockopt::RcvBufForce, &BUFFER)?;
+            // Beyond the system's limit, if we may.
+            setsockopt(&netlink, sockopt::RcvBufForce, &BUFFER)
+                .or_else(|_| setsockopt(&netlink, sockopt::RcvBuf, &BUFFER))?;
             bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
             Ok(RouteWatch { netlink })
         })
