@@ -110,7 +110,7 @@ impl Tally {
             println!("{line}");
         }
         for name in &self.unstable {
-            println!("UNSTABLE: {name} failed beside others and passed alone: find out why");
+            println!("UNSTABLE: {name} failed beside others and passed alone, three times: find out why");
         }
         println!(
             "all tests, in {} min {:02} s:",

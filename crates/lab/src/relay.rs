@@ -87,7 +87,10 @@ impl Relay {
         for (from, to) in [(0, 1), (1, 0)] {
             let (mut rain, sockets) = (Rain::new(relay.weather.clone()), sockets.clone());
             let stop = relay.stop.clone();
-            let copying = move || rain.copy(&sockets[from], &sockets[to], &stop);
+            let copying = move || {
+                become_urgent();
+                rain.copy(&sockets[from], &sockets[to], &stop)
+            };
             let thread = std::thread::Builder::new().name(format!("relay {node}")).spawn(copying);
             let thread = thread.map_err(LabError::system(format!("a relay for {node}")))?;
             relay.threads.push(thread);
@@ -113,6 +116,16 @@ impl Drop for Relay {
             let _ = thread.join();
         }
     }
+}
+
+/// Frames wait for nobody on a busy machine: a wire would not. Without the right to it the thread stays an ordinary one.
+fn become_urgent() {
+    const REAL_TIME_PRIORITY: libc::c_int = 5;
+    let parameters = libc::sched_param {
+        sched_priority: REAL_TIME_PRIORITY,
+    };
+    // SAFETY: the pointer is to a value that outlives the call; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
 }
 
 /// Works with a network namespace that is new; it stays as long as anything of it does, a socket for example.

@@ -1,10 +1,10 @@
 //! How late the machine itself is. What is late because nobody let it run is not the product's fault, so a deadline counts only the time
 //! that the machine had to give.
 //!
-//! A thread wants to run every 4 ms, only where nobody else wants to (SCHED_IDLE), and takes the lock each time that agents need to change
-//! routes (RTNL). While it is late the machine has no time for somebody else, and that time does not count: on a quiet machine a deadline is
-//! what it says, on a busy one it is farther away. A second thread of ordinary priority says when the machine *stood still*: so long that
-//! paths that are whole were taken for lost.
+//! A thread wants to run every 4 ms, only where nobody else wants to (SCHED_IDLE). While it is late the machine has no time for somebody
+//! else, and that time does not count: on a quiet machine a deadline is what it says, on a busy one it is farther away. A second thread of
+//! ordinary priority takes the lock each time that agents need to change routes (RTNL; not the first one, which could hold it without
+//! running), and says when the machine *stood still*: so long that paths that are whole were taken for lost.
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
@@ -55,10 +55,12 @@ impl Pulse {
         let (beats, stop) = (pulse.idle.clone(), pulse.stop.clone());
         pulse.threads.push(thread::spawn(move || {
             run_only_where_nobody_else_wants_to();
-            beats.go_on(&stop, || take_the_lock_of_routes(&socket));
+            beats.go_on(&stop, || {});
         }));
         let (beats, stop) = (pulse.ordinary.clone(), pulse.stop.clone());
-        pulse.threads.push(thread::spawn(move || beats.go_on(&stop, || {})));
+        pulse.threads.push(thread::spawn(move || {
+            beats.go_on(&stop, || take_the_lock_of_routes(&socket))
+        }));
         pulse
     }
 

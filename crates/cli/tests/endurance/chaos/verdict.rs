@@ -38,6 +38,9 @@ pub struct Round {
 /// On its way, or just sent, when it happened.
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
+/// Between two ARP requests for one address (`net.ipv4.neigh.*.retrans_time_ms`).
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A manager gives an instance 30 s to answer; a little less is surely before.
 const HUNG: Duration = Duration::from_secs(25);
 
@@ -46,8 +49,8 @@ impl Round {
     pub fn may_lose(&self, vm: usize, detection: Detection, pulse: &Pulse) -> Vec<RangeInclusive<Instant>> {
         let just_before = |moment| pulse.before(moment, UNDER_WAY);
         let until_the_end = |since| just_before(since)..=self.end;
-        // Nobody need notice that a link carries all again.
-        let until_mended = |since| just_before(since)..=pulse.after(self.mended, detection.of_paths);
+        // Nobody need notice that a link carries all again, but a kernel that asked for the address in vain asks again only after a second.
+        let until_mended = |since| just_before(since)..=pulse.after(self.mended, detection.of_paths + ASK_AGAIN);
         // Paths that are taken for lost in the end of one round are away in the beginning of the next.
         let since = self.began.checked_sub(detection.of_paths).unwrap_or(self.began);
         let stood_still = pulse.stood_still(detection.of_false_alarms, since).map(until_the_end);
