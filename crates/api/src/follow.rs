@@ -38,8 +38,8 @@ pub const BEARER: &str = "Bearer ";
 /// The method's path (gRPC over HTTP/2: "Path → /Service-Name/{method name}").
 const PATH: &str = "/routewright.agent.v1.Routes/Follow";
 const CONTENT_TYPE: http::HeaderValue = http::HeaderValue::from_static("application/grpc");
-/// The longest message of an agent: a Hello with the ids of a host's NICs.
-const MAX_MESSAGE: usize = 4 << 20;
+/// The longest message of an agent, in octets: a Hello with 4,096 ids of NICs, which Azure's limits for names leave below 300 octets.
+const MAX_MESSAGE: usize = 5 << 18;
 
 /// Answers a request for the service.
 pub fn answer<F, B>(follow: &F, request: http::Request<B>) -> http::Response<Answer<F::Messages>>

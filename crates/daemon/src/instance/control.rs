@@ -30,11 +30,11 @@ pub(super) async fn serve(
     owner: Owner,
     intent_path: PathBuf,
     index: usize,
-    agent_problem: AgentPortProblem,
+    agent_problems: [AgentPortProblem; 3],
     access: Access,
 ) {
     let control = Arc::new(Control {
-        agent_problem,
+        agent_problems,
         access,
         owner,
         intent_path,
@@ -70,7 +70,8 @@ pub(super) async fn serve(
 
 struct Control {
     owner: Owner,
-    agent_problem: AgentPortProblem,
+    /// The worst first.
+    agent_problems: [AgentPortProblem; 3],
     access: Access,
     intent_path: PathBuf,
     index: usize,
@@ -140,7 +141,7 @@ async fn keep(path: &Path, body: Bytes) -> Result<(), Refusal> {
 async fn health(State(control): State<Arc<Control>>) -> Answer {
     let mut report = control.owner.ask(|instance, _| instance.health()).await?;
     report.version = Some(env!("CARGO_PKG_VERSION").to_owned());
-    report.agent_port_problem = control.agent_problem.get();
+    report.agent_port_problem = control.agent_problems.iter().find_map(AgentPortProblem::get);
     Ok(Json(report).into_response())
 }
 

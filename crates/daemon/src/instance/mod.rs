@@ -63,6 +63,18 @@ pub struct InstanceOptions {
     pub give_back_memory: fn(),
 }
 
+impl InstanceOptions {
+    /// Whether the agents' port itself keeps strangers out, so that an intent may do without tokens: nobody else reaches it, or it wants
+    /// certificates. An error where it must not be opened at all.
+    fn keeps_strangers_out(&self) -> Result<bool, InstanceError> {
+        match &self.agent_tls {
+            _ if self.agent_listen.ip().is_loopback() => Ok(true),
+            Some(tls) => Ok(tls.client_ca.is_some()),
+            None => Err(InstanceError::AgentsInPlain(self.agent_listen)),
+        }
+    }
+}
+
 /// Why an instance could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -82,6 +94,12 @@ pub enum InstanceError {
         /// Why.
         source: io::Error,
     },
+    /// Whoever connects there would be told the routes of any NIC, and tokens would be read on the way.
+    #[error(
+        "--agent-listen {0}: another address than loopback needs TLS: --agent-certificate and --agent-key, which `[agents] certificate` and \
+         `key` give"
+    )]
+    AgentsInPlain(SocketAddr),
     /// Something of the process itself.
     #[error("{what}: {source}")]
     Process {
@@ -98,6 +116,7 @@ pub enum InstanceError {
 /// Runs until asked to shut down: by SIGTERM, SIGINT or `POST /shutdown`. Peers are told, and soon all has ended, whatever they do
 /// (`LEAVES_WITHIN`).
 pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
+    let is_guarded = options.keeps_strangers_out()?;
     let mut terminate = Terminate::new(options.die_with_parent)?;
     descriptors::raise_limit();
     let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
@@ -105,7 +124,7 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let epoch = epoch();
     let (owner, inbox) = events::inbox();
 
-    let access = Access::new();
+    let access = Access::new(is_guarded);
     let agents = AgentService::new(
         owner.clone(),
         access.clone(),
@@ -113,20 +132,20 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         epoch,
         options.silence_secs,
     );
-    let agent_problem = AgentPortProblem::default();
+    let (port_problem, file_problem) = (AgentPortProblem::default(), AgentPortProblem::default());
     let agent_server = tokio::spawn(serve_agents(
         agents,
         options.agent_listen,
         options.agent_tls,
         files.clone(),
-        agent_problem.clone(),
+        [port_problem.clone(), file_problem.clone()],
     ));
     let control_server = tokio::spawn(control::serve(
         files.listen()?,
         owner.clone(),
         files.intent.clone(),
         options.index,
-        agent_problem,
+        [access.problem(), port_problem, file_problem],
         access.clone(),
     ));
 
@@ -167,15 +186,15 @@ async fn serve_agents(
     wanted: SocketAddr,
     tls: Option<AgentTls>,
     files: Arc<RunDir>,
-    problem: AgentPortProblem,
+    [port_problem, file_problem]: [AgentPortProblem; 2],
 ) {
     let before = files.take_agents();
     let is_tls = tls.is_some();
     let tls = match tls {
-        Some(tls) => Some(agents::shown(tls, problem.clone()).await),
+        Some(tls) => Some(agents::shown(tls, file_problem).await),
         None => None,
     };
-    let listener = agents::listen(wanted, before, &problem).await;
+    let listener = agents::listen(wanted, before, &port_problem).await;
     let written = listener.local_addr().map_or(Ok(()), |address| {
         tracing::info!(%address, tls = is_tls, "agents may connect");
         files.write_agents(address, is_tls)
@@ -248,4 +267,57 @@ fn epoch() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Milliseconds need 41 bits for now.
     (since_1970.as_millis() as u64) << 22 | u64::from(std::process::id() & 0x3f_ffff)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use api::tls::Identity;
+
+    use super::*;
+
+    fn options(listen: &str, tls: Option<AgentTls>) -> InstanceOptions {
+        InstanceOptions {
+            index: 0,
+            run_dir: PathBuf::new(),
+            agent_listen: listen.parse().unwrap(),
+            agent_tls: tls,
+            silence_secs: 10,
+            die_with_parent: false,
+            give_back_memory: || {},
+        }
+    }
+
+    #[test]
+    fn a_port_that_strangers_reach_needs_tls_and_to_do_without_tokens_certificates_of_agents() {
+        let identity = Identity {
+            certificate: "/c".into(),
+            key: "/k".into(),
+        };
+        let tls = |client_ca: Option<&str>| {
+            let client_ca = client_ca.map(PathBuf::from);
+            Some(AgentTls {
+                identity: identity.clone(),
+                client_ca,
+            })
+        };
+        for (listen, tls, expected) in [
+            ("127.0.0.1:0", None, true),
+            ("[::1]:1", tls(None), true),
+            ("0.0.0.0:1", tls(None), false),
+            ("10.0.0.4:1", tls(Some("/ca")), true),
+        ] {
+            assert_eq!(
+                options(listen, tls).keeps_strangers_out().unwrap(),
+                expected,
+                "{listen}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_does_not_open_a_port_to_strangers_in_plain_text() {
+        let ended = run(options("[::]:0", None)).await.unwrap_err();
+        assert!(ended.to_string().contains("needs TLS"), "{ended}");
+    }
 }

@@ -9,6 +9,7 @@ use api::control::{ControlClient, ControlError, OrderRef, agents_path, socket_pa
 use bgp::{Asn, IpNet};
 use routeserver::Intent;
 use routeserver::intent::{NicIntent, PeerIntent, PeerKind, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use tempfile::TempDir;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,6 +37,7 @@ crate::tests![
     an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is,
     an_agent_that_comes_before_the_first_intent_is_told_nothing_until_that_says_whether_it_may,
     callers_that_never_say_who_they_are_do_not_keep_an_agent_out,
+    an_instance_whose_agents_come_from_anywhere_tells_that_it_lets_nobody_in_once_no_tokens_are_wanted,
     an_agent_that_asks_for_what_cannot_be_is_told_so_in_few_words,
     the_route_log_survives_a_full_disk_without_half_a_line_and_tells_what_is_missing,
 ];
@@ -145,6 +147,10 @@ impl World {
     pub(crate) async fn start_as(index: usize) -> World {
         let directory = tempfile::tempdir().unwrap();
         let process = Process::start_as(index, directory.path());
+        World::of(directory, process, index).await
+    }
+
+    async fn of(directory: TempDir, process: Process, index: usize) -> World {
         let control = ControlClient::new(socket_path(directory.path(), index));
         let world = World {
             directory,
@@ -633,23 +639,33 @@ fn an_agent_of_a_host_with_thousands_of_nics_is_told_of_each() {
     });
 }
 
+/// What `sha256sum` says of "one".
+const HASH_OF_ONE: &str = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+
 fn an_agent_follows_only_what_its_token_is_for_and_as_long_as_it_is() {
     with_addresses(ADDRESSES, || async {
-        // What `sha256sum` says of "one".
-        let hash = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
         let tokens = |tokens: &[(&str, &str)]| {
             let all = tokens.iter().map(|(nic, hash)| ((*nic).to_owned(), (*hash).to_owned()));
             Some(all.collect())
         };
         let mut wanted = intent(1, vec![]);
-        wanted.agent_tokens = tokens(&[("vm", hash)]);
+        wanted.agent_tokens = tokens(&[("vm", HASH_OF_ONE)]);
         let world = World::with(wanted.clone()).await;
         let run_dir = world.directory.path();
 
         let refused = ask(run_dir, None, &["vm"]).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unauthenticated);
         assert!(refused.message().contains("agent-token create"), "{refused}");
-        for (token, nics) in [("two", &["vm"][..]), ("one", &["vm", "other"]), ("one", &["other"])] {
+        // Nobody has such a token: not one word of his is read.
+        for nics in [&["vm"][..], &[]] {
+            let refused = ask(run_dir, Some("two"), nics).await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{nics:?}");
+            assert!(refused.message().contains("token is not for"), "{refused}");
+        }
+        let mut stream = ask(run_dir, Some("one"), &[]).await.unwrap();
+        assert_eq!(end_of(&mut stream).await.code(), tonic::Code::InvalidArgument);
+        for nics in [&["vm", "other"][..], &["other"]] {
+            let token = "one";
             let mut stream = ask(run_dir, Some(token), nics).await.unwrap();
             let refused = end_of(&mut stream).await;
             assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{token} {nics:?}");
@@ -719,6 +735,27 @@ fn callers_that_never_say_who_they_are_do_not_keep_an_agent_out() {
     });
 }
 
+fn an_instance_whose_agents_come_from_anywhere_tells_that_it_lets_nobody_in_once_no_tokens_are_wanted() {
+    with_addresses(ADDRESSES, || async {
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start_for_agents_anywhere(directory.path());
+        let world = World::of(directory, process, 0).await;
+        let file = agents_path(world.directory.path(), 0);
+        until("agents may connect", || async { file.exists() }).await;
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with("https://0.0.0.0:"));
+        let problem = || async { world.control.health().await.unwrap().agent_port_problem };
+        let mut wanted = intent(1, vec![]);
+        wanted.agent_tokens = Some([("vm".to_owned(), HASH_OF_ONE.to_owned())].into());
+        world.put(&wanted).await.unwrap();
+        assert_eq!(problem().await, None);
+        // The manager has another configuration now, and this process is of before.
+        wanted.version = 2;
+        wanted.agent_tokens = None;
+        world.put(&wanted).await.unwrap();
+        assert!(problem().await.unwrap().contains("`routewright upgrade`"));
+    });
+}
+
 /// The kernel's own limit is often just what is needed here.
 fn allow_open_files(wanted: u64) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -731,14 +768,16 @@ fn allow_open_files(wanted: u64) {
 fn an_agent_that_asks_for_what_cannot_be_is_told_so_in_few_words() {
     with_addresses(ADDRESSES, || async {
         let mut wanted = intent(1, vec![]);
-        wanted.agent_tokens = Some([("other".to_owned(), "0".repeat(64))].into());
+        wanted.agent_tokens = Some([("other".to_owned(), HASH_OF_ONE.to_owned())].into());
         let world = World::with(wanted).await;
         let run_dir = world.directory.path();
-        let (long, longer) = ("n".repeat(2_000), "n".repeat(3 << 20));
-        for (nic, expected) in [
-            (long, tonic::Code::PermissionDenied),
-            (longer, tonic::Code::InvalidArgument),
+        for (length, expected) in [
+            (2_000, tonic::Code::PermissionDenied),
+            (1 << 20, tonic::Code::InvalidArgument),
+            // More than is read.
+            (3 << 20, tonic::Code::InvalidArgument),
         ] {
+            let nic = "n".repeat(length);
             let mut stream = ask(run_dir, Some("one"), &[&nic]).await.unwrap();
             let refused = end_of(&mut stream).await;
             assert_eq!(refused.code(), expected, "{refused}");

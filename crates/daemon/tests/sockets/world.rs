@@ -1,12 +1,14 @@
 //! Namespaces, addresses, deadlines, and an instance process.
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use daemon::instance::InstanceOptions;
+use api::tls::Identity;
+use daemon::instance::{AgentTls, InstanceOptions};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -15,6 +17,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Makes this executable an instance process.
 const RUN_DIR: &str = "ROUTEWRIGHT_TEST_RUN_DIR";
+
+/// A directory with `agents.pem` and `agents.key`: agents may come to any address of the namespace, with TLS.
+const AGENTS_ANYWHERE: &str = "ROUTEWRIGHT_TEST_AGENTS_ANYWHERE";
 
 /// Which one, if it is not the first.
 const INDEX: &str = "ROUTEWRIGHT_TEST_INDEX";
@@ -109,11 +114,18 @@ pub(crate) fn start_logging_and_be_instance() -> bool {
     let Some(run_dir) = std::env::var_os(RUN_DIR) else {
         return false;
     };
+    let anywhere = std::env::var_os(AGENTS_ANYWHERE).map(PathBuf::from);
     let options = InstanceOptions {
         index: std::env::var(INDEX).map_or(0, |index| index.parse().unwrap()),
         run_dir: PathBuf::from(run_dir),
-        agent_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        agent_tls: None,
+        agent_listen: SocketAddr::from((if anywhere.is_some() { [0; 4] } else { [127, 0, 0, 1] }, 0)),
+        agent_tls: anywhere.map(|directory| AgentTls {
+            identity: Identity {
+                certificate: directory.join("agents.pem"),
+                key: directory.join("agents.key"),
+            },
+            client_ca: None,
+        }),
         silence_secs: 10,
         die_with_parent: true,
         give_back_memory,
@@ -144,10 +156,22 @@ impl Process {
     }
 
     pub(crate) fn start_as(index: usize, run_dir: &Path) -> Process {
+        Process::start_with(&[(INDEX, index.to_string().as_ref())], run_dir)
+    }
+
+    /// One whose agents may come to any address, with TLS; its certificate is made here.
+    pub(crate) fn start_for_agents_anywhere(run_dir: &Path) -> Process {
+        let made = rcgen::generate_simple_self_signed(["agents.example".to_owned()]).unwrap();
+        std::fs::write(run_dir.join("agents.pem"), made.cert.pem()).unwrap();
+        std::fs::write(run_dir.join("agents.key"), made.signing_key.serialize_pem()).unwrap();
+        Process::start_with(&[(AGENTS_ANYWHERE, run_dir.as_os_str())], run_dir)
+    }
+
+    fn start_with(variables: &[(&str, &OsStr)], run_dir: &Path) -> Process {
         Process(
             Command::new(std::env::current_exe().unwrap())
                 .env(RUN_DIR, run_dir)
-                .env(INDEX, index.to_string())
+                .envs(variables.iter().copied())
                 .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap(),

@@ -3,6 +3,7 @@
 //! A token is a secret of 256 bits that the manager never sees: its SHA-256 is a setting of each NIC that it is for, and comes with the
 //! intent. It is looked at when an agent says what it follows, and again whenever an intent comes.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -11,9 +12,16 @@ use routeserver::intent::AgentTokens;
 use tokio::sync::watch;
 use tonic::Status;
 
+use super::port::AgentPortProblem;
+
 /// Whom to let in; shared by whoever takes intents and whoever takes agents.
 #[derive(Clone, Debug)]
-pub(in crate::instance) struct Access(Arc<watch::Sender<Rule>>);
+pub(in crate::instance) struct Access {
+    rule: Arc<watch::Sender<Rule>>,
+    /// The port itself keeps strangers out: only this machine reaches it, or it wants certificates.
+    is_guarded: bool,
+    problem: AgentPortProblem,
+}
 
 /// What the intent says of agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,12 +31,38 @@ pub(super) enum Rule {
     Unknown,
     /// No tokens are needed.
     Anybody,
-    /// SHA-256 of the token of each NIC.
-    Tokens(AgentTokens),
+    /// No tokens are needed, says an intent that knows of another port than ours, which strangers reach.
+    Nobody,
+    /// A token is needed.
+    Tokens(KnownTokens),
 }
 
-/// What is compared: a hash tells nothing of the token that it was made of, so nobody gains by how long comparing takes.
+/// The tokens that there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KnownTokens {
+    /// SHA-256 of the token of each NIC.
+    by_nic: AgentTokens,
+    /// How many NICs each token is for.
+    nics: HashMap<String, usize>,
+}
+
+impl KnownTokens {
+    fn new(by_nic: AgentTokens) -> KnownTokens {
+        let mut nics = HashMap::new();
+        for hash in by_nic.values() {
+            *nics.entry(hash.clone()).or_default() += 1;
+        }
+        KnownTokens { by_nic, nics }
+    }
+}
+
+/// Why a process that is older than the configuration lets nobody in.
+const STRANGERS_REACH_US: &str = "agents are let in no more: other machines reach the port of this instance, the configuration asks for no \
+                                  tokens now, and this process was started without `client_ca`; `routewright upgrade` starts it again \
+                                  with what `[agents]` says";
+
+/// What is compared: a hash tells nothing of the token that it was made of, so nobody gains by how long comparing takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash(String);
 
 impl TokenHash {
@@ -43,15 +77,30 @@ impl TokenHash {
 }
 
 impl Access {
-    /// Until an intent comes nobody is let in.
-    pub(in crate::instance) fn new() -> Access {
-        Access(Arc::new(watch::Sender::default()))
+    /// Until an intent comes nobody is let in. `is_guarded`: the port itself keeps strangers out, so that tokens may be done without.
+    pub(in crate::instance) fn new(is_guarded: bool) -> Access {
+        Access {
+            rule: Arc::default(),
+            is_guarded,
+            problem: AgentPortProblem::default(),
+        }
+    }
+
+    /// Why nobody is let in although there is an intent, if so.
+    pub(in crate::instance) fn problem(&self) -> AgentPortProblem {
+        self.problem.clone()
     }
 
     /// What an intent says.
     pub(in crate::instance) fn set(&self, tokens: Option<&AgentTokens>) {
-        let rule = tokens.map_or(Rule::Anybody, |tokens| Rule::Tokens(tokens.clone()));
-        self.0.send_if_modified(|now| {
+        let rule = match (tokens, self.is_guarded) {
+            (Some(tokens), _) => Rule::Tokens(KnownTokens::new(tokens.clone())),
+            (None, true) => Rule::Anybody,
+            (None, false) => Rule::Nobody,
+        };
+        self.problem
+            .set((rule == Rule::Nobody).then(|| STRANGERS_REACH_US.to_owned()));
+        self.rule.send_if_modified(|now| {
             let is_other = *now != rule;
             *now = rule;
             is_other
@@ -60,12 +109,12 @@ impl Access {
 
     /// Told when anything has changed.
     pub(super) fn changes(&self) -> watch::Receiver<Rule> {
-        self.0.subscribe()
+        self.rule.subscribe()
     }
 
     /// Whether there was an intent.
     pub(in crate::instance) fn is_known(&self) -> bool {
-        *self.0.borrow() != Rule::Unknown
+        *self.rule.borrow() != Rule::Unknown
     }
 
     /// Waits for the first intent.
@@ -76,7 +125,7 @@ impl Access {
 
     /// Whether somebody with this token may say anything; else why not.
     pub(super) fn may_ask(&self, token: Option<&TokenHash>) -> Result<(), Status> {
-        match (&*self.0.borrow(), token) {
+        match (&*self.rule.borrow(), token) {
             (Rule::Unknown, _) => Err(Status::unavailable(
                 "this instance has no intent yet: whom it may let in it will know when its manager has told it",
             )),
@@ -84,18 +133,37 @@ impl Access {
                 "agents need a token here: make one with `routewright agent-token create --nic ID` and give it to the agent with \
                  --token-file",
             )),
-            _ => Ok(()),
+            (Rule::Tokens(tokens), Some(TokenHash(hash))) if !tokens.nics.contains_key(hash) => {
+                Err(Status::permission_denied(
+                    "the agent's token is not for anything here, or is revoked: `routewright agent-token create --nic ID`, with each of its \
+                 NICs, makes one that is",
+                ))
+            }
+            (Rule::Nobody, _) => Err(Status::permission_denied(STRANGERS_REACH_US)),
+            (Rule::Anybody | Rule::Tokens(_), _) => Ok(()),
         }
     }
 
-    /// Whether somebody with this token may follow all of these (ids in lower case); else why not.
+    /// How many NICs somebody's token is for; `None`: no tokens are needed.
+    pub(super) fn nics_of(&self, token: Option<&TokenHash>) -> Option<usize> {
+        let rule = self.rule.borrow();
+        let (Rule::Tokens(tokens), Some(TokenHash(hash))) = (&*rule, token) else {
+            return None;
+        };
+        Some(tokens.nics.get(hash).copied().unwrap_or_default())
+    }
+
+    /// Whether somebody with this token may follow all of these (ids in lower case); else why not. Nobody follows nothing.
     pub(super) fn may_follow(&self, token: Option<&TokenHash>, nics: &[String]) -> Result<(), Status> {
         self.may_ask(token)?;
-        let rule = self.0.borrow();
+        if nics.is_empty() {
+            return Err(Status::invalid_argument("an agent follows at least one NIC"));
+        }
+        let rule = self.rule.borrow();
         let (Rule::Tokens(tokens), Some(TokenHash(hash))) = (&*rule, token) else {
             return Ok(());
         };
-        let is_allowed = |nic: &&String| tokens.get(owner_of(nic)) == Some(hash);
+        let is_allowed = |nic: &&String| tokens.by_nic.get(owner_of(nic)) == Some(hash);
         match nics.iter().find(|nic| !is_allowed(nic)) {
             None => Ok(()),
             Some(nic) => Err(Status::permission_denied(format!(
@@ -136,7 +204,7 @@ mod tests {
     use super::*;
 
     fn access() -> Access {
-        let access = Access::new();
+        let access = Access::new(false);
         let token = |token: &str| {
             let TokenHash(hash) = TokenHash::of(token);
             hash
@@ -162,6 +230,8 @@ mod tests {
             (Some("one"), &["gone"]),
             (Some("one"), &["b/instances/0"]),
             (Some("two"), &["a"]),
+            (Some("two"), &[]),
+            (Some("one"), &[]),
             (None, &["a"]),
             (None, &[]),
         ] {
@@ -170,15 +240,50 @@ mod tests {
     }
 
     #[test]
-    fn where_no_tokens_are_needed_everybody_may_have_one_or_none() {
+    fn whoever_has_no_token_that_is_known_is_not_even_heard() {
         let access = access();
+        let may_ask = |token: Option<&str>| access.may_ask(token.map(TokenHash::of).as_ref()).is_ok();
+        assert!(may_ask(Some("one")) && !may_ask(Some("two")) && !may_ask(None));
+        let nics_of = |token: Option<&str>| access.nics_of(token.map(TokenHash::of).as_ref());
+        assert_eq!(
+            ["one", "other", "two"].map(|token| nics_of(Some(token))),
+            [Some(2), Some(1), Some(0)]
+        );
+        access.set(Some(&AgentTokens::new()));
+        assert!(!may_ask(Some("one")));
+    }
+
+    #[test]
+    fn a_port_that_strangers_reach_lets_nobody_in_without_tokens_whatever_the_intent_says_and_it_is_told() {
+        let access = access();
+        assert_eq!(access.problem().get(), None);
+        let mut changes = access.changes();
         access.set(None);
+        // Those that follow are told, and leave.
+        assert!(changes.has_changed().unwrap());
+        for token in [None, Some("one")] {
+            assert!(!may(&access, token, &["a"]) && !may(&access, token, &[]));
+        }
+        assert!(access.problem().get().unwrap().contains("routewright upgrade"));
+        let refusal = access.may_ask(None).unwrap_err();
+        assert!(refusal.message().contains("routewright upgrade"), "{refusal}");
+        changes.mark_unchanged();
+        access.set(Some(&[("a".to_owned(), TokenHash::of("one").0)].into()));
+        assert!(may(&access, Some("one"), &["a"]) && access.problem().get().is_none());
+    }
+
+    #[test]
+    fn where_no_tokens_are_needed_everybody_may_have_one_or_none() {
+        let access = Access::new(true);
+        access.set(None);
+        assert_eq!(access.nics_of(Some(&TokenHash::of("any"))), None);
+        assert!(!may(&access, None, &[]));
         assert!(may(&access, None, &["a"]) && may(&access, Some("any"), &["a"]));
     }
 
     #[test]
     fn before_the_first_intent_nobody_is_let_in_whatever_he_has() {
-        let access = Access::new();
+        let access = Access::new(true);
         assert!(!access.is_known());
         for token in [None, Some("one")] {
             assert!(!may(&access, token, &["a"]) && !may(&access, token, &[]));

@@ -40,7 +40,8 @@ pub(in crate::instance) async fn listen(
     before: Option<SocketAddr>,
     problem: &AgentPortProblem,
 ) -> TcpListener {
-    let again = before.filter(|_| wanted.port() == 0);
+    // Its address may have been another one, which strangers reach.
+    let again = before.filter(|before| wanted.port() == 0 && before.ip() == wanted.ip());
     loop {
         for address in again.into_iter().chain([wanted]) {
             match bind(address) {
@@ -93,6 +94,16 @@ mod tests {
         drop(other);
         assert_eq!(waiting.await.unwrap(), address);
         assert_eq!(problem.get(), None);
+    }
+
+    #[tokio::test]
+    async fn the_address_of_the_life_before_is_not_taken_where_another_is_wanted_now() {
+        let problem = AgentPortProblem::default();
+        let any = listen(SocketAddr::from(([0, 0, 0, 0], 0)), None, &problem).await;
+        let before = any.local_addr().unwrap();
+        drop(any);
+        let now = listen(local(0), Some(before), &problem).await;
+        assert!(now.local_addr().unwrap().ip().is_loopback());
     }
 
     #[tokio::test]

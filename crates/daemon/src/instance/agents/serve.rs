@@ -9,10 +9,11 @@
 //! buffers for one connection with one stream and nothing in between. Whoever was not let in yet has a seat among few, and not for
 //! long, so that nobody without a right keeps out those who have one.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::agent::{FromAgent, Hello, from_agent};
@@ -32,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::AgentEvent;
 use super::access::{Access, Rule, TokenHash, shortened};
@@ -42,6 +43,9 @@ use crate::instance::events::{Happening, Owner};
 
 /// Azure allows 4,000 VMs in the virtual networks of a route server (az §1.1); lost agents come back before their old streams end.
 pub const MAX_AGENTS: usize = 16_384;
+/// Agents with one token, for each NIC that it is for: one, with what it has left behind and somebody who tries it out. So whoever has a VM's
+/// token keeps nobody else out.
+const MAX_AGENTS_PER_NIC: usize = 16;
 /// NICs of one agent: a host's virtual machines.
 pub const MAX_NICS_PER_AGENT: usize = 4_096;
 /// Connections of which no agent was let in yet. Others wait in the listener's queue.
@@ -53,15 +57,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_WHEN_CROWDED: Duration = Duration::from_secs(2);
 /// How often it is looked whether others wait.
 const CROWD_CHECK: Duration = Duration::from_secs(1);
-/// Streams of one connection: an agent has one, and perhaps another for a moment.
-const MAX_STREAMS: u32 = 4;
+/// Streams of one connection at a time: an agent has one.
+const MAX_STREAMS: u32 = 1;
 /// Agents that are silent on the connection itself are gone: their host died without a word.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What HTTP/2 may hold of a stream that does not move, by reference: two pieces.
 const SEND_BUFFER: usize = 32 << 10;
 /// What the kernel may hold that was not sent: the rest is the agent's window.
 const UNSENT: u32 = 64 << 10;
-/// An agent may say so much before it is read: confirmations are short, and a long Hello waits for its turn.
+/// An agent may say so much before it is read, and it is not read before its token is known: confirmations are short.
 const RECEIVE_WINDOW: u32 = 64 << 10;
 /// Headers of a request; gRPC's are few.
 const MAX_HEADERS: u32 = 8 << 10;
@@ -252,24 +256,67 @@ impl Follow for Caller {
     }
 }
 
-/// At most [`MAX_AGENTS`] of something.
+/// At most [`MAX_AGENTS`] of something, and of those with one token as many as the NICs that it is for may have.
 #[derive(Clone, Debug, Default)]
-struct Places(Arc<AtomicUsize>);
+struct Places(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_token: HashMap<TokenHash, usize>,
+}
 
 /// One of them; given back when dropped.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    places: Places,
+    token: Option<TokenHash>,
+}
 
 impl Places {
-    fn take(&self) -> Option<Place> {
-        let place = Place(Arc::clone(&self.0));
-        (self.0.fetch_add(1, Ordering::Relaxed) < MAX_AGENTS).then_some(place)
+    /// For somebody with a token, which is for so many NICs, where tokens are needed; else why not.
+    fn take(&self, token: Option<(TokenHash, usize)>) -> Result<Place, Status> {
+        let mut taken = self.taken();
+        if taken.all >= MAX_AGENTS {
+            return Err(Status::resource_exhausted("too many agents"));
+        }
+        if let Some((token, nics)) = &token {
+            let most = nics.saturating_mul(MAX_AGENTS_PER_NIC);
+            let of_token = taken.by_token.get(token).copied().unwrap_or_default();
+            if of_token >= most {
+                let sentence = format!(
+                    "{of_token} agents with this token are here, and that is as many as may be: end some of them"
+                );
+                return Err(Status::resource_exhausted(sentence));
+            }
+            taken.by_token.insert(token.clone(), of_token + 1);
+        }
+        taken.all += 1;
+        Ok(Place {
+            places: self.clone(),
+            token: token.map(|(token, _)| token),
+        })
+    }
+
+    /// Every change is made whole before anything could panic.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut taken = self.places.taken();
+        taken.all -= 1;
+        let Some(token) = &self.token else {
+            return;
+        };
+        if let Some(of_token) = taken.by_token.get_mut(token) {
+            *of_token -= 1;
+            if *of_token == 0 {
+                taken.by_token.remove(token);
+            }
+        }
     }
 }
 
@@ -321,8 +368,10 @@ impl Agent {
     /// Hears its Hello, and lets it in if it may follow what that names; else says why not.
     async fn is_let_in(&mut self, said: &mut Streaming<FromAgent>) -> Result<(LetIn, Input), Status> {
         let judged = timeout(PATIENCE, async {
-            let hello = hello(said).await?;
+            // Before it is read at all: a Hello is long.
             self.access().known().await;
+            self.access().may_ask(self.token.as_ref())?;
+            let hello = hello(said).await?;
             self.follows(hello)
         });
         let follows = judged.await.unwrap_or_else(|_| {
@@ -330,9 +379,9 @@ impl Agent {
             self.access().may_ask(self.token.as_ref())?;
             Err(Status::deadline_exceeded("no Hello came in time"))
         })?;
-        let Some(place) = self.caller.service.places.take() else {
-            return Err(Status::resource_exhausted("too many agents"));
-        };
+        let nics = self.access().nics_of(self.token.as_ref());
+        let token = self.token.clone().zip(nics);
+        let place = self.caller.service.places.take(token)?;
         let streams = Arc::clone(&self.caller.streams);
         streams.send_modify(|streams| *streams += 1);
         self.queue.let_in(Arc::clone(&self.caller.service.welcome));
@@ -434,7 +483,14 @@ impl Agent {
 /// The first message of an agent.
 async fn hello(said: &mut Streaming<FromAgent>) -> Result<Hello, Status> {
     loop {
-        match said.message().await?.map(|message| message.body) {
+        let message = said.message().await.map_err(|status| match status.code() {
+            // Of more octets than are read.
+            Code::OutOfRange => Status::invalid_argument(
+                "the agent's Hello is too long: run several agents, each with some of its NICs",
+            ),
+            _ => status,
+        })?;
+        match message.map(|message| message.body) {
             Some(Some(from_agent::Body::Hello(hello))) => return Ok(hello),
             Some(Some(_)) => return Err(Status::invalid_argument("an agent says Hello first")),
             // A word of a later version.
@@ -452,4 +508,36 @@ fn bounded(mut problems: Vec<String>) -> Vec<String> {
         problems.push(format!("and {more} more"));
     }
     problems.iter().map(|problem| shortened(problem, MAX_PROBLEM)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_token_does_not_take_the_places_of_others() {
+        let places = Places::default();
+        let take = |token: &str, nics| places.take(Some((TokenHash::of(token), nics)));
+        let mut of_one: Vec<Place> = (0..MAX_AGENTS_PER_NIC).map(|_| take("one", 1).unwrap()).collect();
+        assert_eq!(take("one", 1).unwrap_err().code(), Code::ResourceExhausted);
+        // It is for another NIC, too, from now on.
+        of_one.push(take("one", 2).unwrap());
+        let other = take("other", 1).unwrap();
+        // Revoked in this moment.
+        assert!(take("gone", 0).is_err());
+        drop(of_one);
+        assert!(take("one", 1).is_ok());
+        drop(other);
+        assert!(places.taken().by_token.is_empty() && places.taken().all == 0);
+    }
+
+    #[test]
+    fn where_no_tokens_are_needed_there_are_as_many_places_as_there_are() {
+        let places = Places::default();
+        let all: Vec<Place> = (0..MAX_AGENTS).map(|_| places.take(None).unwrap()).collect();
+        assert_eq!(places.take(None).unwrap_err().code(), Code::ResourceExhausted);
+        drop(all);
+        assert!(places.take(None).is_ok());
+    }
 }

@@ -75,21 +75,23 @@ pub(in crate::instance) async fn shown(
 /// Looks at the files as long as somebody shows what is in them.
 async fn follow(
     files: AgentTls,
-    mut stamps: Vec<Option<Stamp>>,
+    mut of_shown: Vec<Option<Stamp>>,
     shown: watch::Sender<Arc<ServerConfig>>,
     problem: AgentPortProblem,
 ) {
     while !shown.is_closed() {
         sleep(LOOK_AGAIN).await;
         let now = files.stamps();
-        if now == stamps {
+        if now == of_shown {
+            // Also when they are back after something else.
+            problem.set(None);
             continue;
         }
         match files.load() {
             Ok(config) => {
                 tracing::info!("agents are shown the certificate anew");
                 shown.send_replace(config);
-                stamps = now;
+                of_shown = now;
                 problem.set(None);
             }
             // Perhaps only half of it is there yet.
@@ -103,45 +105,82 @@ async fn follow(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// Virtual time. A look costs no more than it takes.
+    const DEADLINE: Duration = Duration::from_secs(600);
+
+    /// Another file takes the place of the one that is there, which goes on to exist: a new file never has the inode of an old one.
+    fn put(path: &Path, text: &str) {
+        let next = path.with_extension("next");
+        std::fs::write(&next, text).unwrap();
+        if let Some((inode, ..)) = stamp(path) {
+            std::fs::rename(path, path.with_extension(inode.to_string())).unwrap();
+        }
+        std::fs::rename(next, path).unwrap();
+    }
 
     fn write(files: &AgentTls) {
         let made = rcgen::generate_simple_self_signed(["agents.example".to_owned()]).unwrap();
-        std::fs::write(&files.identity.certificate, made.cert.pem()).unwrap();
-        std::fs::write(&files.identity.key, made.signing_key.serialize_pem()).unwrap();
+        put(&files.identity.certificate, &made.cert.pem());
+        put(&files.identity.key, &made.signing_key.serialize_pem());
+    }
+
+    fn files(directory: &Path) -> AgentTls {
+        AgentTls {
+            identity: Identity {
+                certificate: directory.join("tls.pem"),
+                key: directory.join("key.pem"),
+            },
+            client_ca: None,
+        }
+    }
+
+    async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let condition = async {
+            while !condition() {
+                sleep(RETRY).await;
+            }
+        };
+        assert!(timeout(DEADLINE, condition).await.is_ok(), "waited in vain: {what}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_certificate_that_comes_late_or_changes_is_taken_and_one_that_is_broken_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let files = AgentTls {
-            identity: Identity {
-                certificate: directory.path().join("tls.pem"),
-                key: directory.path().join("key.pem"),
-            },
-            client_ca: None,
-        };
+        let files = files(directory.path());
         let problem = AgentPortProblem::default();
         let waiting = tokio::spawn(shown(files.clone(), problem.clone()));
-        while problem.get().is_none() {
-            tokio::task::yield_now().await;
-        }
+        until("the missing file is told of", || problem.get().is_some()).await;
         assert!(problem.get().unwrap().contains("tls.pem"));
         write(&files);
-        let mut shown = waiting.await.unwrap();
+        let mut shown = timeout(DEADLINE, waiting).await.unwrap().unwrap();
         assert_eq!(problem.get(), None);
         let first = Arc::clone(&shown.borrow_and_update());
 
-        std::fs::write(&files.identity.certificate, "half of it").unwrap();
-        while problem.get().is_none() {
-            sleep(LOOK_AGAIN).await;
-        }
+        put(&files.identity.certificate, "half of it");
+        until("the broken file is told of", || problem.get().is_some()).await;
         assert!(Arc::ptr_eq(&first, &shown.borrow()), "the one of before is shown on");
         write(&files);
-        shown.changed().await.unwrap();
+        timeout(DEADLINE, shown.changed()).await.unwrap().unwrap();
         assert!(!Arc::ptr_eq(&first, &shown.borrow()));
-        while problem.get().is_some() {
-            tokio::task::yield_now().await;
-        }
+        until("nothing is wrong", || problem.get().is_none()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_was_moved_away_and_back_is_no_problem_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        write(&files);
+        let problem = AgentPortProblem::default();
+        let shown = shown(files.clone(), problem.clone()).await;
+        let (here, away) = (&files.identity.certificate, directory.path().join("away"));
+        std::fs::rename(here, &away).unwrap();
+        until("the missing file is told of", || problem.get().is_some()).await;
+        std::fs::rename(&away, here).unwrap();
+        until("nothing is wrong", || problem.get().is_none()).await;
+        assert!(!shown.has_changed().unwrap(), "what is shown is what was shown");
     }
 }
