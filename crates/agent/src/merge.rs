@@ -17,6 +17,7 @@
 //! A word may have two layers ([`crate::layers`]). Each instance's are put together first: ranks are compared between instances only.
 
 mod unheard;
+mod wanted;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::layers::{GroupRef, Layer, Layers, ReadLayers};
 use crate::table::{Group, GroupId, Rank, SharedTable, TableRoute, Way};
 use unheard::{Lost, Unheard};
+use wanted::Wanted;
 
 /// IN_0 and IN_1.
 pub const MAX_VOICES: usize = 2;
@@ -109,6 +111,8 @@ pub struct Dirty {
     pub groups: FxHashSet<GroupKey>,
     /// Prefixes whose way has changed.
     pub prefixes: FxHashSet<IpNet>,
+    /// Groups that have no route any more, unless they have come to have some again.
+    pub gone: FxHashSet<GroupKey>,
     /// Those of `groups` that have lost a next hop.
     pub reduced_groups: FxHashSet<GroupKey>,
     /// Those of `prefixes` that have lost a next hop, or their way.
@@ -174,10 +178,7 @@ pub struct Merge {
     voices: Vec<Voice>,
     system_routes: bool,
     facts: NicFacts,
-    routes: FxHashMap<IpNet, WantedWay>,
-    groups: FxHashMap<GroupKey, Vec<IpAddr>>,
-    /// Of each of them, what takes over from its members.
-    fallbacks: FxHashMap<GroupKey, Vec<IpAddr>>,
+    wanted: Wanted,
     dirty: Dirty,
     stranded: u64,
 }
@@ -189,9 +190,7 @@ impl Merge {
             voices: vec![Voice::default(); voices.min(MAX_VOICES)],
             system_routes,
             facts: NicFacts::default(),
-            routes: FxHashMap::default(),
-            groups: FxHashMap::default(),
-            fallbacks: FxHashMap::default(),
+            wanted: Wanted::default(),
             dirty: Dirty::default(),
             stranded: 0,
         }
@@ -229,18 +228,18 @@ impl Merge {
 
     /// What every prefix should have.
     pub fn routes(&self) -> &FxHashMap<IpNet, WantedWay> {
-        &self.routes
+        &self.wanted.routes
     }
 
     /// Members of each group that is in use, sorted.
     pub fn groups(&self) -> &FxHashMap<GroupKey, Vec<IpAddr>> {
-        &self.groups
+        &self.wanted.groups
     }
 
     /// Next hops that may take over from a group's members, by what is said now; sorted. Groups that have the same members and the same of
     /// these change together when next hops die.
     pub fn fallback(&self, key: &GroupKey) -> &[IpAddr] {
-        self.fallbacks.get(key).map_or(&[], Vec::as_slice)
+        self.wanted.fallbacks.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// What the NIC is told about itself.
@@ -366,12 +365,12 @@ impl Merge {
     fn lose(&mut self) {
         let words = Words::read(&self.voices, self.system_routes);
         let mut emptied: FxHashSet<GroupKey> = FxHashSet::default();
-        for (key, members) in &mut self.groups {
+        for (key, members) in &mut self.wanted.groups {
             let wanted = words.members(key);
             if *members == wanted {
                 continue;
             }
-            self.fallbacks.insert(*key, words.fallback(key, &wanted));
+            self.wanted.fallbacks.insert(*key, words.fallback(key, &wanted));
             if wanted.is_empty() {
                 emptied.insert(*key);
             }
@@ -385,24 +384,19 @@ impl Merge {
             return;
         }
         let is_of = |way: &WantedWay| matches!(way, WantedWay::Group(key) if emptied.contains(key));
-        let stranded: Vec<IpNet> = self
-            .routes
-            .iter()
+        let routes = self.wanted.routes.iter();
+        let stranded: Vec<IpNet> = routes
             .filter(|(_, way)| is_of(way))
             .map(|(prefix, _)| *prefix)
             .collect();
         for prefix in stranded {
-            let before = match words.way(prefix, &self.facts) {
-                Some(way) if Some(&way) == self.routes.get(&prefix) => continue,
-                Some(way) => self.routes.insert(prefix, way),
-                None => {
-                    self.stranded += 1;
-                    self.routes.remove(&prefix)
-                }
-            };
-            self.dirty.prefixes.insert(prefix);
-            if before.is_some() {
-                self.dirty.reduced.insert(prefix);
+            let way = words.way(prefix, &self.facts);
+            if way.as_ref() == self.wanted.routes.get(&prefix) {
+                continue;
+            }
+            self.dirty.reduced.insert(prefix);
+            if self.wanted.set(prefix, way, &words, &mut self.dirty) {
+                self.stranded += 1;
             }
         }
     }
@@ -414,8 +408,7 @@ impl Merge {
             self.facts = voice.facts.clone().unwrap_or_default();
         }
         let words = Words::read(&self.voices, self.system_routes);
-        let mut routes = FxHashMap::default();
-        let mut groups = FxHashMap::default();
+        let mut wanted = Wanted::default();
         for (index, table) in words.tables() {
             for prefix in table.prefixes() {
                 // Each prefix once: where the first word that has it comes.
@@ -427,18 +420,12 @@ impl Merge {
                     continue;
                 }
                 if let Some(way) = words.way(*prefix, &self.facts) {
-                    if let WantedWay::Group(key) = way {
-                        groups.entry(key).or_insert_with(|| words.members(&key));
-                    }
-                    routes.insert(*prefix, way);
+                    wanted.add(*prefix, way, &words);
                 }
             }
         }
-        let fallbacks = groups.iter().map(|(key, members)| (*key, words.fallback(key, members)));
-        self.fallbacks = fallbacks.collect();
         drop(words);
-        self.routes = routes;
-        self.groups = groups;
+        self.wanted = wanted;
         self.dirty.all = true;
     }
 
@@ -453,10 +440,10 @@ impl Merge {
         let words = Words::read(&self.voices, self.system_routes);
         let slot = index * 2;
         let groups: FxHashSet<GroupId> = changes.groups.iter().copied().collect();
-        for (key, members) in &mut self.groups {
+        for (key, members) in &mut self.wanted.groups {
             if key[slot].is_some_and(|group| group.layer == layer && groups.contains(&group.id)) {
                 let wanted = words.members(key);
-                self.fallbacks.insert(*key, words.fallback(key, &wanted));
+                self.wanted.fallbacks.insert(*key, words.fallback(key, &wanted));
                 if *members != wanted {
                     if !contains_all(&wanted, members) {
                         self.dirty.reduced_groups.insert(*key);
@@ -468,34 +455,17 @@ impl Merge {
         }
         for prefix in &changes.prefixes {
             let way = words.way(*prefix, &self.facts);
-            if let Some(WantedWay::Group(key)) = way {
-                self.groups.entry(key).or_insert_with(|| {
-                    self.dirty.groups.insert(key);
-                    let members = words.members(&key);
-                    self.fallbacks.insert(key, words.fallback(&key, &members));
-                    members
-                });
-            }
-            let before = match way {
-                Some(way) => self.routes.insert(*prefix, way),
-                None => self.routes.remove(prefix),
-            };
-            if before != way {
-                self.dirty.prefixes.insert(*prefix);
-                if way.is_none() && before.is_some_and(|before| leads_nowhere(&self.groups, before)) {
-                    self.stranded += 1;
-                }
-                if before.is_some_and(|before| !adds_only(&self.groups, before, way)) {
-                    self.dirty.reduced.insert(*prefix);
-                }
+            if self.wanted.set(*prefix, way, &words, &mut self.dirty) {
+                self.stranded += 1;
             }
         }
         false
     }
 
-    /// Forgets groups that no route has any more. Deltas leave some behind; whoever asks for it pays for a look at all routes.
+    /// Forgets groups that no route has any more; whoever asks for it pays for a look at all routes.
     pub fn forget_unused_groups(&mut self) {
         let used: FxHashSet<GroupKey> = self
+            .wanted
             .routes
             .values()
             .filter_map(|way| {
@@ -506,32 +476,13 @@ impl Merge {
                 }
             })
             .collect();
-        self.groups.retain(|key, _| used.contains(key));
-        self.fallbacks.retain(|key, _| used.contains(key));
+        self.wanted.groups.retain(|key, _| used.contains(key));
+        self.wanted.fallbacks.retain(|key, _| used.contains(key));
     }
 }
 
 fn contains_all(members: &[IpAddr], others: &[IpAddr]) -> bool {
     others.iter().all(|other| members.contains(other))
-}
-
-/// True if all next hops of a way are lost.
-fn leads_nowhere(groups: &FxHashMap<GroupKey, Vec<IpAddr>>, way: WantedWay) -> bool {
-    match way {
-        WantedWay::Group(key) => groups.get(&key).is_some_and(Vec::is_empty),
-        _ => false,
-    }
-}
-
-/// True if packets that went the way before can still do so.
-fn adds_only(groups: &FxHashMap<GroupKey, Vec<IpAddr>>, before: WantedWay, way: Option<WantedWay>) -> bool {
-    match (before, way) {
-        (WantedWay::Group(before), Some(WantedWay::Group(key))) => match (groups.get(&before), groups.get(&key)) {
-            (Some(before), Some(members)) => contains_all(members, before),
-            _ => false,
-        },
-        _ => false,
-    }
 }
 
 /// A life ends: its word becomes the former one.

@@ -201,6 +201,28 @@ mod tests {
         }
     }
 
+    /// Tables are written before their readers hear of it.
+    #[test]
+    fn a_route_that_has_another_group_already_when_its_next_hops_die_goes_through_that() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        {
+            let mut table = world.tables[1].write();
+            let mut group = table.groups.remove(&1).unwrap();
+            group.members = vec![PASSIVE.parse().unwrap()];
+            table.groups.insert(2, group);
+            let (way, system) = (Way::Group(2), false);
+            table.routes.insert(prefix(), TableRoute { way, system });
+        }
+        let changes = Changes {
+            groups: vec![1],
+            ..Changes::default()
+        };
+        world.merge.handle(1, Said::Changed(Layer::Own, Arc::new(changes)));
+        world.goes_through(PASSIVE);
+        world.is_whole();
+    }
+
     #[test]
     fn what_is_named_again_counts_again() {
         let mut world = World::new();

@@ -3,6 +3,16 @@
 //! Names of groups don't outlive an instance, and the agent remembers nothing. So after each comparison of everything the
 //! groups are found again by their routes: a wanted group takes over the kernel groups that its routes go through, together with those that
 //! want the same. A restart of an instance or of the agent then moves no route.
+//!
+//! When those that want the same come to want different things, one of them keeps the kernel group and the routes of the others move to
+//! other ones. If what is kept is changed, that comes first, and the routes that are still to move follow it for so long. So:
+//!
+//! - A kernel group is changed only into what does no harm to any route in it: next hops that it has now, or that the route wants as well.
+//!   An NVA that never announced a prefix doesn't get its packets, not even for a moment.
+//! - Where packets of a route are lost as it is, since it doesn't want any next hop that it has, not even for want of better, there is
+//!   nothing to harm. A next hop that died then makes nobody wait for the moves of single routes.
+//! - Of those who may have it, who has the most routes gets it: the fewest have to move. So a next hop that died goes from the kernel group
+//!   at once if most routes go without it, and those that still have it do without for a moment; if few do, they move.
 
 use std::net::IpAddr;
 
@@ -31,10 +41,15 @@ impl Planner {
                 let wanted = lived_here.iter().filter(|key| merge.groups().contains_key(*key));
                 groups.extend(wanted.map(|key| (*key, 0)));
             }
+            let present = installed.gateways(id).unwrap_or_default();
+            groups.retain(|(key, _)| !self.refused.contains(key));
             let claims = claims(merge, installed, id, &groups, lived_here);
-            let good = claims.into_iter().filter(|claim| claim.is_good(self.settled));
-            if let Some(claim) = good.max_by_key(Claim::strength) {
-                claim.keys.into_iter().for_each(|key| self.homes.add(key, id));
+            let good = claims.iter().filter(|claim| {
+                let mut others = claims.iter().filter(|other| other.wanted != claim.wanted);
+                claim.is_good(self.settled) && others.all(|other| claim.is_harmless_to(other, merge, &present))
+            });
+            if let Some(claim) = good.max_by_key(|claim| claim.strength()) {
+                claim.keys.iter().for_each(|key| self.homes.add(*key, id));
             }
         }
     }
@@ -128,7 +143,8 @@ fn wanted<'a>(merge: &'a Merge, key: &GroupKey) -> Option<Wanted<'a>> {
 }
 
 /// Routes of wanted groups that want the same go through a kernel group.
-struct Claim {
+struct Claim<'a> {
+    wanted: Wanted<'a>,
     keys: Vec<GroupKey>,
     routes: usize,
     /// The kernel group has the wanted members.
@@ -139,10 +155,20 @@ struct Claim {
     alone: bool,
 }
 
-impl Claim {
+impl Claim<'_> {
     /// While not all words are heard, no group that was found loses members.
     fn is_good(&self, settled: bool) -> bool {
         self.same_members || self.lived_here || (settled && self.alone)
+    }
+
+    /// True if the kernel group, which has the next hops `present`, can get the claim's before the other's routes have left it.
+    fn is_harmless_to(&self, other: &Claim<'_>, merge: &Merge, present: &[IpAddr]) -> bool {
+        let members = other.wanted.0;
+        let fallback = other.keys.iter().flat_map(|key| merge.fallback(key));
+        let mut named = members.iter().chain(fallback);
+        let is_lost = !named.any(|hop| present.contains(hop));
+        let is_right = |hop: &IpAddr| present.contains(hop) || members.contains(hop);
+        other.routes == 0 || is_lost || self.wanted.0.iter().all(is_right)
     }
 
     fn strength(&self) -> (usize, bool) {
@@ -166,34 +192,35 @@ fn found(merge: &Merge, installed: &Installed) -> FxHashMap<NexthopId, Vec<(Grou
 }
 
 /// Who may have a kernel group, by what they want.
-fn claims(
-    merge: &Merge,
+fn claims<'a>(
+    merge: &'a Merge,
     installed: &Installed,
     id: NexthopId,
     groups: &[(GroupKey, usize)],
     lived_here: &[GroupKey],
-) -> Vec<Claim> {
+) -> Vec<Claim<'a>> {
     let has = installed.gateways(id);
-    let mut claims: Vec<(Wanted<'_>, Claim)> = Vec::new();
+    let mut claims: Vec<Claim<'_>> = Vec::new();
     for (key, routes) in groups {
         let Some(wanted) = wanted(merge, key) else { continue };
-        let position = claims.iter().position(|(other, _)| *other == wanted);
+        let position = claims.iter().position(|claim| claim.wanted == wanted);
         let position = position.unwrap_or_else(|| {
             let claim = Claim {
+                wanted,
                 keys: Vec::new(),
                 routes: 0,
                 same_members: has.as_deref() == Some(wanted.0),
                 lived_here: false,
                 alone: false,
             };
-            claims.push((wanted, claim));
+            claims.push(claim);
             claims.len() - 1
         });
-        let claim = &mut claims[position].1;
+        let claim = &mut claims[position];
         claim.keys.push(*key);
         claim.routes += routes;
         claim.lived_here |= lived_here.contains(key);
         claim.alone = claim.routes > 0 && claim.routes == installed.users(id);
     }
-    claims.into_iter().map(|(_, claim)| claim).collect()
+    claims
 }

@@ -30,6 +30,13 @@ impl Homes {
         remove(&mut self.by_id, id, key);
     }
 
+    /// A wanted group has no route any more.
+    pub(super) fn forget(&mut self, key: &GroupKey) {
+        for id in self.by_group.remove(key).unwrap_or_default() {
+            remove(&mut self.by_id, id, key);
+        }
+    }
+
     /// The kernel groups of a wanted one.
     pub(super) fn of(&self, key: &GroupKey) -> &[NexthopId] {
         self.by_group.get(key).map_or(&[], Vec::as_slice)

@@ -148,6 +148,7 @@ pub struct Planner {
     next_id: NexthopId,
     problems: FxHashMap<IpNet, Problem>,
     out_of_ids: bool,
+    comparisons: u64,
 }
 
 impl Planner {
@@ -186,6 +187,10 @@ impl Planner {
             self.start_over = true;
             self.forget_inherited(merge, &dirty.reduced_groups);
             return;
+        }
+        for key in dirty.gone.iter().filter(|key| !merge.groups().contains_key(*key)) {
+            self.homes.forget(key);
+            self.refused.remove(key);
         }
         for key in dirty.groups {
             self.note_group(merge, key, dirty.reduced_groups.contains(&key));
@@ -242,6 +247,11 @@ impl Planner {
         self.homes.groups().count()
     }
 
+    /// How often everything was compared, which takes a look at every route.
+    pub fn comparisons(&self) -> u64 {
+        self.comparisons
+    }
+
     /// True if some operation is due.
     pub fn is_busy(&self) -> bool {
         self.start_over
@@ -253,6 +263,7 @@ impl Planner {
     }
 
     fn compare_all(&mut self, merge: &Merge, installed: &Installed) {
+        self.comparisons += 1;
         self.groups.clear();
         self.regrouped.clear();
         self.changes.clear();
