@@ -154,6 +154,17 @@ fn elsewhere(health: &Value, index: u64) -> Option<&Value> {
     managers.find(|each| each["instance"] == json!(index))
 }
 
+/// Whether this server runs it.
+pub(crate) fn is_here(health: &Value, index: u64) -> bool {
+    here(health, index).is_some()
+}
+
+/// Whether it is one of another machine that is there and drained.
+pub(crate) fn is_drained_elsewhere(health: &Value, index: u64) -> bool {
+    let manager = elsewhere(health, index).filter(|_| here(health, index).is_none());
+    manager.is_some_and(|manager| manager["goneSince"].is_null() && manager["state"]["drained"] == json!(true))
+}
+
 /// Whether there is such an instance, here or at another manager of the same store, which may not have been heard of yet. `peers`: the
 /// list of them, which names those that it knows nothing of.
 pub(crate) fn is_known(health: &Value, peers: &Value, index: u64) -> bool {

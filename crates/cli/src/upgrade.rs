@@ -72,7 +72,7 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<(), ClientError> {
                     ),
                 });
             }
-            drained(&session, index, args.timeout).await?;
+            drained(&session, &before, index, args.timeout).await?;
         }
         exchanged(&session, index, args.timeout).await?;
     }
@@ -81,17 +81,24 @@ pub(crate) async fn run(args: UpgradeArgs) -> Result<(), ClientError> {
 }
 
 /// Packets go through the other instance; if they cannot, they go as before.
-async fn drained(session: &Session, index: u64, timeout: u64) -> Result<(), ClientError> {
+///
+/// Each of two machines says that its instance is drained before it looks at the other's, so at least one of two that are upgraded at
+/// once sees the other. The one with the higher number gives way then.
+async fn drained(session: &Session, before: &Value, index: u64, timeout: u64) -> Result<(), ClientError> {
     let path = format!("/routewright/v1/instances/{index}/drain");
-    session.client.post(&format!("{path}?on=true")).await?;
+    let was_drained = instances(before).any(|it| it["index"] == json!(index) && it["drained"] == json!(true));
+    let on = format!("{path}?on=true&told={}", !drain::is_here(before, 1 - index));
+    let started = session.client.post(&on).await;
     eprintln!("instance {index}: packets go through the other one");
-    let waited = drain::until(timeout, async || {
-        let mut progress = drain::without_other_way(session, index).await?;
-        progress.told = format!("instance {index}: {}", progress.told);
-        Ok(progress)
-    });
-    if let Err(error) = waited.await {
-        session.client.post(&format!("{path}?on=false")).await?;
+    let waited = match started {
+        Ok(_) => other_takes_over(session, index, timeout).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = waited {
+        // As the operator had it.
+        if !was_drained {
+            session.client.post(&format!("{path}?on=false")).await?;
+        }
         return Err(match error {
             ClientError::NotDrained { secs, left } => ClientError::NotUpgraded {
                 secs,
@@ -101,6 +108,25 @@ async fn drained(session: &Session, index: u64, timeout: u64) -> Result<(), Clie
         });
     }
     Ok(())
+}
+
+async fn other_takes_over(session: &Session, index: u64, timeout: u64) -> Result<(), ClientError> {
+    drain::until(timeout, async || {
+        let health = health(session).await?;
+        if index > 0 && drain::is_drained_elsewhere(&health, 1 - index) {
+            return Err(ClientError::NotDrained {
+                secs: 0,
+                left: format!(
+                    "instance {} on the other machine is drained, or upgraded, itself",
+                    1 - index
+                ),
+            });
+        }
+        let mut progress = drain::without_other_way(session, index).await?;
+        progress.told = format!("instance {index}: {}", progress.told);
+        Ok(progress)
+    })
+    .await
 }
 
 /// Ends the process, which the manager starts again, and waits until whoever had been there is back.

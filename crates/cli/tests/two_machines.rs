@@ -162,6 +162,51 @@ async fn one_machine_is_upgraded_only_while_the_other_ones_instance_speaks() {
 }
 
 #[tokio::test]
+async fn two_machines_that_are_upgraded_at_once_are_so_one_after_the_other() {
+    let Some(etcd) = etcd() else { return };
+    let [first, second] = Machine::two(&etcd).await;
+    first.makes("", json!({"location": "westeurope"})).await;
+    let drains = async |machine: &Machine, on: bool| {
+        let path = format!("/routewright/v1/instances/{}/drain?told=true&on={on}", machine.instance);
+        let (status, told) = machine.send(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{told}");
+    };
+    // The first is at it, and the second hears of it before it looks.
+    drains(&first, true).await;
+    let before = second.epoch().await;
+    let (code, told) = second.upgrades(&[]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains("itself") && told.contains("instance 1 was not restarted"),
+        "{told}"
+    );
+    assert_eq!(second.epoch().await, before);
+    second
+        .until("it is as before", |health| {
+            health["instances"][0]["drained"] == json!(false)
+        })
+        .await;
+    // So it is where the operator had drained the second before.
+    drains(&second, true).await;
+    assert_eq!(second.upgrades(&[]).await.0, 1);
+    for machine in [&first, &second] {
+        drains(machine, false).await;
+    }
+    // Both at once: the first is upgraded; the second before, after, or not.
+    let ([one, other], before) = ([&first, &second], [first.epoch().await, second.epoch().await]);
+    let (upgraded, gave_way) = tokio::join!(one.upgrades(&[]), other.upgrades(&[]));
+    assert_eq!(upgraded.0, 0, "{}", upgraded.1);
+    assert_ne!(one.epoch().await, before[0]);
+    match gave_way.0 {
+        0 => assert_ne!(other.epoch().await, before[1]),
+        _ => {
+            assert!(gave_way.1.contains("instance 1 was not restarted"), "{}", gave_way.1);
+            assert_eq!(other.epoch().await, before[1]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_manager_that_is_started_without_etcd_says_so_and_starts_when_it_is_there() {
     let Some(mut etcd) = etcd() else { return };
     let mut first = Machine::start(&etcd, 0).await;

@@ -246,8 +246,9 @@ fn micros(text: Option<&str>, otherwise: i64) -> Result<i64, ArmError> {
     })
 }
 
-/// Forgets old events, for ever.
+/// Forgets old events, for ever, once the store is known to be ours.
 pub(crate) async fn forget_old(core: Arc<super::core::Core>, days: u32) {
+    core.until_ours().await;
     loop {
         let before = Timestamp::now().as_microsecond() - i64::from(days) * MICROS_PER_DAY;
         core.forget_activity(before).await;

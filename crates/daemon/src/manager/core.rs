@@ -11,6 +11,7 @@
 
 mod shared;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
-use self::shared::Held;
+use self::shared::{Held, Refreshes};
 use super::access;
 use super::activity::Asker;
 use super::directory::Directory;
+use super::keeper::Status;
 use super::sign_in::Caller;
 use crate::config::Config;
-use crate::store::{Activity, ActivityRange, Batch, Operation, Presence, Store, StoreError, Stored, Write};
+use crate::store::{Activity, ActivityRange, Batch, Operation, Presence, StatesNow, Store, StoreError, Stored, Write};
 
 /// Everything that requests are answered from.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +52,13 @@ pub(crate) struct Core {
     store_problem: RwLock<Option<String>>,
     /// The store is not the one that was followed, see [`shared`].
     held: RwLock<Option<Held>>,
-    /// It may be older than what instances follow.
-    is_restored: bool,
+    /// It may be older than what instances follow, until all of ours follow it.
+    is_restored: AtomicBool,
+    /// The version with which we began.
+    began_at: u64,
+    /// An instance follows what we have made of it: it is not another deployment's.
+    is_ours: watch::Sender<bool>,
+    refreshes: Refreshes,
     /// What is the same for each state that is loaded: limits, bindings.
     settings: Settings,
     /// Roles that are not stored.
@@ -72,12 +79,24 @@ pub(crate) enum Written {
 }
 
 impl Core {
-    /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
-    /// `is_restored`: the operator says that it is a restored backup; embedded stores know that by themselves.
+    /// As [`load_for`](Self::load_for), for instances that follow nothing yet.
+    #[cfg(test)]
     pub(crate) async fn load(
         store: Arc<dyn Store>,
         config: &Config,
         is_restored: bool,
+    ) -> Result<Arc<Core>, StoreError> {
+        Core::load_for(store, config, is_restored, &[]).await
+    }
+
+    /// Loads what is stored. A configuration other than last time's makes a version of its own, since intent depends on it.
+    /// `is_restored`: the operator says that it is a restored backup; embedded stores know that by themselves. `followed`: instances
+    /// with the versions that they follow, asked before; where one is newer than the store, the store is held and nothing is written.
+    pub(crate) async fn load_for(
+        store: Arc<dyn Store>,
+        config: &Config,
+        is_restored: bool,
+        followed: &[(usize, u64)],
     ) -> Result<Arc<Core>, StoreError> {
         let settings = Settings {
             limits: config.limits.clone(),
@@ -91,6 +110,7 @@ impl Core {
         let is_known = stored.config_fingerprint.as_deref() == Some(&fingerprint);
         let is_restored = is_restored || stored.is_restored;
         let state = State::of(stored, &settings)?;
+        let began_at = state.resources.version;
         let core = Arc::new(Core {
             store,
             version: watch::Sender::new(state.resources.version),
@@ -99,10 +119,18 @@ impl Core {
             writing: Mutex::new(SystemMint),
             store_problem: RwLock::default(),
             held: RwLock::default(),
-            is_restored,
+            is_restored: AtomicBool::new(is_restored),
+            began_at,
+            is_ours: watch::Sender::new(false),
+            refreshes: Refreshes::default(),
             settings,
             granted: RwLock::default(),
         });
+        let newest = followed.iter().max_by_key(|(_, theirs)| *theirs);
+        if let Some((instance, theirs)) = newest.filter(|(_, theirs)| *theirs > began_at && !is_restored) {
+            core.hold(Held::by_instance(*instance, began_at, *theirs));
+            return Ok(core);
+        }
         if !is_known {
             let written = core
                 .decided(|_, _| Ok((Some(vec![Write::ConfigFingerprint(fingerprint.clone())]), ())))
@@ -243,12 +271,8 @@ impl Core {
             let follows = core.refreshed().await?;
             match follows < theirs {
                 false => Ok(()),
-                true if core.is_restored => core.commit_as(follows, theirs + 1, Vec::new()).await.map(|_| ()),
-                true => Err(core.hold(Held {
-                    found: follows,
-                    followed: theirs,
-                    whose: format!("instance {instance}"),
-                })),
+                true if core.is_restored() => core.commit_as(follows, theirs + 1, Vec::new()).await.map(|_| ()),
+                true => Err(core.hold(Held::by_instance(instance, follows, theirs))),
             }
         });
         match done.await {
@@ -263,15 +287,15 @@ impl Core {
     /// nothing to store, the state's version.
     ///
     /// What is stored is held against the store's version. What is not, a refusal or that there is nothing to do, must not come of an
-    /// old copy either: it counts when the store has nothing newer.
+    /// old copy either: it counts when the store has nothing newer, or does not answer. Nobody else's write waits for that question.
     async fn decided<T>(
         &self,
         decide: impl Fn(&State, &mut SystemMint) -> Result<(Option<Vec<Write>>, T), ArmError>,
     ) -> Result<(u64, T), WriteError> {
-        let mut mint = self.writing.lock().await;
-        self.not_held()?;
         let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
+            let mut mint = self.writing.lock().await;
+            self.not_held()?;
             let (follows, decided) = self.read(|state| (state.resources.version, decide(state, &mut mint)));
             let comes_of_the_copy = match &decided {
                 Ok((Some(writes), _)) => changes_nothing(writes),
@@ -280,10 +304,17 @@ impl Core {
                 Err(_) => true,
             };
             if comes_of_the_copy && !is_fresh {
+                drop(mint);
                 is_fresh = true;
-                if self.refreshed().await? > follows {
-                    continue;
+                match self.refreshed().await {
+                    Ok(version) if version > follows => continue,
+                    // Without the store the copy is all there is.
+                    Ok(_) | Err(StoreError::Away { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
+                let (writes, outcome) = decided?;
+                self.commit(follows, writes.unwrap_or_default()).await?;
+                return Ok((follows, outcome));
             }
             let (writes, outcome) = decided?;
             let Some(writes) = writes else {
@@ -354,10 +385,14 @@ impl Core {
 
     /// Sees whether the store takes writes, and whether it has what is known here, and no more.
     pub(crate) async fn probe_store(&self) {
-        if let Err(error) = self.noted(self.store.probe().await) {
-            tracing::error!(%error, advice = error.advice(), "the store takes no writes");
-        } else if let Err(error) = self.refreshed().await {
+        // First: nothing is written to a store that is held.
+        if let Err(error) = self.refreshed().await {
             tracing::warn!(%error, "what the store has by now is not known");
+        }
+        if self.not_held().is_ok()
+            && let Err(error) = self.noted(self.store.probe().await)
+        {
+            tracing::error!(%error, advice = error.advice(), "the store takes no writes");
         }
     }
 
@@ -384,8 +419,11 @@ impl Core {
         events.map_err(|error| unreadable("The activity log", &error))
     }
 
-    /// Forgets old events of the activity log.
+    /// Forgets old events of the activity log: of no store of which it is not known that it is ours.
     pub(crate) async fn forget_activity(&self, before_micros: i64) {
+        if !*self.is_ours.borrow() || self.not_held().is_err() {
+            return;
+        }
         match self.store.forget_activity(before_micros).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events of the activity log are forgotten"),
@@ -393,9 +431,52 @@ impl Core {
         }
     }
 
+    /// Waits until an instance follows what was made of this store.
+    pub(crate) async fn until_ours(&self) {
+        let _ = self.is_ours.subscribe().wait_for(|is_ours| *is_ours).await;
+    }
+
+    /// It is a restored backup that not all of our instances follow yet.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.is_restored.load(Ordering::Relaxed)
+    }
+
+    /// Sees that the store is ours when an instance follows a version of it, and that it is no restored backup any more, but the store,
+    /// when all do. Ends then.
+    pub(crate) async fn settle(self: Arc<Core>, statuses: Vec<watch::Receiver<Status>>) {
+        loop {
+            sleep(SETTLE_INTERVAL).await;
+            let ours = self.began_at.max(1)..=self.read(|state| state.resources.version);
+            let follows = |status: &watch::Receiver<Status>| ours.contains(&status.borrow().acknowledged);
+            if self.not_held().is_err() {
+                continue;
+            }
+            if statuses.iter().any(follows) {
+                self.is_ours.send_replace(true);
+            }
+            if !statuses.iter().all(follows) {
+                continue;
+            }
+            match self.store.settled().await {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(%error, "that the backup is followed cannot be noted yet"),
+            }
+        }
+        self.is_restored.store(false, Ordering::Relaxed);
+    }
+
     /// Other managers that share the store.
     pub(crate) fn other_managers(&self) -> Vec<Presence> {
         self.store.presence()
+    }
+
+    /// Tells other managers how our instances are now, and sees how theirs are after that.
+    pub(crate) async fn meet(&self, states: StatesNow<'_>) -> Result<(), ArmError> {
+        let met = self.store.meet(states).await;
+        met.map_err(|error| {
+            let message = format!("The other manager cannot be told: {}.", with_advice(&error));
+            ArmError::new(503, "ServiceUnavailable", message)
+        })
     }
 
     /// For people: where things are kept.
@@ -434,6 +515,9 @@ impl Core {
 fn changes_nothing(writes: &[Write]) -> bool {
     writes.iter().all(|write| matches!(write, Write::Activity(_)))
 }
+
+/// How often it is seen whether instances follow the store.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often a write is decided again because somebody else has written in between.
 const MAX_DECISIONS: usize = 30;

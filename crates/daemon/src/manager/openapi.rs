@@ -54,7 +54,7 @@ fn query_schema(name: &str) -> Value {
         "prefix" => {
             json!({ "anyOf": [{ "type": "string", "pattern": IPV4_PREFIX }, { "type": "string", "pattern": IPV6_PREFIX }] })
         }
-        "soft" | "on" => json!({ "type": "boolean" }),
+        "soft" | "on" | "told" => json!({ "type": "boolean" }),
         _ => json!({ "type": "string" }),
     }
 }

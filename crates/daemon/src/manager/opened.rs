@@ -78,7 +78,7 @@ impl Opened {
                 let states = statuses
                     .iter()
                     .map(|(instance, status)| (*instance, state(&status.borrow())));
-                place.say(states.collect());
+                place.say(|| states.collect());
                 sleep(LOOK_AGAIN).await;
             }
         }));
@@ -96,7 +96,8 @@ impl Opened {
     }
 }
 
-fn state(status: &Status) -> InstanceState {
+/// What the others are told of an instance.
+pub(super) fn state(status: &Status) -> InstanceState {
     let Some(report) = &status.report else {
         return InstanceState::default();
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::control::ControlError;
 use arm::ArmError;
@@ -19,12 +20,15 @@ use super::asked::Own;
 use super::control::RoutesOf;
 use super::core::State;
 use super::http::{Incoming, empty_response, json_response, method_not_allowed};
+use super::keeper::Status;
 use super::sign_in::principals_api;
-use super::{InstanceHandle, Manager, access, ask, dry_run, health, openapi};
+use super::{InstanceHandle, Manager, access, ask, dry_run, health, openapi, opened};
 use crate::store::Write;
 
 /// Whose settings are changed at once, at most.
 const MAX_RESOURCES: usize = 1000;
+/// An instance that answers says within so long what was made of it.
+const SEEN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers a request below `/routewright/v1`.
 pub(crate) async fn answer(
@@ -241,7 +245,32 @@ async fn reset(manager: &Manager, asker: &Asker, incoming: &Incoming, peer: &str
 async fn drain(manager: &Manager, asker: &Asker, incoming: &Incoming, index: &str) -> Result<Response, ArmError> {
     let instance = posted_to(manager, incoming, index)?;
     let on = incoming.flag("on", true)?;
-    done(manager, asker, instance.control.drain(on).await).await
+    let told = incoming.flag("told", false)?;
+    let answer = done(manager, asker, instance.control.drain(on).await).await?;
+    if told {
+        tell_of(manager, instance, on).await?;
+    }
+    Ok(answer)
+}
+
+/// The other manager knows that it is drained, or not, and we know how the other one's instance is after that.
+async fn tell_of(manager: &Manager, instance: &InstanceHandle, drained: bool) -> Result<(), ArmError> {
+    let is_seen = |status: &Status| status.report.as_ref().is_some_and(|report| report.drained == drained);
+    let mut status = instance.status.clone();
+    let seen = tokio::time::timeout(SEEN_PATIENCE, status.wait_for(is_seen))
+        .await
+        .is_ok();
+    if !seen {
+        let message = format!("instance {} does not say whether it is drained", instance.index);
+        return Err(ArmError::new(503, "InstanceUnavailable", message));
+    }
+    let states = || {
+        let instances = manager.instances.iter();
+        instances
+            .map(|it| (it.index, opened::state(&it.status.borrow())))
+            .collect()
+    };
+    manager.core.meet(Box::new(states)).await
 }
 
 /// The process says farewell and ends; whoever keeps it starts the executable that is there now.
@@ -515,7 +544,15 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         "AgentReport[]",
     ),
     Endpoint {
-        query: &[("on", false, "false: packets go through both instances again.")],
+        query: &[
+            ("on", false, "false: packets go through both instances again."),
+            (
+                "told",
+                false,
+                "true: answered when the manager of the other machine was told, and after it was seen how its instance is; 503 if that \
+                 cannot be.",
+            ),
+        ],
         gives: (204, None),
         ..endpoint(
             "post",

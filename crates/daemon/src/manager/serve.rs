@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::control::{ControlClient, socket_path};
+use api::control::{ControlClient, intent_path, socket_path};
 use api::tls::TlsFileError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,8 @@ const _: () = assert!(
     DRAIN_PATIENCE.as_millis() + super::keeper::SHUTDOWN_PATIENCE.as_millis() + 500 < LEAVES_WITHIN.as_millis(),
     "clients, then instances, then the runtime"
 );
+/// An instance that runs says what it follows within so long, or what it has kept counts.
+const FOLLOWED_PATIENCE: Duration = Duration::from_secs(3);
 /// The longest path that a Unix socket may have, its terminating zero not counted (`man 7 unix`).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -184,7 +186,9 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         });
     }
     let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
-    let core = Core::load(Arc::clone(&opened.store), &config, options.restored).await?;
+    // Before the store: it cannot be older than what was made of it before.
+    let followed = followed(&place.run_dir(), &mine).await;
+    let core = Core::load_for(Arc::clone(&opened.store), &config, options.restored, &followed).await?;
     if options.dev {
         core.grant(access::managed_identity_owns_all());
     }
@@ -225,6 +229,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         .iter()
         .map(|it: &InstanceHandle| (it.index, it.status.clone()));
     opened.tell_of(statuses.collect());
+    let settler = tokio::spawn(Arc::clone(&core).settle(instances.iter().map(|it| it.status.clone()).collect()));
     let follower = tokio::spawn(Arc::clone(&core).follow());
     let maker = tokio::spawn(Arc::clone(&core).make_intents());
     let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));
@@ -257,6 +262,7 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         }
     }
     follower.abort();
+    settler.abort();
     maker.abort();
     forgetter.abort();
     prober.abort();
@@ -264,6 +270,32 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     opened.close().await;
     let _ = std::fs::remove_file(place.socket());
     Ok(())
+}
+
+/// Which versions our instances follow: those that run say so, of those that don't it is what they will begin with.
+async fn followed(run_dir: &Path, mine: &[usize]) -> Vec<(usize, u64)> {
+    #[derive(serde::Deserialize)]
+    struct Kept {
+        intent: Version,
+    }
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u64,
+    }
+    let mut followed = Vec::new();
+    for &index in mine {
+        let control = ControlClient::new(socket_path(run_dir, index));
+        let version = match tokio::time::timeout(FOLLOWED_PATIENCE, control.health()).await {
+            Ok(Ok(report)) => Some(report.intent_version),
+            _ => {
+                let kept = tokio::fs::read(intent_path(run_dir, index)).await.ok();
+                let kept = kept.and_then(|kept| serde_json::from_slice::<Kept>(&kept).ok());
+                kept.map(|kept| kept.intent.version)
+            }
+        };
+        followed.extend(version.map(|version| (index, version)));
+    }
+    followed
 }
 
 /// Answers requests until `end`, then finishes those that are there.

@@ -46,7 +46,7 @@ pub struct Stored {
     pub directory: Vec<(Collection, String, Value)>,
     /// The configuration of the last start, to see whether it has changed since.
     pub config_fingerprint: Option<String>,
-    /// It is a restored backup, and no version was made above what instances follow since.
+    /// It is a restored backup that not all instances have followed since.
     pub is_restored: bool,
 }
 
@@ -385,6 +385,9 @@ impl StoreError {
     }
 }
 
+/// Looks how our instances are, by number.
+pub type StatesNow<'a> = Box<dyn FnOnce() -> BTreeMap<usize, InstanceState> + Send + 'a>;
+
 /// Where the manager keeps things.
 pub trait Store: Debug + Send + Sync {
     /// Everything, as of one moment.
@@ -401,6 +404,10 @@ pub trait Store: Debug + Send + Sync {
     fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>>;
     /// Writes something that means nothing, to see whether writes work.
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Instances follow it: it is no restored backup any more.
+    fn settled(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
+    }
     /// For people: kind and place.
     fn describe(&self) -> String;
     /// The version of the last batch, whoever has stored it, at some moment after this was asked. `None`: nobody else writes here, so
@@ -415,6 +422,10 @@ pub trait Store: Debug + Send + Sync {
     /// Why writes would be refused now, as far as it is known without trying.
     fn trouble(&self) -> Option<String> {
         None
+    }
+    /// Tells whoever shares it how our instances are now, and sees how theirs are after that ([`presence`](Self::presence)).
+    fn meet<'a>(&'a self, _states: StatesNow<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
     }
     /// Who else shares it.
     fn presence(&self) -> Vec<Presence> {

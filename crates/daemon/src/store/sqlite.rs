@@ -242,6 +242,17 @@ impl Store for SqliteStore {
         })
     }
 
+    fn settled(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(|connection| {
+            if !is_restored(connection)? {
+                // A full disk is no matter then.
+                return Ok(());
+            }
+            connection.execute("DELETE FROM meta WHERE name = ?1", [RESTORED])?;
+            Ok(())
+        })
+    }
+
     fn describe(&self) -> String {
         format!("sqlite {}", self.path.display())
     }
@@ -309,10 +320,6 @@ fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> 
         apply(&transaction, write)?;
     }
     set_meta(&transaction, "version", &batch.version.to_string())?;
-    if batch.version > batch.follows + 1 {
-        // Instances that followed something newer follow this one.
-        transaction.execute("DELETE FROM meta WHERE name = ?1", [RESTORED])?;
-    }
     transaction.commit()?;
     Ok(())
 }
@@ -322,6 +329,11 @@ pub(super) fn mark_restored(connection: &mut Connection) -> Result<(), StoreErro
     let transaction = connection.transaction()?;
     set_meta(&transaction, RESTORED, "1")?;
     Ok(transaction.commit()?)
+}
+
+fn is_restored(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT count(*) FROM meta WHERE name = ?1";
+    Ok(connection.query_row(sql, [RESTORED], |row| row.get::<_, i64>(0))? > 0)
 }
 
 /// Name of that note.

@@ -7,10 +7,12 @@
 //! every session that it does not know. It is *held*: nothing is written, no intent is handed out, and the health says so, until the
 //! manager is started again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arm::ArmError;
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::{Core, State};
@@ -45,6 +47,14 @@ impl Held {
         }
     }
 
+    pub(super) fn by_instance(instance: usize, found: u64, followed: u64) -> Held {
+        Held {
+            found,
+            followed,
+            whose: format!("instance {instance}"),
+        }
+    }
+
     fn error(&self) -> StoreError {
         StoreError::WentBack {
             found: self.found,
@@ -52,6 +62,15 @@ impl Held {
             whose: self.whose.clone(),
         }
     }
+}
+
+/// Looks at how far the store is, which whoever asks meanwhile shares: many who are refused at once ask little.
+#[derive(Debug, Default)]
+pub(super) struct Refreshes {
+    /// Begun so far.
+    begun: AtomicU64,
+    /// The number of the last that went well. One at a time holds it.
+    last: Mutex<u64>,
 }
 
 impl Core {
@@ -110,6 +129,19 @@ impl Core {
 
     /// Waits until all that the store has at some moment after this was asked is in memory, and gives the version that is.
     pub(super) async fn refreshed(&self) -> Result<u64, StoreError> {
+        let begun = self.refreshes.begun.load(Ordering::SeqCst);
+        let mut last = self.refreshes.last.lock().await;
+        if *last > begun {
+            self.not_held()?;
+            return Ok(self.version());
+        }
+        let number = self.refreshes.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let version = self.refreshed_now().await?;
+        *last = number;
+        Ok(version)
+    }
+
+    async fn refreshed_now(&self) -> Result<u64, StoreError> {
         self.not_held()?;
         let known = self.version();
         let Some(latest) = self.store.latest().await? else {

@@ -2,19 +2,23 @@
 //! writes (nobody runs `Core::follow`), so what it knows is old until it asks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use futures::future::{BoxFuture, join_all};
 use routeserver::Intent;
 use serde_json::{Value, json};
 
-use super::world::principals::{service_principal, sign_in, token};
+use super::world::principals::{service_principal, sign_in, signed_in, token};
 use super::world::{Fake, GROUP, PATIENCE, World, hub};
 use crate::config::Config;
 use crate::manager::DEV_TENANT;
 use crate::manager::core::Core;
 use crate::store::etcd::cluster::Cluster;
 use crate::store::etcd::tests::{cluster, store};
-use crate::store::{SqliteStore, Store, backup};
+use crate::store::{
+    Activity, ActivityRange, Batch, EtcdStore, Operation, SqliteStore, Store, StoreError, Stored, backup,
+};
 
 const NETWORK: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/Microsoft.Network/virtualNetworks/hub";
 
@@ -49,7 +53,8 @@ fn following(version: u64) -> [Fake; 2] {
 
 async fn over(store: Arc<dyn Store>, is_restored: bool, fakes: [Fake; 2]) -> World {
     let config = Config::default();
-    let core = Core::load(store, &config, is_restored).await.unwrap();
+    let followed: Vec<(usize, u64)> = fakes.iter().map(|fake| (fake.index, fake.intent().version)).collect();
+    let core = Core::load_for(store, &config, is_restored, &followed).await.unwrap();
     World::with(core, &config, fakes)
 }
 
@@ -158,10 +163,103 @@ async fn a_store_below_another_prefix_ends_no_session() {
     let empty = Arc::new(store(&cluster, "/typo/", "0"));
     let world = over(empty, false, following(1000)).await;
     is_held(&world, 1000).await;
-    let kept = cluster
-        .etcdctl(&["get", "--prefix", "--keys-only", "/typo/resources"])
-        .unwrap();
-    assert_eq!(kept.trim(), "", "nothing is written to it");
+    let kept = async |world: &World, prefix: &str| {
+        world.manager.core.probe_store().await;
+        world.manager.core.forget_activity(i64::MAX).await;
+        cluster.etcdctl(&["get", "--prefix", prefix]).unwrap()
+    };
+    assert_eq!(kept(&world, "/typo/").await.trim(), "", "nothing is written to it");
+
+    // Another deployment's keeps what it has, and is none of ours before an instance follows what we made of it.
+    let theirs = World::over(Arc::new(store(&cluster, "/theirs/", "0")), &Config::default()).await;
+    assert_eq!(theirs.put(GROUP, place()).await.status, 201);
+    theirs.end().await;
+    let before = cluster.etcdctl(&["get", "--prefix", "/theirs/"]).unwrap();
+    assert!(before.contains("activity/w/"), "{before}");
+    let mistaken = over(Arc::new(store(&cluster, "/theirs/", "1")), false, following(1000)).await;
+    is_held(&mistaken, 1000).await;
+    assert_eq!(kept(&mistaken, "/theirs/").await, before);
+    let restarted = Arc::new(store(&cluster, "/theirs/", "0"));
+    let core = Core::load(restarted, &Config::default(), false).await.unwrap();
+    core.forget_activity(i64::MAX).await;
+    assert_eq!(cluster.etcdctl(&["get", "--prefix", "/theirs/"]).unwrap(), before);
+}
+
+/// Counts how often it is asked how far it is.
+#[derive(Debug)]
+struct Counted {
+    store: EtcdStore,
+    asked: AtomicU64,
+}
+
+impl Store for Counted {
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>> {
+        self.store.load()
+    }
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.commit(batch)
+    }
+    fn operation(&self, id: &str) -> BoxFuture<'_, Result<Option<Operation>, StoreError>> {
+        self.store.operation(id)
+    }
+    fn record(&self, events: Vec<Activity>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.record(events)
+    }
+    fn activity(&self, range: ActivityRange) -> BoxFuture<'_, Result<Vec<(i64, Value)>, StoreError>> {
+        self.store.activity(range)
+    }
+    fn forget_activity(&self, before_micros: i64) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.store.forget_activity(before_micros)
+    }
+    fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.probe()
+    }
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+    fn latest(&self) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.store.latest()
+    }
+}
+
+#[tokio::test]
+async fn many_who_are_refused_at_once_ask_the_store_once() {
+    let Some(cluster) = cluster(1) else { return };
+    let counted = Arc::new(Counted {
+        store: store(&cluster, "/rw/", "0"),
+        asked: AtomicU64::new(0),
+    });
+    let core = Core::load(counted.clone(), &Config::default(), false).await.unwrap();
+    let before = counted.asked.load(Ordering::Relaxed);
+    join_all((0..100).map(|_| core.look_again())).await;
+    // For the first, and for all who came when that was under way.
+    let asked = counted.asked.load(Ordering::Relaxed) - before;
+    assert!((1..=3).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_itself_is_told_so_also_without_the_store() {
+    let Some(mut cluster) = cluster(1) else { return };
+    let world = World::over(Arc::new(store(&cluster, "/rw/", "0")), &Config::default()).await;
+    assert_eq!(world.put(GROUP, place()).await.status, 201);
+    let reader = signed_in(&world, "Reader", GROUP).await;
+    cluster.kill(0);
+    let wrong = json!({"location": "westeurope", "properties": {"addressSpace": {"addressPrefixes": ["x"]}}});
+    let refused = world.put(NETWORK, wrong).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let refused = world
+        .over_tls("PUT", NETWORK, Some(&reader), &network().to_string())
+        .await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    let refused = world.put(NETWORK, network()).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    let refused = world.delete(NETWORK).await;
+    assert_eq!(
+        refused.status, 503,
+        "nothing to do, and not known to be: {}",
+        refused.text
+    );
 }
 
 #[tokio::test]
@@ -221,10 +319,38 @@ async fn a_data_directory_without_its_store_ends_no_session_and_a_restored_backu
         .until(|| world.fakes.iter().all(|fake| fake.intent().version == world.version()))
         .await;
     assert_eq!(world.get(GROUP).await.status, 200);
-    world.end().await;
     // That was for once.
-    let version = open().load().await.unwrap();
-    assert!(!version.is_restored);
+    world.until(|| !world.manager.core.is_restored()).await;
+    world.end().await;
+    assert!(!open().load().await.unwrap().is_restored);
+
+    // Nor is it one for ever where nothing had to be outrun.
+    backup::restore(&saved, &directory, true).unwrap();
+    let world = over(open(), false, [0, 1].map(Fake::new)).await;
+    world.until(|| !world.manager.core.is_restored()).await;
+    world.end().await;
+    assert!(!open().load().await.unwrap().is_restored);
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_one_until_each_instance_follows_it() {
+    let place_of = tempfile::tempdir().unwrap();
+    let directory = place_of.path().join("data");
+    let open = || Arc::new(SqliteStore::open(&directory).unwrap());
+    let fakes = following(1000);
+    fakes[1].intent.lock().unwrap().clone_from(&following(3000)[1].intent());
+    fakes[1].down.store(true, Ordering::Relaxed);
+    let core = Core::load(open(), &Config::default(), true).await.unwrap();
+    let world = World::with(core, &Config::default(), fakes);
+    world.until(|| world.version() > 1000).await;
+    world.until(|| world.fakes[0].intent().version == world.version()).await;
+    assert!(world.manager.core.is_restored());
+    world.fakes[1].down.store(false, Ordering::Relaxed);
+    world.until(|| world.version() > 3000).await;
+    world.until(|| !world.manager.core.is_restored()).await;
+    for fake in &world.fakes {
+        assert_eq!(fake.intent().version, world.version());
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ impl World {
             };
             tasks.push(tokio::spawn(keeper.run(stopping.clone())));
         }
+        let statuses = instances.iter().map(|it| it.status.clone()).collect();
+        tasks.push(tokio::spawn(Arc::clone(&core).settle(statuses)));
         let manager = Arc::new(Manager {
             core,
             instances,

@@ -12,6 +12,7 @@
 //!        managers/<instance>               who runs an instance now; goes with its lease
 //!        members/<instance>                who ran it last
 //!        states/<instance>                 how the instance is; goes with its manager's lease
+//!        down/<instance>                   its peerings that are down; goes with that, too
 //! ```
 
 use std::collections::BTreeMap;

@@ -39,7 +39,8 @@ pub use client::EtcdConfig;
 pub use presence::{Identity, Place, keep_presence};
 
 use super::{
-    Activity, ActivityRange, Batch, MAX_OPERATIONS, News, Operation, Presence, Store, StoreError, Stored, Write,
+    Activity, ActivityRange, Batch, MAX_OPERATIONS, News, Operation, Presence, StatesNow, Store, StoreError, Stored,
+    Write,
 };
 use client::{Client, Failure};
 use layout::{Keys, Pending, Seen};
@@ -74,6 +75,8 @@ struct Known {
     /// Somebody else runs an instance of ours: which, and who.
     replaced: Option<String>,
     presence: Vec<Presence>,
+    /// What we have claimed.
+    place: Option<Place>,
     operations: Operations,
 }
 
@@ -412,5 +415,17 @@ impl Store for EtcdStore {
 
     fn presence(&self) -> Vec<Presence> {
         self.known().presence.clone()
+    }
+
+    fn meet<'a>(&'a self, states: StatesNow<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let Some(place) = self.known().place.clone() else {
+                return Ok(());
+            };
+            self.answers()?;
+            place.say(states);
+            EtcdStore::meet(self, &place).await
+        }
+        .boxed()
     }
 }

@@ -23,6 +23,8 @@ const LEASE_SECS: i64 = 10;
 const BEAT: Duration = Duration::from_secs(2);
 /// Below it is how instances are.
 const STATES: &str = "states/";
+/// Below it are the peerings that are down: there can be many, so they are written only when they change.
+const DOWN: &str = "down/";
 
 /// A manager, as the others are to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,15 +50,25 @@ pub struct Place {
     /// The lease that keeps it. It changes when the place was lost while etcd was away.
     lease: Arc<AtomicI64>,
     states: watch::Sender<States>,
+    met: Arc<tokio::sync::Mutex<Met>>,
+}
+
+/// What was told and seen last; held by whoever tells and looks, so that nothing older comes after.
+#[derive(Debug, Default)]
+struct Met {
+    /// With the lease that keeps it.
+    told: Option<(i64, States)>,
+    /// Since when others are gone.
+    gone: BTreeMap<usize, String>,
 }
 
 /// How instances are, by number.
 type States = BTreeMap<usize, InstanceState>;
 
 impl Place {
-    /// What the others are told of the instances that are run here, with the next beat.
-    pub fn say(&self, states: BTreeMap<usize, InstanceState>) {
-        self.states.send_replace(states);
+    /// What the others are told of the instances that are run here, with the next beat. Who asks last is told last.
+    pub fn say(&self, states: impl FnOnce() -> BTreeMap<usize, InstanceState>) {
+        self.states.send_modify(|said| *said = states());
     }
 }
 
@@ -72,8 +84,10 @@ impl EtcdStore {
             instances: instances.to_vec(),
             lease: Arc::default(),
             states: watch::Sender::default(),
+            met: Arc::default(),
         };
         self.take_place(&place).await?;
+        self.known().place = Some(place.clone());
         Ok(place)
     }
 
@@ -182,20 +196,67 @@ impl EtcdStore {
         self.noted(answer)
     }
 
-    /// Tells the others how our instances are.
-    async fn tell(&self, lease: i64, states: &States) -> Result<(), StoreError> {
-        let put = |(instance, state): (&usize, &InstanceState)| pb::RequestOp {
+    /// Tells the others what has changed of how our instances are.
+    async fn tell(&self, place: &Place, met: &mut Met) -> Result<(), StoreError> {
+        let now = (place.lease.load(Ordering::Relaxed), place.states.borrow().clone());
+        if now.1.is_empty() || met.told.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let told = met.told.as_ref().filter(|(lease, _)| *lease == now.0);
+        let put = |key: String, value: Vec<u8>| pb::RequestOp {
             request: Some(request_op::Request::RequestPut(pb::PutRequest {
-                key: self.keys.below(&format!("{STATES}{instance}")),
-                value: serde_json::to_vec(state).unwrap_or_default(),
-                lease,
+                key: self.keys.below(&key),
+                value,
+                lease: now.0,
             })),
         };
+        let mut success = Vec::new();
+        for (instance, state) in &now.1 {
+            let down = &state.peers_down;
+            if told
+                .and_then(|(_, states)| states.get(instance))
+                .map(|told| &told.peers_down)
+                != Some(down)
+            {
+                let down = serde_json::to_vec(down).unwrap_or_default();
+                success.push(put(format!("{DOWN}{instance}"), down));
+            }
+            let short = InstanceState {
+                peers_down: Vec::new(),
+                ..state.clone()
+            };
+            let short = serde_json::to_vec(&short).unwrap_or_default();
+            success.push(put(format!("{STATES}{instance}"), short));
+        }
         let request = pb::TxnRequest {
-            success: states.iter().map(put).collect(),
+            success,
             ..Default::default()
         };
-        self.txn(request).await.map(|_| ())
+        self.txn(request).await?;
+        met.told = Some(now);
+        Ok(())
+    }
+
+    /// Tells the others how our instances are, and then looks how theirs are: of two that do so at once, one at least hears of the
+    /// other.
+    pub(super) async fn meet(&self, place: &Place) -> Result<(), StoreError> {
+        let mut met = place.met.lock().await;
+        let told = self.tell(place, &mut met).await;
+        self.look_around(&place.instances, &mut met.gone).await?;
+        told
+    }
+
+    /// How the instances of the others are.
+    async fn states(&self) -> Result<States, StoreError> {
+        let mut states: States = self.numbered(STATES).await?;
+        let is_short = |state: &InstanceState| state.peers_down_count > 0 && state.peers_down.is_empty();
+        if states.values().any(is_short) {
+            let mut down: BTreeMap<usize, Vec<String>> = self.numbered(DOWN).await?;
+            for (instance, state) in states.iter_mut().filter(|(_, state)| is_short(state)) {
+                state.peers_down = down.remove(instance).unwrap_or_default();
+            }
+        }
+        Ok(states)
     }
 
     /// What is kept by instance below `part`.
@@ -216,7 +277,7 @@ impl EtcdStore {
     async fn look_around(&self, mine: &[usize], gone: &mut BTreeMap<usize, String>) -> Result<(), StoreError> {
         let there: BTreeMap<usize, Identity> = self.numbered("managers/").await?;
         let members: BTreeMap<usize, Identity> = self.numbered("members/").await?;
-        let mut states: States = self.numbered(STATES).await?;
+        let mut states = self.states().await?;
         let others = members.into_iter().filter(|(instance, _)| !mine.contains(instance));
         let presence = others.map(|(instance, last)| match there.get(&instance) {
             Some(identity) => {
@@ -267,8 +328,6 @@ fn key_of(instance: usize) -> String {
 
 /// Keeps the place that was claimed, for ever; one that was lost while etcd was away is taken again, unless somebody else has it.
 pub async fn keep_presence(store: Arc<EtcdStore>, place: Place) {
-    let mut gone = BTreeMap::new();
-    let mut told = (0, States::new());
     loop {
         let beat = Instant::now();
         let kept = store.keep_alive(place.lease.load(Ordering::Relaxed)).await;
@@ -282,15 +341,8 @@ pub async fn keep_presence(store: Arc<EtcdStore>, place: Place) {
                 Err(error) => tracing::debug!(%error, "our place cannot be taken again yet"),
             }
         }
-        let now = (place.lease.load(Ordering::Relaxed), place.states.borrow().clone());
-        if kept.is_ok() && told != now && !now.1.is_empty() {
-            match store.tell(now.0, &now.1).await {
-                Ok(()) => told = now,
-                Err(error) => tracing::debug!(%error, "the others cannot be told how the instances are here"),
-            }
-        }
-        if let Err(error) = store.look_around(&place.instances, &mut gone).await {
-            tracing::debug!(%error, "who else is there is not known");
+        if let Err(error) = store.meet(&place).await {
+            tracing::debug!(%error, "the others are not told how the instances are here, or it is not known who is there");
         }
         sleep(BEAT.saturating_sub(beat.elapsed())).await;
     }

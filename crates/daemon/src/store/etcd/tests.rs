@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use super::*;
-use crate::store::Collection;
 use crate::store::suite::{batch, put};
+use crate::store::{Collection, InstanceState};
 
 /// A cluster, or `None` where there is no etcd: said aloud, and a failure in CI.
 pub(crate) fn cluster(members: usize) -> Option<Cluster> {
@@ -299,6 +299,45 @@ fn vouched_for(place: &std::path::Path, name: &str) -> cluster::MemberTls {
         certificate: write("certificate", certificate.pem()),
         key: write("key", key.serialize_pem()),
     }
+}
+
+#[tokio::test]
+async fn what_is_told_of_instances_is_known_at_once_and_what_is_long_is_written_only_when_it_changes() {
+    let Some(cluster) = cluster(1) else { return };
+    let [ours, theirs] = ["0", "1"].map(|writer| store(&cluster, "/rw/", writer));
+    for (number, store) in [&ours, &theirs].into_iter().enumerate() {
+        let identity = Identity {
+            id: number.to_string(),
+            machine: "m".to_owned(),
+            pid: 1,
+            api: "127.0.0.1:1".to_owned(),
+            since: "2026-11-20T00:00:00Z".to_owned(),
+        };
+        store.claim(identity, &[number]).await.unwrap();
+    }
+    let state = |intent_version, down: &[&str]| InstanceState {
+        up: true,
+        intent_version,
+        peers_down: down.iter().map(|&id| id.to_owned()).collect(),
+        peers_down_count: down.len(),
+        ..InstanceState::default()
+    };
+    let mut written = Vec::new();
+    for said in [
+        state(1, &["/p"]),
+        state(2, &["/p"]),
+        state(3, &[]),
+        state(4, &["/p", "/q"]),
+    ] {
+        let states = BTreeMap::from([(0, said.clone())]);
+        Store::meet(&ours, Box::new(|| states)).await.unwrap();
+        Store::meet(&theirs, Box::new(BTreeMap::new)).await.unwrap();
+        assert_eq!(theirs.presence()[0].state, Some(said));
+        let row = ours.range(get(ours.keys.below("down/0"))).await.unwrap().kvs.pop();
+        written.push(row.unwrap().mod_revision);
+    }
+    assert_eq!(written[0], written[1]);
+    assert!(written[1] < written[2] && written[2] < written[3], "{written:?}");
 }
 
 #[tokio::test]
