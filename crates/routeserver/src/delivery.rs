@@ -16,6 +16,7 @@ use bgp::IpNet;
 use rib::Rank;
 
 mod agents;
+mod awaited;
 mod followed;
 mod table;
 #[cfg(test)]

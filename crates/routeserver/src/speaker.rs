@@ -21,7 +21,7 @@ use crate::policy::{ExportRules, ImportRules, next_hop_self};
 use crate::refresh::Refresh;
 use crate::route_map::RouteMap;
 use crate::total_limit::TotalLimit;
-use crate::vnet::{Changed, LocRib, Replaced, Topology, WithoutOther};
+use crate::vnet::{Changed, LocRib, Lost, Replaced, Topology};
 
 mod inbound;
 mod intent;
@@ -204,11 +204,11 @@ impl Speaker {
     }
 
     /// These next hops are gone; agents' tables are told so before any prefix is decided. Choices and what stands in for them.
-    pub(crate) fn lose(&mut self, next_hops: &[IpAddr], without_other: WithoutOther) -> Vec<Replaced> {
+    pub(crate) fn lose(&mut self, lost: &Lost) -> Vec<Replaced> {
         let Some(loc_rib) = &mut self.loc_rib else {
             return Vec::new();
         };
-        let replaced = loc_rib.lose(next_hops, without_other);
+        let replaced = loc_rib.lose(lost);
         if !replaced.is_empty() {
             self.rib.keep_unchanged(true);
         }

@@ -2,12 +2,14 @@
 //! and then whole tables: what it missed is state here, not a queue.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use rib::HashKey;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::delivery::awaited::Awaited;
 use crate::delivery::followed::{Deltas, Followed, TableKey};
 use crate::delivery::{AgentId, NicAssignment, TableId, TableUpdate, ToAgent};
 use crate::instance::Output;
@@ -41,8 +43,8 @@ pub(crate) struct Delivery {
     looked_at: usize,
     /// As of the last sync.
     converged: bool,
-    /// Tables that were told of lost next hops, and the generations that they were then.
-    lost: Vec<(TableId, u64)>,
+    /// Who is to say that kernels are without lost next hops.
+    awaited: Awaited,
 }
 
 #[derive(Debug, Default)]
@@ -71,22 +73,6 @@ pub(crate) struct Installed {
     pub(crate) base: Option<(TableId, u64)>,
     pub(crate) problems: Vec<String>,
     pub(crate) counts: AgentCounts,
-}
-
-impl Agent {
-    /// Whether all its NICs that follow a table have this generation of it; an agent that is too far behind is not waited for.
-    fn has_installed(&self, table: TableId, generation: u64) -> bool {
-        if self.tables.get(&table).is_none_or(|told| *told < generation) {
-            return true;
-        }
-        let follow = |told: &NicAssignment| told.table == Some(table) || told.base == Some(table);
-        let mut nics = self.told.iter().filter(|(_, told)| follow(told)).map(|(nic, _)| nic);
-        nics.all(|nic| {
-            let layers = self.installed.get(nic).map(Installed::layers);
-            let mut layers = layers.into_iter().flatten().flatten();
-            layers.any(|(id, installed)| id == table && installed >= generation)
-        })
-    }
 }
 
 impl Installed {
@@ -131,7 +117,7 @@ impl Delivery {
             last_turn: TableId(0),
             looked_at: 0,
             converged: false,
-            lost: Vec::new(),
+            awaited: Awaited::default(),
         }
     }
 
@@ -156,6 +142,7 @@ impl Delivery {
         agent.nics = nics.into_iter().filter(|nic| seen.insert(nic.clone())).collect();
         agent.told.retain(|nic, _| seen.contains(nic));
         agent.installed.retain(|nic, _| seen.contains(nic));
+        self.awaited.keep(id, &seen);
         self.dirty.insert(id);
     }
 
@@ -163,6 +150,7 @@ impl Delivery {
         if let Some(agent) = self.agents.get_mut(&id)
             && agent.told.contains_key(&nic)
         {
+            self.awaited.installed(id, &nic, &installed.layers());
             agent.installed.insert(nic, installed);
         }
     }
@@ -173,6 +161,7 @@ impl Delivery {
             if full {
                 agent.starts_over = true;
                 agent.tables.clear();
+                self.awaited.forget(id);
             }
             self.dirty.insert(id);
         }
@@ -180,6 +169,7 @@ impl Delivery {
 
     pub(crate) fn gone(&mut self, id: AgentId) {
         self.agents.remove(&id);
+        self.awaited.forget(id);
         self.dirty.remove(&id);
         for followed in self.tables.values_mut() {
             followed.followers.remove(&id);
@@ -219,28 +209,51 @@ impl Delivery {
         self.distribute(deltas.in_order(), outputs);
     }
 
-    /// A speaker's choices gave way to others, all at once: groups change, no route does.
-    pub(crate) fn lose(&mut self, speaker: &str, replaced: &[Replaced], outputs: &mut VecDeque<Output>) {
+    /// A speaker's choices gave way to others, all at once: groups change, no route does. False: tables that have next hops
+    /// of the lost ones are told when the prefixes are decided.
+    pub(crate) fn lose(
+        &mut self,
+        speaker: &str,
+        lost: &[IpAddr],
+        replaced: &[Replaced],
+        outputs: &mut VecDeque<Output>,
+    ) -> bool {
+        let mut all_told = true;
+        let mut deltas = Vec::new();
         let tables = self.tables.values_mut();
-        let of_speaker = tables.filter(|followed| followed.speaker() == Some(speaker));
-        let deltas: Vec<_> = of_speaker.filter_map(|followed| followed.lose(replaced)).collect();
-        self.lost
-            .extend(deltas.iter().map(|delta| (delta.table, delta.generation)));
+        for followed in tables.filter(|followed| followed.speaker() == Some(speaker)) {
+            all_told &= !(followed.follows_prefixes() && followed.table.mentions(lost));
+            deltas.extend(followed.lose(replaced));
+        }
+        let told: FxHashMap<TableId, u64> = deltas.iter().map(|delta| (delta.table, delta.generation)).collect();
         self.distribute(deltas, outputs);
+        self.wait_for_kernels(&told);
+        all_told
+    }
+
+    /// Those who were told these generations are to say that kernels have them.
+    fn wait_for_kernels(&mut self, told: &FxHashMap<TableId, u64>) {
+        for (id, agent) in &self.agents {
+            for assignment in agent.told.values() {
+                for table in [assignment.table, assignment.base].into_iter().flatten() {
+                    if let Some(generation) = told.get(&table)
+                        && agent.tables.get(&table) == Some(generation)
+                    {
+                        self.awaited.told(*id, &assignment.nic, table, *generation);
+                    }
+                }
+            }
+        }
     }
 
     /// Whether everybody who was told of lost next hops has said that kernels are without them.
     pub(crate) fn has_installed_losses(&self) -> bool {
-        self.lost.iter().all(|(table, generation)| {
-            let followers = self.tables.get(table).into_iter().flat_map(|table| &table.followers);
-            let mut agents = followers.filter_map(|id| self.agents.get(id));
-            agents.all(|agent| agent.has_installed(*table, *generation))
-        })
+        self.awaited.is_empty()
     }
 
     /// Nobody is waited for any more.
     pub(crate) fn forget_losses(&mut self) {
-        self.lost.clear();
+        self.awaited.clear();
     }
 
     /// The speaker has decided every prefix that [`Delivery::lose`] was about.

@@ -160,12 +160,15 @@ impl Followed {
             // What they say of replaced choices holds for those that were there before.
             self.waiting = Waiting::Everything;
         }
-        // Where routes come and go with next hops, that follows when the prefixes are decided.
-        let follows_prefixes = !self.own().is_empty() || (self.is_whole() && self.view.looks_at_next_hops());
-        if follows_prefixes {
+        if self.follows_prefixes() {
             return None;
         }
         self.table.lose(replaced)
+    }
+
+    /// Whether routes come and go with next hops: then losses follow when the prefixes are decided.
+    pub(super) fn follows_prefixes(&self) -> bool {
+        !self.own().is_empty() || (self.is_whole() && self.view.looks_at_next_hops())
     }
 
     /// Whether [`Followed::catch_up`] has something to do.

@@ -153,6 +153,10 @@ impl Instance {
         self.drive(now, key, reset);
         // What was kept of a session before goes, too.
         self.release_all(key);
+        // Nor is it known for what it had: who floods again each time it is back is the noisiest each time.
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.settled_octets = 0;
+        }
     }
 
     fn tell_of_memory(&mut self, peer: Option<String>, held: usize) {

@@ -22,7 +22,9 @@ impl Instance {
     /// have been taken: what comes in bulk is put off by itself.
     pub fn settle(&mut self, now: Instant) {
         self.now = now;
-        if self.tell_losses(now) || self.gives_head_start() {
+        let had_head_start = self.had_head_start();
+        let told = self.tell_losses(now);
+        if (told && !had_head_start) || self.gives_head_start() {
             // The rest takes its time: what kernels need comes first.
             return;
         }

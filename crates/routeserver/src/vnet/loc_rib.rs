@@ -17,7 +17,7 @@ use crate::keyed::{KeyedMap, KeyedSet};
 #[derive(Debug)]
 pub(crate) struct LocRib {
     routes: KeyedMap<IpNet, Arc<Choice>>,
-    /// How many prefixes have a choice.
+    /// How many prefixes have a choice, those that `replaced` speaks of the later one.
     counts: KeyedMap<Arc<Choice>, usize>,
     /// Choices that stand in for ones with next hops that were lost. Their prefixes are being decided one by one.
     stand_ins: KeyedSet<Arc<Choice>>,
@@ -28,16 +28,15 @@ pub(crate) struct LocRib {
 /// A choice, and the one that took its place.
 pub(crate) type Replaced = (Arc<Choice>, Arc<Choice>);
 
-/// What becomes of packets whose next hops are lost, all of them and their fallback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WithoutOther {
-    /// They have no route any more.
-    Goes,
-    /// They go on as before: the routes of the peer are kept as a last resort.
-    Stays,
-    /// They go on as before until their prefix is decided, if they had a fallback: peers that are still there may have a path that comes after
-    /// both. Without a fallback there was no other path, and they have no route any more.
-    MayBeFound,
+/// Next hops that are lost, and what is left beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) next_hops: Vec<IpAddr>,
+    /// Those of them whose routes are kept as a last resort: packets go on as before where nothing else is left.
+    pub(crate) last_resort: Vec<IpAddr>,
+    /// Peers have paths that do not go. Where the next hops and the fallback are lost, packets go on as before until their prefix is decided,
+    /// since there may be a path that comes after both. Without a fallback there was no other path, and they have no route any more.
+    pub(crate) may_be_found: bool,
 }
 
 /// A choice without next hops that are lost ([`LocRib::lose`]) is of this rank where the fallback took over: it is worse than any that was
@@ -77,19 +76,35 @@ impl LocRib {
     /// These next hops are gone, which is known before any prefix is decided: every choice that has them gives way to one without them, or
     /// to its fallback. Looks at choices only, not at prefixes. The prefixes must all be decided next, also those that are decided as
     /// before; [`LocRib::is_decided`] ends that.
-    pub(crate) fn lose(&mut self, lost: &[IpAddr], without_other: WithoutOther) -> Vec<Replaced> {
-        self.take_over_stand_ins();
+    pub(crate) fn lose(&mut self, lost: &Lost) -> Vec<Replaced> {
         let replaced: Vec<Replaced> = self
             .counts
             .keys()
             // A user-defined route may have the best rank's next hops as well; it does not lose them with BGP's.
             .filter(|choice| choice.rank != Rank(0))
-            .filter_map(|choice| Some((choice.clone(), Arc::new(without(choice, lost, without_other)?))))
+            .filter_map(|choice| Some((choice.clone(), Arc::new(without(choice, lost)?))))
             .collect();
+        for (before, stand_in) in &replaced {
+            if let Some(count) = self.counts.remove(before) {
+                *self.counts.entry(stand_in.clone()).or_default() += count;
+            }
+        }
         self.stand_ins
             .extend(replaced.iter().map(|(_, stand_in)| stand_in.clone()));
-        self.replaced.clone_from(&replaced);
+        self.add_replaced(&replaced);
         replaced
+    }
+
+    /// What stands in for a choice may have to give way in its turn, before any prefix has it.
+    fn add_replaced(&mut self, replaced: &[Replaced]) {
+        let mut by_value: KeyedMap<&Arc<Choice>, &Arc<Choice>> = KeyedMap::with_hasher(*self.counts.hasher());
+        by_value.extend(replaced.iter().map(|(before, stand_in)| (before, stand_in)));
+        for (_, stand_in) in &mut self.replaced {
+            if let Some(next) = by_value.get(stand_in) {
+                *stand_in = Arc::clone(next);
+            }
+        }
+        self.replaced.extend_from_slice(replaced);
     }
 
     /// Enters the choices that stand in for others, prefix by prefix. To be called before anything else is done with the table.
@@ -97,11 +112,6 @@ impl LocRib {
         let replaced = std::mem::take(&mut self.replaced);
         if replaced.is_empty() {
             return;
-        }
-        for (before, stand_in) in &replaced {
-            if let Some(count) = self.counts.remove(before) {
-                *self.counts.entry(stand_in.clone()).or_default() += count;
-            }
         }
         let by_value: KeyedMap<&Arc<Choice>, &Arc<Choice>> = {
             let mut by_value = KeyedMap::with_hasher(*self.counts.hasher());
@@ -216,9 +226,9 @@ impl LocRib {
 }
 
 /// What is left of a choice without these next hops; `None`: it has none of them, or stays as it is.
-fn without(choice: &Choice, lost: &[IpAddr], without_other: WithoutOther) -> Option<Choice> {
+fn without(choice: &Choice, lost: &Lost) -> Option<Choice> {
     let left = |next_hops: &[IpAddr]| -> Vec<IpAddr> {
-        let left = next_hops.iter().filter(|next_hop| !lost.contains(next_hop));
+        let left = next_hops.iter().filter(|next_hop| !lost.next_hops.contains(next_hop));
         left.copied().collect()
     };
     let (next_hops, fallback) = (left(&choice.next_hops), left(&choice.fallback));
@@ -233,20 +243,33 @@ fn without(choice: &Choice, lost: &[IpAddr], without_other: WithoutOther) -> Opt
             rank,
         });
     }
-    let had_fallback = !choice.fallback.is_empty() || choice.rank == STAND_IN_RANK;
-    let stays = match without_other {
-        WithoutOther::Goes => false,
-        WithoutOther::Stays => true,
-        WithoutOther::MayBeFound => had_fallback,
+    let next_hops = match fallback.is_empty() {
+        true => last_resort(choice, lost)?,
+        false => fallback,
     };
-    if fallback.is_empty() && stays {
-        return None;
-    }
     Some(Choice {
-        next_hops: fallback,
+        next_hops,
         fallback: Vec::new(),
         rank: STAND_IN_RANK,
     })
+}
+
+/// Where packets go whose next hops are lost, all of them and their fallback; `None`: as before.
+fn last_resort(choice: &Choice, lost: &Lost) -> Option<Vec<IpAddr>> {
+    let kept = |next_hops: &[IpAddr]| -> Vec<IpAddr> {
+        let kept = next_hops.iter().filter(|next_hop| lost.last_resort.contains(next_hop));
+        kept.copied().collect()
+    };
+    let of_next_hops = kept(&choice.next_hops);
+    if !of_next_hops.is_empty() {
+        return (of_next_hops.len() < choice.next_hops.len()).then_some(of_next_hops);
+    }
+    let of_fallback = kept(&choice.fallback);
+    let had_fallback = !choice.fallback.is_empty() || choice.rank == STAND_IN_RANK;
+    match of_fallback.is_empty() && had_fallback && lost.may_be_found {
+        true => None,
+        false => Some(of_fallback),
+    }
 }
 
 #[cfg(test)]
@@ -292,15 +315,32 @@ mod tests {
         check(before, batch, 1, &["20.0.2.0/24"]);
     }
 
+    /// These next hops, and whether another way may be found.
+    fn lost(next_hops: &[&str], may_be_found: bool) -> Lost {
+        Lost {
+            next_hops: next_hops.iter().map(|next_hop| ip(next_hop)).collect(),
+            last_resort: Vec::new(),
+            may_be_found,
+        }
+    }
+
+    /// Of which the routes of these are kept.
+    fn lost_but_kept(next_hops: &[&str], kept: &[&str]) -> Lost {
+        Lost {
+            last_resort: kept.iter().map(|next_hop| ip(next_hop)).collect(),
+            ..lost(next_hops, true)
+        }
+    }
+
     fn addresses(loc_rib: &LocRib, prefix: &str) -> Option<(Vec<IpAddr>, Vec<IpAddr>)> {
         let choice = loc_rib.get(&net(prefix))?;
         Some((choice.next_hops.clone(), choice.fallback.clone()))
     }
 
     /// What `before` (with or without its prefix) is after `10.0.0.1` is lost; `None`: as before.
-    fn check_lost(before: &str, without_other: WithoutOther, expected: Option<(&str, Rank)>) {
+    fn check_lost(before: &str, lost: &Lost, expected: Option<(&str, Rank)>) {
         let mut loc_rib = loc_rib(&[&format!("20.0.0.0/24 {before}"), "20.0.1.0/24 10.0.0.9"]);
-        let replaced = loc_rib.lose(&[ip("10.0.0.1")], without_other);
+        let replaced = loc_rib.lose(lost);
         let stand_ins = replaced
             .iter()
             .map(|(_, to)| ((to.next_hops.clone(), to.fallback.clone()), to.rank));
@@ -324,41 +364,66 @@ mod tests {
 
     #[test]
     fn a_choice_gives_way_to_what_is_left_of_it_or_to_its_fallback() {
-        use WithoutOther::{Goes, MayBeFound, Stays};
         let (as_before, worst) = (Rank(100), STAND_IN_RANK);
+        let one = ["10.0.0.1"];
+        let (goes, may_be_found) = (&lost(&one, false), &lost(&one, true));
+        let stays = &lost_but_kept(&one, &one);
         check_lost(
             "10.0.0.1,10.0.0.2|10.0.0.3",
-            Goes,
+            goes,
             Some(("10.0.0.2|10.0.0.3", as_before)),
         );
         check_lost(
             "10.0.0.2|10.0.0.1,10.0.0.3",
-            Goes,
+            goes,
             Some(("10.0.0.2|10.0.0.3", as_before)),
         );
-        for without_other in [Goes, Stays, MayBeFound] {
-            check_lost(
-                "10.0.0.1|10.0.0.2,10.0.0.3",
-                without_other,
-                Some(("10.0.0.2,10.0.0.3", worst)),
-            );
+        for lost in [goes, stays, may_be_found] {
+            check_lost("10.0.0.1|10.0.0.2,10.0.0.3", lost, Some(("10.0.0.2,10.0.0.3", worst)));
         }
-        check_lost("10.0.0.1", Goes, Some(("", worst)));
-        check_lost("10.0.0.1", MayBeFound, Some(("", worst)));
-        check_lost("10.0.0.1", Stays, None);
-        check_lost("10.0.0.2", Goes, None);
+        check_lost("10.0.0.1", goes, Some(("", worst)));
+        check_lost("10.0.0.1", may_be_found, Some(("", worst)));
+        check_lost("10.0.0.1", stays, None);
+        check_lost("10.0.0.2", goes, None);
+    }
+
+    #[test]
+    fn of_lost_next_hops_those_that_are_kept_stay_where_nothing_else_is_left() {
+        let both = lost_but_kept(&["10.0.0.1", "10.0.0.2"], &["10.0.0.1"]);
+        check_lost("10.0.0.1", &both, None);
+        check_lost("10.0.0.1|10.0.0.2", &both, None);
+        check_lost("10.0.0.1,10.0.0.2", &both, Some(("10.0.0.1", STAND_IN_RANK)));
+        check_lost("10.0.0.2|10.0.0.1", &both, Some(("10.0.0.1", STAND_IN_RANK)));
+        check_lost("10.0.0.2", &both, Some(("", STAND_IN_RANK)));
+        check_lost("10.0.0.2|10.0.0.3", &both, Some(("10.0.0.3", STAND_IN_RANK)));
     }
 
     #[test]
     fn where_a_third_way_may_be_found_nothing_takes_the_place_of_what_is_lost_with_its_fallback() {
-        let lost = [ip("10.0.0.1"), ip("10.0.0.2")];
-        for (without_other, stand_ins) in [(WithoutOther::Goes, 1), (WithoutOther::MayBeFound, 0)] {
+        for (may_be_found, stand_ins) in [(false, 1), (true, 0)] {
+            let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|next_hop| lost(&[next_hop], may_be_found));
             let mut both_at_once = loc_rib(&["20.0.0.0/24 10.0.0.1|10.0.0.2"]);
-            assert_eq!(both_at_once.lose(&lost, without_other).len(), stand_ins);
+            let both = lost(&["10.0.0.1", "10.0.0.2"], may_be_found);
+            assert_eq!(both_at_once.lose(&both).len(), stand_ins);
             let mut one_by_one = loc_rib(&["20.0.0.0/24 10.0.0.1|10.0.0.2"]);
-            assert_eq!(one_by_one.lose(&lost[..1], without_other).len(), 1);
-            assert_eq!(one_by_one.lose(&lost[1..], without_other).len(), stand_ins);
+            assert_eq!(one_by_one.lose(&first).len(), 1);
+            assert_eq!(one_by_one.lose(&second).len(), stand_ins);
         }
+    }
+
+    #[test]
+    fn a_second_loss_looks_at_no_prefix_either() {
+        let mut loc_rib = loc_rib(&["20.0.0.0/24 10.0.0.1|10.0.0.2", "20.0.1.0/24 10.0.0.2"]);
+        assert_eq!(loc_rib.lose(&lost(&["10.0.0.1"], false)).len(), 1);
+        let replaced = loc_rib.lose(&lost(&["10.0.0.1", "10.0.0.2"], false));
+        assert_eq!(replaced.len(), 2, "the stand-in, and the other choice");
+        let of_first = || (vec![ip("10.0.0.1")], vec![ip("10.0.0.2")]);
+        assert_eq!(addresses(&loc_rib, "20.0.0.0/24"), Some(of_first()));
+        loc_rib.take_over_stand_ins();
+        for prefix in ["20.0.0.0/24", "20.0.1.0/24"] {
+            assert_eq!(addresses(&loc_rib, prefix), Some((vec![], vec![])), "{prefix}");
+        }
+        assert_eq!(loc_rib.counts.values().sum::<usize>(), 2);
     }
 
     #[test]
@@ -367,7 +432,7 @@ mod tests {
         let mut entry = change("20.0.0.0/24 10.0.0.1");
         Arc::make_mut(entry.choice.as_mut().unwrap()).rank = Rank(0);
         loc_rib.apply([entry]);
-        assert!(loc_rib.lose(&[ip("10.0.0.1")], WithoutOther::Goes).is_empty());
+        assert!(loc_rib.lose(&lost(&["10.0.0.1"], false)).is_empty());
     }
 
     #[test]
@@ -375,7 +440,7 @@ mod tests {
         let prefixes = ["20.0.0.0/24", "20.0.1.0/24"];
         let entries = prefixes.map(|prefix| format!("{prefix} 10.0.0.1|10.0.0.2"));
         let mut loc_rib = loc_rib(&[&entries[0], &entries[1]]);
-        loc_rib.lose(&[ip("10.0.0.1")], WithoutOther::Goes);
+        loc_rib.lose(&lost(&["10.0.0.1"], false));
         let changed = loc_rib.apply(entries.iter().map(|entry| change(entry)));
         assert_eq!((changed.replaced.len(), changed.rest.len()), (0, 2));
         assert_eq!(addresses(&loc_rib, prefixes[0]).unwrap().0, [ip("10.0.0.1")]);

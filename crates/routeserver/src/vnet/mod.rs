@@ -15,7 +15,7 @@ mod tests;
 mod topology;
 mod view;
 
-pub(crate) use loc_rib::{Changed, LocRib, Replaced, WithoutOther};
+pub(crate) use loc_rib::{Changed, LocRib, Lost, Replaced};
 pub(crate) use resolve::{Resolved, Scope, Target, dependants, known_inside, prefixes, resolve, resolve_above_base};
 pub(crate) use rows::{rows, rows_of};
 pub(crate) use topology::{NicFacts, Topology};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bgp::wire::{GracefulRestart, RestartOffer};
+use bgp::wire::{GracefulRestart, LongLived, LongLivedGracefulRestart, RestartOffer};
 use bgp::{FamilySet, IpNet};
 
 use super::world::*;
@@ -17,10 +17,14 @@ const AGENT: AgentId = AgentId(3);
 const MANY: u32 = 40_000;
 
 fn follow(world: &mut World, layers: bool) {
+    follow_nics(world, AGENT, &["vm"], layers);
+}
+
+fn follow_nics(world: &mut World, agent: AgentId, nics: &[&str], layers: bool) {
     world.input(Input::AgentFollows {
-        agent: AGENT,
+        agent,
         name: "agent".into(),
-        nics: vec!["vm".into()],
+        nics: nics.iter().map(|nic| (*nic).to_owned()).collect(),
         layers,
     });
     world.to_agents.clear();
@@ -62,7 +66,7 @@ impl World {
 
 /// What is told when everything is decided.
 fn then(world: &mut World) -> Vec<TableUpdate> {
-    world.advance(Duration::from_millis(50));
+    world.advance(Duration::from_millis(200));
     let told = std::mem::take(&mut world.to_agents);
     told.into_iter().filter_map(|(_, message)| update(message)).collect()
 }
@@ -240,7 +244,7 @@ fn nothing_is_decided_before_kernels_have_followed_or_had_time_for_it() {
         world.settle_once();
         assert!(world.to_agents.is_empty() && world.told("nva2", "20.0.0.0/24").is_none());
         let until = world.instance.poll_timeout().unwrap();
-        assert!(until > start && until <= start + Duration::from_millis(20));
+        assert!(until > start && until <= start + Duration::from_millis(100));
         if is_installed {
             world.installs(lost.table, lost.generation);
             assert_eq!(
@@ -266,31 +270,195 @@ fn a_next_hop_that_another_nva_names_too_is_not_lost() {
     assert!(then(&mut world).is_empty());
 }
 
-#[test]
-fn of_a_session_that_restarts_gracefully_nothing_is_lost() {
+/// Two NVAs, of which one has offered to restart: within so many seconds, and with stale routes kept for an hour or not.
+fn with_restart(nva: &'static str, restart_time_secs: u16, long_lived: bool) -> World {
     let mut world = idle_world();
-    let mut first = peer("nva1", "10.1.4.4", 65001);
-    first.graceful_restart = true;
-    world.intent.route_servers[0].peers = vec![first, peer("nva2", "10.1.4.5", 65002)];
+    let mut peers = vec![peer("nva1", "10.1.4.4", 65001), peer("nva2", "10.1.4.5", 65002)];
+    for peer in peers.iter_mut().filter(|peer| peer.id == nva) {
+        peer.graceful_restart = true;
+        peer.long_lived_stale_time_secs = 3600;
+    }
+    world.intent.route_servers[0].peers = peers;
     world.add_nva("nva1", "10.1.4.4", 65001, FamilySet::IPV4);
     world.add_nva("nva2", "10.1.4.5", 65002, FamilySet::IPV4);
     let graceful = GracefulRestart {
         restarted: false,
         notification: true,
-        restart_time_secs: 60,
+        restart_time_secs,
         families: FamilySet::IPV4,
         forwarding: FamilySet::IPV4,
     };
+    let stale = LongLived {
+        forwarding: true,
+        stale_time_secs: 3600,
+    };
     let offer = RestartOffer {
         graceful: Some(graceful),
-        long_lived: None,
+        long_lived: long_lived.then(|| LongLivedGracefulRestart::of(FamilySet::IPV4, stale)),
     };
-    world.nvas.get_mut("nva1").unwrap().session.offer_restart(offer);
+    world.nvas.get_mut(nva).unwrap().session.offer_restart(offer);
     world.send_intent();
+    world
+}
+
+#[test]
+fn of_a_session_that_restarts_gracefully_nothing_is_lost() {
+    let mut world = with_restart("nva1", 60, false);
     world.announce("nva1", path("10.1.4.4", &[65001]), &["20.0.0.0/24"]);
     world.announce("nva2", path("10.1.4.5", &[65002, 65002]), &["20.0.0.0/24"]);
     follow(&mut world, true);
     assert!(close(&mut world, "nva1").is_empty() && then(&mut world).is_empty());
+}
+
+/// `20.*` is the first NVA's with the second one as fallback, `30.*` is the first one's alone, `40.*` the second one's.
+fn announce_shared_and_own(world: &mut World) {
+    let shared = ["20.0.0.0/24", "20.0.1.0/24"];
+    world.announce("nva1", path("10.1.4.4", &[65001]), &shared);
+    world.announce("nva2", path("10.1.4.5", &[65002, 65002]), &shared);
+    world.announce("nva1", path("10.1.4.4", &[65001]), &["30.0.0.0/24", "30.0.1.0/24"]);
+    world.announce("nva2", path("10.1.4.5", &[65002]), &["40.0.0.0/24", "40.0.1.0/24"]);
+    follow(world, true);
+}
+
+fn removed(told: &[TableUpdate]) -> Vec<String> {
+    let removed = told.iter().flat_map(|update| &update.removed);
+    let mut removed: Vec<String> = removed.map(ToString::to_string).collect();
+    removed.sort_unstable();
+    removed
+}
+
+fn empty_groups(told: &[TableUpdate]) -> usize {
+    let groups = told.iter().flat_map(|update| &update.groups);
+    groups.filter(|group| group.members.is_empty()).count()
+}
+
+#[test]
+fn of_one_that_restarts_gracefully_nothing_is_lost_when_another_one_dies_in_the_same_moment() {
+    for dies_first in [true, false] {
+        let mut world = with_restart("nva2", 60, false);
+        announce_shared_and_own(&mut world);
+        let (first, second) = match dies_first {
+            true => ("nva1", "nva2"),
+            false => ("nva2", "nva1"),
+        };
+        world.close(first);
+        let mut told = close(&mut world, second);
+        assert_eq!(
+            (
+                members(&told[0].groups).contains(&vec!["10.1.4.5".to_owned()]),
+                empty_groups(&told)
+            ),
+            (true, 1),
+            "only what the dead one had alone goes: {told:?}"
+        );
+        told.extend(then(&mut world));
+        assert_eq!(empty_groups(&told), 1, "{told:?}");
+        assert_eq!(removed(&told), ["30.0.0.0/24", "30.0.1.0/24"]);
+    }
+}
+
+#[test]
+fn what_is_kept_as_a_last_resort_stays_when_another_one_dies_before_anything_is_decided() {
+    for one_by_one in [true, false] {
+        let mut world = with_restart("nva1", 0, true);
+        announce_shared_and_own(&mut world);
+        let mut told = Vec::new();
+        match one_by_one {
+            true => {
+                told.extend(close(&mut world, "nva1"));
+                assert_eq!(members(&told[0].groups), [["10.1.4.5"]]);
+            }
+            false => world.close("nva1"),
+        }
+        told.extend(close(&mut world, "nva2"));
+        assert_eq!(
+            empty_groups(&told),
+            1,
+            "only what the dead one had alone goes: {told:?}"
+        );
+        told.extend(then(&mut world));
+        assert_eq!(empty_groups(&told), 1, "{told:?}");
+        assert_eq!(removed(&told), ["40.0.0.0/24", "40.0.1.0/24"]);
+        assert_eq!(world.next_hops("vm", "20.0.0.0/24"), ["10.1.4.4"]);
+        assert_eq!(world.next_hops("vm", "30.0.0.0/24"), ["10.1.4.4"]);
+    }
+}
+
+#[test]
+fn one_that_restarts_gracefully_does_not_take_the_head_start_from_others() {
+    let mut world = with_restart("nva2", 60, false);
+    announce_shared_and_own(&mut world);
+    world.close("nva1");
+    let told = close(&mut world, "nva2");
+    assert!(removed(&told).is_empty(), "not decided yet: {told:?}");
+    assert!(world.instance.poll_timeout().unwrap() > world.now);
+}
+
+#[test]
+fn a_path_that_is_lost_ends_what_was_to_be_kept_gracefully_also_before_that_was_worked_off() {
+    let mut world = with_restart("nva2", 60, false);
+    announce_shared_and_own(&mut world);
+    world.close("nva1");
+    let mut told = close(&mut world, "nva2");
+    let key = world.instance.peer_ids["nva2"];
+    world.instance.end_graceful(world.now, key);
+    told.extend(then(&mut world));
+    assert_eq!(removed(&told).len(), 6, "{told:?}");
+}
+
+#[test]
+fn sessions_that_end_one_after_the_other_put_off_decisions_no_longer_than_the_first_one_does() {
+    let mut world = world();
+    announce_shared_and_own(&mut world);
+    close(&mut world, "nva1");
+    world.now = world.instance.poll_timeout().unwrap();
+    let told = close(&mut world, "nva2");
+    assert_eq!(removed(&told).len(), 6, "told and decided: {told:?}");
+}
+
+#[test]
+fn tables_that_are_told_when_prefixes_are_decided_do_not_wait_for_others_kernels() {
+    let mut world = active_and_passive(3, true);
+    // Its NIC is a next hop, so what is left of a group is not what it does.
+    follow_nics(&mut world, AGENT, &["vm", "nva2"], true);
+    assert_eq!(close(&mut world, "nva1").len(), 1, "the other table is told before");
+    assert_eq!(
+        world.instance.poll_timeout(),
+        Some(world.now),
+        "the rest is due at once"
+    );
+    world.settle_once();
+    assert!(!world.to_agents.is_empty(), "decided");
+}
+
+#[test]
+fn nobody_is_waited_for_who_is_gone_or_takes_no_more_or_follows_something_else() {
+    const OTHER: AgentId = AgentId(4);
+    let leave: [fn() -> Input; 3] = [
+        || Input::AgentGone { agent: OTHER },
+        || Input::AgentBackpressure {
+            agent: OTHER,
+            full: true,
+        },
+        || Input::AgentFollows {
+            agent: OTHER,
+            name: "other".into(),
+            nics: vec![],
+            layers: true,
+        },
+    ];
+    for leave in leave {
+        let mut world = active_and_passive(3, true);
+        follow_nics(&mut world, OTHER, &["vm"], true);
+        let lost = close(&mut world, "nva1").remove(0);
+        world.installs(lost.table, lost.generation);
+        assert!(
+            world.instance.poll_timeout().unwrap() > world.now,
+            "the other one is waited for"
+        );
+        world.instance.handle(world.now, leave());
+        assert_eq!(world.instance.poll_timeout(), Some(world.now));
+    }
 }
 
 #[test]

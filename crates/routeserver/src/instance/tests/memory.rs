@@ -119,6 +119,31 @@ fn who_comes_back_with_what_it_has_held_for_long_is_not_the_noisiest() {
 }
 
 #[test]
+fn who_floods_again_each_time_it_is_let_in_is_the_noisiest_each_time() {
+    let mut world = with_routes(0, 0);
+    for round in 1..=4 {
+        for _ in 0..600 {
+            if world.nvas["nva1"].established < round {
+                world.memory_is(20);
+                world.advance_secs(1);
+            }
+        }
+        assert_eq!(world.nvas["nva1"].established, round, "back");
+        world.announce_nets("nva1", path("10.1.4.4", &[65001]), prefixes(2 * MANY));
+        for _ in 0..20 {
+            world.memory_is(20);
+            world.advance_secs(1);
+        }
+        if round == 4 {
+            world.announce_nets("nva2", path("10.1.4.5", &[65002]), prefixes(MANY));
+            world.advance_secs(2);
+        }
+        world.memory_is(60);
+        assert_eq!(world.both_ended(), [round, 0]);
+    }
+}
+
+#[test]
 fn nobody_else_goes_before_what_was_freed_could_be_given_back() {
     let mut world = with_routes(2 * MANY, MANY);
     world.memory_is(57);
