@@ -90,11 +90,15 @@ fn agents_of_another_machine() {
     wait("the routes of the network", || {
         world.machine.routes().contains("10.77.0.0/16")
     });
-    wait("both instances know what is installed", || world.agents_of(&vm) == 2);
+    wait("both instances know what is installed", || {
+        world.confirmed_by(&vm) == Some(2)
+    });
     let routes = world.machine.routes();
     world.does(&format!("agent-token revoke --nic {vm}"));
     agent.says_twice("the agent's token is not for");
-    wait("both instances have ended the stream", || world.agents_of(&vm) == 0);
+    wait("both instances have ended the stream", || {
+        world.followed_by(&vm) == Some(0)
+    });
     assert_eq!(
         world.machine.routes(),
         routes,
@@ -105,7 +109,9 @@ fn agents_of_another_machine() {
     // The same token of the same name is another one.
     let token = world.token("vm.token", &vm);
     let _agent = world.agent("again", &vm, &with(&token));
-    wait("both instances are followed again", || world.agents_of(&vm) == 2);
+    wait("both instances are followed again", || {
+        world.confirmed_by(&vm) == Some(2)
+    });
 }
 
 /// A server with two network interfaces, and the machine of one of them.
@@ -209,17 +215,26 @@ impl World {
         }
     }
 
-    /// How many instances have an agent of this NIC that says what is installed.
-    fn agents_of(&self, nic: &str) -> usize {
+    /// How many instances have an agent of this NIC that has said what is installed; `None`: not every instance has answered.
+    fn confirmed_by(&self, nic: &str) -> Option<usize> {
+        let installed = |row: &&Value| row["installedGeneration"].is_u64();
+        Some(self.agents_of(nic)?.iter().filter(installed).count())
+    }
+
+    /// How many instances have an agent of this NIC; `None`: not every instance has answered.
+    fn followed_by(&self, nic: &str) -> Option<usize> {
+        Some(self.agents_of(nic)?.len())
+    }
+
+    fn agents_of(&self, nic: &str) -> Option<Vec<Value>> {
         let output = self.run("agents -o json");
-        let agents: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let rows = agents["value"]
-            .as_array()
-            .or(agents.as_array())
-            .cloned()
-            .unwrap_or_default();
-        let is_of = |row: &&Value| row.to_string().to_lowercase().contains(&nic.to_lowercase());
-        rows.iter().filter(is_of).count()
+        // A warning says which instance's agents are missing.
+        if !output.status.success() || !output.stderr.is_empty() {
+            return None;
+        }
+        let mut rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        rows.retain(|row| row["nic"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(nic)));
+        Some(rows)
     }
 
     /// Both have said it, in lines of reasonable length.
