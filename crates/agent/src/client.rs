@@ -130,6 +130,18 @@ struct State {
     ended: Option<String>,
 }
 
+impl State {
+    fn new() -> State {
+        State {
+            tables: Tables::default(),
+            silence: DEFAULT_SILENCE,
+            last_heard: Instant::now(),
+            silent: false,
+            ended: None,
+        }
+    }
+}
+
 /// A stream that is open.
 struct Stream {
     outgoing: mpsc::Sender<FromAgent>,
@@ -139,13 +151,7 @@ struct Stream {
 impl Client {
     /// Returns only when a NIC's thread is gone.
     pub(crate) async fn run(mut self) {
-        let mut state = State {
-            tables: Tables::default(),
-            silence: DEFAULT_SILENCE,
-            last_heard: Instant::now(),
-            silent: false,
-            ended: None,
-        };
+        let mut state = State::new();
         let mut back_off = FIRST_BACK_OFF;
         loop {
             let begin = Instant::now();
@@ -230,6 +236,7 @@ impl Client {
 
     /// One stream, from its beginning to its end.
     async fn follow(&mut self, state: &mut State) -> Result<Infallible, Ended> {
+        tls::check_way(&self.source.server, &self.source.url, self.token.is_some()).map_err(Ended::Url)?;
         let hello = Hello {
             agent: self.name.clone(),
             nics: self.nics.keys().cloned().collect(),
@@ -356,4 +363,40 @@ async fn connect(
         .map_err(Box::new)?
         .into_inner();
     Ok(Stream { outgoing, incoming })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_told_of_an_instance_that_anybody_may_listen_to_does_not_even_connect() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let ended = runtime.unwrap().block_on(async {
+            let mut client = Client {
+                voice: 0,
+                name: "test".to_owned(),
+                token: Some("secret".to_owned()),
+                tls: None,
+                source: Source {
+                    server: "https://manager.example".to_owned(),
+                    index: 0,
+                    url: "http://192.0.2.1:8081".to_owned(),
+                    by_manager: true,
+                },
+                nics: BTreeMap::new(),
+                confirmations: Confirmations::default(),
+                silent_instances: Arc::default(),
+                refusal: None,
+            };
+            let Err(ended) = client.follow(&mut State::new()).await;
+            ended
+        });
+        assert!(
+            ended.is_refusal() && ended.to_string().contains("could read the token"),
+            "{ended}"
+        );
+        assert!(!ended.to_string().contains("secret"), "{ended}");
+    }
 }

@@ -218,6 +218,9 @@ pub enum OptionError {
     /// Whom to trust is not known.
     #[error("--server {0} needs --ca FILE, the authority of its certificate")]
     NoAuthority(String),
+    /// The token would go over the network in plain text.
+    #[error("--token-file: {0}")]
+    TokenInPlain(String),
     /// Their routes would be each other's.
     #[error(
         "{first} and {second} would share one routing table; give one of them another table=N or network namespace"

@@ -20,7 +20,7 @@ use crate::nic::{self, NicOptions};
 use crate::options::{AgentOptions, FlushOptions, NicSpec, OptionError, SystemRoutes};
 use crate::ours::TABLE_MAIN;
 use crate::permission;
-use crate::tls::{AgentTls, is_tls};
+use crate::tls::{AgentTls, check_way, is_tls};
 
 /// Time between questions to servers that don't answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -163,6 +163,9 @@ fn check(options: &AgentOptions) -> Result<(), OptionError> {
     if let Some(server) = options.servers.iter().find(|url| options.tls.is_none() && is_tls(url)) {
         return Err(OptionError::NoAuthority(server.clone()));
     }
+    for server in &options.servers {
+        check_way(server, server, options.token.is_some()).map_err(OptionError::TokenInPlain)?;
+    }
     for (index, first) in options.nics.iter().enumerate() {
         for second in &options.nics[index + 1..] {
             if first.id == second.id || (first.table == second.table && same_namespace(first, second)) {
@@ -238,8 +241,8 @@ mod tests {
     use super::*;
     use crate::options::KernelSettings;
 
-    fn check_nics(nics: &[&str], expected: Result<(), &str>) {
-        let options = AgentOptions {
+    fn options(nics: &[&str]) -> AgentOptions {
+        AgentOptions {
             name: String::new(),
             servers: vec!["http://127.0.0.1:1".to_owned()],
             nics: nics.iter().filter_map(|nic| nic.parse().ok()).collect(),
@@ -248,7 +251,28 @@ mod tests {
             kernel_settings: KernelSettings::Set,
             token: None,
             tls: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_token_for_a_server_of_another_machine_without_tls_is_refused() {
+        let mut options = options(&["/a"]);
+        options.servers.push("http://10.0.0.4:8081".to_owned());
+        assert_eq!(check(&options), Ok(()));
+        options.token = Some("secret".to_owned());
+        let error = check(&options)
+            .map_err(|error| error.to_string())
+            .err()
+            .unwrap_or_default();
+        assert!(
+            error.contains("--token-file: http://10.0.0.4:8081 is of another machine"),
+            "{error}"
+        );
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    fn check_nics(nics: &[&str], expected: Result<(), &str>) {
+        let options = options(nics);
         assert_eq!(
             check(&options).map_err(|error| error.to_string()),
             expected.map_err(str::to_owned),

@@ -1,9 +1,11 @@
 //! TLS to instances and the manager: whom the agent trusts, and what it shows of itself.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use api::tls::{Identity, TlsFileError, client_config};
 use rustls::ClientConfig;
+use tonic::transport::Uri;
 
 /// `--ca`, `--certificate` and `--key`. The files are read whenever the agent connects, so what takes their place is used from then on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,36 @@ impl AgentTls {
 /// Whether an URL is of a server that is spoken to over TLS.
 pub(crate) fn is_tls(url: &str) -> bool {
     url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+/// Whether what is sent to an URL stays on this machine, or goes into a tunnel that begins on it.
+fn stays_here(url: &str) -> bool {
+    let url = url.parse::<Uri>().ok();
+    let Some(host) = url.as_ref().and_then(Uri::host) else {
+        return false;
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether an agent may go to `url`, which `server` has told of or which is `server` itself; else why not: what is on the way could read its
+/// token, or make it believe any routes.
+pub(crate) fn check_way(server: &str, url: &str, has_token: bool) -> Result<(), String> {
+    if is_tls(url) || stays_here(url) {
+        return Ok(());
+    }
+    if has_token {
+        return Err(format!(
+            "{url} is of another machine and without TLS, so whoever is between could read the token: name a server whose URL begins with \
+             https, or the end of a tunnel on 127.0.0.1"
+        ));
+    }
+    if is_tls(server) {
+        return Err(format!(
+            "{server} tells of an instance at {url}, which is of another machine and without TLS: give `[agents]` there `certificate` and `key`"
+        ));
+    }
+    Ok(())
 }
 
 /// What an URL with https needs.
@@ -53,6 +85,35 @@ pub(crate) fn advice(problem: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_to_no_other_machine_in_plain_and_nobody_goes_from_tls_to_plain() {
+        let (here, there, tls) = ("http://127.0.0.1:8080", "http://10.0.0.4:8081", "https://10.0.0.4:8081");
+        for (server, url, has_token, expected) in [
+            (here, here, true, ""),
+            (tls, tls, true, ""),
+            (tls, here, true, ""),
+            (here, "http://[::1]:8081", true, ""),
+            (here, "http://LOCALHOST:8081", true, ""),
+            (there, there, false, ""),
+            (here, there, false, ""),
+            (there, there, true, "could read the token"),
+            (here, there, true, "could read the token"),
+            (tls, there, true, "could read the token"),
+            (tls, there, false, "without TLS"),
+            (tls, "http://127.0.0.1@10.0.0.4:8081", false, "without TLS"),
+            (tls, "http://127.0.0.1.example:8081", false, "without TLS"),
+            (tls, "http://", false, "without TLS"),
+        ] {
+            match check_way(server, url, has_token) {
+                Ok(()) => assert_eq!(expected, "", "{server} {url} {has_token}"),
+                Err(reason) => assert!(
+                    !expected.is_empty() && reason.contains(expected),
+                    "{server} {url}: {reason}"
+                ),
+            }
+        }
+    }
 
     #[test]
     fn what_is_wrong_with_tls_comes_with_what_to_do() {
