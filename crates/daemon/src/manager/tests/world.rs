@@ -126,6 +126,17 @@ impl World {
             task.abort();
             let _ = task.await;
         }
+        // A thread that makes an intent, which nobody can abort, may hold the store yet.
+        let core = Arc::downgrade(&self.manager.core);
+        drop(self.manager);
+        let deadline = Instant::now() + PATIENCE;
+        while core.strong_count() > 0 {
+            assert!(
+                Instant::now() < deadline,
+                "somebody keeps the core, and with it the store"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// With both instances up: what is written then is in force when it is answered.
