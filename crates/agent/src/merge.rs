@@ -9,6 +9,8 @@
 //! - An instance that is silent doesn't count any more as soon as another one that has converged speaks *after* that. So when
 //!   both die at once neither takes the other's routes along: everything stays.
 //! - An instance that converges only adds: its former word stays until then.
+//! - An instance that stood still begins another life on the same stream. Of what it said before, only next hops that another one names
+//!   still count, if one speaks.
 //! - A word that cannot be taken back (the stream is over, or the former one) does not outlast its next hops ([`unheard`]).
 //!
 //! Routes are gathered under a [`GroupKey`]: the groups that the words name for them. So a group that changes at one instance is one
@@ -57,7 +59,7 @@ pub struct NicFacts {
 /// What happened at one instance.
 #[derive(Clone, Debug)]
 pub enum Said {
-    /// A stream began; another epoch is another life.
+    /// A stream began; another epoch is another life. On a stream that did not end before, the instance stood still.
     Welcome {
         /// The instance's life.
         epoch: u64,
@@ -154,6 +156,11 @@ impl Voice {
     /// Has nothing more to say that could matter.
     fn is_settled(&self) -> bool {
         self.silent || (self.converged && (self.now.is_some() || self.unknown))
+    }
+
+    /// Whether this is another life.
+    fn lives_again(&self, epoch: u64) -> bool {
+        self.epoch.is_some_and(|old| old != epoch)
     }
 
     /// It is heard: what it says now it can take back, and if it has no former word, all.
@@ -273,7 +280,15 @@ impl Merge {
     /// Changes a voice; true if that may have changed what is wanted.
     fn take(&mut self, index: usize, said: Said) -> bool {
         if matches!(said, Said::Ended | Said::Welcome { .. }) && self.voices[index].unheard.is_none() {
-            self.voices[index].unheard = Some(Unheard::since(self.named_beside(index)));
+            let voice = &self.voices[index];
+            let stood_still = !voice.away && matches!(said, Said::Welcome { epoch } if voice.lives_again(epoch));
+            // What happened while it stood still it has missed, and we do not know since when.
+            let known = if stood_still {
+                voice.named()
+            } else {
+                self.named_beside(index)
+            };
+            self.voices[index].unheard = Some(Unheard::since(known));
         }
         let voice = &mut self.voices[index];
         match said {
@@ -283,7 +298,7 @@ impl Merge {
             }
             Said::Welcome { epoch } => {
                 voice.silent = false;
-                let reborn = voice.epoch.is_some_and(|old| old != epoch);
+                let reborn = voice.lives_again(epoch);
                 voice.epoch = Some(epoch);
                 if reborn {
                     begin_life(voice);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bgp::session::{ConnectionId, Direction};
 use bgp::wire::{Announcement, DecodeContext, Message, MessageError};
@@ -23,6 +24,7 @@ mod reports;
 mod retention;
 mod sessions;
 mod settle;
+mod standstill;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -171,6 +173,11 @@ pub enum Input {
         /// Until the process ends or the operator says otherwise.
         on: bool,
     },
+    /// The process stood still until now: it was stopped, or nobody let it run. Peers may have taken it for dead.
+    StoodStill {
+        /// For so long.
+        lasted: Duration,
+    },
     /// The process is asked to leave: Cease / Administrative Shutdown to all but those with whom graceful restart was agreed on.
     Shutdown,
 }
@@ -230,6 +237,8 @@ pub enum Output {
         /// The message.
         message: ToAgent,
     },
+    /// Another life begins: agents are welcomed to that (another epoch, a later one) before they hear anything more.
+    NewLife,
     /// Something a person may want to read.
     Event(Event),
     /// After [`Input::Shutdown`]: all is said, the process may end when the writes are out.
@@ -354,6 +363,11 @@ pub enum Event {
     },
     /// Converging has ended.
     Converged,
+    /// The process stood still for so long that peers gave it up. It converges again, and what it said before stays meanwhile.
+    StoodStill {
+        /// For so long.
+        lasted: Duration,
+    },
     /// A peer announced routes. Only with [`crate::Intent::logs_routes`], like those below.
     Announced {
         /// bgpConnection id.

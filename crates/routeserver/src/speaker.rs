@@ -77,6 +77,11 @@ pub(crate) struct Speaker {
     static_routes: StaticRoutes,
 }
 
+/// When converging that begins now ends.
+fn converge_by(intent: &SpeakerIntent, now: Instant) -> Instant {
+    now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS))
+}
+
 impl Speaker {
     pub(crate) fn new(intent: SpeakerIntent, key: HashKey, now: Instant, topology: &Topology) -> Speaker {
         let mut speaker = Speaker {
@@ -89,7 +94,7 @@ impl Speaker {
             peers: Vec::new(),
             connections: FxHashMap::default(),
             address_problems: BTreeMap::new(),
-            converge_by: now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS)),
+            converge_by: converge_by(&intent, now),
             unsettled: true,
             reconsider_due: false,
             #[cfg(test)]
@@ -107,6 +112,12 @@ impl Speaker {
         speaker.set_local(topology);
         speaker.total.set(speaker.intent.total_routes, speaker.local.len());
         speaker
+    }
+
+    /// Its peers are to be heard out again.
+    pub(crate) fn converge_again(&mut self, now: Instant) {
+        self.converge_by = converge_by(&self.intent, now);
+        self.unsettled = true;
     }
 
     /// Takes over settings and topology: every view gets its content anew, and every route its verdict, where the rules changed, with

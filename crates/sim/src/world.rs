@@ -458,7 +458,8 @@ impl World {
                     .close(self.now, &mut self.random, connection, Side::Instance);
             }
             Output::ToAgents { agents, message } => self.tell_agents(instance, &agents, &message),
-            Output::Listen(_) | Output::Bfd(_) | Output::Event(_) | Output::Finished => {}
+            // Processes do not stand still here.
+            Output::Listen(_) | Output::Bfd(_) | Output::Event(_) | Output::NewLife | Output::Finished => {}
         }
     }
 

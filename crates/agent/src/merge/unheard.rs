@@ -1,7 +1,7 @@
 //! A word that nobody can take back: that of an instance whose stream is over, or of its former life while the new one converges.
 //!
 //! It stays, since packets need it. But a next hop that others named when the instance was last heard, and name no more, is dead, and the word would
-//! have said so. So it does not count in that word any more.
+//! have said so. So it does not count in that word any more. Where it is not known when that was, this goes for all next hops of the word.
 
 use std::net::IpAddr;
 
@@ -20,14 +20,14 @@ pub(super) enum Lost {
 /// What the others have said since an instance was last heard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unheard {
-    /// Next hops that others named then.
+    /// Next hops that are judged by what the others say.
     named: FxHashSet<IpAddr>,
     /// Those of them that they do not name now.
     lost: FxHashSet<IpAddr>,
 }
 
 impl Unheard {
-    /// From now on nothing is heard; the others name these.
+    /// From now on nothing is heard; these next hops are not lost as long as the others name them.
     pub(super) fn since(named: FxHashSet<IpAddr>) -> Unheard {
         Unheard {
             named,
@@ -275,5 +275,38 @@ mod tests {
         world.says(1, Some((PASSIVE, 5)));
         world.speaks(0, 1);
         world.goes_through(ACTIVE);
+    }
+
+    #[test]
+    fn what_an_instance_said_before_it_stood_still_stays_as_far_as_the_other_one_says_so() {
+        let mut world = World::new();
+        // The other one had heard of a death meanwhile.
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(ACTIVE);
+        world.restarts(0, 2);
+        world.goes_through(PASSIVE);
+        world.merge.handle(0, Said::Converged(true));
+        world.goes_through(PASSIVE);
+        world.is_whole();
+    }
+
+    #[test]
+    fn what_the_only_instance_that_is_heard_said_before_it_stood_still_stays() {
+        let mut world = World::new();
+        world.merge.handle(1, Said::Ended);
+        world.merge.handle(1, Said::Silent);
+        world.merge.handle(0, Said::Alive);
+        world.restarts(0, 2);
+        world.merge.handle(0, Said::Converged(false));
+        world.goes_through(ACTIVE);
+        // The other one is back, and knows better.
+        world.says(1, Some((PASSIVE, 5)));
+        world.speaks(1, 1);
+        world.goes_through(PASSIVE);
+        world.is_whole();
+        // Its peers are back.
+        world.says(0, Some((PASSIVE, 5)));
+        world.merge.handle(0, Said::Converged(true));
+        world.goes_through(PASSIVE);
     }
 }

@@ -103,8 +103,13 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn the_kernel_ends_up_with_what_the_model_says(events in proptest::collection::vec(event(), 0..60), portion in 1..6usize) {
+    fn the_kernel_ends_up_with_what_the_model_says(
+        events in proptest::collection::vec(event(), 0..60),
+        portion in 1..6usize,
+        stands_still in any::<bool>(),
+    ) {
         let mut world = World::new(portion);
+        world.stands_still = stands_still;
         for event in events {
             world.happen(event);
             world.settle();

@@ -30,6 +30,8 @@ pub(crate) struct Instance {
 
 pub(crate) struct World {
     pub(crate) portion: usize,
+    /// Streams do not end before another life begins.
+    pub(crate) stands_still: bool,
     pub(crate) instances: [Instance; 2],
     pub(crate) merge: Merge,
     pub(crate) planner: Planner,
@@ -58,6 +60,7 @@ impl World {
         let installed = Installed::default();
         let mut world = World {
             portion,
+            stands_still: false,
             instances: [instance(), instance()],
             merge: Merge::new(2, true),
             planner: Planner::new(&installed, *NEXTHOP_IDS.start()),
@@ -137,6 +140,9 @@ impl World {
                 instance.base = SharedTable::default();
                 instance.converged = false;
                 instance.silent = false;
+                if !self.stands_still {
+                    self.merge.handle(voice, Said::Ended);
+                }
                 self.begin_stream(voice);
             }
             Event::Converges { voice } => {

@@ -210,6 +210,16 @@ impl DownReason {
             DownReason::ConnectionLost(_) | DownReason::SendHoldTimerExpired => false,
         }
     }
+
+    /// Whether one side heard nothing of the other for too long, or may have: TCP does not say why it ends.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            DownReason::NotificationSent(notification, _) | DownReason::NotificationReceived(notification) => {
+                notification.is_silence()
+            }
+            DownReason::ConnectionLost(_) | DownReason::SendHoldTimerExpired => true,
+        }
+    }
 }
 
 impl fmt::Display for DownReason {

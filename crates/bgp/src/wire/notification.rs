@@ -149,6 +149,16 @@ impl Notification {
         Notification::new(SEND_HOLD_TIMER, 0, &[])
     }
 
+    /// Whether it says that the other side was silent for too long: a hold timer expired, or BFD went down, for which some send a Cease without
+    /// a subcode (RFC 9384 is younger than they are).
+    pub fn is_silence(&self) -> bool {
+        match self.code {
+            HOLD_TIMER | SEND_HOLD_TIMER => true,
+            CEASE => self.subcode == 0 || self.subcode == CeaseSubcode::BfdDown as u8,
+            _ => false,
+        }
+    }
+
     /// Cease.
     pub fn cease(subcode: CeaseSubcode) -> Notification {
         Notification::new(CEASE, subcode as u8, &[])

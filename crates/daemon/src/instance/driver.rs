@@ -9,11 +9,12 @@ use routeserver::{Input, Instance};
 use tokio::runtime::Handle;
 use tokio::time::{sleep_until, timeout};
 
-use super::agents::Agents;
+use super::agents::{Agents, Life};
 use super::events::{Happening, Inbox, Owner};
 use super::log;
 use super::memory::Gauge;
 use super::peers::Peers;
+use super::pulse::Pulse;
 use super::route_log::RouteLog;
 
 /// While inputs keep coming they are taken for this long before routes are decided and told. The state machine itself puts off what is
@@ -40,21 +41,29 @@ pub(super) struct Driver {
     give_back_memory: fn(),
     rest: Rest,
     gauge: Gauge,
+    pulse: Pulse,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(index: usize, instance: Instance, owner: Owner, inbox: Inbox, give_back_memory: fn()) -> Driver {
+    pub(super) fn new(
+        index: usize,
+        instance: Instance,
+        life: Life,
+        (owner, inbox): (Owner, Inbox),
+        give_back_memory: fn(),
+    ) -> Driver {
         Driver {
             index,
             instance,
             inbox,
             peers: Peers::new(owner),
-            agents: Agents::default(),
+            agents: Agents::new(life),
             route_log: None,
             give_back_memory,
             rest: Rest::default(),
             gauge: Gauge::default(),
+            pulse: Pulse::begin(),
             finished: false,
         }
     }
@@ -64,6 +73,10 @@ impl Driver {
         while !self.finished {
             let first = self.wait().await;
             let started = Instant::now();
+            // Before anything that came of it.
+            if let Some(lasted) = self.pulse.stood_still() {
+                self.feed(Input::StoodStill { lasted });
+            }
             self.take_turn(first, started + TURN);
             self.look_at_memory();
             self.instance.settle(Instant::now());
@@ -78,8 +91,18 @@ impl Driver {
         let _ = timeout(FAREWELL, peers.close_all()).await;
     }
 
-    /// The next thing that happens; `None`: a timer is due.
+    /// The next thing that happens; `None`: a timer is due, or this process stood still.
     async fn wait(&mut self) -> Option<Happening> {
+        loop {
+            match timeout(Pulse::EVERY, self.happening()).await {
+                Ok(happening) => return happening,
+                Err(_) if self.pulse.has_stood_still() => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn happening(&mut self) -> Option<Happening> {
         let deadline = self
             .instance
             .poll_timeout()
@@ -173,6 +196,7 @@ impl Driver {
                         self.feed(Input::AgentBackpressure { agent, full: true });
                     }
                 }
+                Output::NewLife => self.agents.begin_life(),
                 Output::Event(event) => {
                     log::event(&event);
                     if let Some(log) = &mut self.route_log {

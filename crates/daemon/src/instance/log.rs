@@ -58,6 +58,10 @@ pub(super) fn event(event: &Event) {
         Event::UnknownCaller { remote } => tracing::info!(%remote, "a caller that is no peer was turned away"),
         // The route log's.
         Event::Announced { .. } | Event::Withdrawn { .. } | Event::BestChanged { .. } => {}
+        Event::StoodStill { lasted } => tracing::warn!(
+            ?lasted,
+            "this process stood still, and peers gave it up: agents keep what it said until peers are back"
+        ),
         Event::Converged => tracing::info!("converged: what this instance says now also removes routes"),
     }
 }

@@ -26,6 +26,7 @@ mod memory;
 mod metrics;
 mod monotonic;
 mod peers;
+mod pulse;
 mod route_log;
 pub(crate) mod run_dir;
 pub(crate) use driver::LEAVES_WITHIN;
@@ -39,7 +40,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use agents::{Access, AgentPortProblem, AgentService};
+use agents::{Access, AgentPortProblem, AgentService, Life};
 use run_dir::RunDir;
 
 pub use agents::{AgentTls, MAX_AGENTS, MAX_JUDGED, MAX_NICS_PER_AGENT, MAX_WAITING, MAX_WAITING_OCTETS};
@@ -122,16 +123,11 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
     let files = Arc::new(RunDir::claim(&options.run_dir, options.index)?);
     let kept = intent_file::load(&files.intent);
     let epoch = epoch();
+    let life = Life::new(options.index, epoch, options.silence_secs);
     let (owner, inbox) = events::inbox();
 
     let access = Access::new(is_guarded);
-    let agents = AgentService::new(
-        owner.clone(),
-        access.clone(),
-        options.index,
-        epoch,
-        options.silence_secs,
-    );
+    let agents = AgentService::new(owner.clone(), access.clone(), life.clone());
     let (port_problem, file_problem) = (AgentPortProblem::default(), AgentPortProblem::default());
     let agent_server = tokio::spawn(serve_agents(
         agents,
@@ -154,7 +150,13 @@ pub async fn run(options: InstanceOptions) -> Result<(), InstanceError> {
         // There was a life before: peers may have kept its routes.
         instance.has_restarted();
     }
-    let driver = driver::Driver::new(options.index, instance, owner.clone(), inbox, options.give_back_memory);
+    let driver = driver::Driver::new(
+        options.index,
+        instance,
+        life,
+        (owner.clone(), inbox),
+        options.give_back_memory,
+    );
     if let Some(order) = kept {
         let version = order.intent.version;
         tracing::info!(version, "following the intent of the life before");

@@ -165,6 +165,7 @@ impl RouteLog {
             Event::UnknownCaller { remote } => {
                 self.line("unknownCaller", json!({ "address": remote.ip().to_string() }));
             }
+            Event::StoodStill { lasted } => self.line("stoodStill", json!({"lastedMs": lasted.as_millis() as u64})),
             Event::Converged => self.line("converged", json!({})),
         }
     }

@@ -167,6 +167,16 @@ impl Delivery {
         }
     }
 
+    /// All agents forget what they were told, and are told it again.
+    pub(crate) fn begin_life(&mut self) {
+        for agent in self.agents.values_mut() {
+            agent.starts_over = true;
+            agent.tables.clear();
+        }
+        self.awaited.clear();
+        self.dirty.extend(self.agents.keys());
+    }
+
     pub(crate) fn gone(&mut self, id: AgentId) {
         self.agents.remove(&id);
         self.awaited.forget(id);

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::delivery::{Delivery, Installed};
 use crate::instance::losses::{Ended, Loss};
 use crate::instance::memory::Memory;
+use crate::instance::standstill::Standstill;
 use crate::instance::{BfdWanted, Event, Input, Listener, Output, PeerKey};
 use crate::peer::Peer;
 use crate::speaker::Speaker;
@@ -51,7 +52,8 @@ pub struct Instance {
     /// Every peer was heard out once, or waited for long enough.
     pub(super) converged: bool,
     /// There was a life before this one, whose routes peers may have kept.
-    restarted: bool,
+    pub(super) restarted: bool,
+    pub(super) standstill: Option<Standstill>,
     /// The operator wants packets to go through the other instance.
     pub(super) drained: bool,
     pub(super) leaving: bool,
@@ -90,6 +92,7 @@ impl Instance {
             head_start: None,
             converged: false,
             restarted: false,
+            standstill: None,
             drained: false,
             leaving: false,
             logs_routes: false,
@@ -179,6 +182,7 @@ impl Instance {
             Input::ResetPeer { peer, soft } => self.reset_peer(now, &peer, soft),
             Input::Memory { used, waiting } => self.memory_is(now, used, &waiting),
             Input::Drain { on } => self.drain_instance(on),
+            Input::StoodStill { lasted } => self.stood_still(now, lasted),
             Input::Shutdown => self.shutdown(now),
         }
     }

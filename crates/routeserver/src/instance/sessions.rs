@@ -236,6 +236,7 @@ impl Instance {
         };
         self.event(down);
         if let Some(up) = before {
+            self.ended_by_standstill(now, key, &up.negotiated, &reason);
             self.ended(now, key, up.negotiated, reason);
         }
     }

@@ -8,6 +8,7 @@
 //! A message is encoded once; queues and streams hold references to the same octets, down to the socket's own buffer.
 
 mod access;
+mod life;
 mod port;
 mod queue;
 mod serve;
@@ -21,9 +22,11 @@ use bytes::Bytes;
 use routeserver::Input;
 use routeserver::delivery::{AgentId, TableId, TableUpdate, ToAgent};
 
+use life::Welcome;
 use queue::{AgentQueue, Pushed};
 
 pub(super) use access::Access;
+pub(super) use life::Life;
 pub(super) use port::{AgentPortProblem, listen};
 pub use queue::{MAX_WAITING, MAX_WAITING_OCTETS};
 pub(super) use serve::{AgentService, serve};
@@ -33,8 +36,8 @@ pub(super) use tls::shown;
 
 /// What happens with agents.
 pub(super) enum AgentEvent {
-    /// One has come, and this is how to tell it something.
-    Joined(AgentId, AgentQueue),
+    /// One has come, this is how to tell it something, and to which life (epoch) it was welcomed.
+    Joined(AgentId, AgentQueue, u64),
     /// It said something.
     Said(Input),
     /// It was too far behind, and has taken by now what was under way.
@@ -44,11 +47,22 @@ pub(super) enum AgentEvent {
 }
 
 /// The agents that the driver knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Agents {
-    queues: HashMap<AgentId, AgentQueue>,
+    life: Life,
+    welcome: Welcome,
+    followers: HashMap<AgentId, Follower>,
     snapshots: HashMap<TableId, EncodedSnapshot>,
     turn: u64,
+}
+
+#[derive(Debug)]
+struct Follower {
+    queue: AgentQueue,
+    /// The life that its stream began with.
+    joined: u64,
+    /// The one that it was welcomed to last.
+    welcomed: u64,
 }
 
 /// A whole table as it goes out, for as long as the table is at that generation.
@@ -59,19 +73,37 @@ struct EncodedSnapshot {
 }
 
 impl Agents {
+    pub(super) fn new(life: Life) -> Agents {
+        Agents {
+            welcome: life.welcome(),
+            life,
+            followers: HashMap::new(),
+            snapshots: HashMap::new(),
+            turn: 0,
+        }
+    }
+
     pub(super) fn happened(&mut self, event: AgentEvent) -> Option<Input> {
         match event {
-            AgentEvent::Joined(agent, queue) => {
-                self.queues.insert(agent, queue);
+            AgentEvent::Joined(agent, queue, joined) => {
+                let follower = Follower {
+                    queue,
+                    joined,
+                    welcomed: joined,
+                };
+                self.followers.insert(agent, follower);
                 None
             }
             AgentEvent::Said(input) => Some(input),
             AgentEvent::Drained(agent) => {
-                self.queues.get(&agent)?.begin_again();
+                let follower = self.followers.get_mut(&agent)?;
+                follower.queue.begin_again();
+                // What it was told since its stream began may be lost.
+                follower.welcomed = follower.joined;
                 Some(Input::AgentBackpressure { agent, full: false })
             }
             AgentEvent::Gone(agent) => {
-                self.queues.remove(&agent);
+                self.followers.remove(&agent);
                 Some(Input::AgentGone { agent })
             }
         }
@@ -82,14 +114,24 @@ impl Agents {
         self.turn += 1;
     }
 
+    /// From now on each agent is welcomed to the next life before it hears anything more.
+    pub(super) fn begin_life(&mut self) {
+        self.life.begin();
+        self.welcome = self.life.welcome();
+    }
+
     /// Tells these agents, and says which are too far behind now.
     pub(super) fn send(&mut self, agents: &[AgentId], message: &ToAgent) -> Vec<AgentId> {
         let frames = self.encode(message);
-        let falls_behind = |agent: &&AgentId| {
-            let queue = self.queues.get(*agent);
-            queue.is_some_and(|queue| queue.push(&frames, self.turn) == Pushed::FellBehind)
-        };
-        agents.iter().filter(falls_behind).copied().collect()
+        let (welcome, turn) = (&self.welcome, self.turn);
+        let mut behind = Vec::new();
+        for agent in agents {
+            let follower = self.followers.get_mut(agent);
+            if follower.is_some_and(|follower| follower.push(welcome, &frames, turn) == Pushed::FellBehind) {
+                behind.push(*agent);
+            }
+        }
+        behind
     }
 
     /// Agents ask for the same snapshot one by one; it is encoded for the first.
@@ -114,9 +156,23 @@ impl Agents {
     }
 }
 
+impl Follower {
+    fn push(&mut self, welcome: &Welcome, frames: &Arc<[Bytes]>, turn: u64) -> Pushed {
+        if self.welcomed != welcome.epoch {
+            match self.queue.push(&welcome.message, turn) {
+                Pushed::Queued => self.welcomed = welcome.epoch,
+                behind => return behind,
+            }
+        }
+        self.queue.push(frames, turn)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
 
     fn snapshot(table: u64, generation: u64) -> ToAgent {
@@ -133,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_encoded_once_per_generation_and_kept_no_longer_than_its_table() {
-        let mut agents = Agents::default();
+        let mut agents = Agents::new(Life::new(0, 1, 10));
         let (first, other) = (snapshot(1, 1), snapshot(2, 1));
         let frames = agents.encode(&first);
         agents.encode(&other);
@@ -143,5 +199,47 @@ mod tests {
         drop(other);
         agents.encode(&snapshot(3, 1));
         assert!(!agents.snapshots.contains_key(&TableId(2)));
+    }
+
+    #[tokio::test]
+    async fn agents_are_welcomed_to_another_life_before_they_hear_more_also_those_that_were_behind() {
+        let life = Life::new(0, 7, 10);
+        let mut agents = Agents::new(life.clone());
+        let (agent, word) = (AgentId(1), ToAgent::Converged(true));
+        let (queue, mut messages) = AgentQueue::new();
+        queue.let_in(life.welcome().message);
+        agents.happened(AgentEvent::Joined(agent, queue.clone(), life.welcome().epoch));
+        let next = async |messages: &mut queue::Messages| messages.next().await.unwrap();
+        let encoded = |message: &Arc<[Bytes]>| message.concat();
+        let said = |welcome: u64| {
+            [
+                encoded(&convert::welcome(0, welcome, 10)),
+                encoded(&convert::encode(&word)),
+            ]
+            .concat()
+        };
+
+        agents.begin_turn();
+        agents.send(&[agent], &word);
+        assert_eq!(next(&mut messages).await, said(7));
+        agents.begin_life();
+        agents.begin_turn();
+        agents.send(&[agent], &word);
+        assert_eq!(next(&mut messages).await, said(8));
+
+        // Behind, it loses what waits: also the welcome to the next one.
+        agents.send(&[agent], &snapshot(1, 1));
+        agents.begin_life();
+        let mut turns = 0;
+        while agents.send(&[agent], &word).is_empty() {
+            agents.begin_turn();
+            turns += 1;
+            assert!(turns <= 2 * MAX_WAITING);
+        }
+        next(&mut messages).await;
+        assert!(agents.happened(AgentEvent::Drained(agent)).is_some());
+        agents.begin_turn();
+        agents.send(&[agent], &word);
+        assert_eq!(next(&mut messages).await, said(9));
     }
 }

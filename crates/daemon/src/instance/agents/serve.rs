@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::agent::{FromAgent, Hello, from_agent};
-use api::convert;
 use api::follow::{self, Follow};
-use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -37,6 +35,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::AgentEvent;
 use super::access::{Access, Rule, TokenHash, shortened};
+use super::life::Life;
 use super::queue::{AgentQueue, Messages, News};
 use crate::allowance::Allowance;
 use crate::instance::events::{Happening, Owner};
@@ -88,7 +87,7 @@ const MAX_PROBLEM: usize = 1_024;
 pub(in crate::instance) struct AgentService {
     owner: Owner,
     access: Access,
-    welcome: Arc<[Bytes]>,
+    life: Life,
     next: Arc<AtomicU64>,
     places: Places,
     refusals: Arc<Mutex<Allowance>>,
@@ -203,17 +202,11 @@ impl Caller {
 }
 
 impl AgentService {
-    pub(in crate::instance) fn new(
-        owner: Owner,
-        access: Access,
-        index: usize,
-        epoch: u64,
-        silence_secs: u64,
-    ) -> AgentService {
+    pub(in crate::instance) fn new(owner: Owner, access: Access, life: Life) -> AgentService {
         AgentService {
             owner,
             access,
-            welcome: convert::welcome(index, epoch, silence_secs),
+            life,
             next: Arc::default(),
             places: Places::default(),
             refusals: Arc::new(Mutex::new(Allowance::new(REFUSALS_LOGGED, Instant::now()))),
@@ -349,7 +342,9 @@ impl Agent {
         let changes = self.access().changes();
         match self.is_let_in(&mut said).await {
             Ok((_let_in, follows)) => {
-                let joined = AgentEvent::Joined(self.id, self.queue.clone());
+                let welcome = self.caller.service.life.welcome();
+                self.queue.let_in(welcome.message);
+                let joined = AgentEvent::Joined(self.id, self.queue.clone(), welcome.epoch);
                 if self.tell(joined).await && self.tell(AgentEvent::Said(follows)).await {
                     let reason = self.listen(said, changes).await;
                     tracing::debug!(agent = self.id.0, reason, "agent's stream ended");
@@ -384,7 +379,6 @@ impl Agent {
         let place = self.caller.service.places.take(token)?;
         let streams = Arc::clone(&self.caller.streams);
         streams.send_modify(|streams| *streams += 1);
-        self.queue.let_in(Arc::clone(&self.caller.service.welcome));
         Ok((LetIn { streams, _place: place }, follows))
     }
 

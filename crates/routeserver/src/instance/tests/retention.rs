@@ -5,7 +5,7 @@ use ::bfd::State;
 use std::time::Duration;
 
 use bgp::wire::{
-    CeaseSubcode, Community, GracefulRestart, LongLived, LongLivedGracefulRestart, Message, Notification, RestartOffer,
+    CeaseSubcode, Community, GracefulRestart, LongLived, LongLivedGracefulRestart, Notification, RestartOffer,
 };
 use bgp::{FamilySet, session};
 
@@ -81,15 +81,6 @@ impl World {
         self.nvas.get_mut(nva).unwrap().session.offer_restart(offer);
     }
 
-    /// The NVA runs again; we dial it sooner or later.
-    fn revive(&mut self, nva: &'static str) {
-        let before = self.nvas[nva].established;
-        self.nvas.get_mut(nva).unwrap().alive = true;
-        while self.nvas[nva].established == before {
-            self.advance_secs(1);
-        }
-    }
-
     fn has(&self, prefix: &str) -> bool {
         self.next_hops("vm", prefix) == ["10.1.4.4"]
     }
@@ -98,13 +89,6 @@ impl World {
     fn phases(&self) -> Vec<String> {
         let peers = self.instance.peers(self.now, None);
         peers[0].kept.iter().map(|kept| kept.phase.clone()).collect()
-    }
-
-    fn notify(&mut self, nva: &'static str, notification: Notification) {
-        let mut bytes = bytes::BytesMut::new();
-        Message::Notification(notification).encode(&mut bytes);
-        self.nvas.get_mut(nva).unwrap().alive = false;
-        self.say(nva, &bytes);
     }
 }
 

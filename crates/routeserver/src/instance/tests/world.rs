@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) listeners: Vec<Listener>,
     pub(super) bfd_wanted: Vec<BfdWanted>,
     pub(super) to_agents: Vec<(Vec<AgentId>, ToAgent)>,
+    /// How often another life has begun.
+    pub(super) lives: usize,
     pub(super) finished: bool,
     connections: BTreeMap<ConnectionId, Link>,
     /// Both ends of connections between speakers of the instance itself.
@@ -126,6 +128,7 @@ pub(super) fn idle_world() -> World {
         listeners: Vec::new(),
         bfd_wanted: Vec::new(),
         to_agents: Vec::new(),
+        lives: 0,
         finished: false,
         connections: BTreeMap::new(),
         within: BTreeMap::new(),
@@ -297,6 +300,22 @@ impl World {
         }
     }
 
+    /// The NVA runs again; we dial it sooner or later.
+    pub(super) fn revive(&mut self, nva: &'static str) {
+        let before = self.nvas[nva].established;
+        self.nvas.get_mut(nva).unwrap().alive = true;
+        while self.nvas[nva].established == before {
+            self.advance_secs(1);
+        }
+    }
+
+    pub(super) fn notify(&mut self, nva: &'static str, notification: Notification) {
+        let mut bytes = bytes::BytesMut::new();
+        Message::Notification(notification).encode(&mut bytes);
+        self.nvas.get_mut(nva).unwrap().alive = false;
+        self.say(nva, &bytes);
+    }
+
     pub(super) fn dial_in(&mut self, name: &'static str, remote: IpAddr) -> ConnectionId {
         let connection = self.connect(name);
         let nva = self.nvas.get_mut(name).unwrap();
@@ -427,6 +446,7 @@ impl World {
                 }
             }
             Output::ToAgents { agents, message } => self.to_agents.push((agents, message)),
+            Output::NewLife => self.lives += 1,
             Output::Event(event) => self.events.push(event),
             Output::Finished => self.finished = true,
         }
