@@ -476,24 +476,6 @@ impl Merge {
         }
         false
     }
-
-    /// Forgets groups that no route has any more; whoever asks for it pays for a look at all routes.
-    pub fn forget_unused_groups(&mut self) {
-        let used: FxHashSet<GroupKey> = self
-            .wanted
-            .routes
-            .values()
-            .filter_map(|way| {
-                if let WantedWay::Group(key) = way {
-                    Some(*key)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        self.wanted.groups.retain(|key, _| used.contains(key));
-        self.wanted.fallbacks.retain(|key, _| used.contains(key));
-    }
 }
 
 fn contains_all(members: &[IpAddr], others: &[IpAddr]) -> bool {

@@ -39,9 +39,6 @@ const MAX_PROBLEMS: usize = 20;
 /// How often it is looked whether the namespace's path still leads to the namespace that we are in.
 const LOOK_AT_NAMESPACE: Duration = Duration::from_secs(5);
 
-/// So many more groups than the planner has ids for are worth a look at all routes.
-const SPARE_GROUPS: usize = 1024;
-
 /// Reading the kernel takes at most one part of so many, however much others change.
 const READING_SHARE: u32 = 4;
 
@@ -441,11 +438,6 @@ impl NicTask {
             attempts += 1;
             self.last_read = None;
             self.look = Look::AtTable;
-        }
-        if let Some(state) = &self.table
-            && self.merge.groups().len() > state.planner.group_count() * 2 + SPARE_GROUPS
-        {
-            self.merge.forget_unused_groups();
         }
         if let Some(state) = &self.table {
             problems.extend(

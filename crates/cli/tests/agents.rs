@@ -9,6 +9,10 @@
 //! As an ordinary user this runs in a user namespace; where that cannot be it is reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "common/command.rs"]
+mod command;
+#[path = "common/namespaces.rs"]
+mod namespaces;
 #[path = "common/serve.rs"]
 mod serve;
 
@@ -18,12 +22,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use command::routewright;
+use namespaces::ip;
 
 /// Far more than anything here takes, also on a machine ten times slower.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -33,7 +39,7 @@ const INSTANCES: [&str; 2] = ["https://10.88.0.1:8081", "https://10.88.0.1:8082"
 
 fn main() {
     let arguments = Arguments::from_args();
-    let possible = enter_namespaces();
+    let possible = namespaces::enter(&["ip", "unshare", "nsenter"]);
     if let Err(reason) = &possible {
         eprintln!("agents of another machine NOT RUN: {reason}");
     }
@@ -391,30 +397,4 @@ fn wait(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
         std::thread::sleep(LOOK_AGAIN);
     }
-}
-
-fn routewright(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
-    command
-        .args(words)
-        .stdin(Stdio::null())
-        .env_remove("ROUTEWRIGHT_SERVER");
-    command
-}
-
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status().unwrap();
-    assert!(status.success(), "ip {arguments:?}");
-}
-
-/// A network namespace for all of this; an ordinary user makes a user namespace first.
-fn enter_namespaces() -> Result<(), String> {
-    for program in ["ip", "unshare", "nsenter"] {
-        let version = Command::new(program).arg("-V").stdout(Stdio::null()).status();
-        version.map_err(|error| format!("{program}: {error}"))?;
-    }
-    lab::become_root().map_err(|error| error.to_string())?;
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespace: {error}"))?;
-    ip(&["link", "set", "lo", "up"]);
-    Ok(())
 }

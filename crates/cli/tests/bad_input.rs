@@ -4,6 +4,10 @@
 //! As an ordinary user this runs in a user namespace; what cannot be tried there is reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "common/command.rs"]
+mod command;
+#[path = "common/namespaces.rs"]
+mod namespaces;
 #[path = "common/serve.rs"]
 mod serve;
 
@@ -15,10 +19,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use command::routewright;
+use namespaces::ip;
 
 /// Far more than anything here takes, also on a machine ten times slower.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -31,7 +37,7 @@ fn main() {
     // They share the namespace's port 179 and its addresses.
     arguments.test_threads = Some(1);
     let root = nix::unistd::geteuid().is_root();
-    let possible = enter_namespaces();
+    let possible = namespaces::enter(&["ip"]);
     if let Err(reason) = &possible {
         eprintln!("bad input NOT RUN: {reason}");
     }
@@ -458,15 +464,6 @@ impl Drop for Serve {
     }
 }
 
-fn routewright(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .env_remove("ROUTEWRIGHT_SERVER");
-    command
-}
-
 /// The same as an ordinary user, from a place that one can reach.
 fn as_nobody(arguments: &[&str]) -> Command {
     let mut command = Command::new(reachable_copy().unwrap());
@@ -532,22 +529,4 @@ fn wait(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
         std::thread::sleep(LOOK_AGAIN);
     }
-}
-
-fn ip(arguments: &[&str]) {
-    assert!(
-        Command::new("ip").args(arguments).status().unwrap().success(),
-        "ip {arguments:?}"
-    );
-}
-
-/// A network namespace for all of this; an ordinary user makes a user namespace first.
-fn enter_namespaces() -> Result<(), String> {
-    if Command::new("ip").arg("-V").output().is_err() {
-        return Err("there is no `ip` command (package iproute2)".to_owned());
-    }
-    lab::become_root().map_err(|error| error.to_string())?;
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespace: {error}"))?;
-    ip(&["link", "set", "lo", "up"]);
-    Ok(())
 }

@@ -3,6 +3,10 @@
 //! Real processes in a network namespace of their own; what cannot be tried is reported as ignored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "common/command.rs"]
+mod command;
+#[path = "common/namespaces.rs"]
+mod namespaces;
 #[path = "common/serve.rs"]
 mod serve;
 
@@ -14,11 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
+
+use command::routewright;
+use namespaces::ip;
 
 /// Far more than anything here takes, also on a machine ten times slower.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -30,7 +36,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They share the namespace's port 179.
     arguments.test_threads = Some(1);
-    let possible = enter_namespaces();
+    let possible = namespaces::enter(&["ip", "setpriv"]);
     if let Err(reason) = &possible {
         eprintln!("what needs capabilities to give away is NOT RUN: {reason}");
     }
@@ -313,30 +319,4 @@ fn make_route_server(url: &str) {
         let output = routewright(&words).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
     }
-}
-
-fn routewright(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_routewright"));
-    command
-        .args(words)
-        .stdin(Stdio::null())
-        .env_remove("ROUTEWRIGHT_SERVER");
-    command
-}
-
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status().unwrap();
-    assert!(status.success(), "ip {arguments:?}");
-}
-
-/// A network namespace for all of this; an ordinary user makes a user namespace first.
-fn enter_namespaces() -> Result<(), String> {
-    for program in ["ip", "setpriv"] {
-        let version = Command::new(program).arg("-V").stdout(Stdio::null()).status();
-        version.map_err(|error| format!("{program}: {error}"))?;
-    }
-    lab::become_root().map_err(|error| error.to_string())?;
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespace: {error}"))?;
-    ip(&["link", "set", "lo", "up"]);
-    Ok(())
 }

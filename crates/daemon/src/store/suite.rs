@@ -332,7 +332,7 @@ fn resource(id: &str, etag: &str) -> Resource {
     }
 }
 
-fn operation(id: &str) -> Operation {
+pub(crate) fn operation(id: &str) -> Operation {
     Operation {
         id: id.to_owned(),
         subscription: "s".to_owned(),

@@ -50,11 +50,11 @@ fn main() {
         };
         Trial::test(*name, test).with_ignored_flag(possible.is_err())
     };
-    let hostile = hostile::tests();
+    let (instance, hostile) = (instance::tests(), hostile::tests());
     let tests = [
         connections::TESTS,
         protection::TESTS,
-        instance::TESTS,
+        &instance,
         layers::TESTS,
         gateways::TESTS,
         liveness::TESTS,

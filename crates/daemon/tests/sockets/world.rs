@@ -11,6 +11,8 @@ use api::tls::Identity;
 use daemon::instance::{AgentTls, InstanceOptions};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 /// Far more than anything here takes, also on a machine ten times slower.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
@@ -179,8 +181,11 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
 
     pub(crate) fn has_open(&self, file: &Path) -> bool {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use super::*;
-use crate::store::suite::{batch, put};
+use crate::store::suite::{batch, operation, put};
 use crate::store::{Collection, InstanceState};
 
 /// A cluster, or `None` where there is no etcd: said aloud, and a failure in CI.
@@ -41,16 +41,6 @@ fn config(cluster: &Cluster, prefix: &str) -> EtcdConfig {
 
 fn many(count: usize) -> Vec<Write> {
     (0..count).map(|number| put(&format!("/many/{number}"), "1")).collect()
-}
-
-fn operation(id: &str) -> Operation {
-    Operation {
-        id: id.to_owned(),
-        subscription: "s".to_owned(),
-        resource: "/a".to_owned(),
-        started: "2026-11-20T00:00:00Z".to_owned(),
-        status: "Succeeded".to_owned(),
-    }
 }
 
 /// What the next news adds to what is known.
