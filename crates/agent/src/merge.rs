@@ -226,7 +226,7 @@ impl Merge {
         }
         rebuild |= self.settle_voices(voice);
         let lost = if names_others { self.find_lost() } else { Lost::AsBefore };
-        if rebuild || lost == Lost::Others {
+        if rebuild || lost == Lost::Others || (lost == Lost::More && self.is_lost_and_said_again()) {
             self.rebuild();
         } else if lost == Lost::More {
             self.lose();
@@ -280,15 +280,7 @@ impl Merge {
     /// Changes a voice; true if that may have changed what is wanted.
     fn take(&mut self, index: usize, said: Said) -> bool {
         if matches!(said, Said::Ended | Said::Welcome { .. }) && self.voices[index].unheard.is_none() {
-            let voice = &self.voices[index];
-            let stood_still = !voice.away && matches!(said, Said::Welcome { epoch } if voice.lives_again(epoch));
-            // What happened while it stood still it has missed, and we do not know since when.
-            let known = if stood_still {
-                voice.named()
-            } else {
-                self.named_beside(index)
-            };
-            self.voices[index].unheard = Some(Unheard::since(known));
+            self.voices[index].unheard = Some(Unheard::since(self.named_beside(index)));
         }
         let voice = &mut self.voices[index];
         match said {
@@ -301,7 +293,12 @@ impl Merge {
                 let reborn = voice.lives_again(epoch);
                 voice.epoch = Some(epoch);
                 if reborn {
+                    let stood_still = !voice.away;
                     begin_life(voice);
+                    // What happened meanwhile it has missed, and we do not know since when.
+                    if let (true, Some(unheard), Some(former)) = (stood_still, &mut voice.unheard, &voice.former) {
+                        unheard.judges_also(former.read().next_hops());
+                    }
                 }
                 reborn
             }
@@ -373,6 +370,15 @@ impl Merge {
             }
         }
         lost
+    }
+
+    /// Whether an instance that converges names a next hop that does not count in its former word any more: which of the two words a route
+    /// goes under depends on that.
+    fn is_lost_and_said_again(&self) -> bool {
+        self.voices.iter().filter(|voice| voice.former.is_some()).any(|voice| {
+            let unheard = voice.unheard.as_ref().filter(|unheard| !unheard.is_whole());
+            unheard.is_some_and(|unheard| voice.named().iter().any(|hop| unheard.has_lost(hop)))
+        })
     }
 
     /// More next hops are dead than before: groups lose them, and the routes of those that have none left are worked out again. Whatever the
@@ -524,7 +530,8 @@ impl<'a> Words<'a> {
             words.counts[index * 2 + 1] = !voice.dropped;
             let unheard = voice.unheard.as_ref().filter(|unheard| !unheard.is_whole());
             words.unheard[index * 2] = unheard.filter(|_| voice.away);
-            words.unheard[index * 2 + 1] = unheard;
+            // Who stood still goes on to say what is left. What of that it had said before is not to go for a moment.
+            words.unheard[index * 2 + 1] = unheard.filter(|_| voice.away || voice.now.is_some());
         }
         words
     }
@@ -586,6 +593,7 @@ impl<'a> Words<'a> {
         for voice in 0..MAX_VOICES {
             let (now, former) = (self.group(key, voice * 2), self.group(key, voice * 2 + 1));
             if let (Some((now, rank)), Some((former, former_rank))) = (now, former)
+                && let Some(former) = alive(former, self.unheard[voice * 2 + 1])
                 && (rank > former_rank || (rank == former_rank && now.iter().all(|member| former.contains(member))))
             {
                 key[voice * 2] = None;

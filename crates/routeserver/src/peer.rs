@@ -75,6 +75,7 @@ pub(crate) struct PeerHistory {
 pub(crate) struct Up {
     pub(crate) connection: ConnectionId,
     pub(crate) negotiated: Negotiated,
+    pub(crate) since: Instant,
     /// Established, or the last UPDATE, whichever is later.
     pub(crate) last_update: Instant,
     pub(crate) end_of_rib: FamilySet,

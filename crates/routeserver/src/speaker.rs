@@ -78,8 +78,8 @@ pub(crate) struct Speaker {
 }
 
 /// When converging that begins now ends.
-fn converge_by(intent: &SpeakerIntent, now: Instant) -> Instant {
-    now + Duration::from_secs(intent.converge_secs.min(MAX_CONVERGE_SECS))
+fn converge_by(intent: &SpeakerIntent, now: Instant, most_secs: u64) -> Instant {
+    now + Duration::from_secs(intent.converge_secs.min(most_secs))
 }
 
 impl Speaker {
@@ -94,7 +94,7 @@ impl Speaker {
             peers: Vec::new(),
             connections: FxHashMap::default(),
             address_problems: BTreeMap::new(),
-            converge_by: converge_by(&intent, now),
+            converge_by: converge_by(&intent, now, MAX_CONVERGE_SECS),
             unsettled: true,
             reconsider_due: false,
             #[cfg(test)]
@@ -114,9 +114,9 @@ impl Speaker {
         speaker
     }
 
-    /// Its peers are to be heard out again.
-    pub(crate) fn converge_again(&mut self, now: Instant) {
-        self.converge_by = converge_by(&self.intent, now);
+    /// Its peers are to be heard out again, within so many seconds.
+    pub(crate) fn converge_again(&mut self, now: Instant, most_secs: u64) {
+        self.converge_by = converge_by(&self.intent, now, most_secs);
         self.unsettled = true;
     }
 

@@ -35,6 +35,11 @@ impl Unheard {
         }
     }
 
+    /// These, too, are lost unless the others name them.
+    pub(super) fn judges_also(&mut self, next_hops: impl IntoIterator<Item = IpAddr>) {
+        self.named.extend(next_hops);
+    }
+
     /// The others name these now.
     pub(super) fn others_name(&mut self, named: &FxHashSet<IpAddr>) -> Lost {
         let lost: FxHashSet<IpAddr> = self.named.difference(named).copied().collect();
@@ -70,6 +75,7 @@ mod tests {
 
     const ACTIVE: &str = "10.1.1.4";
     const PASSIVE: &str = "10.1.1.5";
+    const OTHER: &str = "10.1.1.6";
 
     /// Two instances that know one prefix, by ways that can be told apart by rank.
     struct World {
@@ -308,5 +314,65 @@ mod tests {
         world.says(0, Some((PASSIVE, 5)));
         world.merge.handle(0, Said::Converged(true));
         world.goes_through(PASSIVE);
+    }
+
+    #[test]
+    fn what_only_an_instance_that_stood_still_knows_stays_until_it_has_said_what_is_left() {
+        let mut world = World::new();
+        world.says(1, Some((PASSIVE, 5)));
+        world.merge.handle(0, Said::Welcome { epoch: 2 });
+        world.goes_through(ACTIVE);
+        world.is_whole();
+        // That session has survived.
+        let table = world.tables[0].clone();
+        world.merge.handle(0, Said::Table(NicFacts::default(), table.into()));
+        world.goes_through(ACTIVE);
+        world.is_whole();
+    }
+
+    #[test]
+    fn what_a_life_that_converges_says_counts_also_where_the_former_ones_word_does_not() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.restarts(0, 2);
+        world.says(0, Some((ACTIVE, 1)));
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(ACTIVE);
+        world.is_whole();
+        world.says(0, Some((PASSIVE, 5)));
+        world.goes_through(PASSIVE);
+        world.is_whole();
+    }
+
+    #[test]
+    fn when_both_instances_stood_still_all_stays_until_one_has_heard_everybody() {
+        for first in [0, 1] {
+            let mut world = World::new();
+            world.restarts(first, 2);
+            world.goes_through(ACTIVE);
+            world.restarts(1 - first, 2);
+            world.goes_through(ACTIVE);
+            world.says(first, Some((PASSIVE, 5)));
+            world.goes_through(ACTIVE);
+            world.merge.handle(first, Said::Converged(true));
+            world.goes_through(PASSIVE);
+            world.is_whole();
+        }
+    }
+
+    #[test]
+    fn next_hops_that_came_between_two_standstills_are_judged_after_the_second() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Ended);
+        world.restarts(0, 2);
+        // Both hear of another one, which dies while the first instance stands still.
+        for voice in [1, 0] {
+            world.says(voice, Some((OTHER, 0)));
+        }
+        world.goes_through(OTHER);
+        world.says(1, Some((PASSIVE, 5)));
+        world.restarts(0, 3);
+        world.goes_through(PASSIVE);
+        world.is_whole();
     }
 }

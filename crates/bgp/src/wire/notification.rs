@@ -152,6 +152,9 @@ impl Notification {
     /// Whether it says that the other side was silent for too long: a hold timer expired, or BFD went down, for which some send a Cease without
     /// a subcode (RFC 9384 is younger than they are).
     pub fn is_silence(&self) -> bool {
+        if let Some(reason) = self.hard_reset_reason() {
+            return reason.is_silence();
+        }
         match self.code {
             HOLD_TIMER | SEND_HOLD_TIMER => true,
             CEASE => self.subcode == 0 || self.subcode == CeaseSubcode::BfdDown as u8,

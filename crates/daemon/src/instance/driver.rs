@@ -70,6 +70,8 @@ impl Driver {
 
     /// Runs until the state machine has said farewell.
     pub(super) async fn run(mut self) {
+        // This thread's.
+        self.pulse = Pulse::begin();
         while !self.finished {
             let first = self.wait().await;
             let started = Instant::now();

@@ -1,4 +1,5 @@
-//! Notices that the process stood still: it was stopped, its machine was moved or slept, or nobody let it run.
+//! Notices that the process stood still: it was stopped, its machine slept, or nobody let it run. A machine that is paused from outside may
+//! have a clock that stands still with it; then nobody here can know.
 
 use std::time::Duration;
 

@@ -68,11 +68,23 @@ pub(crate) struct Liveness {
     status: Option<SessionStatus>,
     problem: Option<String>,
     last_down: Option<(Instant, String)>,
+    /// Since when nothing was heard, if it went down by that.
+    silent_since: Option<Instant>,
 }
 
 impl Liveness {
     fn is_up(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.state == State::Up)
+    }
+
+    /// Since when nothing is heard, if that took the session down.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
+    }
+
+    /// Whether the peer has ever answered.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.ups > 0)
     }
 }
 
@@ -134,11 +146,14 @@ impl Instance {
         peer.bfd.status = Some(status);
         let id = peer.intent.id.clone();
         if change.to == State::Up {
+            peer.bfd.silent_since = None;
             self.event(Event::BfdUp { peer: id });
             self.start(now, key);
         } else if change.from == State::Up {
             let reason = down_reason(&change);
             peer.bfd.last_down = Some((now, reason.clone()));
+            let is_silent = change.diagnostic == Diagnostic::DETECTION_TIME_EXPIRED;
+            peer.bfd.silent_since = is_silent.then(|| now.checked_sub(change.silence)).flatten();
             let path_lost = change.is_path_lost();
             self.event(Event::BfdDown {
                 peer: id,

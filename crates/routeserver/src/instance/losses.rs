@@ -12,6 +12,7 @@ use rib::PeerIndex;
 
 use crate::instance::retention::persistence;
 use crate::instance::{Instance, PeerKey};
+use crate::peer::Up;
 use crate::peer::retention::{Kept, Phase, Phases};
 use crate::vnet::Lost;
 
@@ -47,14 +48,17 @@ pub(super) struct Loss {
 
 impl Instance {
     /// A session has ended: what of its routes is kept and what goes is carried out when agents have been told what they have lost.
-    pub(super) fn ended(&mut self, now: Instant, key: PeerKey, negotiated: Negotiated, reason: DownReason) {
-        let fate = self.fate(now, key, &negotiated, &reason);
+    pub(super) fn ended(&mut self, now: Instant, key: PeerKey, up: Up, reason: DownReason) {
+        let fate = self.fate(now, key, &up.negotiated, &reason);
+        if fate != Fate::Graceful {
+            self.ended_by_standstill(now, key, &up, &reason);
+        }
         let loss = self.loss(key, fate);
         let at_once = loss.is_none() && self.ended.is_empty();
         self.losses.extend(loss);
         self.ended.push(Ended {
             key,
-            negotiated,
+            negotiated: up.negotiated,
             reason,
             fate,
         });

@@ -54,6 +54,8 @@ pub struct Instance {
     /// There was a life before this one, whose routes peers may have kept.
     pub(super) restarted: bool,
     pub(super) standstill: Option<Standstill>,
+    /// It is since a standstill that it has not converged.
+    pub(super) converges_again: bool,
     /// The operator wants packets to go through the other instance.
     pub(super) drained: bool,
     pub(super) leaving: bool,
@@ -93,6 +95,7 @@ impl Instance {
             converged: false,
             restarted: false,
             standstill: None,
+            converges_again: false,
             drained: false,
             leaving: false,
             logs_routes: false,

@@ -202,6 +202,7 @@ impl Instance {
         peer.up = Some(Up {
             connection: negotiated.connection,
             negotiated,
+            since: now,
             last_update: now,
             end_of_rib: FamilySet::default(),
             first_table_until: now + LONGEST_FIRST_TABLE,
@@ -236,8 +237,7 @@ impl Instance {
         };
         self.event(down);
         if let Some(up) = before {
-            self.ended_by_standstill(now, key, &up.negotiated, &reason);
-            self.ended(now, key, up.negotiated, reason);
+            self.ended(now, key, up, reason);
         }
     }
 

@@ -153,7 +153,7 @@ impl Instance {
             now < speaker.converge_by && (hears || !speaker.rib.is_decided())
         };
         if !self.speakers.values().any(waits) && !self.delivery.is_behind() {
-            self.converged = true;
+            (self.converged, self.converges_again) = (true, false);
             self.event(Event::Converged);
             self.has_heard_all();
         }

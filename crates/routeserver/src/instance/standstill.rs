@@ -1,95 +1,96 @@
-//! Standing still: the process was stopped, its machine was moved, or nobody let it run, for so long that peers took it for dead and ended
+//! Standing still: the process was stopped, its machine slept, or nobody let it run, for so long that peers took it for dead and ended
 //! their sessions. That says nothing of the peers.
 //!
 //! So an instance that loses a session by its own silence begins another life, as if it had been started again: agents keep what it said
 //! before, and it only adds to that until its peers are back. Next hops that the other instance does not name go at once
-//! (`agent::merge`), since what this one missed nobody knows.
+//! (`agent::merge`), since what this one missed nobody knows. Many short standstills that together cost a session are not seen as one.
 
 use std::time::{Duration, Instant};
 
 use bgp::session::{DownReason, Negotiated};
 
 use crate::instance::{Event, Instance, Output, PeerKey};
-use crate::intent::PeerIntent;
-use crate::peer::restart_offer;
+use crate::peer::{Peer, Up, restart_offer};
 
 /// What ends so soon afterwards ended because of it. Most of that waits to be read; a BFD session that is down speaks once a second
 /// (RFC 5880 §6.8.3).
 const AFTERMATH: Duration = Duration::from_secs(2);
+/// The thread of BFD goes on that much before the others notice, at most.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// Peers are there, and are dialled: who is not back by then is gone.
+const MOST_CONVERGE_SECS: u64 = 30;
 
 /// A time in which we did nothing.
 #[derive(Debug)]
 pub(super) struct Standstill {
     lasted: Duration,
     until: Instant,
-    /// Its first session has ended, and another life begun.
-    cost_sessions: bool,
 }
 
 impl Instance {
     pub(super) fn stood_still(&mut self, now: Instant, lasted: Duration) {
         let matters_more = |before: &Standstill| now < before.until + AFTERMATH && before.lasted > lasted;
         if !self.standstill.as_ref().is_some_and(matters_more) {
-            self.standstill = Some(Standstill {
-                lasted,
-                until: now,
-                cost_sessions: false,
-            });
+            self.standstill = Some(Standstill { lasted, until: now });
         }
     }
 
     /// A session has ended. If that was our own silence, agents keep what it told them until the peer is back.
-    pub(super) fn ended_by_standstill(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        negotiated: &Negotiated,
-        reason: &DownReason,
-    ) {
-        let Some(peer) = self.peers.get_mut(&key).filter(|_| reason.is_silence()) else {
+    pub(super) fn ended_by_standstill(&mut self, now: Instant, key: PeerKey, up: &Up, reason: &DownReason) {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let Some(standstill) = self.standstill.as_mut().filter(|each| now < each.until + AFTERMATH) else {
+        let cost = |standstill: &&Standstill| now < standstill.until + AFTERMATH && standstill.cost(peer, up, reason);
+        let Some(standstill) = self.standstill.as_ref().filter(cost) else {
             return;
         };
-        if !loses_patience(&peer.intent, negotiated, standstill.lasted) || self.leaving {
-            return;
-        }
         peer.heard_out = false;
         let lasted = standstill.lasted;
-        let is_first = !std::mem::replace(&mut standstill.cost_sessions, true);
-        // Those who ended before may be back already.
-        if is_first || self.converged {
+        // One life is enough until it has converged: agents keep the words of all before. Those whose sessions ended first may be back already.
+        if (self.converged || !self.converges_again) && !self.leaving {
             self.begin_life(now);
             self.event(Event::StoodStill { lasted });
         }
     }
 
     fn begin_life(&mut self, now: Instant) {
-        self.converged = false;
+        (self.converged, self.converges_again) = (false, true);
         self.restarted = true;
         for peer in self.peers.values_mut() {
             peer.session.offer_restart(restart_offer(&peer.intent, true));
         }
         for speaker in self.speakers.values_mut() {
-            speaker.converge_again(now);
+            speaker.converge_again(now, MOST_CONVERGE_SECS);
         }
         self.delivery.begin_life();
         self.outputs.push_back(Output::NewLife);
     }
 }
 
+impl Standstill {
+    /// Whether it is why a session ended.
+    fn cost(&self, peer: &Peer, up: &Up, reason: &DownReason) -> bool {
+        // One that has come up since dies of something else.
+        let was_up = up.since + self.lasted <= self.until;
+        // What the peer said meanwhile was read when we went on. If it says nothing any more, that is its own silence.
+        let died = peer
+            .bfd
+            .silent_since()
+            .is_some_and(|since| since + AT_ONCE >= self.until);
+        was_up && !died && reason.is_silence() && loses_patience(peer, &up.negotiated, self.lasted)
+    }
+}
+
 /// Whether a peer that hears nothing for so long may give us up. What we said last may have been said just before, or an interval before.
-fn loses_patience(intent: &PeerIntent, negotiated: &Negotiated, silence: Duration) -> bool {
-    let bfd = intent.bfd.as_ref().map(|bfd| {
+fn loses_patience(peer: &Peer, negotiated: &Negotiated, silence: Duration) -> bool {
+    let bfd = peer.intent.bfd.as_ref().filter(|_| peer.bfd.is_in_use());
+    let by_bfd = bfd.map(|bfd| {
         let intervals = u32::from(bfd.multiplier.saturating_sub(1));
         Duration::from_millis(bfd.min_tx_ms.into()) * intervals
     });
     // Keepalives are sent every third of it (RFC 4271 §4.4).
     let hold_time = Duration::from_secs(negotiated.hold_time_secs.into());
-    let hold = (!hold_time.is_zero()).then_some(hold_time * 2 / 3);
-    bfd.into_iter()
-        .chain(hold)
-        .min()
-        .is_some_and(|patience| silence >= patience)
+    let by_bgp = (!hold_time.is_zero()).then_some(hold_time * 2 / 3);
+    let patience = by_bfd.into_iter().chain(by_bgp).min();
+    patience.is_some_and(|patience| silence >= patience)
 }

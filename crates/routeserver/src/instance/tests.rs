@@ -22,6 +22,7 @@ mod random;
 mod retention;
 mod route_log;
 mod route_maps;
+mod standstill;
 mod tables;
 mod what_if;
 mod world;

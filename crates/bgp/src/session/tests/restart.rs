@@ -126,6 +126,31 @@ fn a_lost_connection_is_a_restart_and_a_notification_is_one_where_both_have_the_
 }
 
 #[test]
+fn who_ends_a_session_for_silence_says_so_one_way_or_another() {
+    let received = DownReason::NotificationReceived;
+    let bfd_down = || Notification::cease(CeaseSubcode::BfdDown);
+    for (reason, expected) in [
+        (DownReason::ConnectionLost("reset".to_owned()), true),
+        (DownReason::SendHoldTimerExpired, true),
+        (DownReason::NotificationSent(bfd_down(), String::new()), true),
+        (received(Notification::hold_timer_expired()), true),
+        (received(Notification::send_hold_timer_expired()), true),
+        (received(notification(6, 0)), true),
+        (received(bfd_down()), true),
+        // As FRR does to those with the N bit.
+        (received(Notification::hard_reset(&bfd_down())), true),
+        (
+            received(Notification::cease(CeaseSubcode::AdministrativeShutdown)),
+            false,
+        ),
+        (received(Notification::hard_reset(&notification(6, 2))), false),
+        (received(notification(3, 1)), false),
+    ] {
+        assert_eq!(reason.is_silence(), expected, "{reason}");
+    }
+}
+
+#[test]
 fn what_is_meant_for_good_is_said_as_a_hard_reset_to_peers_with_the_n_bit() {
     let stop = || Input::Stop {
         subcode: CeaseSubcode::AdministrativeShutdown,

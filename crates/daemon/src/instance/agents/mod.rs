@@ -229,6 +229,7 @@ mod tests {
 
         // Behind, it loses what waits: also the welcome to the next one.
         agents.send(&[agent], &snapshot(1, 1));
+        agents.begin_turn();
         agents.begin_life();
         let mut turns = 0;
         while agents.send(&[agent], &word).is_empty() {
@@ -236,7 +237,7 @@ mod tests {
             turns += 1;
             assert!(turns <= 2 * MAX_WAITING);
         }
-        next(&mut messages).await;
+        assert_eq!(next(&mut messages).await, encoded(&convert::encode(&snapshot(1, 1))));
         assert!(agents.happened(AgentEvent::Drained(agent)).is_some());
         agents.begin_turn();
         agents.send(&[agent], &word);

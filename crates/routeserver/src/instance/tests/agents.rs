@@ -1,22 +1,16 @@
 //! From an NVA's UPDATE to what agents hear; converging.
 
-use std::time::Duration;
-
 use bgp::FamilySet;
-use bgp::wire::{CeaseSubcode, Notification};
 
 use super::world::*;
 use crate::delivery::{AgentId, ToAgent, Way};
 use crate::instance::{Event, Input};
-use crate::intent::BfdIntent;
 use crate::report::AgentCounts;
 use crate::testing::*;
 
 const AGENT: AgentId = AgentId(3);
-/// As long as any peer of these tests waits.
-const HOLD_TIME: Duration = Duration::from_secs(180);
 
-fn follow(world: &mut World, nics: &[&str]) {
+pub(super) fn follow(world: &mut World, nics: &[&str]) {
     world.input(Input::AgentFollows {
         agent: AGENT,
         name: "agent".into(),
@@ -25,7 +19,7 @@ fn follow(world: &mut World, nics: &[&str]) {
     });
 }
 
-fn heard(world: &mut World) -> Vec<ToAgent> {
+pub(super) fn heard(world: &mut World) -> Vec<ToAgent> {
     let heard = std::mem::take(&mut world.to_agents);
     heard.into_iter().map(|(_, message)| message).collect()
 }
@@ -196,7 +190,7 @@ fn another_as_number_leaves_no_stale_route() {
     assert!(removed);
 }
 
-fn converging(world: &World) -> bool {
+pub(super) fn converging(world: &World) -> bool {
     world.instance.health().converging
 }
 
@@ -253,90 +247,4 @@ fn a_peer_held_down_is_not_waited_for() {
     world.intent.route_servers[0].peers[0].admin_down = true;
     world.send_intent();
     assert!(!converging(&world));
-}
-
-/// A world that has converged, with an agent, and what it heard last.
-fn converged_world() -> World {
-    let mut world = world();
-    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
-    follow(&mut world, &["vm"]);
-    world.end_of_rib("nva1");
-    world.end_of_rib("nva2");
-    assert!(!converging(&world));
-    heard(&mut world);
-    world
-}
-
-fn stand_still(world: &mut World, lasted: Duration) {
-    let lasted = Input::StoodStill { lasted };
-    world.instance.handle(world.now, lasted);
-}
-
-#[test]
-fn an_instance_whose_peers_gave_it_up_while_it_stood_still_begins_another_life_and_converges_when_they_are_back() {
-    let mut world = converged_world();
-    stand_still(&mut world, HOLD_TIME);
-    world.kill("nva1");
-    assert_eq!(world.lives, 1);
-    assert!(converging(&world));
-    // The stream begins anew, and nothing is taken back.
-    match heard(&mut world).as_slice() {
-        [ToAgent::Nic(_), ToAgent::Snapshot(table), ToAgent::Converged(false), ..] => {
-            let has = |prefix: &str| table.routes.iter().any(|route| route.prefix == net(prefix));
-            assert!(!has("10.250.0.0/16"));
-        }
-        other => panic!("{other:?}"),
-    }
-    world.revive("nva1");
-    world.announce("nva1", path("10.1.4.4", &[65001]), &["10.250.0.0/16"]);
-    assert!(converging(&world));
-    world.end_of_rib("nva1");
-    assert!(!converging(&world));
-    assert_eq!(heard(&mut world).last(), Some(&ToAgent::Converged(true)));
-    assert_eq!(world.lives, 1);
-}
-
-#[test]
-fn a_session_that_ends_for_another_reason_than_a_standstill_is_lost_at_once() {
-    let long_enough = HOLD_TIME;
-    for (lasted, later) in [
-        // Nobody gives up so soon.
-        (long_enough / 2, Duration::ZERO),
-        // It came through that.
-        (long_enough, Duration::from_secs(2)),
-    ] {
-        let mut world = converged_world();
-        stand_still(&mut world, lasted);
-        world.advance(later);
-        world.kill("nva1");
-        assert_eq!((world.lives, converging(&world)), (0, false), "{lasted:?} {later:?}");
-    }
-    // The peer has its own reasons.
-    let mut world = converged_world();
-    stand_still(&mut world, long_enough);
-    world.notify("nva1", Notification::cease(CeaseSubcode::AdministrativeShutdown));
-    assert_eq!((world.lives, converging(&world)), (0, false));
-}
-
-#[test]
-fn with_bfd_a_standstill_of_two_intervals_is_enough() {
-    for (lasted_ms, lives) in [(599, 0), (600, 1)] {
-        let mut world = idle_world();
-        let mut first = peer("nva1", "10.1.4.4", 65001);
-        first.bfd = Some(BfdIntent {
-            min_tx_ms: 300,
-            min_rx_ms: 300,
-            multiplier: 3,
-            multihop: None,
-            strict: false,
-            authentication: None,
-        });
-        world.intent.route_servers[0].peers = vec![first];
-        world.add_nva("nva1", "10.1.4.4", 65001, FamilySet::IPV4);
-        world.send_intent();
-        world.end_of_rib("nva1");
-        stand_still(&mut world, Duration::from_millis(lasted_ms));
-        world.notify("nva1", Notification::cease(CeaseSubcode::BfdDown));
-        assert_eq!(world.lives, lives);
-    }
 }

@@ -40,6 +40,18 @@ fn changed(world: &mut World, from: State, to: State, remote_state: State) {
 
 /// `independent`: the neighbour's BFD goes on when its BGP restarts.
 pub(super) fn changed_of(world: &mut World, from: State, to: State, remote_state: State, independent: bool) {
+    changed_after(world, from, to, remote_state, independent, Duration::from_millis(150));
+}
+
+/// After so much silence.
+pub(super) fn changed_after(
+    world: &mut World,
+    from: State,
+    to: State,
+    remote_state: State,
+    independent: bool,
+    silence: Duration,
+) {
     let diagnostic = match (to, remote_state) {
         (State::Up, _) => Diagnostic::NONE,
         (_, State::AdminDown) => Diagnostic::NEIGHBOR_SIGNALED_DOWN,
@@ -51,7 +63,7 @@ pub(super) fn changed_of(world: &mut World, from: State, to: State, remote_state
         diagnostic,
         remote_state,
         remote_is_independent: independent,
-        silence: Duration::from_millis(150),
+        silence,
     };
     let status = SessionStatus {
         state: to,
