@@ -51,7 +51,7 @@ pub(crate) const SITE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
 pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 252, 0, 10));
 /// Instances per route server.
 pub(crate) const INSTANCES: usize = INSTANCE_ADDRESSES.len();
-const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
+pub(crate) const INSTANCE_ADDRESSES: [&str; 2] = ["10.1.0.4", "10.1.0.5"];
 /// The agents' protocol in kernel tables.
 const OURS: &str = "routewright";
 

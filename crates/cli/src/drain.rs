@@ -107,6 +107,7 @@ fn prefixes_left(left: u64, without: u64) -> String {
 
 fn peers_alone(peers: usize) -> String {
     match peers {
+        0 => "every peer has a session with the other instance".to_owned(),
         1 => "1 peer has no session with the other instance".to_owned(),
         _ => format!("{peers} peers have no session with the other instance"),
     }
@@ -344,7 +345,8 @@ mod tests {
     #[test]
     fn one_is_not_told_as_many() {
         assert_eq!(peers_alone(1), "1 peer has no session with the other instance");
-        assert_eq!(peers_alone(0), "0 peers have no session with the other instance");
+        assert_eq!(peers_alone(2), "2 peers have no session with the other instance");
+        assert_eq!(peers_alone(0), "every peer has a session with the other instance");
         assert_eq!(
             prefixes_left(1, 1),
             "1 prefix still goes through the peer, 1 of them has no other way"

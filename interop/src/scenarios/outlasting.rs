@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::speaker::Speaker;
 use crate::world::{
-    LEFT, LEFT_ADDRESS, PATIENCE, RIGHT, RIGHT_ADDRESS, SITE, VMS, WATCHED, WATCHED_ADDRESS, World, net, plain,
+    INSTANCE_ADDRESSES, LEFT, LEFT_ADDRESS, PATIENCE, RIGHT, RIGHT_ADDRESS, SITE, VMS, WATCHED, WATCHED_ADDRESS, World,
+    net, plain,
 };
 
 const BEHIND: &str = "10.250.0.0/24";
@@ -100,7 +101,10 @@ pub(super) fn keeps_nothing(speaker: Speaker) -> Option<&'static str> {
 /// What is missing until the NVA has noticed that the sessions are gone and has our routes all the same.
 fn keeps(world: &World) -> Result<Vec<String>> {
     let (asked, away): (Vec<String>, &[&str]) = match world.speaker.0 {
-        Software::Frr => (vtysh(world, "show bgp summary json"), &["\"Established\""]),
+        Software::Frr => (
+            vtysh(world, LEFT, "bgpd", &["show bgp summary json"]),
+            &["\"Established\""],
+        ),
         Software::Bird => (birdc(world, &["show", "protocols"]), &["Established"]),
         Software::Gobgp => (words("gobgp neighbor"), &["Establ"]),
         Software::Openbgpd => (bgpctl(world, "show summary"), &[" Established"]),
@@ -211,7 +215,7 @@ pub(super) fn graceful_shutdown(world: &mut World) -> Result<()> {
 fn hears_graceful_shutdown(world: &World, expected: bool) -> Result<()> {
     let (asked, word) = match world.speaker.0 {
         Software::Frr => (
-            vtysh(world, &format!("show bgp ipv4 unicast {HOME}")),
+            vtysh(world, LEFT, "bgpd", &[&format!("show bgp ipv4 unicast {HOME}")]),
             "graceful-shutdown",
         ),
         Software::Bird => (birdc(world, &["show", "route", HOME, "all"]), "(65535,0)"),
@@ -233,6 +237,7 @@ fn hears_graceful_shutdown(world: &World, expected: bool) -> Result<()> {
 /// 1. BFD is up on both sessions.
 /// 2. When packets do not arrive any more both sessions end, and say that it was BFD: long before the hold time of 180 s. The routes go.
 /// 3. When the link is back, so are BFD, sessions and routes.
+/// 4. The NVA's operator holds BFD down (FRR): that is no lost path, and BGP goes on.
 pub(super) fn bfd(world: &mut World) -> Result<()> {
     let prefix = net(BEHIND);
     world.announce(WATCHED, plain(prefix))?;
@@ -252,7 +257,36 @@ pub(super) fn bfd(world: &mut World) -> Result<()> {
     world.lab.set_link(WATCHED, true)?;
     world.expect_sessions(WATCHED)?;
     world.expect_peer("is watched by BFD again", WATCHED, is_up)?;
-    world.expect_kernel(prefix, &[WATCHED_ADDRESS])
+    world.expect_kernel(prefix, &[WATCHED_ADDRESS])?;
+    match world.speaker.0 {
+        Software::Frr => held_down(world, prefix),
+        _ => Ok(()),
+    }
+}
+
+fn held_down(world: &World, prefix: IpNet) -> Result<()> {
+    let sessions = world.numbers(WATCHED, "establishedCount")?;
+    let watches = watch(world, &VMS)?;
+    hold_down(world, "shutdown")?;
+    world.expect_peer("holds BFD down", WATCHED, |report| {
+        report["state"] == "Established" && report["bfd"]["remoteState"] == "AdminDown"
+    })?;
+    hold_down(world, "no shutdown")?;
+    world.expect_peer("is watched by BFD once more", WATCHED, |report| {
+        report["bfd"]["state"] == "Up"
+    })?;
+    let after = world.numbers(WATCHED, "establishedCount")?;
+    ensure!(after == sessions, "sessions ended: {sessions:?} before, {after:?} now");
+    unchanged(&watches, prefix)
+}
+
+fn hold_down(world: &World, word: &str) -> Result<()> {
+    for instance in INSTANCE_ADDRESSES {
+        let session = format!("peer {instance} multihop local-address {WATCHED_ADDRESS}");
+        let argv = vtysh(world, WATCHED, "bfdd", &["configure terminal", "bfd", &session, word]);
+        world.tool(WATCHED, &argv.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 /// Why there is no BFD with a speaker.
@@ -328,8 +362,9 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-fn vtysh(world: &World, command: &str) -> Vec<String> {
-    let directory = world.nva_file(LEFT, "").display().to_string();
+/// What has FRR's daemon of a node carry out these commands.
+fn vtysh(world: &World, node: &str, daemon: &str, commands: &[&str]) -> Vec<String> {
+    let directory = world.nva_file(node, "").display().to_string();
     let argv = [
         "vtysh",
         "--config_dir",
@@ -337,11 +372,10 @@ fn vtysh(world: &World, command: &str) -> Vec<String> {
         "--vty_socket",
         &directory,
         "-d",
-        "bgpd",
-        "-c",
-        command,
+        daemon,
     ];
-    argv.map(str::to_owned).to_vec()
+    let commands = commands.iter().flat_map(|command| ["-c", command]);
+    argv.into_iter().chain(commands).map(str::to_owned).collect()
 }
 
 fn birdc(world: &World, command: &[&str]) -> Vec<String> {
