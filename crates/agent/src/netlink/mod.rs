@@ -11,6 +11,7 @@ mod ways;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
 pub use decode::{Link, Neighbour};
 pub use encode::Target;
@@ -55,6 +56,13 @@ fn explain(error: io::Error, feature: &str) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => io::Error::new(io::ErrorKind::Unsupported, format!("this kernel lacks {feature}")),
         _ => error,
+    }
+}
+
+impl AsRawFd for Kernel {
+    /// The socket that questions are asked on.
+    fn as_raw_fd(&self) -> RawFd {
+        self.requests.descriptor()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One netlink socket for requests, used by one thread, one request or batch at a time.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -50,6 +50,10 @@ impl Requests {
         // SAFETY: the descriptor is open while `self` is borrowed.
         let fd = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
         setsockopt(&fd, sockopt::RcvBuf, &octets).map_err(io::Error::from)
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     pub(super) fn port(&self) -> u32 {
