@@ -54,12 +54,14 @@ impl Instance {
     }
 
     fn begin_life(&mut self, now: Instant) {
-        (self.converged, self.converges_again) = (false, true);
+        let had_converged = std::mem::replace(&mut self.converged, false);
+        self.converges_again = true;
         self.restarted = true;
         for peer in self.peers.values_mut() {
             peer.session.offer_restart(restart_offer(&peer.intent, true));
         }
-        for speaker in self.speakers.values_mut() {
+        // Whoever still converges after a start keeps the time for that.
+        for speaker in self.speakers.values_mut().filter(|_| had_converged) {
             speaker.converge_again(now, MOST_CONVERGE_SECS);
         }
         self.delivery.begin_life();

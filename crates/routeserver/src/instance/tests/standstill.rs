@@ -11,6 +11,7 @@ use super::bfd::{changed_after, fast};
 use super::world::*;
 use crate::delivery::ToAgent;
 use crate::instance::Input;
+use crate::intent::PeerIntent;
 use crate::testing::*;
 
 /// Two thirds of the hold time of these tests' peers, of an NVA without BFD therefore.
@@ -121,17 +122,20 @@ fn a_session_that_ends_for_another_reason_is_lost_at_once() {
 
 /// One NVA with BFD at 50 ms × 3, which is up or was never.
 fn watched(is_up: bool) -> World {
+    watched_beside(is_up, vec![])
+}
+
+fn watched_beside(is_up: bool, others: Vec<PeerIntent>) -> World {
     let mut world = idle_world();
     let mut first = peer("nva1", "10.1.4.4", 65001);
     first.bfd = Some(fast());
-    world.intent.route_servers[0].peers = vec![first];
+    world.intent.route_servers[0].peers = [vec![first], others].concat();
     world.add_nva("nva1", "10.1.4.4", 65001, FamilySet::IPV4);
     world.send_intent();
     world.end_of_rib("nva1");
     if is_up {
         bfd(&mut world, State::Init, State::Up, Duration::ZERO);
     }
-    assert!(!converging(&world));
     world
 }
 
@@ -143,6 +147,7 @@ fn bfd(world: &mut World, from: State, to: State, silence: Duration) {
 fn with_bfd_a_standstill_of_two_intervals_is_enough() {
     for (is_up, lasted_ms, lives) in [(true, 99, 0), (true, 100, 1), (false, 100, 0)] {
         let mut world = watched(is_up);
+        assert!(!converging(&world));
         stand_still(&mut world, Duration::from_millis(lasted_ms));
         world.notify("nva1", Notification::cease(CeaseSubcode::BfdDown));
         assert_eq!(state(&world), (lives, lives > 0), "{is_up} {lasted_ms}");
@@ -161,4 +166,17 @@ fn a_peer_that_says_nothing_after_a_standstill_is_dead() {
         bfd(&mut world, State::Up, State::Down, silence);
         assert_eq!(state(&world), (lives, lives > 0), "{silence:?}");
     }
+}
+
+#[test]
+fn who_still_converges_after_a_start_begins_another_life_and_keeps_its_time() {
+    let mut world = watched_beside(true, vec![peer("nva2", "10.1.4.5", 65002)]);
+    world.advance_secs(10);
+    stand_still(&mut world, Duration::from_secs(1));
+    world.notify("nva1", Notification::cease(CeaseSubcode::BfdDown));
+    assert_eq!(state(&world), (1, true));
+    world.advance_secs(108);
+    assert!(converging(&world));
+    world.advance_secs(1);
+    assert!(!converging(&world));
 }
