@@ -15,8 +15,8 @@ use crate::peer::{Peer, Up, restart_offer};
 /// What ends so soon afterwards ended because of it. Most of that waits to be read; a BFD session that is down speaks once a second
 /// (RFC 5880 §6.8.3).
 const AFTERMATH: Duration = Duration::from_secs(2);
-/// The thread of BFD goes on that much before the others notice, at most.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// How long a standstill was is known that exactly.
+const EXACT: Duration = Duration::from_millis(100);
 /// Peers are there, and are dialled: who is not back by then is gone.
 const MOST_CONVERGE_SECS: u64 = 30;
 
@@ -74,11 +74,10 @@ impl Standstill {
     fn cost(&self, peer: &Peer, up: &Up, reason: &DownReason) -> bool {
         // One that has come up since dies of something else.
         let was_up = up.since + self.lasted <= self.until;
-        // What the peer said meanwhile was read when we went on. If it says nothing any more, that is its own silence.
-        let died = peer
-            .bfd
-            .silent_since()
-            .is_some_and(|since| since + AT_ONCE >= self.until);
+        // BFD has heard the peer since it began: it was not still itself, or has read all that waited when it went on. So it is the peer that is
+        // silent.
+        let heard_since = |at: Instant| at + self.lasted >= self.until + EXACT;
+        let died = peer.bfd.silent_since().is_some_and(heard_since);
         was_up && !died && reason.is_silence() && loses_patience(peer, &up.negotiated, self.lasted)
     }
 }

@@ -157,8 +157,8 @@ fn with_bfd_a_standstill_of_two_intervals_is_enough() {
 #[test]
 fn a_peer_that_says_nothing_after_a_standstill_is_dead() {
     let (short, long) = (Duration::from_millis(150), Duration::from_millis(400));
-    // All that it said meanwhile was read afterwards; then it was silent. And: nothing of it was there to be read.
-    for (silence, lives) in [(short, 0), (short + long, 1)] {
+    // All that it said meanwhile was read afterwards, or at once, since BFD was not still; then it was silent. And: nothing was there to be read.
+    for (silence, lives) in [(short, 0), (2 * short, 0), (short + long, 1)] {
         let mut world = watched(true);
         stand_still(&mut world, long);
         world.now += short;
