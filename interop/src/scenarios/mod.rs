@@ -24,7 +24,7 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which a speaker goes through them.
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     everybody(
         "session_comes_up_and_goes_down_with_the_nva",
         sessions::comes_up_and_goes_down,
@@ -73,6 +73,11 @@ pub const SCENARIOS: [Scenario; 17] = [
     lasting(
         "a_lost_path_ends_the_sessions_by_bfd",
         outlasting::bfd,
+        outlasting::has_no_bfd,
+    ),
+    lasting(
+        "instances_that_stood_still_take_no_route_from_a_vm",
+        outlasting::instances_stand_still,
         outlasting::has_no_bfd,
     ),
 ];

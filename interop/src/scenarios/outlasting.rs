@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use lab::topology::{Path, Software};
 use lab::watch::{Flow, RouteWatch};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::speaker::Speaker;
@@ -262,6 +263,51 @@ pub(super) fn bfd(world: &mut World) -> Result<()> {
         Software::Frr => held_down(world, prefix),
         _ => Ok(()),
     }
+}
+
+/// ```text
+///   watched ══ rs, with BFD      both instances are stopped until watched has given them up
+/// ```
+///
+/// 1. The NVA hears nothing: its sessions end, and with them its way back.
+/// 2. The instances go on. VMs' kernels have changed nothing, neither by then nor when all is back.
+/// 3. Sessions and the NVA's way back are there again.
+pub(super) fn instances_stand_still(world: &mut World) -> Result<()> {
+    let (prefix, home) = (net(BEHIND), net(HOME));
+    world.announce(WATCHED, plain(prefix))?;
+    world.expect_kernel(prefix, &[WATCHED_ADDRESS])?;
+    world.expect_peer("is watched by BFD", WATCHED, |report| report["bfd"]["state"] == "Up")?;
+    world.expect_converged()?;
+    way_back(world, home, true)?;
+    let watches = watch(world, &VMS)?;
+    signal(world, Signal::SIGSTOP)?;
+    let gave_up = way_back(world, home, false);
+    signal(world, Signal::SIGCONT)?;
+    gave_up?;
+
+    world.expect_sessions(WATCHED)?;
+    way_back(world, home, true)?;
+    world.expect_converged()?;
+    unchanged(&watches, prefix)?;
+    world.expect_kernel(prefix, &[WATCHED_ADDRESS])
+}
+
+fn signal(world: &World, signal: Signal) -> Result<()> {
+    for instance in PROCESSES {
+        world.lab.signal(instance, signal)?;
+    }
+    Ok(())
+}
+
+/// Whether the NVA knows the way to the virtual network.
+fn way_back(world: &World, home: IpNet, expected: bool) -> Result<()> {
+    world.eventually("the NVA's way back, or none", |world| {
+        let has = world.nva_has(WATCHED, home)?;
+        Ok((has != expected)
+            .then(|| format!("it has one: {has}"))
+            .into_iter()
+            .collect())
+    })
 }
 
 fn held_down(world: &World, prefix: IpNet) -> Result<()> {

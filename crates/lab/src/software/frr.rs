@@ -99,6 +99,8 @@ fn bgpd(appliance: &Appliance<'_>) -> String {
         line(format_args!(" neighbor {peer} remote-as {asn}"));
         line(format_args!(" neighbor {peer} timers {} {hold}", hold / 3));
         line(format_args!(" neighbor {peer} ebgp-multihop 8"));
+        // When two connections have crossed, FRR (8.4) forgets that the peer is over several hops, and finds its routes inaccessible.
+        line(format_args!(" neighbor {peer} disable-connected-check"));
         line(format_args!(" neighbor {peer} timers connect 2"));
         if neighbour.bfd.is_some() {
             // Without a source it has no BFD session over several hops before BGP is up.
