@@ -9,6 +9,10 @@ use crate::session::restart::is_for_good;
 use crate::session::timer::Timer;
 use crate::wire::{CeaseSubcode, Message, Notification};
 
+/// Before we dial again. A peer that dials at the same time has reached us by then, or has done so before we could look: connections that cross cost
+/// one of them, and some speakers more.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
 /// What ends a connection, and what that means for the peer's record.
 pub(super) enum End {
     /// We say why and close; what the peer did, if it caused it.
@@ -89,7 +93,7 @@ impl Session {
         }
     }
 
-    /// After an Established session: at once, or when the peer has been held off long enough. After a mere attempt: later.
+    /// After an Established session: in a moment, or when the peer has been held off long enough. After a mere attempt: later.
     fn try_again(&mut self, now: Instant, was_established: bool, offence: Option<Offence>) {
         if !self.started || self.has_live_connection() {
             return;
@@ -103,7 +107,8 @@ impl Session {
             self.rest();
             self.timers.set(Timer::IdleHold, now + hold);
         } else if was_established {
-            self.dial();
+            self.dialling = Dialling::Active;
+            self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(A_MOMENT));
         } else if self.dialling != Dialling::Connect {
             self.dialling = Dialling::Active;
             self.retry_later(now);

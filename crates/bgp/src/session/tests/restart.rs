@@ -205,3 +205,14 @@ fn an_open_on_another_connection_ends_the_session_of_a_peer_that_may_have_restar
     bench.receive(second, open(1, 180));
     assert_eq!(bench.said(), "send NOTIFICATION 6/7 on 2, close 2");
 }
+
+#[test]
+fn who_dials_us_when_the_session_has_ended_is_not_dialled() {
+    let mut bench = Bench::started();
+    bench.establish();
+    bench.pass(Duration::from_secs(180));
+    bench.connect(Direction::Accepted);
+    bench.outputs();
+    assert_eq!(bench.pass(Duration::from_secs(10)).said(), "");
+    assert_eq!(bench.session.state(), State::OpenSent);
+}

@@ -243,7 +243,7 @@ fn nothing_is_decided_before_kernels_have_followed_or_had_time_for_it() {
         let start = world.now;
         world.settle_once();
         assert!(world.to_agents.is_empty() && world.told("nva2", "20.0.0.0/24").is_none());
-        let until = world.instance.poll_timeout().unwrap();
+        let until = world.instance.head_start_until().unwrap();
         assert!(until > start && until <= start + Duration::from_millis(100));
         if is_installed {
             world.installs(lost.table, lost.generation);
@@ -411,7 +411,7 @@ fn sessions_that_end_one_after_the_other_put_off_decisions_no_longer_than_the_fi
     let mut world = world();
     announce_shared_and_own(&mut world);
     close(&mut world, "nva1");
-    world.now = world.instance.poll_timeout().unwrap();
+    world.now = world.instance.head_start_until().unwrap();
     let told = close(&mut world, "nva2");
     assert_eq!(removed(&told).len(), 6, "told and decided: {told:?}");
 }
