@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use api::agent::Installed;
 use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// What NICs do they do together, and as long as some are still at it the processors are better with them than with words about it. What is
+/// said together costs the instance one turn.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Unsent confirmations, one per NIC at most.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +26,14 @@ impl Confirmations {
         self.arrived.notify_one();
     }
 
-    /// The next one, when there is one.
+    /// The next one, when there is one; the first of many a moment later.
     pub(crate) async fn next(&self) -> Installed {
         loop {
             if let Some((_, installed)) = self.lock().pop_first() {
                 return installed;
             }
             self.arrived.notified().await;
+            sleep(GATHER).await;
         }
     }
 
