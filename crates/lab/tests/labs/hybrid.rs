@@ -3,7 +3,7 @@
 use lab::network_id;
 use serde_json::json;
 
-use crate::design::Design;
+use crate::design::{Design, until};
 
 pub const TESTS: &[(&str, fn())] = &[
     (
@@ -108,6 +108,12 @@ fn a_tunnel_that_is_cut_is_left_when_its_hold_time_is_over() {
     let settings = format!("/routewright/v1{}/settings", network_id("connections/vpngw-dc"));
     let api = lab.api().unwrap();
     api.put(&settings, &json!({ "holdTimeSecs": HOLD_TIME_SECS })).unwrap();
+    // The site must know, too, before it is cut off: it waits for as long as it has agreed to.
+    until("both tunnels' sessions have the hold time", || {
+        let peers = api.peers().unwrap();
+        let mut ends = peers.iter().filter(|peer| peer.name == "vpngw-dc");
+        ends.all(|end| end.hold_time_secs == Some(HOLD_TIME_SECS))
+    });
     by_tunnels(&lab);
     lab.set_link("vpngw-0-dc", false).unwrap();
     lab.leads("vm1", SITE, &["vpngw-1"]);
@@ -121,7 +127,7 @@ fn a_tunnel_that_is_cut_is_left_when_its_hold_time_is_over() {
 }
 
 /// Short enough to wait for, and long enough for a busy machine.
-const HOLD_TIME_SECS: u32 = 20;
+const HOLD_TIME_SECS: u16 = 20;
 
 fn one_site_takes_over_from_another_and_a_route_map_of_its_connection_decides_which() {
     // Both sites speak BGP and have the same behind them; the kiosk's path is longer.
