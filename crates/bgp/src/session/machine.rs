@@ -205,8 +205,9 @@ impl Session {
         self.rest();
     }
 
-    fn agreed_on_restart(&self) -> bool {
-        self.negotiated.as_ref().is_some_and(|each| each.restart.is_some())
+    /// What was agreed on for the time after this session.
+    fn restart(&self) -> Option<Restart> {
+        self.negotiated.as_ref().and_then(|negotiated| negotiated.restart)
     }
 
     /// Idle: no dial, no timer.
@@ -270,13 +271,12 @@ impl Session {
             return;
         }
         self.history.attempt_failed(format!("cannot connect: {reason}"));
-        self.dialling = Dialling::Active;
-        self.retry_later(now);
+        self.dial_after(now, self.config.connect_retry);
     }
 
-    fn retry_later(&mut self, now: Instant) {
-        let wait = self.jitter.apply(self.config.connect_retry);
-        self.timers.set(Timer::ConnectRetry, now + wait);
+    fn dial_after(&mut self, now: Instant, wait: Duration) {
+        self.dialling = Dialling::Active;
+        self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(wait));
     }
 
     fn has_live_connection(&self) -> bool {
@@ -499,7 +499,7 @@ impl Session {
             //= https://www.rfc-editor.org/rfc/rfc4724#section-4.2
             //# the previous TCP session MUST be closed, and the new one retained. Since the previous connection is considered to be
             //# terminated, no NOTIFICATION message should be sent
-            Progress::Established if self.agreed_on_restart() => {
+            Progress::Established if self.restart().is_some() => {
                 let reason = "the peer has opened another connection".to_owned();
                 self.end(now, slot.other(), End::Gone(DownReason::ConnectionLost(reason)));
                 false

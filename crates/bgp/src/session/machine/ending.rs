@@ -9,8 +9,9 @@ use crate::session::restart::is_for_good;
 use crate::session::timer::Timer;
 use crate::wire::{CeaseSubcode, Message, Notification};
 
-/// Before we dial again. A peer that dials at the same time has reached us by then, or has done so before we could look: connections that cross cost
-/// one of them, and some speakers more.
+/// Before we dial again after a session. A peer that dials at the same time has reached us by then, or has done so before we could look: connections that
+/// cross cost one of them, and some speakers more. A peer that restarts has longer: who reaches it while it reads its configuration is told by FRR and
+/// GoBGP that they have no routes, and End-of-RIB.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// What ends a connection, and what that means for the peer's record.
@@ -26,7 +27,7 @@ pub(super) enum End {
 impl Session {
     pub(super) fn leave(&mut self, now: Instant, reason: String) {
         self.started = false;
-        if self.agreed_on_restart()
+        if self.restart().is_some()
             && let Some(slot) = self.established_slot()
         {
             self.end(now, slot, End::Gone(DownReason::ConnectionLost(reason.clone())));
@@ -52,6 +53,7 @@ impl Session {
         let Some(connection) = self.at(slot).cloned() else {
             return;
         };
+        let is_theirs = matches!(end, End::Gone(_));
         let (reason, offence) = match end {
             End::Notify(notification, why, offence) => {
                 if !matches!(connection.progress, Progress::Parked { .. }) {
@@ -72,6 +74,7 @@ impl Session {
             connection: connection.id,
         });
         let was_established = connection.progress == Progress::Established;
+        let comes_back = was_established && is_theirs && self.restart().is_some_and(|restart| restart.covers(&reason));
         if was_established {
             self.negotiated = None;
             self.history.down(now, &reason);
@@ -80,21 +83,24 @@ impl Session {
             self.history.attempt_failed(reason.to_string());
             self.outputs.push_back(Output::AttemptFailed(reason));
         }
-        self.try_again(now, was_established, offence);
+        let again = match (was_established, comes_back) {
+            (true, false) => A_MOMENT,
+            _ => self.config.connect_retry,
+        };
+        self.try_again(now, again, offence);
     }
 
     /// To a peer that takes a NOTIFICATION for the beginning of a restart, one that is meant for good is said as a Hard Reset.
     fn as_said(&self, notification: &Notification, progress: &Progress) -> Notification {
-        let restart = self.negotiated.as_ref().and_then(|negotiated| negotiated.restart);
-        let takes_it_lightly = restart.is_some_and(|restart| restart.notification);
+        let takes_it_lightly = self.restart().is_some_and(|restart| restart.notification);
         match takes_it_lightly && *progress == Progress::Established && is_for_good(notification) {
             true => Notification::hard_reset(notification),
             false => notification.clone(),
         }
     }
 
-    /// After an Established session: in a moment, or when the peer has been held off long enough. After a mere attempt: later.
-    fn try_again(&mut self, now: Instant, was_established: bool, offence: Option<Offence>) {
+    /// Dials `again` later, unless the peer is held off for longer.
+    fn try_again(&mut self, now: Instant, again: Duration, offence: Option<Offence>) {
         if !self.started || self.has_live_connection() {
             return;
         }
@@ -106,12 +112,8 @@ impl Session {
         } else if !hold.is_zero() {
             self.rest();
             self.timers.set(Timer::IdleHold, now + hold);
-        } else if was_established {
-            self.dialling = Dialling::Active;
-            self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(A_MOMENT));
         } else if self.dialling != Dialling::Connect {
-            self.dialling = Dialling::Active;
-            self.retry_later(now);
+            self.dial_after(now, again);
         }
     }
 }

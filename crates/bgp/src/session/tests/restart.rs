@@ -216,3 +216,21 @@ fn who_dials_us_when_the_session_has_ended_is_not_dialled() {
     assert_eq!(bench.pass(Duration::from_secs(10)).said(), "");
     assert_eq!(bench.session.state(), State::OpenSent);
 }
+
+#[test]
+fn who_restarts_is_given_its_time_and_dialled_after_the_connect_retry_time_only() {
+    let dialled_after = |theirs: RestartOffer| {
+        let (mut bench, connection) = established(offer(true), theirs);
+        bench.input(Input::Closed {
+            connection,
+            reason: "reset".to_owned(),
+        });
+        bench.outputs();
+        let passed = (1..).find(|_| bench.pass(Duration::from_millis(100)).said() == "dial");
+        Duration::from_millis(100) * passed.unwrap()
+    };
+    let retry = config().connect_retry;
+    assert!(dialled_after(offer(true)) >= retry * 3 / 4);
+    assert!(dialled_after(offer(true)) <= retry);
+    assert_eq!(dialled_after(RestartOffer::default()), Duration::from_millis(100));
+}
