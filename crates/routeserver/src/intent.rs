@@ -250,6 +250,40 @@ pub struct PeerIntent {
     pub outbound_route_map: Option<RouteMap>,
 }
 
+impl PeerIntent {
+    /// A peering with an NVA as Azure makes it (hold time az §2.1, dialling az §2.10, limit az §1.1), with our own settings' defaults. It has its
+    /// id for a name.
+    pub fn azure(id: &str, address: IpAddr, asn: Asn) -> PeerIntent {
+        PeerIntent {
+            id: id.to_owned(),
+            kind: PeerKind::Nva,
+            instance: None,
+            name: id.to_owned(),
+            address,
+            asn,
+            hold_time_secs: 180,
+            send_hold_secs: 0,
+            dial: true,
+            connect_retry_secs: 4,
+            md5_password: None,
+            ttl_security_hops: None,
+            route_limit: 4_000,
+            route_limit_warning_percent: 80,
+            enhanced_route_refresh: false,
+            extended_messages: false,
+            import_preference: 0,
+            admin_down: false,
+            bfd: None,
+            drain: false,
+            graceful_restart: false,
+            graceful_restart_time_secs: DEFAULT_RESTART_TIME_SECS,
+            long_lived_stale_time_secs: 0,
+            inbound_route_map: None,
+            outbound_route_map: None,
+        }
+    }
+}
+
 /// How BFD watches the path to a peer (RFC 5880).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BfdIntent {

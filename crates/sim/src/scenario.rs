@@ -7,8 +7,8 @@ use bgp::wire::{Community, PathAttributes};
 use bgp::{Asn, IpNet};
 use rib::Preference;
 use routeserver::intent::{
-    Intent, NicIntent, PeerIntent, PeerKind, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent,
-    UserNextHop, UserRouteIntent, VirtualNetworkIntent,
+    Intent, NicIntent, PeerIntent, PeeringIntent, RouteServerIntent, RouteTableIntent, SubnetIntent, UserNextHop,
+    UserRouteIntent, VirtualNetworkIntent,
 };
 use routeserver::route_map::{Action, Comparison, Criterion, NextStep, RouteMap, Rule};
 
@@ -139,32 +139,10 @@ fn peering(remote: &str, use_remote_gateways: bool, allow_gateway_transit: bool)
 }
 
 fn peer(number: usize) -> PeerIntent {
+    let (address, asn) = (nva_address(number).into(), Asn(65_001 + number as u32));
     PeerIntent {
-        id: format!("/peers/nva{number}"),
-        kind: PeerKind::Nva,
-        instance: None,
         name: format!("nva{number}"),
-        address: nva_address(number).into(),
-        asn: Asn(65_001 + number as u32),
-        hold_time_secs: 180,
-        send_hold_secs: 0,
-        dial: true,
-        connect_retry_secs: 4,
-        md5_password: None,
-        ttl_security_hops: None,
-        route_limit: 4_000,
-        route_limit_warning_percent: 80,
-        enhanced_route_refresh: false,
-        extended_messages: false,
-        import_preference: 0,
-        admin_down: false,
-        bfd: None,
-        drain: false,
-        graceful_restart: false,
-        graceful_restart_time_secs: routeserver::intent::DEFAULT_RESTART_TIME_SECS,
-        long_lived_stale_time_secs: 0,
-        inbound_route_map: None,
-        outbound_route_map: None,
+        ..PeerIntent::azure(&format!("/peers/nva{number}"), address, asn)
     }
 }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bgp::{Asn, Password};
-use routeserver::intent::{
-    BfdAuthentication, BfdIntent, DEFAULT_RESTART_TIME_SECS, PeerIntent, PeerKind, PersistRoutes,
-};
+use routeserver::intent::{BfdAuthentication, BfdIntent, PeerIntent, PeerKind, PersistRoutes};
 use routeserver::route_map::RouteMap;
 use serde_json::Value;
 
@@ -14,16 +12,10 @@ use crate::resource::{Resource, Resources};
 use crate::settings::{DEFAULT_BFD_AUTHENTICATION, Settings, bfd_authentication as bfd_authentication_type};
 use crate::types;
 
-/// Azure's hold time (az §2.1).
-const HOLD_TIME_SECS: u16 = 180;
-/// How soon the route server dials again (az §2.10, 9).
-const CONNECT_RETRY_SECS: u64 = 4;
 /// What FRR's and other daemons' BFD begins with, too.
 const BFD_INTERVAL_MS: u32 = 300;
 const BFD_MULTIPLIER: u8 = 3;
 const BFD_KEY_ID: u8 = 1;
-/// When a peer's routes are close to its limit.
-const ROUTE_LIMIT_WARNING_PERCENT: u8 = 80;
 
 /// The route maps that were read, each once however many connections name it.
 pub(super) type RouteMaps = BTreeMap<String, Option<RouteMap>>;
@@ -100,36 +92,34 @@ pub(super) struct With {
 impl With {
     /// The peering as the settings want it; the rest as Azure has it. `limit` is that of its prefixes where no setting says otherwise.
     pub(super) fn peer(self, own: &SettingsOf<'_>, limit: u32) -> PeerIntent {
+        let azure = PeerIntent::azure(&self.id, self.address, self.asn);
         PeerIntent {
-            id: self.id,
             kind: self.kind,
-            instance: None,
             name: self.name,
-            address: self.address,
-            asn: self.asn,
-            hold_time_secs: own.whole("holdTimeSecs").unwrap_or(HOLD_TIME_SECS),
-            send_hold_secs: own.whole("sendHoldSecs").unwrap_or(0),
-            dial: own.flag("dial").unwrap_or(true),
-            connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(CONNECT_RETRY_SECS),
+            hold_time_secs: own.whole("holdTimeSecs").unwrap_or(azure.hold_time_secs),
+            send_hold_secs: own.whole("sendHoldSecs").unwrap_or(azure.send_hold_secs),
+            dial: own.flag("dial").unwrap_or(azure.dial),
+            connect_retry_secs: own.whole("connectRetrySecs").unwrap_or(azure.connect_retry_secs),
             md5_password: own.get("md5Password").and_then(Value::as_str).map(Password::from),
             ttl_security_hops: own.whole("ttlSecurityHops"),
             route_limit: own.whole("routeLimit").unwrap_or(limit),
             route_limit_warning_percent: own
                 .whole("routeLimitWarningPercent")
-                .unwrap_or(ROUTE_LIMIT_WARNING_PERCENT),
-            enhanced_route_refresh: own.flag("enhancedRouteRefresh").unwrap_or(false),
-            extended_messages: own.flag("extendedMessages").unwrap_or(false),
-            import_preference: own.whole("importPreference").unwrap_or(0),
-            admin_down: own.flag("adminDown").unwrap_or(false),
+                .unwrap_or(azure.route_limit_warning_percent),
+            enhanced_route_refresh: own.flag("enhancedRouteRefresh").unwrap_or(azure.enhanced_route_refresh),
+            extended_messages: own.flag("extendedMessages").unwrap_or(azure.extended_messages),
+            import_preference: own.whole("importPreference").unwrap_or(azure.import_preference),
+            admin_down: own.flag("adminDown").unwrap_or(azure.admin_down),
             bfd: bfd(own),
-            drain: own.flag("drain").unwrap_or(false),
-            graceful_restart: own.flag("gracefulRestart").unwrap_or(false),
+            drain: own.flag("drain").unwrap_or(azure.drain),
+            graceful_restart: own.flag("gracefulRestart").unwrap_or(azure.graceful_restart),
             graceful_restart_time_secs: own
                 .whole("gracefulRestartTimeSecs")
-                .unwrap_or(DEFAULT_RESTART_TIME_SECS),
-            long_lived_stale_time_secs: own.whole("longLivedStaleTimeSecs").unwrap_or(0),
-            inbound_route_map: None,
-            outbound_route_map: None,
+                .unwrap_or(azure.graceful_restart_time_secs),
+            long_lived_stale_time_secs: own
+                .whole("longLivedStaleTimeSecs")
+                .unwrap_or(azure.long_lived_stale_time_secs),
+            ..azure
         }
     }
 }

@@ -41,7 +41,6 @@ pub(super) struct Driver {
     give_back_memory: fn(),
     rest: Rest,
     gauge: Gauge,
-    pulse: Pulse,
     finished: bool,
 }
 
@@ -63,7 +62,6 @@ impl Driver {
             give_back_memory,
             rest: Rest::default(),
             gauge: Gauge::default(),
-            pulse: Pulse::begin(),
             finished: false,
         }
     }
@@ -71,12 +69,12 @@ impl Driver {
     /// Runs until the state machine has said farewell.
     pub(super) async fn run(mut self) {
         // This thread's.
-        self.pulse = Pulse::begin();
+        let mut pulse = Pulse::begin();
         while !self.finished {
-            let first = self.wait().await;
+            let first = self.wait(&mut pulse).await;
             let started = Instant::now();
             // Before anything that came of it.
-            if let Some(lasted) = self.pulse.stood_still() {
+            if let Some(lasted) = pulse.stood_still() {
                 self.feed(Input::StoodStill { lasted });
             }
             self.take_turn(first, started + TURN);
@@ -94,11 +92,11 @@ impl Driver {
     }
 
     /// The next thing that happens; `None`: a timer is due, or this process stood still.
-    async fn wait(&mut self) -> Option<Happening> {
+    async fn wait(&mut self, pulse: &mut Pulse) -> Option<Happening> {
         loop {
             match timeout(Pulse::EVERY, self.happening()).await {
                 Ok(happening) => return happening,
-                Err(_) if self.pulse.has_stood_still() => return None,
+                Err(_) if pulse.has_stood_still() => return None,
                 Err(_) => {}
             }
         }

@@ -11,7 +11,7 @@ use api::agent::{FromAgent, Hello, ToAgent, from_agent, to_agent};
 use api::control::{ControlClient, ControlError, OrderRef, agents_path, socket_path};
 use bgp::{Asn, IpNet};
 use routeserver::Intent;
-use routeserver::intent::{NicIntent, PeerIntent, PeerKind, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
+use routeserver::intent::{NicIntent, PeerIntent, RouteServerIntent, SubnetIntent, VirtualNetworkIntent};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::StreamExt;
@@ -36,31 +36,10 @@ pub(crate) fn net(text: &str) -> IpNet {
 
 pub(crate) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
     PeerIntent {
-        id: id.into(),
-        kind: PeerKind::Nva,
-        instance: None,
-        name: id.into(),
-        address: address.parse().unwrap(),
-        asn: Asn(asn),
-        hold_time_secs: 180,
-        send_hold_secs: 0,
         dial: false,
         connect_retry_secs: 1,
-        md5_password: None,
-        ttl_security_hops: None,
         route_limit: 0,
-        route_limit_warning_percent: 80,
-        enhanced_route_refresh: false,
-        extended_messages: false,
-        import_preference: 0,
-        admin_down: false,
-        bfd: None,
-        drain: false,
-        graceful_restart: false,
-        graceful_restart_time_secs: routeserver::intent::DEFAULT_RESTART_TIME_SECS,
-        long_lived_stale_time_secs: 0,
-        inbound_route_map: None,
-        outbound_route_map: None,
+        ..PeerIntent::azure(id, self::address(address), Asn(asn))
     }
 }
 

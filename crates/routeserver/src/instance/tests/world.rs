@@ -16,7 +16,7 @@ use rib::HashKey;
 
 use crate::delivery::{AgentId, ToAgent};
 use crate::instance::{BfdWanted, Endpoint, Event, Input, Instance, Listener, Output, PeerKey};
-use crate::intent::{Intent, PeerIntent, PeerKind};
+use crate::intent::{Intent, PeerIntent};
 use crate::peer::bgp_identifier;
 use crate::report::RouteReport;
 use crate::testing::*;
@@ -75,33 +75,7 @@ struct Link {
 }
 
 pub(super) fn peer(id: &str, address: &str, asn: u32) -> PeerIntent {
-    PeerIntent {
-        id: id.into(),
-        kind: PeerKind::Nva,
-        instance: None,
-        name: id.into(),
-        address: ip(address),
-        asn: Asn(asn),
-        hold_time_secs: 180,
-        send_hold_secs: 0,
-        dial: true,
-        connect_retry_secs: 4,
-        md5_password: None,
-        ttl_security_hops: None,
-        route_limit: 4000,
-        route_limit_warning_percent: 80,
-        enhanced_route_refresh: false,
-        extended_messages: false,
-        import_preference: 0,
-        admin_down: false,
-        bfd: None,
-        drain: false,
-        graceful_restart: false,
-        graceful_restart_time_secs: crate::intent::DEFAULT_RESTART_TIME_SECS,
-        long_lived_stale_time_secs: 0,
-        inbound_route_map: None,
-        outbound_route_map: None,
-    }
+    PeerIntent::azure(id, ip(address), Asn(asn))
 }
 
 /// The hub and spoke with two NVAs, `nva1` (AS 65001) and `nva2` (AS 65002), sessions Established.
