@@ -51,6 +51,8 @@ pub struct Session {
     timers: TimerTable,
     jitter: Jitter,
     backoff: Backoff,
+    /// The peer restarts, and is not dialled before.
+    left_alone_until: Option<Instant>,
     negotiated: Option<Negotiated>,
     outputs: VecDeque<Output>,
     history: SessionHistory,
@@ -72,6 +74,7 @@ impl Session {
             connections: [None, None],
             timers: TimerTable::default(),
             backoff: Backoff::default(),
+            left_alone_until: None,
             negotiated: None,
             outputs: VecDeque::new(),
             history,
@@ -200,13 +203,14 @@ impl Session {
 
     fn stop(&mut self, now: Instant, subcode: CeaseSubcode, reason: String) {
         self.started = false;
+        self.left_alone_until = None;
         let notification = Notification::cease_with_communication(subcode, &reason);
         self.close_all(now, &notification, &reason, None);
         self.rest();
     }
 
     /// What was agreed on for the time after this session.
-    fn restart(&self) -> Option<Restart> {
+    fn agreed_restart(&self) -> Option<Restart> {
         self.negotiated.as_ref().and_then(|negotiated| negotiated.restart)
     }
 
@@ -219,14 +223,19 @@ impl Session {
 
     fn idle_hold_ends(&mut self, now: Instant) {
         self.timers.stop(Timer::IdleHold);
-        self.dial();
+        // Those who wait are let in, and not dialled as well.
         for slot in Slot::BOTH {
             self.unpark(now, slot);
+        }
+        match self.left_alone_until {
+            Some(until) if now < until && !self.has_live_connection() => self.dial_after(now, Duration::ZERO),
+            _ => self.dial(),
         }
     }
 
     fn pardon(&mut self, now: Instant) {
         self.backoff = Backoff::default();
+        self.left_alone_until = None;
         if self.is_held_off() {
             self.idle_hold_ends(now);
         }
@@ -275,8 +284,12 @@ impl Session {
     }
 
     fn dial_after(&mut self, now: Instant, wait: Duration) {
+        let at = now + self.jitter.apply(wait);
         self.dialling = Dialling::Active;
-        self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(wait));
+        self.timers.set(
+            Timer::ConnectRetry,
+            self.left_alone_until.map_or(at, |until| until.max(at)),
+        );
     }
 
     fn has_live_connection(&self) -> bool {
@@ -499,7 +512,7 @@ impl Session {
             //= https://www.rfc-editor.org/rfc/rfc4724#section-4.2
             //# the previous TCP session MUST be closed, and the new one retained. Since the previous connection is considered to be
             //# terminated, no NOTIFICATION message should be sent
-            Progress::Established if self.restart().is_some() => {
+            Progress::Established if self.agreed_restart().is_some() => {
                 let reason = "the peer has opened another connection".to_owned();
                 self.end(now, slot.other(), End::Gone(DownReason::ConnectionLost(reason)));
                 false

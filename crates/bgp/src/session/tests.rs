@@ -491,7 +491,8 @@ fn caller_in_idle_hold_is_parked_and_served_when_it_ends() {
     bench.receive(connection, open(1, 180));
     assert_eq!(bench.said(), "");
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.said(), "dial, send OPEN on 3, decode 3, send KEEPALIVE on 3");
+    // And not dialled as well: connections would cross.
+    assert_eq!(bench.said(), "send OPEN on 3, decode 3, send KEEPALIVE on 3");
 }
 
 #[test]

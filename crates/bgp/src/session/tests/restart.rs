@@ -217,20 +217,49 @@ fn who_dials_us_when_the_session_has_ended_is_not_dialled() {
     assert_eq!(bench.session.state(), State::OpenSent);
 }
 
+/// How long until the peer is dialled when it has closed the connection that it had.
+fn dialled_after(bench: &mut Bench, connection: ConnectionId) -> Duration {
+    bench.input(Input::Closed {
+        connection,
+        reason: "reset".to_owned(),
+    });
+    bench.outputs();
+    let step = Duration::from_millis(100);
+    let steps = (1..).find(|_| bench.pass(step).said() == "dial");
+    step * steps.unwrap()
+}
+
+fn comes_back(bench: &mut Bench, theirs: RestartOffer) -> ConnectionId {
+    let connection = bench.connect(Direction::Dialled);
+    bench
+        .receive(connection, open_offering(theirs))
+        .receive(connection, Message::Keepalive);
+    bench.outputs();
+    connection
+}
+
 #[test]
-fn who_restarts_is_given_its_time_and_dialled_after_the_connect_retry_time_only() {
-    let dialled_after = |theirs: RestartOffer| {
-        let (mut bench, connection) = established(offer(true), theirs);
-        bench.input(Input::Closed {
-            connection,
-            reason: "reset".to_owned(),
-        });
-        bench.outputs();
-        let passed = (1..).find(|_| bench.pass(Duration::from_millis(100)).said() == "dial");
-        Duration::from_millis(100) * passed.unwrap()
-    };
+fn who_restarts_is_given_its_time_each_time_and_dialled_after_the_connect_retry_time_only() {
     let retry = config().connect_retry;
-    assert!(dialled_after(offer(true)) >= retry * 3 / 4);
-    assert!(dialled_after(offer(true)) <= retry);
-    assert_eq!(dialled_after(RestartOffer::default()), Duration::from_millis(100));
+    let (mut bench, mut connection) = established(offer(true), offer(true));
+    for _ in 0..4 {
+        let after = dialled_after(&mut bench, connection);
+        assert!(retry * 3 / 4 <= after && after <= retry, "{after:?}");
+        connection = comes_back(&mut bench, offer(true));
+    }
+    let (mut bench, connection) = established(offer(true), RestartOffer::default());
+    let after = dialled_after(&mut bench, connection);
+    assert_eq!(after, Duration::from_millis(100), "nothing is kept of it");
+}
+
+#[test]
+fn who_restarts_is_dialled_well_before_its_restart_time_is_over() {
+    let hour = Duration::from_secs(3_600);
+    let mut bench = Bench::with(SessionConfig {
+        restart: offer(true),
+        connect_retry: hour,
+        ..config()
+    });
+    let connection = comes_back(&mut bench, offer(true));
+    assert!(dialled_after(&mut bench, connection) <= Duration::from_secs(60));
 }
