@@ -221,9 +221,17 @@ impl Instance {
                 self.release_all(key);
             }
             (true, false) => self.start(now, key),
-            // It may have waited for BFD, and need not any more.
-            (false, false) if before.bfd != intent.bfd => self.start(now, key),
+            (false, false) if before.bfd != intent.bfd => self.start_or_wait(now, key),
             _ => {}
+        }
+    }
+
+    /// It may have waited for BFD, and need not any more; or it is dialled, and has to wait from now on.
+    fn start_or_wait(&mut self, now: Instant, key: PeerKey) {
+        let is_down = self.peers.get(&key).is_some_and(|peer| peer.up.is_none());
+        match is_down && self.waits_for_bfd(key) {
+            true => self.drive(now, key, stop(CeaseSubcode::BfdDown, "it waits for BFD")),
+            false => self.start(now, key),
         }
     }
 

@@ -154,6 +154,7 @@ impl Instance {
             peer.bfd.last_down = Some((now, reason.clone()));
             let is_silent = change.diagnostic == Diagnostic::DETECTION_TIME_EXPIRED;
             peer.bfd.silent_since = is_silent.then(|| now.checked_sub(change.silence)).flatten();
+            self.silent_after_standstill(key);
             let path_lost = change.is_path_lost();
             self.event(Event::BfdDown {
                 peer: id,
@@ -189,7 +190,7 @@ impl Instance {
             //= https://www.rfc-editor.org/rfc/rfc9384#section-3
             //# When a BGP connection is terminated due to a BFD session going into the Down state, the BGP speaker SHOULD send a NOTIFICATION
             //# message with the error code "Cease" and the error subcode "BFD Down".
-            // As one who has left: a path that flaps is tried again at once first, then with pauses.
+            // As one who has left: a path that flaps is tried again soon first, then with pauses.
             let reset = session::Input::Reset {
                 notification: Notification::cease(CeaseSubcode::BfdDown),
                 reason,

@@ -13,7 +13,7 @@ use crate::instance::losses::{Ended, Loss};
 use crate::instance::memory::Memory;
 use crate::instance::standstill::Standstill;
 use crate::instance::{BfdWanted, Event, Input, Listener, Output, PeerKey};
-use crate::peer::Peer;
+use crate::peer::{Peer, restart_offer};
 use crate::speaker::Speaker;
 use crate::vnet::Topology;
 
@@ -113,6 +113,14 @@ impl Instance {
     /// Whether an OPEN sent now is of a speaker that has restarted and not heard everybody yet.
     pub(super) fn is_restarting(&self) -> bool {
         self.restarted && !self.converged
+    }
+
+    /// OPENs say it from now on.
+    pub(super) fn offer_restarts(&mut self) {
+        let restarted = self.is_restarting();
+        for peer in self.peers.values_mut() {
+            peer.session.offer_restart(restart_offer(&peer.intent, restarted));
+        }
     }
 
     /// Takes what happened. Routes are decided and told at [`Instance::settle`], so that a batch of inputs costs one decision.

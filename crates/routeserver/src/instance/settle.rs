@@ -9,7 +9,6 @@ use bgp::session;
 use crate::delivery::Routes;
 use crate::instance::through::Decided;
 use crate::instance::{Event, Instance, Output, PeerKey};
-use crate::peer::restart_offer;
 use crate::speaker::Speaker;
 use crate::vnet::{Changed, LocRib};
 
@@ -162,9 +161,7 @@ impl Instance {
     /// Peers are told End-of-RIB that is held back until we can know all that there is to tell (RFC 4724 §4.1), and OPENs are no longer those
     /// of a speaker that has restarted.
     fn has_heard_all(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.session.offer_restart(restart_offer(&peer.intent, false));
-        }
+        self.offer_restarts();
         for speaker in self.speakers.values_mut() {
             speaker.rib.release_end_of_rib();
             speaker.unsettled = true;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bgp::session::{DownReason, Negotiated};
 
 use crate::instance::{Event, Instance, Output, PeerKey};
-use crate::peer::{Peer, Up, restart_offer};
+use crate::peer::{Peer, Up};
 
 /// What ends so soon afterwards ended because of it. Most of that waits to be read; a BFD session that is down speaks once a second
 /// (RFC 5880 §6.8.3).
@@ -53,13 +53,21 @@ impl Instance {
         }
     }
 
+    /// BFD says that a peer has gone silent. One whose session a standstill may have cost is not waited for if it was heard afterwards.
+    pub(super) fn silent_after_standstill(&mut self, key: PeerKey) {
+        let Some(standstill) = &self.standstill else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.up.is_none()) {
+            peer.heard_out |= standstill.is_outlived_by(peer);
+        }
+    }
+
     fn begin_life(&mut self, now: Instant) {
         let had_converged = std::mem::replace(&mut self.converged, false);
         self.converges_again = true;
         self.restarted = true;
-        for peer in self.peers.values_mut() {
-            peer.session.offer_restart(restart_offer(&peer.intent, true));
-        }
+        self.offer_restarts();
         // Whoever still converges after a start keeps the time for that.
         for speaker in self.speakers.values_mut().filter(|_| had_converged) {
             speaker.converge_again(now, MOST_CONVERGE_SECS);
@@ -74,11 +82,14 @@ impl Standstill {
     fn cost(&self, peer: &Peer, up: &Up, reason: &DownReason) -> bool {
         // One that has come up since dies of something else.
         let was_up = up.since + self.lasted <= self.until;
-        // BFD has heard the peer since it began: it was not still itself, or has read all that waited when it went on. So it is the peer that is
-        // silent.
+        was_up && !self.is_outlived_by(peer) && reason.is_silence() && loses_patience(peer, &up.negotiated, self.lasted)
+    }
+
+    /// BFD has heard a peer that is silent now since it began: BFD was not still itself, or has read all that waited when it went on. So it is the
+    /// peer that is silent.
+    fn is_outlived_by(&self, peer: &Peer) -> bool {
         let heard_since = |at: Instant| at + self.lasted >= self.until + EXACT;
-        let died = peer.bfd.silent_since().is_some_and(heard_since);
-        was_up && !died && reason.is_silence() && loses_patience(peer, &up.negotiated, self.lasted)
+        peer.bfd.silent_since().is_some_and(heard_since)
     }
 }
 

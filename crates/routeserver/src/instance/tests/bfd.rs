@@ -214,6 +214,19 @@ fn in_strict_mode_a_session_comes_up_when_bfd_is_up_and_not_before() {
 }
 
 #[test]
+fn a_peer_that_is_dialled_while_strict_mode_is_switched_on_waits_for_bfd_as_well() {
+    let mut world = watched(fast());
+    world.kill("nva1");
+    world.edit(|intent| intent.route_servers[0].peers[0].bfd = Some(BfdIntent { strict: true, ..fast() }));
+    world.nvas.get_mut("nva1").unwrap().alive = true;
+    world.advance_secs(600);
+    assert_eq!(state(&world, "nva1"), "Idle");
+    changed(&mut world, State::Init, State::Up, State::Up);
+    world.advance_secs(1);
+    assert_eq!(state(&world, "nva1"), "Established");
+}
+
+#[test]
 fn a_session_that_waits_comes_up_when_strict_mode_or_bfd_is_switched_off() {
     let strict = BfdIntent { strict: true, ..fast() };
     for after in [None, Some(fast())] {

@@ -169,6 +169,21 @@ fn a_peer_that_says_nothing_after_a_standstill_is_dead() {
 }
 
 #[test]
+fn a_peer_that_ended_with_a_standstill_is_not_waited_for_when_bfd_says_that_it_died_afterwards() {
+    let (short, long) = (Duration::from_millis(150), Duration::from_millis(400));
+    // It said something after the standstill, or nothing was there to be read.
+    for (silence, waits) in [(short, false), (short + long, true)] {
+        let mut world = watched(true);
+        stand_still(&mut world, long);
+        world.kill("nva1");
+        assert_eq!(state(&world), (1, true));
+        world.now += short;
+        bfd(&mut world, State::Up, State::Down, silence);
+        assert_eq!(state(&world), (1, waits), "{silence:?}");
+    }
+}
+
+#[test]
 fn who_still_converges_after_a_start_begins_another_life_and_keeps_its_time() {
     let mut world = watched_beside(true, vec![peer("nva2", "10.1.4.5", 65002)]);
     world.advance_secs(10);
