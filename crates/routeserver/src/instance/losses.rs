@@ -196,6 +196,11 @@ impl Instance {
         !(self.losses.is_empty() && self.ended.is_empty())
     }
 
+    /// Whether a session of the peer has ended, and its routes are still there.
+    pub(super) fn has_just_ended(&self, key: PeerKey) -> bool {
+        self.ended.iter().any(|ended| ended.key == key)
+    }
+
     /// Keeps or removes what sessions that have ended have left.
     pub(super) fn finish_ended(&mut self, now: Instant) {
         // Also what stays as it was is decided again then, since tables may have been told something else.

@@ -107,8 +107,10 @@ impl Instance {
 
     /// Packets do not arrive: whoever is away does not go on to forward them either.
     pub(super) fn end_graceful(&mut self, now: Instant, key: PeerKey) {
-        // Nothing is kept yet of a session that has just ended.
-        self.finish_ended(now);
+        // Nothing is kept yet of a session that has just ended. Others that have ended wait for those that are lost with them.
+        if self.has_just_ended(key) {
+            self.finish_ended(now);
+        }
         for family in FamilySet::BOTH.iter() {
             let kept = self.peers.get(&key).and_then(|peer| peer.retention.get(family));
             if let Some(kept) = kept.filter(|kept| kept.phase == Phase::Graceful && kept.back_by.is_none()) {

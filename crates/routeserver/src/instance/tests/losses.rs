@@ -407,6 +407,18 @@ fn a_path_that_is_lost_ends_what_was_to_be_kept_gracefully_also_before_that_was_
 }
 
 #[test]
+fn paths_that_are_lost_together_are_one_change_of_a_table() {
+    let mut world = with_a_third();
+    world.close("nva1");
+    // BFD ends what may be kept of the second one before it ends its session.
+    let key = world.instance.peer_ids["nva2"];
+    world.instance.end_graceful(world.now, key);
+    let told = close(&mut world, "nva2");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(members(&told[0].groups), [["10.1.4.6"]]);
+}
+
+#[test]
 fn sessions_that_end_one_after_the_other_put_off_decisions_no_longer_than_the_first_one_does() {
     let mut world = world();
     announce_shared_and_own(&mut world);
