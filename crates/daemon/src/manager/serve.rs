@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::control::{ControlClient, intent_path, socket_path};
 use api::tls::TlsFileError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connections::Listening;
 use super::core::Core;
-use super::keeper::{Keeper, Status};
-use super::launch::{Launch, Launcher};
+use super::data_dir::{DataDir, MAX_SOCKET_PATH, io};
+use super::keepers::{Keepers, followed};
 use super::opened::Opened;
 use super::sign_in::SignIn;
 use super::sign_in::keys::{KeyError, Keys};
@@ -35,10 +34,6 @@ const _: () = assert!(
     DRAIN_PATIENCE.as_millis() + super::keeper::SHUTDOWN_PATIENCE.as_millis() + 500 < LEAVES_WITHIN.as_millis(),
     "clients, then instances, then the runtime"
 );
-/// An instance that runs says what it follows within so long, or what it has kept counts.
-const FOLLOWED_PATIENCE: Duration = Duration::from_secs(3);
-/// The longest path that a Unix socket may have, its terminating zero not counted (`man 7 unix`).
-const MAX_SOCKET_PATH: usize = 107;
 
 /// How to run the manager.
 #[derive(Clone, Debug)]
@@ -154,6 +149,14 @@ pub fn check(config: Option<&Path>) -> Result<Config, ServeError> {
     })
 }
 
+impl ServeOptions {
+    /// The instances that run on this machine.
+    pub(super) fn instances(&self) -> Vec<usize> {
+        let is_here = |index: &usize| self.instance.is_none_or(|only| only == *index);
+        (0..2).filter(is_here).collect()
+    }
+}
+
 /// Runs until SIGTERM or SIGINT, then asks the instances to end as well, unless they are to go on. Prints the API's address on stdout when it is there.
 pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     if !options.listen.ip().is_loopback() {
@@ -164,27 +167,12 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         tls.load()?;
     }
     let place = DataDir::choose(&options)?;
-    let (listener, address) = listen("--listen", options.listen).await?;
-    let tls_listener = match options.tls_listen {
-        Some(wanted) => Some(listen("--tls-listen", wanted).await?),
-        None => None,
-    };
+    let bound = Bound::bind(&options).await?;
+    let address = bound.plain.1;
     place.make()?;
-    let mine: Vec<usize> = (0..2)
-        .filter(|index| options.instance.is_none_or(|only| only == *index))
-        .collect();
-    let api = tls_listener.as_ref().map_or(address, |(_, address)| *address);
-    let mut opened = Opened::open(&config, &place.path, &mine, api).await?;
-    let mut listening = vec![Listening::Plain(listener), own_socket(&place.socket())?];
-    let mut announced = Announced::new(address, &place.path);
-    if let Some((listener, address)) = tls_listener {
-        let tls = Tls::prepare(&config.tls, &place.path.join("tls"), address)?;
-        listening.push(Listening::Tls(listener, TlsAcceptor::from(tls.config)));
-        announced.tls = Some(Published {
-            address,
-            authority: tls.authority,
-        });
-    }
+    let mine = options.instances();
+    let mut opened = Opened::open(&config, &place.path, &mine, bound.reached_at()).await?;
+    let (listening, tls) = bound.prepare(&config, &place)?;
     let keys = Keys::load_or_make(&place.path.join("token-key.pem"))?;
     // Before the store: it cannot be older than what was made of it before.
     let followed = followed(&place.run_dir(), &mine).await;
@@ -192,48 +180,9 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
     if options.dev {
         core.grant(access::managed_identity_owns_all());
     }
-    let executable = executable(&options)?;
-
-    let (stop, stopping) = watch::channel(false);
-    let mut keepers = JoinSet::new();
-    let mut instances = Vec::new();
-    for &index in &mine {
-        let launcher = Launcher::new(Launch {
-            index,
-            executable: executable.clone(),
-            run_dir: place.run_dir(),
-            agent_listen: agent_address(&config, options.listen, address, index),
-            agent_tls: config.agents_tls.clone(),
-            agent_host: config.agents_host.clone(),
-            silence_secs: config.silence_secs,
-            die_with_parent: place.temporary.is_some(),
-        });
-        let control = Arc::new(ControlClient::new(socket_path(&place.run_dir(), index)));
-        let status = watch::Sender::new(Status::default());
-        instances.push(InstanceHandle {
-            index,
-            control: control.clone(),
-            status: status.subscribe(),
-        });
-        let keeper = Keeper {
-            index,
-            control,
-            status,
-            launcher: Some(launcher),
-            core: Arc::clone(&core),
-            route_log: config.route_log.clone(),
-        };
-        keepers.spawn(keeper.run(stopping.clone()));
-    }
-    let statuses = instances
-        .iter()
-        .map(|it: &InstanceHandle| (it.index, it.status.clone()));
-    opened.tell_of(statuses.collect());
-    let settler = tokio::spawn(Arc::clone(&core).settle(instances.iter().map(|it| it.status.clone()).collect()));
-    let follower = tokio::spawn(Arc::clone(&core).follow());
-    let maker = tokio::spawn(Arc::clone(&core).make_intents());
-    let forgetter = tokio::spawn(activity::forget_old(Arc::clone(&core), config.audit_days));
-    let prober = tokio::spawn(health::probe_store(Arc::clone(&core)));
+    let (keepers, instances) = Keepers::begin(&options, &config, &place, address, &core)?;
+    opened.tell_of(instances.iter().map(|it| (it.index, it.status.clone())).collect());
+    let mut chores = chores(&core, &instances, config.audit_days);
     let manager = Arc::new(Manager {
         core,
         instances,
@@ -243,59 +192,67 @@ pub async fn run(options: ServeOptions) -> Result<(), ServeError> {
         throttle: Throttle::new(config.throttling),
         refusals: activity::Refusals::default(),
         one_legged: Default::default(),
-        published: announced.tls.clone(),
+        published: tls,
         is_shared: config.etcd.is_some(),
         dev: options.dev,
         started: Instant::now(),
     });
-    announced.tell(&manager);
+    announce(&manager, address, &place.path);
     service_manager::ready();
-    let comparer = tokio::spawn(one_legged::compare(Arc::clone(&manager)));
+    chores.spawn(one_legged::compare(Arc::clone(&manager)));
     serve(listening, manager, ended()).await;
     service_manager::leaving();
-    match options.keep_instances {
-        // Nobody looks after them until the next manager does; that is what they are made for.
-        true => keepers.shutdown().await,
-        false => {
-            stop.send_replace(true);
-            while keepers.join_next().await.is_some() {}
-        }
-    }
-    follower.abort();
-    settler.abort();
-    maker.abort();
-    forgetter.abort();
-    prober.abort();
-    comparer.abort();
+    keepers.end(options.keep_instances).await;
+    chores.abort_all();
     opened.close().await;
     let _ = std::fs::remove_file(place.socket());
     Ok(())
 }
 
-/// Which versions our instances follow: those that run say so, of those that don't it is what they will begin with.
-async fn followed(run_dir: &Path, mine: &[usize]) -> Vec<(usize, u64)> {
-    #[derive(serde::Deserialize)]
-    struct Kept {
-        intent: Version,
-    }
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u64,
-    }
-    let mut followed = Vec::new();
-    for &index in mine {
-        let control = ControlClient::new(socket_path(run_dir, index));
-        let version = match tokio::time::timeout(FOLLOWED_PATIENCE, control.health()).await {
-            Ok(Ok(report)) => Some(report.intent_version),
-            _ => {
-                let kept = tokio::fs::read(intent_path(run_dir, index)).await.ok();
-                let kept = kept.and_then(|kept| serde_json::from_slice::<Kept>(&kept).ok());
-                kept.map(|kept| kept.intent.version)
-            }
+/// What goes on beside requests, until it is shut down.
+fn chores(core: &Arc<Core>, instances: &[InstanceHandle], audit_days: u32) -> JoinSet<()> {
+    let mut chores = JoinSet::new();
+    let statuses = instances.iter().map(|instance| instance.status.clone());
+    chores.spawn(Arc::clone(core).settle(statuses.collect()));
+    chores.spawn(Arc::clone(core).follow());
+    chores.spawn(Arc::clone(core).make_intents());
+    chores.spawn(activity::forget_old(Arc::clone(core), audit_days));
+    chores.spawn(health::probe_store(Arc::clone(core)));
+    chores
+}
+
+/// The ports that we have, and nobody is answered on yet.
+struct Bound {
+    plain: (TcpListener, SocketAddr),
+    tls: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Bound {
+    async fn bind(options: &ServeOptions) -> Result<Bound, ServeError> {
+        let plain = listen("--listen", options.listen).await?;
+        let tls = match options.tls_listen {
+            Some(wanted) => Some(listen("--tls-listen", wanted).await?),
+            None => None,
         };
-        followed.extend(version.map(|version| (index, version)));
+        Ok(Bound { plain, tls })
     }
-    followed
+
+    /// Where others are told that the API is.
+    fn reached_at(&self) -> SocketAddr {
+        self.tls.as_ref().map_or(self.plain.1, |(_, address)| *address)
+    }
+
+    /// With the socket of the data directory, and TLS where it is wanted.
+    fn prepare(self, config: &Config, place: &DataDir) -> Result<(Vec<Listening>, Option<Published>), ServeError> {
+        let mut listening = vec![Listening::Plain(self.plain.0), own_socket(&place.socket())?];
+        let Some((listener, address)) = self.tls else {
+            return Ok((listening, None));
+        };
+        let tls = Tls::prepare(&config.tls, &place.path.join("tls"), address)?;
+        listening.push(Listening::Tls(listener, TlsAcceptor::from(tls.config)));
+        let authority = tls.authority;
+        Ok((listening, Some(Published { address, authority })))
+    }
 }
 
 /// Answers requests until `end`, then finishes those that are there.
@@ -322,13 +279,6 @@ fn own_socket(path: &Path) -> Result<Listening, ServeError> {
         .map_err(io("socket", path))
 }
 
-/// What a person and a program want to know first: addresses on stdout, the rest in the log.
-struct Announced {
-    address: SocketAddr,
-    tls: Option<Published>,
-    data: PathBuf,
-}
-
 /// What clients of https need to know.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
@@ -337,34 +287,24 @@ pub(super) struct Published {
     pub(super) authority: Option<PathBuf>,
 }
 
-impl Announced {
-    fn new(address: SocketAddr, data: &Path) -> Announced {
-        Announced {
-            address,
-            tls: None,
-            data: data.to_owned(),
+/// What a person and a program want to know first: addresses on stdout, the rest in the log.
+fn announce(manager: &Manager, address: SocketAddr, data: &Path) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    // Whoever started us may have closed stdout; that is no reason to stop.
+    let _ = writeln!(stdout, "routewright API http://{address}");
+    if let Some(Published { address, authority }) = &manager.published {
+        let _ = writeln!(stdout, "routewright API https://{address}");
+        if let Some(authority) = authority {
+            tracing::info!(authority = %authority.display(), "clients of https must trust our certificate authority");
         }
     }
-
-    fn tell(&self, manager: &Manager) {
-        use std::io::Write;
-        let Announced { address, tls, data } = self;
-        let mut stdout = std::io::stdout().lock();
-        // Whoever started us may have closed stdout; that is no reason to stop.
-        let _ = writeln!(stdout, "routewright API http://{address}");
-        if let Some(Published { address, authority }) = tls {
-            let _ = writeln!(stdout, "routewright API https://{address}");
-            if let Some(authority) = authority {
-                tracing::info!(authority = %authority.display(), "clients of https must trust our certificate authority");
-            }
-        }
-        let _ = stdout.flush();
-        tracing::info!(data = %data.display(), "keeping things");
-        if manager.dev {
-            let subscription = super::DEV_SUBSCRIPTION;
-            tracing::info!(subscription, "development: no sign-in on loopback, any location");
-            tracing::info!("try: curl http://{address}/routewright/v1/health");
-        }
+    let _ = stdout.flush();
+    tracing::info!(data = %data.display(), "keeping things");
+    if manager.dev {
+        let subscription = super::DEV_SUBSCRIPTION;
+        tracing::info!(subscription, "development: no sign-in on loopback, any location");
+        tracing::info!("try: curl http://{address}/routewright/v1/health");
     }
 }
 
@@ -391,144 +331,5 @@ async fn ended() {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: leaving"),
         _ = interrupt.recv() => tracing::info!("SIGINT: leaving"),
-    }
-}
-
-/// Agents of instance 0 are next to the API, those of instance 1 one further; a free port for the API means free ones for them.
-fn agent_address(config: &Config, wanted: SocketAddr, actual: SocketAddr, index: usize) -> SocketAddr {
-    let step = u16::try_from(index).expect("there are two instances");
-    let port = match config.agents_listen {
-        Some(listen) => {
-            return SocketAddr::new(
-                listen.ip(),
-                match listen.port() {
-                    0 => 0,
-                    port => port.saturating_add(step),
-                },
-            );
-        }
-        None if wanted.port() == 0 => 0,
-        None => actual.port().checked_add(1 + step).unwrap_or(0),
-    };
-    SocketAddr::new(actual.ip(), port)
-}
-
-fn executable(options: &ServeOptions) -> Result<PathBuf, ServeError> {
-    match &options.executable {
-        Some(path) => Ok(path.clone()),
-
-        None => std::env::current_exe().map_err(|source| ServeError::Io {
-            what: "our own executable",
-            path: PathBuf::from("/proc/self/exe"),
-            source,
-        }),
-    }
-}
-
-/// Begins the names of directories of `--dev`; the process id follows.
-const DEV_PREFIX: &str = "routewright-dev-";
-
-/// Where things are kept.
-#[derive(Debug)]
-struct DataDir {
-    path: PathBuf,
-    /// Removed when dropped.
-    temporary: Option<tempfile::TempDir>,
-}
-
-impl DataDir {
-    fn choose(options: &ServeOptions) -> Result<DataDir, ServeError> {
-        let place = match &options.data_dir {
-            Some(path) => DataDir {
-                path: std::path::absolute(path).map_err(io("data directory", path))?,
-                temporary: None,
-            },
-            None if options.dev => {
-                remove_leftovers(&std::env::temp_dir());
-                let temporary = tempfile::Builder::new()
-                    .prefix(&format!("{DEV_PREFIX}{}-", std::process::id()))
-                    .tempdir()
-                    .map_err(io("temporary directory", &std::env::temp_dir()))?;
-                DataDir {
-                    path: temporary.path().to_owned(),
-                    temporary: Some(temporary),
-                }
-            }
-            None => return Err(ServeError::NoDataDir),
-        };
-        let socket = socket_path(&place.run_dir(), 0);
-        if socket.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(ServeError::DataDirTooLong { path: place.path });
-        }
-        Ok(place)
-    }
-
-    /// Makes the directories, if they are not there. Called when nothing else can refuse us, so that a refusal leaves nothing.
-    fn make(&self) -> Result<(), ServeError> {
-        let run_dir = self.run_dir();
-        std::fs::create_dir_all(&run_dir).map_err(io("data directory", &run_dir))?;
-        // Whoever can reach the control sockets may do anything, and the store holds passwords of peers.
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&run_dir, private).map_err(io("run directory", &run_dir))
-    }
-
-    fn run_dir(&self) -> PathBuf {
-        self.path.join("run")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.run_dir().join("manager.sock")
-    }
-}
-
-/// Removes what `--dev` processes have left that were killed: their directories carry their process ids. One whose id belongs to
-/// another process by now stays for the next time.
-fn remove_leftovers(temporary: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    let own = nix::unistd::geteuid().as_raw();
-    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(DEV_PREFIX)?.split_once('-'));
-        let Some(Ok(pid)) = pid.map(|(pid, _)| pid.parse::<u32>()) else {
-            continue;
-        };
-        let ours = entry
-            .metadata()
-            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
-        if ours && !Path::new("/proc").join(pid.to_string()).exists() {
-            match std::fs::remove_dir_all(entry.path()) {
-                Ok(()) => {
-                    tracing::info!(path = %entry.path().display(), "removed what a killed --dev process has left")
-                }
-                Err(error) => tracing::warn!(path = %entry.path().display(), %error, "a leftover cannot be removed"),
-            }
-        }
-    }
-}
-
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServeError {
-    let path = path.to_owned();
-    move |source| ServeError::Io { what, path, source }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directories_of_killed_dev_processes_are_removed_and_no_others() {
-        let place = tempfile::tempdir().unwrap();
-        // Above the kernel's highest process id (PID_MAX_LIMIT, 2^22).
-        let dead = place.path().join("routewright-dev-4194305-abc");
-        let alive = place.path().join(format!("routewright-dev-{}-abc", std::process::id()));
-        let foreign = place.path().join("routewright-dev-notes");
-        for directory in [&dead, &alive, &foreign] {
-            std::fs::create_dir_all(directory.join("run")).unwrap();
-        }
-        remove_leftovers(place.path());
-        assert!(!dead.exists() && alive.exists() && foreign.exists());
     }
 }
