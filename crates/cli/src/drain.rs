@@ -107,9 +107,9 @@ fn prefixes_left(left: u64, without: u64) -> String {
 
 fn peers_alone(peers: usize) -> String {
     match peers {
-        0 => "every peer has a session with the other instance".to_owned(),
-        1 => "1 peer has no session with the other instance".to_owned(),
-        _ => format!("{peers} peers have no session with the other instance"),
+        0 => "the other instance speaks for every peer".to_owned(),
+        1 => "1 peer has no session with the other instance, which keeps nothing of it either".to_owned(),
+        _ => format!("{peers} peers have no session with the other instance, which keeps nothing of them either"),
     }
 }
 
@@ -183,34 +183,37 @@ fn is_up_elsewhere(manager: &Value, id: &Value) -> bool {
     !down.contains(id) && state["peersDownCount"] == json!(down.len())
 }
 
-/// Peers of an instance (0 or 1) that have no session with the other one, which must have converged.
+/// Peers of an instance (0 or 1) that the other one, which must have converged, does not speak for.
 pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Result<Progress, ClientError> {
     let health = session.client.get_quietly("/routewright/v1/health").await?;
     let answer = session.client.get_quietly("/routewright/v1/peers").await?;
-    let other = 1 - instance;
     // Who does not answer is not known to have no peers.
     let silent = unanswered(&answer)
         .first()
         .map(|silent| format!("instance {silent} does not answer"));
-    let not_ready = not_ready(&health, other).or(silent);
-    let peers = rows(answer);
-    let is_up = |row: &&Value| row["state"] == "Established";
-    let at = |index: u64| {
-        peers
-            .iter()
-            .filter(is_up)
-            .filter(move |row| row["instance"] == json!(index))
-    };
-    let has_other = |row: &&Value| match elsewhere(&health, other) {
-        Some(manager) if here(&health, other).is_none() => is_up_elsewhere(manager, &row["id"]),
-        _ => at(other).any(|other| other["id"] == row["id"]),
-    };
-    let alone: Vec<Value> = at(instance).filter(|row| !has_other(row)).cloned().collect();
+    let not_ready = not_ready(&health, 1 - instance).or(silent);
+    let alone = alone(&health, rows(answer), instance);
     Ok(Progress {
         done: not_ready.is_none() && alone.is_empty(),
         told: not_ready.unwrap_or_else(|| peers_alone(alone.len())),
         rows: alone,
     })
+}
+
+/// Those that have a session with this instance alone, or whose routes it alone keeps.
+fn alone(health: &Value, peers: Vec<Value>, instance: u64) -> Vec<Value> {
+    let other = 1 - instance;
+    let is_up = |row: &Value| row["state"] == "Established";
+    let speaks_for = |row: &Value| is_up(row) || row["kept"].as_array().is_some_and(|kept| !kept.is_empty());
+    let has_other = |row: &Value| match elsewhere(health, other) {
+        // What is kept there is not told: what is kept at all is kept by both, unless one was restarted.
+        Some(manager) if here(health, other).is_none() => !is_up(row) || is_up_elsewhere(manager, &row["id"]),
+        _ => peers
+            .iter()
+            .any(|at| at["instance"] == json!(other) && at["id"] == row["id"] && speaks_for(at)),
+    };
+    let own = peers.iter().filter(|row| row["instance"] == json!(instance));
+    own.filter(|row| speaks_for(row) && !has_other(row)).cloned().collect()
 }
 
 /// How far something is that takes its time.
@@ -343,10 +346,41 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_alone_with_the_instance_that_has_its_session_or_keeps_its_routes_while_the_other_has_neither() {
+        let health = json!({"instances": [{"index": 0}, {"index": 1}]});
+        let peer = |instance: u64, state: &str, kept: Value| json!({"id": "/p", "instance": instance, "state": state, "kept": kept});
+        let up = |instance| peer(instance, "Established", json!([]));
+        let keeps = |instance| peer(instance, "Active", json!([{"phase": "persisted"}]));
+        let nothing = |instance| peer(instance, "Active", json!([]));
+        for (here, there, is_alone) in [
+            (up(0), up(1), false),
+            (up(0), nothing(1), true),
+            (up(0), keeps(1), false),
+            (keeps(0), keeps(1), false),
+            // The other one was restarted meanwhile.
+            (keeps(0), nothing(1), true),
+            (nothing(0), up(1), false),
+        ] {
+            let told = format!("{here} {there}");
+            assert_eq!(
+                alone(&health, vec![here, there], 0).len(),
+                usize::from(is_alone),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
     fn one_is_not_told_as_many() {
-        assert_eq!(peers_alone(1), "1 peer has no session with the other instance");
-        assert_eq!(peers_alone(2), "2 peers have no session with the other instance");
-        assert_eq!(peers_alone(0), "every peer has a session with the other instance");
+        assert_eq!(
+            peers_alone(1),
+            "1 peer has no session with the other instance, which keeps nothing of it either"
+        );
+        assert_eq!(
+            peers_alone(2),
+            "2 peers have no session with the other instance, which keeps nothing of them either"
+        );
+        assert_eq!(peers_alone(0), "the other instance speaks for every peer");
         assert_eq!(
             prefixes_left(1, 1),
             "1 prefix still goes through the peer, 1 of them has no other way"
