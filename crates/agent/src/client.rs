@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Uri};
 
 use crate::confirm::Confirmations;
-use crate::discover::{self, Server};
+use crate::discover::{self, Listed, Server};
 use crate::merge::Said;
 use crate::nic::Input;
 use crate::tables::{StreamError, Tables, Told};
@@ -46,12 +46,25 @@ const OUTGOING: usize = 16;
 pub(crate) struct Source {
     /// A `--server` URL.
     pub(crate) server: String,
-    /// Which of the manager's instances, if the server is the manager.
-    pub(crate) index: usize,
-    /// Where the instance was found.
-    pub(crate) url: String,
-    /// The server is the manager, so the instance may be elsewhere tomorrow.
-    pub(crate) by_manager: bool,
+    /// Which of the manager's instances, if the server is the manager: it may be elsewhere tomorrow.
+    pub(crate) instance: Option<usize>,
+    /// Where the instance was found, once it was.
+    pub(crate) url: Option<String>,
+}
+
+impl Source {
+    /// Where the manager says that this instance is. While it does not know, where it was before: another instance's place is never ours.
+    fn find_in(&mut self, listed: Vec<Listed>) {
+        let ours = listed.into_iter().find(|listed| Some(listed.index) == self.instance);
+        if let Some(url) = ours.and_then(|listed| listed.agent_url) {
+            self.url = Some(url);
+        }
+    }
+
+    /// Its name in the log.
+    fn place(&self) -> &str {
+        self.url.as_deref().unwrap_or("not known yet")
+    }
 }
 
 /// Follows one instance for ever.
@@ -71,6 +84,8 @@ pub(crate) struct Client {
 
 #[derive(Debug, thiserror::Error)]
 enum Ended {
+    #[error("{0} has no address for agents of this instance yet")]
+    Nowhere(String),
     #[error("{0}")]
     Url(String),
     #[error("cannot connect: {}", innermost(.0))]
@@ -163,7 +178,7 @@ impl Client {
             }
             if state.last_heard > begin {
                 back_off = FIRST_BACK_OFF;
-                tracing::warn!(url = %self.source.url, reason = %ended, "lost the instance; its routes stay");
+                tracing::warn!(url = self.source.place(), reason = %ended, "lost the instance; its routes stay");
                 let ended = Told {
                     nic: None,
                     said: Said::Ended,
@@ -173,7 +188,7 @@ impl Client {
                     return;
                 }
             } else if !ended.is_refusal() {
-                tracing::debug!(url = %self.source.url, reason = %ended, "no instance");
+                tracing::debug!(url = self.source.place(), reason = %ended, "no instance");
             }
             self.tell_refusal(&ended);
             self.confirmations.clear();
@@ -184,7 +199,7 @@ impl Client {
             {
                 return;
             }
-            if self.source.by_manager && self.find_again(&mut state).await.is_err() {
+            if self.source.instance.is_some() && self.find_again(&mut state).await.is_err() {
                 return;
             }
             back_off = (back_off * 2).min(LAST_BACK_OFF);
@@ -195,7 +210,7 @@ impl Client {
     fn tell_refusal(&mut self, ended: &Ended) {
         let refusal = ended.is_refusal().then(|| ended.to_string());
         if let Some(reason) = refusal.as_ref().filter(|_| refusal != self.refusal) {
-            tracing::error!(url = %self.source.url, reason, "the instance refuses this agent");
+            tracing::error!(url = self.source.place(), reason, "the instance refuses this agent");
         }
         self.refusal = refusal;
     }
@@ -204,10 +219,8 @@ impl Client {
     async fn find_again(&mut self, state: &mut State) -> Result<(), Ended> {
         let (tls, server) = (self.tls.clone(), self.source.server.clone());
         let asked = discover::ask(tls.as_ref(), &server);
-        if let Server::Manager(urls) = self.listening_for_silence(state, asked).await?
-            && let Some(url) = urls.get(self.source.index)
-        {
-            self.source.url.clone_from(url);
+        if let Server::Manager(listed) = self.listening_for_silence(state, asked).await? {
+            self.source.find_in(listed);
         }
         Ok(())
     }
@@ -223,7 +236,7 @@ impl Client {
             state.silent = true;
             self.silent_instances.fetch_add(1, Ordering::Relaxed);
             let reason = state.ended.as_deref().unwrap_or_default();
-            tracing::warn!(url = %self.source.url, after = ?state.silence, reason, "the instance is silent");
+            tracing::warn!(url = self.source.place(), after = ?state.silence, reason, "the instance is silent");
             self.tell(Told {
                 nic: None,
                 said: Said::Silent,
@@ -236,13 +249,14 @@ impl Client {
 
     /// One stream, from its beginning to its end.
     async fn follow(&mut self, state: &mut State) -> Result<Infallible, Ended> {
-        tls::check_way(&self.source.server, &self.source.url, self.token.is_some()).map_err(Ended::Url)?;
+        let url = self.source.url.clone();
+        let url = url.ok_or_else(|| Ended::Nowhere(self.source.server.clone()))?;
+        tls::check_way(&self.source.server, &url, self.token.is_some()).map_err(Ended::Url)?;
         let hello = Hello {
             agent: self.name.clone(),
             nics: self.nics.keys().cloned().collect(),
             layers: true,
         };
-        let url = self.source.url.clone();
         let connect = connect(&url, self.tls.as_ref(), self.token.as_deref(), hello, state.silence);
         let mut stream = self.listening_for_silence(state, connect).await??;
         let mut welcomed = false;
@@ -293,7 +307,7 @@ impl Client {
             self.silent_instances.fetch_sub(1, Ordering::Relaxed);
         }
         let Welcome { instance, epoch, .. } = *welcome;
-        tracing::info!(url = %self.source.url, instance, epoch, "following the instance");
+        tracing::info!(url = self.source.place(), instance, epoch, "following the instance");
     }
 
     async fn tell(&self, told: Told) -> Result<(), Ended> {
@@ -381,9 +395,8 @@ mod tests {
                 tls: None,
                 source: Source {
                     server: "https://manager.example".to_owned(),
-                    index: 0,
-                    url: "http://192.0.2.1:8081".to_owned(),
-                    by_manager: true,
+                    instance: Some(0),
+                    url: Some("http://192.0.2.1:8081".to_owned()),
                 },
                 nics: BTreeMap::new(),
                 confirmations: Confirmations::default(),
@@ -398,5 +411,27 @@ mod tests {
             "{ended}"
         );
         assert!(!ended.to_string().contains("secret"), "{ended}");
+    }
+
+    #[test]
+    fn an_instance_is_never_looked_for_where_another_one_is() {
+        let mut source = Source {
+            server: "http://127.0.0.1:8080".to_owned(),
+            instance: Some(0),
+            url: None,
+        };
+        let listed = |index, url: Option<&str>| Listed {
+            index,
+            agent_url: url.map(str::to_owned),
+        };
+        let mut check = |list: Vec<Listed>, expected: Option<&str>| {
+            source.find_in(list);
+            assert_eq!(source.url.as_deref(), expected);
+        };
+        check(vec![listed(0, None), listed(1, Some("of 1"))], None);
+        check(vec![listed(1, Some("of 1")), listed(0, Some("of 0"))], Some("of 0"));
+        check(vec![listed(0, None), listed(1, Some("of 1"))], Some("of 0"));
+        check(vec![listed(1, Some("of 1"))], Some("of 0"));
+        check(vec![listed(0, Some("elsewhere"))], Some("elsewhere"));
     }
 }

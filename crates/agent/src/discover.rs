@@ -5,7 +5,6 @@ use std::time::Duration;
 use api::tls::innermost;
 use serde::Deserialize;
 
-use crate::merge::MAX_VOICES;
 use crate::tls::{self, AgentTls};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -14,20 +13,24 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Deserialize)]
 struct Health {
     #[serde(default)]
-    instances: Vec<InstanceHealth>,
+    instances: Vec<Listed>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An instance as the manager lists it. Of those on another machine it lists none.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct InstanceHealth {
-    agent_url: Option<String>,
+pub(crate) struct Listed {
+    /// Which one it is, whatever its place in the list.
+    pub(crate) index: usize,
+    /// Where agents reach it; none while it starts, or while somebody else has its port.
+    pub(crate) agent_url: Option<String>,
 }
 
 /// What a server URL turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// The manager, with its instances' URLs.
-    Manager(Vec<String>),
+    /// The manager, with its instances.
+    Manager(Vec<Listed>),
     /// Something that answers, but not as the manager does: an instance.
     Instance,
     /// Nothing answers.
@@ -58,10 +61,7 @@ pub(crate) async fn ask(tls: Option<&AgentTls>, url: &str) -> Server {
         return Server::Absent(problem.to_owned());
     }
     match answer.json::<Health>().await {
-        Ok(health) => {
-            let urls = health.instances.into_iter().filter_map(|instance| instance.agent_url);
-            Server::Manager(urls.take(MAX_VOICES).collect())
-        }
+        Ok(health) => Server::Manager(health.instances),
         Err(_) => Server::Instance,
     }
 }

@@ -191,54 +191,84 @@ fn same_namespace(first: &NicSpec, second: &NicSpec) -> bool {
     }
 }
 
-/// Asks the servers until all is known that they can tell.
+/// Asks the servers until it is known where at least one instance is.
 async fn find_instances(tls: Option<&AgentTls>, servers: &[String]) -> Vec<Source> {
     let mut told = None;
     loop {
-        let mut sources: Vec<Source> = Vec::new();
-        let mut absent = None;
+        let mut answers = Vec::new();
         for server in servers {
-            let (urls, by_manager) = match discover::ask(tls, server).await {
-                Server::Manager(urls) if urls.is_empty() => {
-                    absent = Some(format!("{server} has no instance with an address for agents yet"));
-                    continue;
-                }
-                Server::Manager(urls) => (urls, true),
-                // With several URLs, one that is away is taken for an instance: the other one must not wait for it.
-                Server::Absent(_) if servers.len() > 1 => (vec![server.clone()], false),
-                Server::Absent(reason) => {
-                    absent = Some(format!("{server} does not answer: {reason}"));
-                    continue;
-                }
-                Server::Instance => (vec![server.clone()], false),
-            };
-            for (index, url) in urls.into_iter().enumerate() {
-                if sources.iter().all(|source| source.url != url) && sources.len() < MAX_VOICES {
-                    sources.push(Source {
-                        server: server.clone(),
-                        index,
-                        url,
-                        by_manager,
-                    });
-                }
-            }
+            answers.push((server.as_str(), discover::ask(tls, server).await));
         }
-        match absent {
-            Some(reason) if sources.is_empty() => {
-                if told.as_ref() != Some(&reason) {
-                    tracing::warn!(%reason, "waiting for a server");
-                }
+        match sources_of(answers) {
+            Ok(sources) => return sources,
+            Err(reason) if told.as_ref() != Some(&reason) => {
+                tracing::warn!(%reason, "waiting for a server");
                 told = Some(reason);
             }
-            _ => return sources,
+            Err(_) => {}
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
+/// The instances that servers tell of, or why none can be followed yet. One that the manager lists without a place counts, too:
+/// who follows it asks for that again and again.
+fn sources_of(answers: Vec<(&str, Server)>) -> Result<Vec<Source>, String> {
+    let several = answers.len() > 1;
+    let mut sources: Vec<Source> = Vec::new();
+    let mut absent = String::new();
+    for (server, answer) in answers {
+        let found = match answer {
+            // With several URLs, one that is away is taken for an instance: the other one must not wait for it.
+            Server::Absent(reason) if !several => {
+                absent = format!("{server} does not answer: {reason}");
+                continue;
+            }
+            answer => sources_at(server, answer),
+        };
+        if found.iter().all(|source| source.url.is_none()) {
+            absent = format!("{server} has no instance with an address for agents yet");
+        }
+        for source in found {
+            if sources.len() < MAX_VOICES && !sources.iter().any(|other| is_same(other, &source)) {
+                sources.push(source);
+            }
+        }
+    }
+    match sources.iter().any(|source| source.url.is_some()) {
+        true => Ok(sources),
+        false => Err(absent),
+    }
+}
+
+/// The manager's instances, or the server itself.
+fn sources_at(server: &str, answer: Server) -> Vec<Source> {
+    let source = |instance, url| Source {
+        server: server.to_owned(),
+        instance,
+        url,
+    };
+    match answer {
+        Server::Manager(listed) => {
+            let sources = listed.into_iter();
+            sources
+                .map(|listed| source(Some(listed.index), listed.agent_url))
+                .collect()
+        }
+        Server::Instance | Server::Absent(_) => vec![source(None, Some(server.to_owned()))],
+    }
+}
+
+/// Whether both lead to one instance, by what is known: a server may be named twice, or beside its manager.
+fn is_same(first: &Source, second: &Source) -> bool {
+    let same_index = first.instance.is_some() && first.instance == second.instance;
+    same_index || (first.url.is_some() && first.url == second.url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discover::Listed;
     use crate::options::KernelSettings;
 
     fn options(nics: &[&str]) -> AgentOptions {
@@ -296,5 +326,69 @@ mod tests {
             ),
         );
         check_nics(&[], Err("no NIC is given; add --nic ID[,netns=NAME|PATH][,table=N]"));
+    }
+
+    fn manager(urls: &[(usize, Option<&str>)]) -> Server {
+        let listed = |(index, url): &(usize, Option<&str>)| Listed {
+            index: *index,
+            agent_url: url.map(str::to_owned),
+        };
+        Server::Manager(urls.iter().map(listed).collect())
+    }
+
+    /// Which instance, and its URL.
+    type Place<'a> = (Option<usize>, Option<&'a str>);
+
+    fn check_sources(answers: Vec<(&str, Server)>, expected: Result<&[Place<'_>], &str>) {
+        let sources = sources_of(answers);
+        let found = sources.as_ref().map(|sources| {
+            let shown = |source: &Source| (source.instance, source.url.clone());
+            sources.iter().map(shown).collect::<Vec<_>>()
+        });
+        let owned = |(instance, url): &Place<'_>| (*instance, url.map(str::to_owned));
+        let expected = expected.map(|sources| sources.iter().map(owned).collect());
+        assert_eq!(found.map_err(String::as_str), expected);
+    }
+
+    #[test]
+    fn every_instance_that_the_manager_lists_has_its_place_whether_it_can_be_reached_yet_or_not() {
+        let starting = manager(&[(0, Some("http://a")), (1, None)]);
+        let both = [(Some(0), Some("http://a")), (Some(1), None)];
+        check_sources(vec![("m", starting)], Ok(&both));
+        let restarting = manager(&[(0, None), (1, Some("http://b"))]);
+        let both = [(Some(0), None), (Some(1), Some("http://b"))];
+        check_sources(vec![("m", restarting)], Ok(&both));
+        let none = "m has no instance with an address for agents yet";
+        check_sources(vec![("m", manager(&[(0, None), (1, None)]))], Err(none));
+        check_sources(vec![("m", manager(&[]))], Err(none));
+    }
+
+    #[test]
+    fn each_of_two_machines_managers_tells_of_its_own_instance() {
+        let (first, second) = (manager(&[(0, Some("http://a"))]), manager(&[(1, None)]));
+        let both = [(Some(0), Some("http://a")), (Some(1), None)];
+        check_sources(vec![("m", first), ("n", second)], Ok(&both));
+    }
+
+    #[test]
+    fn an_instance_that_two_servers_tell_of_is_followed_once() {
+        let (first, again) = (
+            manager(&[(0, None), (1, Some("b"))]),
+            manager(&[(0, None), (1, Some("b"))]),
+        );
+        check_sources(
+            vec![("m", first), ("m", again)],
+            Ok(&[(Some(0), None), (Some(1), Some("b"))]),
+        );
+        let itself = [(None, Some("a")), (Some(1), Some("b"))];
+        let listed = manager(&[(0, Some("a")), (1, Some("b"))]);
+        check_sources(vec![("a", Server::Instance), ("m", listed)], Ok(&itself));
+        let away = Server::Absent("refused".to_owned());
+        check_sources(
+            vec![("a", away), ("b", Server::Instance)],
+            Ok(&[(None, Some("a")), (None, Some("b"))]),
+        );
+        let away = Server::Absent("refused".to_owned());
+        check_sources(vec![("a", away)], Err("a does not answer: refused"));
     }
 }

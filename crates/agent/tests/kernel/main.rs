@@ -18,6 +18,7 @@ mod fake;
 mod foreign;
 mod instances;
 mod ipv6;
+mod manager;
 mod routes;
 mod two_agents;
 mod world;
@@ -62,6 +63,7 @@ fn main() {
         failover::TESTS,
         instances::TESTS,
         ipv6::TESTS,
+        manager::TESTS,
         two_agents::TESTS,
         buffers::TESTS,
     ];
