@@ -20,7 +20,7 @@ use crate::neighbours::Neighbours;
 use crate::netlink::{Kernel, Link, Monitor, News, Target};
 use crate::options::{KernelSettings, NicSpec, Resilient};
 use crate::ours::NEXTHOP_IDS;
-use crate::plan::{Installed, Op, Planner};
+use crate::plan::{Installed, NexthopId, Op, Planner};
 use crate::tables::Confirm;
 
 /// Operations between two looks at the news. About 15 ms of the kernel's work.
@@ -276,12 +276,13 @@ impl NicTask {
             News::Link(_) | News::Lost => Look::AtLink,
             News::LinkGone(index) if self.is_another(*index) => self.look_over(*index),
             News::LinkGone(_) => Look::AtLink,
-            News::Addresses => Look::AtLink,
+            News::Address { link, address } if self.is_anothers(*link, address) => Look::No,
+            News::Address { .. } => Look::AtLink,
             News::OurRoute => Look::AtTable,
             News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => Look::AtTable,
             News::ForeignRoute(prefix) if self.may_lead_to_next_hops(prefix) => Look::AtTable,
             News::ForeignRoute(_) => Look::No,
-            News::Nexthop(_) => Look::AtTable,
+            News::Nexthop { id, is_there } => self.look_at_nexthop(*id, *is_there),
             News::Neighbour(neighbour) => {
                 if self.link_to(neighbour.address) == Some(neighbour.link) {
                     self.neighbours
@@ -297,6 +298,25 @@ impl NicTask {
     /// Whether a link is not the NIC's, as far as that is known.
     fn is_another(&self, index: u32) -> bool {
         self.link.as_ref().is_some_and(|ours| ours.index != index)
+    }
+
+    /// Whether an address is no matter of the NIC's: containers on the same machine come and go with theirs. At an instance of a gateway
+    /// it may be a tunnel's, which leads to next hops.
+    fn is_anothers(&self, link: u32, address: &IpAddr) -> bool {
+        self.is_another(link)
+            && !self.options.spec.has_links_beside()
+            && !self.merge.facts().addresses.contains(address)
+    }
+
+    /// Another NIC in this namespace has ids of the same range. They are to be left alone, and more need not be known of them.
+    fn look_at_nexthop(&mut self, id: NexthopId, is_there: bool) -> Look {
+        match &mut self.table {
+            Some(state) if !state.installed.is_ours(id) => {
+                state.installed.note_other(id, is_there);
+                Look::No
+            }
+            _ => Look::AtTable,
+        }
     }
 
     /// News of another link matter if next hops are reached over it.
@@ -424,11 +444,13 @@ impl NicTask {
         let mut attempts = 0;
         loop {
             if self.look != Look::No || self.table.is_none() {
-                if !self.may_read() {
+                if self.may_read() {
+                    self.read(target)?;
+                    failures.clear();
+                } else if self.table.is_none() {
                     break;
                 }
-                self.read(target)?;
-                failures.clear();
+                // What instances say does not wait for the reading: what others have changed is refused, and looked into below.
             }
             let found = self.work_off(&mut failures)?;
             if failures.is_empty() || attempts > 0 || !found {
@@ -615,3 +637,6 @@ fn name(op: &Op) -> String {
         Op::DeleteNexthop { id } => format!("removal of next hop {id:#x}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

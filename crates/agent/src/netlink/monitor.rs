@@ -1,6 +1,7 @@
 //! Hearing of what others change: meddling with our routes, routes in our way, links and their carrier.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -44,13 +45,23 @@ pub enum News {
     /// A link is gone.
     LinkGone(u32),
     /// Some link has got or lost an address.
-    Addresses,
+    Address {
+        /// Its interface index.
+        link: u32,
+        /// The address.
+        address: IpAddr,
+    },
     /// A route that is marked as ours.
     OurRoute,
     /// A route that may be in our way, or is so no more.
     ForeignRoute(IpNet),
     /// A nexthop object with an id of our range.
-    Nexthop(NexthopId),
+    Nexthop {
+        /// Its id.
+        id: NexthopId,
+        /// It has come or changed; if not, it is gone.
+        is_there: bool,
+    },
     /// A neighbour answers, or does not.
     Neighbour(Neighbour),
     /// Announcements were lost.
@@ -116,7 +127,9 @@ fn news(message: &decode::Message<'_>, table: u32) -> Option<News> {
     match message.kind {
         libc::RTM_NEWLINK => decode::link(message.payload).map(News::Link),
         libc::RTM_DELLINK => decode::link(message.payload).map(|link| News::LinkGone(link.index)),
-        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(News::Addresses),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+            decode::interface_address(message.payload).map(|(link, address)| News::Address { link, address })
+        }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
             let route = decode::route(message.payload)?;
             if route.table != table || route.tos != 0 || route.priority > PRIORITY {
@@ -129,7 +142,8 @@ fn news(message: &decode::Message<'_>, table: u32) -> Option<News> {
         }
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
             let nexthop = decode::nexthop(message.payload)?;
-            NEXTHOP_IDS.contains(&nexthop.id).then_some(News::Nexthop(nexthop.id))
+            let (id, is_there) = (nexthop.id, message.kind == RTM_NEWNEXTHOP);
+            NEXTHOP_IDS.contains(&id).then_some(News::Nexthop { id, is_there })
         }
         libc::RTM_NEWNEIGH => decode::neighbour(message.payload).map(News::Neighbour),
         _ => None,

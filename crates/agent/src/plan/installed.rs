@@ -81,6 +81,14 @@ impl Installed {
         self.taken.insert(id);
     }
 
+    /// An object that is none of ours has come, and has its id, or has gone.
+    pub fn note_other(&mut self, id: NexthopId, is_there: bool) {
+        match is_there {
+            true => self.taken.insert(id),
+            false => self.taken.remove(&id),
+        };
+    }
+
     /// Takes in a route of ours.
     pub fn add_route(&mut self, prefix: IpNet, way: KernelWay) {
         let before = self.routes.insert(prefix, way);
@@ -140,7 +148,12 @@ impl Installed {
 
     /// True if a nexthop object has this id.
     pub fn has_id(&self, id: NexthopId) -> bool {
-        self.nexthops.contains_key(&id) || self.groups.contains_key(&id) || self.taken.contains(&id)
+        self.is_ours(id) || self.taken.contains(&id)
+    }
+
+    /// True if a next hop or group of ours has this id.
+    pub fn is_ours(&self, id: NexthopId) -> bool {
+        self.nexthops.contains_key(&id) || self.groups.contains_key(&id)
     }
 
     /// How many of our routes, groups and next hops are not as here in what was read since: somebody else changed or removed them.

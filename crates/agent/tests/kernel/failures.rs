@@ -18,6 +18,14 @@ pub const TESTS: &[(&str, fn())] = &[
         "a_link_that_vanishes_and_comes_back_has_the_table_again",
         a_link_that_vanishes_and_comes_back_has_the_table_again,
     ),
+    (
+        "the_table_follows_the_nics_address_to_another_link",
+        the_table_follows_the_nics_address_to_another_link,
+    ),
+    (
+        "a_group_that_somebody_has_removed_is_there_again_with_its_next_change",
+        a_group_that_somebody_has_removed_is_there_again_with_its_next_change,
+    ),
     ("time_is_never_the_wall_clocks", time_is_never_the_wall_clocks),
     (
         "the_table_is_whole_again_when_the_carrier_returns",
@@ -118,6 +126,43 @@ fn a_link_that_vanishes_and_comes_back_has_the_table_again() {
         assert_eq!(world.gateways("10.250.0.0/16"), ["10.1.1.4"]);
     }
     instance.confirmation(|installed| installed.repaired == 0);
+}
+
+fn the_table_follows_the_nics_address_to_another_link() {
+    let mut world = World::new();
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    world.start_agent(&[&instance]);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    world.ip("link add eth1 type veth peer name peer1");
+    world.ip("link set peer1 up");
+    world.ip("link set eth1 up");
+    world.ip("address add 10.1.0.5/24 dev eth1 noprefixroute");
+    world.ip("address del 10.1.0.5/24 dev eth0");
+    world.wait_until("the next hop is on the other link", || {
+        world.devices("10.250.0.0/16") == [("10.1.1.4".to_owned(), "eth1".to_owned())]
+    });
+}
+
+/// It hears of the change and of the removal at once, so the change is refused.
+fn a_group_that_somebody_has_removed_is_there_again_with_its_next_change() {
+    let world = World::new();
+    let table = update(1, vec![group(1, &["10.1.1.4"])], vec![via_group("10.250.0.0/16", 1)]);
+    let instance = world.instance(world.greeting(0, 1, table));
+    let mut agent = world.start_agent_process(&instance);
+    assert_eq!(instance.confirmed(1), Vec::<String>::new());
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &agent.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    world.ip("nexthop flush proto 157");
+    assert_eq!(world.routes(), Vec::<String>::new());
+    instance.say(Body::Delta(update(2, vec![group(1, &["10.1.1.5"])], vec![])));
+    signal("-CONT");
+    world.wait_until("the route is back", || world.gateways("10.250.0.0/16") == ["10.1.1.5"]);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
 
 /// A jump of the wall clock can mean nothing to who never asks for it.
