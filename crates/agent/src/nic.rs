@@ -111,6 +111,8 @@ struct TableState {
     target: Target,
     installed: Installed,
     planner: Planner,
+    /// The kernel may have carried out more than is recorded: its answers got lost.
+    unanswered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -447,7 +449,7 @@ impl NicTask {
                 if self.may_read() {
                     self.read(target)?;
                     failures.clear();
-                } else if self.table.is_none() {
+                } else if !self.is_table_known() {
                     break;
                 }
                 // What instances say does not wait for the reading: what others have changed is refused, and looked into below.
@@ -475,6 +477,11 @@ impl NicTask {
         let failed = !failures.is_empty();
         problems.append(&mut failures);
         Ok((problems, failed))
+    }
+
+    /// Whether it is known what is installed, but for what others have changed since.
+    fn is_table_known(&self) -> bool {
+        self.table.as_ref().is_some_and(|state| !state.unanswered)
     }
 
     /// Has the kernel resolve the next hops that have come into use.
@@ -511,8 +518,8 @@ impl NicTask {
         match &mut self.table {
             Some(state) => {
                 let changed = state.installed.changed_in(&installed);
-                // A link that goes down takes its entries along: that is nobody's doing.
-                if changed > 0 && kernel.link(target.link)?.is_some_and(|link| link.running) {
+                // A link that goes down takes its entries along: that is nobody's doing. What got no answer may be our own.
+                if changed > 0 && !state.unanswered && kernel.link(target.link)?.is_some_and(|link| link.running) {
                     tracing::warn!(
                         changed,
                         "somebody changed or removed entries of ours; they are put right"
@@ -520,6 +527,7 @@ impl NicTask {
                     self.repaired += changed as u64;
                 }
                 state.installed = installed;
+                state.unanswered = false;
                 state.planner.start_over();
             }
             None => {
@@ -529,6 +537,7 @@ impl NicTask {
                     target,
                     installed,
                     planner,
+                    unanswered: false,
                 });
             }
         }
@@ -552,9 +561,10 @@ impl NicTask {
             self.nexthops_changed |= ops
                 .iter()
                 .any(|op| matches!(op, Op::AddNexthop { .. } | Op::DeleteNexthop { .. }));
-            let refused = kernel
-                .apply(state.target, &ops)
-                .inspect_err(|_| self.look = Look::AtTable)?;
+            let refused = kernel.apply(state.target, &ops).inspect_err(|_| {
+                state.unanswered = true;
+                self.look = Look::AtTable;
+            })?;
             let mut refused = refused.into_iter().peekable();
             for (index, op) in ops.iter().enumerate() {
                 match refused.next_if(|failure| failure.index == index) {

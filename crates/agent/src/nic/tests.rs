@@ -108,6 +108,7 @@ fn believed(routes: u32) -> TableState {
         target,
         planner: Planner::new(&installed, first_id(target)),
         installed,
+        unanswered: false,
     }
 }
 
@@ -150,6 +151,36 @@ fn a_table_that_was_never_read_is_not_worked_on() {
     assert_eq!(world.task.install().unwrap(), (Vec::new(), false));
     assert!(world.task.table.is_none() && world.task.retry_at.is_some());
     assert!(!world.task.merge.take_dirty().is_empty());
+}
+
+/// More answers than find room.
+const MANY: u32 = 1_000;
+
+#[test]
+fn what_we_changed_ourselves_and_got_no_answer_for_is_nobodys_meddling() {
+    let mut world = World::new(MANY).with_sockets();
+    let (kernel, _) = world.task.sockets.as_mut().unwrap();
+    kernel.set_receive_buffer(1).unwrap();
+    assert!(kernel.link(LINK).unwrap().unwrap().running, "or nothing would count");
+    let error = world.task.install().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
+    // Nothing is built on what is not known.
+    world.task.merge.handle(0, Said::Table(facts(), Layers::default()));
+    world.task.last_read = just_read();
+    world.task.install().unwrap();
+    assert!(!world.task.merge.take_dirty().is_empty() && world.task.look == Look::AtTable);
+    world.task.last_read = None;
+    // The kernel has carried all of that out, or so it looks.
+    world.task.install().unwrap();
+    assert!(world.believed().routes().is_empty());
+    assert_eq!(world.task.repaired, 0);
+
+    // What is not as it was read counts as ever.
+    world.task.table = Some(believed(1));
+    world.task.look = Look::AtTable;
+    world.task.last_read = None;
+    world.task.install().unwrap();
+    assert_eq!(world.task.repaired, 1);
 }
 
 #[test]
