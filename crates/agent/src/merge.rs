@@ -153,6 +153,11 @@ impl Voice {
         !self.silent && !self.away && self.converged && self.now.is_some()
     }
 
+    /// Knew the NIC in a former life and has now said everything without it: no routes, as if it had known it in this life, too.
+    fn knows_it_no_more(&self) -> bool {
+        !self.silent && !self.away && self.converged && self.unknown && self.former.is_some()
+    }
+
     /// Has nothing more to say that could matter.
     fn is_settled(&self) -> bool {
         self.silent || (self.converged && (self.now.is_some() || self.unknown))
@@ -335,6 +340,10 @@ impl Merge {
     /// Lets go of words that don't count any more, now that `speaker` has spoken (or was found silent); true if there were any.
     fn settle_voices(&mut self, speaker: usize) -> bool {
         let speaker = &mut self.voices[speaker];
+        if speaker.knows_it_no_more() {
+            speaker.unknown = false;
+            speaker.now = Some(Layers::default());
+        }
         if !speaker.is_sure() {
             return false;
         }

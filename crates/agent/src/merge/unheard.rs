@@ -375,4 +375,42 @@ mod tests {
         world.goes_through(PASSIVE);
         world.is_whole();
     }
+
+    #[test]
+    fn a_nic_that_is_gone_keeps_nothing_of_an_instances_former_life() {
+        for both_restarted in [false, true] {
+            let mut world = World::new();
+            world.merge.handle(0, Said::Welcome { epoch: 2 });
+            if both_restarted {
+                world.merge.handle(1, Said::Welcome { epoch: 2 });
+            }
+            world.merge.handle(1, Said::Unknown);
+            world.merge.handle(0, Said::Unknown);
+            world.goes_through(ACTIVE);
+            world.merge.handle(0, Said::Converged(true));
+            world.merge.handle(1, Said::Converged(true));
+            assert!(world.merge.routes().is_empty());
+            assert!(
+                world.merge.is_known() && world.merge.is_settled(),
+                "so it is taken from the kernel"
+            );
+            world.is_whole();
+            // It is made anew.
+            world.says(0, Some((PASSIVE, 5)));
+            world.speaks(0, 2);
+            world.goes_through(PASSIVE);
+        }
+    }
+
+    #[test]
+    fn who_knows_a_nic_no_more_takes_nothing_from_what_the_other_instance_says() {
+        let mut world = World::new();
+        world.merge.handle(0, Said::Welcome { epoch: 2 });
+        world.merge.handle(0, Said::Unknown);
+        world.merge.handle(0, Said::Converged(true));
+        world.goes_through(ACTIVE);
+        world.is_whole();
+        world.says(1, Some((PASSIVE, 5)));
+        world.goes_through(PASSIVE);
+    }
 }
