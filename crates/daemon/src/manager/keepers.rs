@@ -139,7 +139,6 @@ fn agent_address(config: &Config, wanted: SocketAddr, actual: SocketAddr, index:
 fn executable(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     match &options.executable {
         Some(path) => Ok(path.clone()),
-
         None => std::env::current_exe().map_err(|source| ServeError::Io {
             what: "our own executable",
             path: PathBuf::from("/proc/self/exe"),

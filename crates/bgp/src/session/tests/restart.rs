@@ -39,12 +39,18 @@ fn established(ours: RestartOffer, theirs: RestartOffer) -> (Bench, ConnectionId
         restart: ours,
         ..config()
     });
+    let connection = comes(&mut bench, theirs);
+    (bench, connection)
+}
+
+/// A peer that offers this has a session.
+fn comes(bench: &mut Bench, theirs: RestartOffer) -> ConnectionId {
     let connection = bench.connect(Direction::Dialled);
     bench
         .receive(connection, open_offering(theirs))
         .receive(connection, Message::Keepalive);
     bench.outputs();
-    (bench, connection)
+    connection
 }
 
 fn agreed(ours: RestartOffer, theirs: RestartOffer) -> Option<Restart> {
@@ -229,15 +235,6 @@ fn dialled_after(bench: &mut Bench, connection: ConnectionId) -> Duration {
     step * steps.unwrap()
 }
 
-fn comes_back(bench: &mut Bench, theirs: RestartOffer) -> ConnectionId {
-    let connection = bench.connect(Direction::Dialled);
-    bench
-        .receive(connection, open_offering(theirs))
-        .receive(connection, Message::Keepalive);
-    bench.outputs();
-    connection
-}
-
 #[test]
 fn who_restarts_is_given_its_time_each_time_and_dialled_after_the_connect_retry_time_only() {
     let retry = config().connect_retry;
@@ -245,7 +242,7 @@ fn who_restarts_is_given_its_time_each_time_and_dialled_after_the_connect_retry_
     for _ in 0..4 {
         let after = dialled_after(&mut bench, connection);
         assert!(retry * 3 / 4 <= after && after <= retry, "{after:?}");
-        connection = comes_back(&mut bench, offer(true));
+        connection = comes(&mut bench, offer(true));
     }
     let (mut bench, connection) = established(offer(true), RestartOffer::default());
     let after = dialled_after(&mut bench, connection);
@@ -260,6 +257,6 @@ fn who_restarts_is_dialled_well_before_its_restart_time_is_over() {
         connect_retry: hour,
         ..config()
     });
-    let connection = comes_back(&mut bench, offer(true));
+    let connection = comes(&mut bench, offer(true));
     assert!(dialled_after(&mut bench, connection) <= Duration::from_secs(60));
 }
