@@ -199,6 +199,15 @@ impl Speaker {
         self.local = local;
     }
 
+    /// What a change makes undecided, a whole table perhaps, is decided piece by piece, but from now on.
+    pub(crate) fn piecemeal(&mut self, change: impl FnOnce(&mut Speaker)) {
+        self.rib.put_off(true);
+        change(self);
+        self.rib.put_off(false);
+        self.rib.call_due();
+        self.unsettled = true;
+    }
+
     /// Decides what changed, but for tables that are still arriving.
     pub(crate) fn decide(&mut self, now: Instant) -> Vec<Change> {
         if self.arrival.take_due(now) {

@@ -275,16 +275,11 @@ impl Instance {
             return;
         };
         if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
-            // Piece by piece, but from now on.
-            speaker.rib.put_off(true);
-            speaker.update_peer(peer.index, peer.info());
-            speaker.rib.put_off(false);
-            speaker.rib.call_due();
+            speaker.piecemeal(|speaker| speaker.update_peer(peer.index, peer.info()));
             if let Some(up) = &peer.up {
                 let group = speaker.group(&peer.intent, &up.negotiated, peer.is_drained());
                 speaker.rib.regroup(peer.index, group);
             }
-            speaker.unsettled = true;
         }
     }
 

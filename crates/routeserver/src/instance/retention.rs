@@ -87,11 +87,7 @@ impl Instance {
         peer.retention.set(family, None);
         if let Some(speaker) = self.speakers.get_mut(&peer.speaker) {
             let before = speaker.rib.counts(peer.index).received;
-            speaker.rib.put_off(true);
-            speaker.end_refresh(peer.index, family);
-            speaker.rib.put_off(false);
-            speaker.rib.call_due();
-            speaker.unsettled = true;
+            speaker.piecemeal(|speaker| speaker.end_refresh(peer.index, family));
             let routes = before - speaker.rib.counts(peer.index).received;
             let peer = peer.intent.id.clone();
             self.event(Event::RoutesReleased { peer, family, routes });
@@ -215,25 +211,22 @@ impl Speaker {
     //= https://www.rfc-editor.org/rfc/rfc9494#section-4.2
     //# The helper router MUST attach the LLGR_STALE community to the stale routes being retained.
     fn make_last_resort(&mut self, peer: PeerIndex, family: Family) {
-        // Piece by piece, but from now on.
-        self.rib.put_off(true);
-        for announcement in self.rib.heard_stale(peer, family) {
-            let attributes = &announcement.attributes;
-            //= https://www.rfc-editor.org/rfc/rfc9494#section-4.2
-            //# If any of the routes from the peer have been marked with the NO_LLGR community, either as sent by the peer or as the
-            //# result of a configured policy, they MUST NOT be retained
-            if attributes.has_community(Community::NO_LLGR) {
-                self.withdraw(peer, &announcement.prefixes);
-            } else if !attributes.has_community(Community::LLGR_STALE) {
-                let marked = attributes.to_builder().add_community(Community::LLGR_STALE);
-                let attributes = Arc::new(marked.build());
-                let prefixes = announcement.prefixes;
-                self.announce(peer, &Announcement { attributes, prefixes });
+        self.piecemeal(|speaker| {
+            for announcement in speaker.rib.heard_stale(peer, family) {
+                let attributes = &announcement.attributes;
+                //= https://www.rfc-editor.org/rfc/rfc9494#section-4.2
+                //# If any of the routes from the peer have been marked with the NO_LLGR community, either as sent by the peer or as the
+                //# result of a configured policy, they MUST NOT be retained
+                if attributes.has_community(Community::NO_LLGR) {
+                    speaker.withdraw(peer, &announcement.prefixes);
+                } else if !attributes.has_community(Community::LLGR_STALE) {
+                    let marked = attributes.to_builder().add_community(Community::LLGR_STALE);
+                    let attributes = Arc::new(marked.build());
+                    let prefixes = announcement.prefixes;
+                    speaker.announce(peer, &Announcement { attributes, prefixes });
+                }
             }
-        }
-        self.rib.begin_refresh(peer, family);
-        self.rib.put_off(false);
-        self.rib.call_due();
-        self.unsettled = true;
+            speaker.rib.begin_refresh(peer, family);
+        });
     }
 }
