@@ -359,7 +359,9 @@ impl NicTask {
             .prepare()
             .and_then(|()| self.install().map_err(|error| format!("netlink: {error}")));
         let (problems, failed) = match result {
-            Ok(problems) => problems,
+            Ok(Some(problems)) => problems,
+            // Nothing is known, so nothing is confirmed, until it may be read.
+            Ok(None) => return,
             Err(problem) => (vec![problem], true),
         };
         if failed {
@@ -425,18 +427,19 @@ impl NicTask {
         Ok(())
     }
 
-    /// Works off the plan; returns what stands in its way, and whether to try again later.
-    fn install(&mut self) -> io::Result<(Vec<String>, bool)> {
+    /// Works off the plan; returns what stands in its way, and whether to try again later. `None`: what is installed has to be read first, and may not
+    /// be yet.
+    fn install(&mut self) -> io::Result<Option<(Vec<String>, bool)>> {
         let mut problems = self.setting_problems.clone();
         let Some(link) = self.link.clone() else {
-            return Ok((problems, true));
+            return Ok(Some((problems, true)));
         };
         if !link.running {
             self.table = None;
             self.neighbours.forget();
             self.look = Look::No;
             problems.push(format!("link {} is down or has no carrier", link.name));
-            return Ok((problems, false));
+            return Ok(Some((problems, false)));
         }
         let target = Target {
             link: link.index,
@@ -450,7 +453,7 @@ impl NicTask {
                     self.read(target)?;
                     failures.clear();
                 } else if !self.is_table_known() {
-                    break;
+                    return Ok(None);
                 }
                 // What instances say does not wait for the reading: what others have changed is refused, and looked into below.
             }
@@ -476,7 +479,7 @@ impl NicTask {
         problems.extend(self.neighbours.problems());
         let failed = !failures.is_empty();
         problems.append(&mut failures);
-        Ok((problems, failed))
+        Ok(Some((problems, failed)))
     }
 
     /// Whether it is known what is installed, but for what others have changed since.

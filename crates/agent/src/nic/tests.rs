@@ -123,7 +123,7 @@ fn what_is_refused_is_looked_into_at_once_also_while_the_kernel_may_not_be_read_
     world.task.look = Look::AtTable;
     world.task.last_read = just_read();
     // The removal of a route that is not there is refused.
-    assert_eq!(world.task.install().unwrap(), (Vec::new(), false));
+    assert_eq!(world.task.install().unwrap(), Some((Vec::new(), false)));
     assert!(world.believed().routes().is_empty(), "it has been read");
     assert_eq!(world.task.look, Look::No);
 }
@@ -133,7 +133,7 @@ fn what_instances_say_does_not_wait_until_the_kernel_may_be_read_again() {
     let mut world = World::new(0).with_sockets();
     world.task.look = Look::AtTable;
     world.task.last_read = just_read();
-    assert_eq!(world.task.install().unwrap(), (Vec::new(), false));
+    assert_eq!(world.task.install().unwrap(), Some((Vec::new(), false)));
     assert!(world.task.merge.take_dirty().is_empty(), "it has been worked off");
     assert_eq!(
         world.task.look,
@@ -144,11 +144,11 @@ fn what_instances_say_does_not_wait_until_the_kernel_may_be_read_again() {
 }
 
 #[test]
-fn a_table_that_was_never_read_is_not_worked_on() {
+fn a_table_that_was_never_read_is_not_worked_on_and_nothing_of_it_is_confirmed() {
     let mut world = World::new(0).with_sockets();
     world.task.table = None;
     world.task.last_read = just_read();
-    assert_eq!(world.task.install().unwrap(), (Vec::new(), false));
+    assert_eq!(world.task.install().unwrap(), None);
     assert!(world.task.table.is_none() && world.task.retry_at.is_some());
     assert!(!world.task.merge.take_dirty().is_empty());
 }
@@ -167,7 +167,7 @@ fn what_we_changed_ourselves_and_got_no_answer_for_is_nobodys_meddling() {
     // Nothing is built on what is not known.
     world.task.merge.handle(0, Said::Table(facts(), Layers::default()));
     world.task.last_read = just_read();
-    world.task.install().unwrap();
+    assert_eq!(world.task.install().unwrap(), None);
     assert!(!world.task.merge.take_dirty().is_empty() && world.task.look == Look::AtTable);
     world.task.last_read = None;
     // The kernel has carried all of that out, or so it looks.
