@@ -48,6 +48,8 @@ pub(crate) struct Source {
     pub(crate) server: String,
     /// Which of the manager's instances, if the server is the manager: it may be elsewhere tomorrow.
     pub(crate) instance: Option<usize>,
+    /// The server was away when it was asked: it may be the manager all the same.
+    pub(crate) was_away: bool,
     /// Where the instance was found, once it was.
     pub(crate) url: Option<String>,
 }
@@ -55,10 +57,19 @@ pub(crate) struct Source {
 impl Source {
     /// Where the manager says that this instance is. While it does not know, where it was before: another instance's place is never ours.
     fn find_in(&mut self, listed: Vec<Listed>) {
+        if std::mem::take(&mut self.was_away) {
+            self.instance = listed.first().map(|first| first.index);
+            self.url = None;
+        }
         let ours = listed.into_iter().find(|listed| Some(listed.index) == self.instance);
         if let Some(url) = ours.and_then(|listed| listed.agent_url) {
             self.url = Some(url);
         }
+    }
+
+    /// Whether the server may know more of where the instance is.
+    fn may_be_elsewhere(&self) -> bool {
+        self.instance.is_some() || self.was_away
     }
 
     /// Its name in the log.
@@ -199,7 +210,7 @@ impl Client {
             {
                 return;
             }
-            if self.source.instance.is_some() && self.find_again(&mut state).await.is_err() {
+            if self.source.may_be_elsewhere() && self.find_again(&mut state).await.is_err() {
                 return;
             }
             back_off = (back_off * 2).min(LAST_BACK_OFF);
@@ -219,8 +230,10 @@ impl Client {
     async fn find_again(&mut self, state: &mut State) -> Result<(), Ended> {
         let (tls, server) = (self.tls.clone(), self.source.server.clone());
         let asked = discover::ask(tls.as_ref(), &server);
-        if let Server::Manager(listed) = self.listening_for_silence(state, asked).await? {
-            self.source.find_in(listed);
+        match self.listening_for_silence(state, asked).await? {
+            Server::Manager(listed) => self.source.find_in(listed),
+            Server::Instance => self.source.was_away = false,
+            Server::Absent(_) => {}
         }
         Ok(())
     }
@@ -396,6 +409,7 @@ mod tests {
                 source: Source {
                     server: "https://manager.example".to_owned(),
                     instance: Some(0),
+                    was_away: false,
                     url: Some("http://192.0.2.1:8081".to_owned()),
                 },
                 nics: BTreeMap::new(),
@@ -418,6 +432,7 @@ mod tests {
         let mut source = Source {
             server: "http://127.0.0.1:8080".to_owned(),
             instance: Some(0),
+            was_away: false,
             url: None,
         };
         let listed = |index, url: Option<&str>| Listed {
@@ -433,5 +448,13 @@ mod tests {
         check(vec![listed(0, None), listed(1, Some("of 1"))], Some("of 0"));
         check(vec![listed(1, Some("of 1"))], Some("of 0"));
         check(vec![listed(0, Some("elsewhere"))], Some("elsewhere"));
+        // The server was taken for an instance while it was away, and is the manager of another machine.
+        (source.instance, source.was_away) = (None, true);
+        let mut check = |list: Vec<Listed>, expected: Option<&str>| {
+            source.find_in(list);
+            assert_eq!((source.instance, source.url.as_deref()), (Some(1), expected));
+        };
+        check(vec![listed(1, None)], None);
+        check(vec![listed(1, Some("of 1"))], Some("of 1"));
     }
 }

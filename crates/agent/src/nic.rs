@@ -100,6 +100,8 @@ struct NicTask {
     retry_at: Option<Instant>,
     retry_after: Duration,
     last_read: Option<(Instant, Duration)>,
+    /// It was read before its time, which happens once until it is read in time.
+    read_early: bool,
     reported: Vec<String>,
     /// Entries of ours that somebody else changed or removed.
     repaired: u64,
@@ -113,6 +115,8 @@ struct TableState {
     planner: Planner,
     /// The kernel may have carried out more than is recorded: its answers got lost.
     unanswered: bool,
+    /// Somebody else's routes may be where ours were: to replace those would replace theirs.
+    overwritten: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,6 +153,7 @@ impl NicTask {
             retry_at: None,
             retry_after: FIRST_RETRY,
             last_read: None,
+            read_early: false,
             reported: Vec::new(),
             repaired: 0,
             reported_counts: (0, 0),
@@ -281,7 +286,12 @@ impl NicTask {
             News::Address { link, address } if self.is_anothers(*link, address) => Look::No,
             News::Address { .. } => Look::AtLink,
             News::OurRoute => Look::AtTable,
-            News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => Look::AtTable,
+            News::ForeignRoute(prefix) if self.merge.routes().contains_key(prefix) => {
+                if let Some(state) = &mut self.table {
+                    state.overwritten = true;
+                }
+                Look::AtTable
+            }
             News::ForeignRoute(prefix) if self.may_lead_to_next_hops(prefix) => Look::AtTable,
             News::ForeignRoute(_) => Look::No,
             News::Nexthop { id, is_there } => self.look_at_nexthop(*id, *is_there),
@@ -446,23 +456,28 @@ impl NicTask {
             table: self.options.spec.table,
         };
         let mut failures: Vec<String> = Vec::new();
-        let mut attempts = 0;
+        let mut looks_again = false;
         loop {
+            let mut is_behind = false;
             if self.look != Look::No || self.table.is_none() {
                 if self.may_read() {
                     self.read(target)?;
                     failures.clear();
+                    self.read_early &= looks_again;
                 } else if !self.is_table_known() {
                     return Ok(None);
+                } else {
+                    // What instances say does not wait for the reading: what others have removed or changed is refused, and looked into below.
+                    is_behind = true;
                 }
-                // What instances say does not wait for the reading: what others have changed is refused, and looked into below.
             }
             let found = self.work_off(&mut failures)?;
-            if failures.is_empty() || attempts > 0 || !found {
+            if failures.is_empty() || looks_again || !found || (is_behind && self.read_early) {
                 break;
             }
             // Something is not as we thought: look again.
-            attempts += 1;
+            looks_again = true;
+            self.read_early |= is_behind;
             self.last_read = None;
             self.look = Look::AtTable;
         }
@@ -484,7 +499,9 @@ impl NicTask {
 
     /// Whether it is known what is installed, but for what others have changed since.
     fn is_table_known(&self) -> bool {
-        self.table.as_ref().is_some_and(|state| !state.unanswered)
+        self.table
+            .as_ref()
+            .is_some_and(|state| !state.unanswered && !state.overwritten)
     }
 
     /// Has the kernel resolve the next hops that have come into use.
@@ -530,7 +547,7 @@ impl NicTask {
                     self.repaired += changed as u64;
                 }
                 state.installed = installed;
-                state.unanswered = false;
+                (state.unanswered, state.overwritten) = (false, false);
                 state.planner.start_over();
             }
             None => {
@@ -541,6 +558,7 @@ impl NicTask {
                     installed,
                     planner,
                     unanswered: false,
+                    overwritten: false,
                 });
             }
         }

@@ -215,7 +215,7 @@ async fn find_instances(tls: Option<&AgentTls>, servers: &[String]) -> Vec<Sourc
 /// who follows it asks for that again and again.
 fn sources_of(answers: Vec<(&str, Server)>) -> Result<Vec<Source>, String> {
     let several = answers.len() > 1;
-    let mut sources: Vec<Source> = Vec::new();
+    let mut all: Vec<Source> = Vec::new();
     let mut absent = String::new();
     for (server, answer) in answers {
         let found = match answer {
@@ -229,11 +229,18 @@ fn sources_of(answers: Vec<(&str, Server)>) -> Result<Vec<Source>, String> {
         if found.iter().all(|source| source.url.is_none()) {
             absent = format!("{server} has no instance with an address for agents yet");
         }
-        for source in found {
-            if sources.len() < MAX_VOICES && !sources.iter().any(|other| is_same(other, &source)) {
-                sources.push(source);
-            }
+        all.extend(found);
+    }
+    let mut sources: Vec<Source> = Vec::new();
+    for source in all {
+        if !sources.iter().any(|other| is_same(other, &source)) {
+            sources.push(source);
         }
+    }
+    // Of too many those that cannot be followed yet are left out first.
+    while sources.len() > MAX_VOICES {
+        let nowhere = sources.iter().rposition(|source| source.url.is_none());
+        sources.remove(nowhere.unwrap_or(sources.len() - 1));
     }
     match sources.iter().any(|source| source.url.is_some()) {
         true => Ok(sources),
@@ -243,9 +250,11 @@ fn sources_of(answers: Vec<(&str, Server)>) -> Result<Vec<Source>, String> {
 
 /// The manager's instances, or the server itself.
 fn sources_at(server: &str, answer: Server) -> Vec<Source> {
+    let was_away = matches!(answer, Server::Absent(_));
     let source = |instance, url| Source {
         server: server.to_owned(),
         instance,
+        was_away,
         url,
     };
     match answer {
@@ -390,5 +399,9 @@ mod tests {
         );
         let away = Server::Absent("refused".to_owned());
         check_sources(vec![("a", away)], Err("a does not answer: refused"));
+        // An instance named by itself, and then by its manager while it starts.
+        let listed = manager(&[(0, None), (1, Some("b"))]);
+        let both = [(None, Some("a")), (Some(1), Some("b"))];
+        check_sources(vec![("a", Server::Instance), ("m", listed)], Ok(&both));
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::layers::Layers;
 use crate::merge::NicFacts;
 use crate::plan::KernelWay;
-use crate::table::{SharedTable, Table};
+use crate::table::{SharedTable, Table, TableRoute, Way};
 
 /// Loopback: everywhere there, and nobody's NIC.
 const LINK: u32 = 1;
@@ -109,6 +109,7 @@ fn believed(routes: u32) -> TableState {
         planner: Planner::new(&installed, first_id(target)),
         installed,
         unanswered: false,
+        overwritten: false,
     }
 }
 
@@ -126,6 +127,38 @@ fn what_is_refused_is_looked_into_at_once_also_while_the_kernel_may_not_be_read_
     assert_eq!(world.task.install().unwrap(), Some((Vec::new(), false)));
     assert!(world.believed().routes().is_empty(), "it has been read");
     assert_eq!(world.task.look, Look::No);
+    // Once: whoever goes on to change what is ours does not have it read all the time.
+    world.task.table = Some(believed(1));
+    world.task.look = Look::AtTable;
+    world.task.last_read = just_read();
+    let (problems, failed) = world.task.install().unwrap().unwrap();
+    assert!(failed && problems.len() == 1, "{problems:?}");
+    assert_eq!(world.believed().routes().len(), 1, "it has not");
+    world.task.last_read = None;
+    world.task.install().unwrap();
+    assert!(world.believed().routes().is_empty() && !world.task.read_early);
+}
+
+#[test]
+fn where_somebody_elses_route_may_be_nothing_is_replaced_before_it_is_seen() {
+    let prefix: IpNet = "20.0.0.0/24".parse().unwrap();
+    let mut table = Table::default();
+    let (way, system) = (Way::Blackhole, false);
+    table.routes.insert(prefix, TableRoute { way, system });
+    let mut world = World::new(0);
+    let said = Said::Table(facts(), Layers::from(SharedTable::new(table)));
+    world.task.merge.handle(0, said);
+    world.hears(News::ForeignRoute("20.9.0.0/24".parse().unwrap()), Look::No);
+    assert!(world.task.is_table_known());
+    world.hears(News::ForeignRoute(prefix), Look::AtTable);
+    world.task.last_read = just_read();
+    assert_eq!(world.task.install().unwrap(), None);
+
+    let mut world = World::new(0).with_sockets();
+    world.task.table.as_mut().unwrap().overwritten = true;
+    world.task.look = Look::AtTable;
+    assert!(world.task.install().unwrap().is_some());
+    assert!(world.task.is_table_known(), "it has been read");
 }
 
 #[test]
