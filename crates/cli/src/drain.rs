@@ -108,8 +108,8 @@ fn prefixes_left(left: u64, without: u64) -> String {
 fn peers_alone(peers: usize) -> String {
     match peers {
         0 => "the other instance speaks for every peer".to_owned(),
-        1 => "1 peer has no session with the other instance, which keeps nothing of it either".to_owned(),
-        _ => format!("{peers} peers have no session with the other instance, which keeps nothing of them either"),
+        1 => "the other instance does not speak for 1 peer".to_owned(),
+        _ => format!("the other instance does not speak for {peers} peers"),
     }
 }
 
@@ -200,20 +200,22 @@ pub(crate) async fn without_other_way(session: &Session, instance: u64) -> Resul
     })
 }
 
-/// Those that have a session with this instance alone, or whose routes it alone keeps.
+/// Those that have a session with this instance alone; and those without any session whose routes it alone keeps.
 fn alone(health: &Value, peers: Vec<Value>, instance: u64) -> Vec<Value> {
     let other = 1 - instance;
     let is_up = |row: &Value| row["state"] == "Established";
-    let speaks_for = |row: &Value| is_up(row) || row["kept"].as_array().is_some_and(|kept| !kept.is_empty());
+    let is_kept = |row: &Value| row["kept"].as_array().is_some_and(|kept| !kept.is_empty());
     let has_other = |row: &Value| match elsewhere(health, other) {
-        // What is kept there is not told: what is kept at all is kept by both, unless one was restarted.
+        // What is kept there is not told.
         Some(manager) if here(health, other).is_none() => !is_up(row) || is_up_elsewhere(manager, &row["id"]),
         _ => peers
             .iter()
-            .any(|at| at["instance"] == json!(other) && at["id"] == row["id"] && speaks_for(at)),
+            .filter(|at| at["instance"] == json!(other) && at["id"] == row["id"])
+            .any(|at| is_up(at) || (is_kept(at) && !is_up(row))),
     };
     let own = peers.iter().filter(|row| row["instance"] == json!(instance));
-    own.filter(|row| speaks_for(row) && !has_other(row)).cloned().collect()
+    let spoken_for = own.filter(|row| is_up(row) || is_kept(row));
+    spoken_for.filter(|row| !has_other(row)).cloned().collect()
 }
 
 /// How far something is that takes its time.
@@ -355,7 +357,8 @@ mod tests {
         for (here, there, is_alone) in [
             (up(0), up(1), false),
             (up(0), nothing(1), true),
-            (up(0), keeps(1), false),
+            // What is kept is a last resort.
+            (up(0), keeps(1), true),
             (keeps(0), keeps(1), false),
             // The other one was restarted meanwhile.
             (keeps(0), nothing(1), true),
@@ -372,14 +375,8 @@ mod tests {
 
     #[test]
     fn one_is_not_told_as_many() {
-        assert_eq!(
-            peers_alone(1),
-            "1 peer has no session with the other instance, which keeps nothing of it either"
-        );
-        assert_eq!(
-            peers_alone(2),
-            "2 peers have no session with the other instance, which keeps nothing of them either"
-        );
+        assert_eq!(peers_alone(1), "the other instance does not speak for 1 peer");
+        assert_eq!(peers_alone(2), "the other instance does not speak for 2 peers");
         assert_eq!(peers_alone(0), "the other instance speaks for every peer");
         assert_eq!(
             prefixes_left(1, 1),
