@@ -227,6 +227,9 @@ impl Session {
         for slot in Slot::BOTH {
             self.unpark(now, slot);
         }
+        if self.dialling != Dialling::Idle || self.is_held_off() {
+            return;
+        }
         match self.left_alone_until {
             Some(until) if now < until && !self.has_live_connection() => self.dial_after(now, Duration::ZERO),
             _ => self.dial(),

@@ -103,17 +103,27 @@ impl Instance {
 
     /// Packets do not arrive: whoever is away does not go on to forward them either.
     pub(super) fn end_graceful(&mut self, now: Instant, key: PeerKey) {
-        // Nothing is kept yet of a session that has just ended. Others that have ended wait for those that are lost with them.
-        if self.has_just_ended(key) {
+        // Nothing is kept yet of a session that has just ended. Where nothing is to be ended, others wait for those that are lost with them.
+        if self.has_just_ended(key) || self.is_kept_gracefully(key) {
             self.finish_ended(now);
         }
         for family in FamilySet::BOTH.iter() {
-            let kept = self.peers.get(&key).and_then(|peer| peer.retention.get(family));
-            if let Some(kept) = kept.filter(|kept| kept.phase == Phase::Graceful && kept.back_by.is_none()) {
+            if let Some(kept) = self.kept_gracefully(key, family) {
                 self.end_phase(now, key, family, &kept);
             }
         }
         self.reschedule(key);
+    }
+
+    fn is_kept_gracefully(&self, key: PeerKey) -> bool {
+        let kept = |family| self.kept_gracefully(key, family);
+        FamilySet::BOTH.iter().any(|family| kept(family).is_some())
+    }
+
+    /// What is kept of a peer that is away.
+    fn kept_gracefully(&self, key: PeerKey, family: Family) -> Option<Kept> {
+        let kept = self.peers.get(&key)?.retention.get(family)?;
+        (kept.phase == Phase::Graceful && kept.back_by.is_none()).then_some(kept)
     }
 
     /// The next phase begins, if there is one.

@@ -407,6 +407,21 @@ fn a_path_that_is_lost_ends_what_was_to_be_kept_gracefully_also_before_that_was_
 }
 
 #[test]
+fn of_one_that_was_away_already_a_lost_path_takes_the_routes_at_once_whoever_has_a_head_start() {
+    let mut world = with_restart("nva2", 60, false);
+    announce_shared_and_own(&mut world);
+    close(&mut world, "nva2");
+    then(&mut world);
+    assert!(removed(&close(&mut world, "nva1")).is_empty());
+    let key = world.instance.peer_ids["nva2"];
+    world.instance.end_graceful(world.now, key);
+    world.settle_once();
+    let told = std::mem::take(&mut world.to_agents);
+    let told: Vec<_> = told.into_iter().filter_map(|(_, message)| update(message)).collect();
+    assert_eq!(removed(&told).len(), 6, "{told:?}");
+}
+
+#[test]
 fn paths_that_are_lost_together_are_one_change_of_a_table() {
     let mut world = with_a_third();
     world.close("nva1");
