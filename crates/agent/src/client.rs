@@ -57,8 +57,10 @@ pub(crate) struct Source {
 impl Source {
     /// Where the manager says that this instance is. While it does not know, where it was before: another instance's place is never ours.
     fn find_in(&mut self, listed: Vec<Listed>) {
-        if std::mem::take(&mut self.was_away) {
-            self.instance = listed.first().map(|first| first.index);
+        if let Some(first) = listed.first()
+            && std::mem::take(&mut self.was_away)
+        {
+            self.instance = Some(first.index);
             self.url = None;
         }
         let ours = listed.into_iter().find(|listed| Some(listed.index) == self.instance);
@@ -450,6 +452,8 @@ mod tests {
         check(vec![listed(0, Some("elsewhere"))], Some("elsewhere"));
         // The server was taken for an instance while it was away, and is the manager of another machine.
         (source.instance, source.was_away) = (None, true);
+        source.find_in(vec![]);
+        assert!(source.may_be_elsewhere(), "it may list one later");
         let mut check = |list: Vec<Listed>, expected: Option<&str>| {
             source.find_in(list);
             assert_eq!((source.instance, source.url.as_deref()), (Some(1), expected));
