@@ -1,7 +1,7 @@
 //! Meddling, a lost carrier and a killed agent are made good.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use api::agent::to_agent::Body;
 
@@ -71,6 +71,11 @@ fn meddling_is_repaired_and_counted() {
     world.wait_until("an added route is gone", || world.routes().len() == 2);
 }
 
+fn signal(agent: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &agent.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
 /// More than the receive buffer of the agent's monitor holds, while nobody reads.
 fn what_was_changed_while_announcements_were_lost_is_put_right() {
     const FLOOD: u32 = 40_000;
@@ -79,11 +84,7 @@ fn what_was_changed_while_announcements_were_lost_is_put_right() {
     let instance = world.instance(world.greeting(0, 1, update(1, vec![group(1, &["10.1.1.4"])], routes)));
     let mut agent = world.start_agent_process(&instance);
     assert_eq!(instance.confirmed(1), Vec::<String>::new());
-    let signal = |name: &str| {
-        let status = Command::new("kill").args([name, &agent.id().to_string()]).status();
-        assert!(status.unwrap().success());
-    };
-    signal("-STOP");
+    signal(&agent, "-STOP");
     let flood: String = (0..FLOOD)
         .map(|n| format!("route add blackhole 30.{}.{}.0/24 metric 10\n", n / 256, n % 256))
         .collect();
@@ -105,7 +106,7 @@ fn what_was_changed_while_announcements_were_lost_is_put_right() {
         "announcements are lost:\n{sockets}"
     );
     world.ip("route del 10.250.0.0/16 proto 157");
-    signal("-CONT");
+    signal(&agent, "-CONT");
     world.wait_until("the route is back", || world.gateways("10.250.0.0/16") == ["10.1.1.4"]);
     instance.confirmation(|installed| installed.repaired == 1 && installed.problems.is_empty());
     agent.kill().unwrap();
@@ -151,15 +152,11 @@ fn a_group_that_somebody_has_removed_is_there_again_with_its_next_change() {
     let instance = world.instance(world.greeting(0, 1, table));
     let mut agent = world.start_agent_process(&instance);
     assert_eq!(instance.confirmed(1), Vec::<String>::new());
-    let signal = |name: &str| {
-        let status = Command::new("kill").args([name, &agent.id().to_string()]).status();
-        assert!(status.unwrap().success());
-    };
-    signal("-STOP");
+    signal(&agent, "-STOP");
     world.ip("nexthop flush proto 157");
     assert_eq!(world.routes(), Vec::<String>::new());
     instance.say(Body::Delta(update(2, vec![group(1, &["10.1.1.5"])], vec![])));
-    signal("-CONT");
+    signal(&agent, "-CONT");
     world.wait_until("the route is back", || world.gateways("10.250.0.0/16") == ["10.1.1.5"]);
     agent.kill().unwrap();
     agent.wait().unwrap();
